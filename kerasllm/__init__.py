@@ -1,0 +1,66 @@
+"""kerasllm: the whole life of a language model, in Keras 3.
+
+The rooms of the package follow the chapter "Text generation": `corpora`,
+`tokenizers`, `pipeline`, `layers`, `models`, `schedules`, `pretraining`,
+`samplers` and `generation`. The names below are what most programs need;
+each is imported when it is first used, so that `import kerasllm` starts no
+backend and `KERAS_BACKEND` can still be set after it.
+"""
+
+import importlib
+
+_ROOM_OF = {
+    "local_docs": "corpora",
+    "mini_c4": "corpora",
+    "text_shards": "corpora",
+    "train_sentence_piece": "tokenizers",
+    "load_sentence_piece": "tokenizers",
+    "pretraining_dataset": "pipeline",
+    "TransformerDecoder": "layers",
+    "PositionalEmbedding": "layers",
+    "mini_gpt": "models",
+    "WarmupSchedule": "schedules",
+    "pretrain": "pretraining",
+    "greedy_search": "samplers",
+    "random_sample": "samplers",
+    "top_k": "samplers",
+    "top_p": "samplers",
+    "min_p": "samplers",
+    "chain": "samplers",
+    "generate": "generation",
+    "compiled_generate": "generation",
+}
+_ROOMS = [
+    "backend",
+    "corpora",
+    "files",
+    "generation",
+    "layers",
+    "models",
+    "pipeline",
+    "plots",
+    "pretraining",
+    "samplers",
+    "schedules",
+    "tokenizers",
+    "tour",
+]
+
+__version__ = "0.1.0"
+__all__ = sorted([*_ROOM_OF, *_ROOMS])  # noqa: PLE0605
+
+
+def __getattr__(name):
+    if name in _ROOM_OF:
+        room = importlib.import_module(f"kerasllm.{_ROOM_OF[name]}")
+        return getattr(room, name)
+    if name in _ROOMS:
+        return importlib.import_module(f"kerasllm.{name}")
+    raise AttributeError(
+        f"module 'kerasllm' has no attribute {name!r}. Its public names are: "
+        f"{', '.join(__all__)}."
+    )
+
+
+def __dir__():
+    return [*__all__, "__version__"]
