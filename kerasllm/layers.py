@@ -1,0 +1,395 @@
+"""The layers of the chapter, written to be used again.
+
+`TransformerDecoder` and `PositionalEmbedding` are all that a GPT needs
+(section 16.2.1); `Linear` and `LoraLinear` show how an adapter rides on a
+frozen kernel (section 16.3.3). Attribute names are the chapter's, so its
+weights map one to one.
+"""
+
+import math
+
+import keras
+from keras import layers, ops
+
+from kerasllm import backend
+
+PACKAGE = "kerasllm"
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Dropout(layers.Dropout):
+    """`keras.layers.Dropout` with masks that are cheap on every backend."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        return backend.dropout(inputs, self.rate, self.seed_generator)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SelfAttention(layers.MultiHeadAttention):
+    """`keras.layers.MultiHeadAttention` with its arithmetic in plain sight.
+
+    Weights, arguments and results are those of the Keras layer. Scores and
+    softmax are computed in float32, whatever the layer's compute dtype: with
+    half of the bits, nearby scores of a long context become equal.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.2.
+    """
+
+    def _build_attention(self, rank):
+        super()._build_attention(rank)
+        self._dropout_layer = Dropout(self._dropout, dtype=self.dtype_policy)
+
+    def _compute_attention(
+        self,
+        query,
+        key,
+        value,
+        attention_mask=None,
+        training=None,
+        return_attention_scores=False,
+    ):
+        """Mix `value` by how well each `query` fits each `key`.
+
+        Args:
+            query: `(batch, targets, num_heads, key_dim)`.
+            key: `(batch, sources, num_heads, key_dim)`.
+            value: `(batch, sources, num_heads, key_dim)`.
+            attention_mask: bool `(1 or batch, targets, sources)`, `True`
+                where a target may look. `None` lets it look everywhere.
+            training: bool. Whether to drop attention weights at random.
+            return_attention_scores: ignored; the scores always come back.
+
+        Returns:
+            `(batch, targets, num_heads, key_dim)` and the attention weights,
+            `(batch, num_heads, targets, sources)`.
+        """
+        query = query * (1 / math.sqrt(self._key_dim))
+        scores = ops.einsum("btnh,bsnh->bnts", query, key)
+        scores = ops.cast(scores, "float32")  # (batch, heads, targets, sources)
+        if attention_mask is not None:
+            # Finite: a row without any source then gives equal weights, not
+            # NaN, and what such a padding row says is never read.
+            scores = ops.where(attention_mask[:, None], scores, -1e9)
+        weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
+        dropped = self._dropout_layer(weights, training=training)
+        return ops.einsum("bnts,bsnh->btnh", dropped, value), weights
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class TransformerDecoder(keras.Layer):
+    """A Transformer decoder block without cross-attention.
+
+    Causal self-attention, then a two-layer feed-forward network with ReLU.
+    Around each runs a residual connection, and LayerNorm follows the sum
+    (post-normalization, as in GPT-1).
+
+    Args:
+        hidden_dim: int. Size of the vector at each position. A multiple of
+            `num_heads`.
+        intermediate_dim: int. Width of the feed-forward layer.
+        num_heads: int. Number of attention heads, each of size
+            `hidden_dim // num_heads`.
+        dropout: float in `[0, 1)`. Share of attention weights and of both
+            branches' outputs that training drops.
+        **kwargs: `name`, `dtype` and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: a size is not a positive int, `hidden_dim` is no multiple
+            of `num_heads`, or `dropout` is out of range.
+
+    Source: chapter 16, "Building the model", listing 16.4; Radford et al.,
+    2018, "Improving Language Understanding by Generative Pre-Training".
+    """
+
+    def __init__(
+        self, hidden_dim, intermediate_dim, num_heads, dropout=0.1, **kwargs
+    ):
+        super().__init__(**kwargs)
+        check_positive_ints(
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_heads=num_heads,
+        )
+        if hidden_dim % num_heads:
+            raise ValueError(
+                "`hidden_dim` must be a multiple of `num_heads`, so that each "
+                f"head gets an equal share. Received: hidden_dim={hidden_dim}, "
+                f"num_heads={num_heads}. Use hidden_dim="
+                f"{(hidden_dim // num_heads + 1) * num_heads}, for one."
+            )
+        check_dropout(dropout)
+        self.hidden_dim = hidden_dim
+        self.intermediate_dim = intermediate_dim
+        self.num_heads = num_heads
+        self.dropout_rate = dropout
+        own = {"dtype": self.dtype_policy}
+        self.self_attention = SelfAttention(
+            num_heads, hidden_dim // num_heads, dropout=dropout, **own
+        )
+        self.self_attention_layernorm = layers.LayerNormalization(**own)
+        self.feed_forward_1 = layers.Dense(
+            intermediate_dim, activation="relu", **own
+        )
+        self.feed_forward_2 = layers.Dense(hidden_dim, **own)
+        self.feed_forward_layernorm = layers.LayerNormalization(**own)
+        self.dropout = Dropout(dropout, **own)
+
+    def build(self, inputs_shape):
+        if inputs_shape[-1] != self.hidden_dim:
+            raise ValueError(
+                "The last axis of the inputs must be hidden_dim="
+                f"{self.hidden_dim}, for the residual sum. Received: inputs "
+                f"of shape {tuple(inputs_shape)}. Project them, or set "
+                f"hidden_dim={inputs_shape[-1]}."
+            )
+        self.self_attention.build(inputs_shape, inputs_shape)
+        self.self_attention_layernorm.build(inputs_shape)
+        self.feed_forward_1.build(inputs_shape)
+        self.feed_forward_2.build((*inputs_shape[:-1], self.intermediate_dim))
+        self.feed_forward_layernorm.build(inputs_shape)
+        self.built = True
+
+    def call(self, inputs, padding_mask=None, training=None):
+        """Let each position look at itself and at those before it.
+
+        Args:
+            inputs: float tensor `(batch_size, sequence_length, hidden_dim)`.
+            padding_mask: bool or int `(batch_size, sequence_length)`, true
+                for tokens and false for padding, which nobody looks at.
+            training: bool. Whether dropout is on.
+
+        Returns:
+            A tensor of the shape of `inputs`.
+        """
+        if padding_mask is not None:
+            padding_mask = ops.cast(padding_mask, "bool")[:, None, :]
+
+        residual = x = inputs
+        x = self.self_attention(
+            query=x,
+            value=x,
+            attention_mask=padding_mask,
+            use_causal_mask=True,
+            training=training,
+        )
+        x = self.dropout(x, training=training)
+        x = self.self_attention_layernorm(x + residual)
+
+        residual = x
+        x = self.feed_forward_1(x)  # (batch, length, intermediate_dim)
+        x = self.feed_forward_2(x)  # (batch, length, hidden_dim)
+        x = self.dropout(x, training=training)
+        return self.feed_forward_layernorm(x + residual)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden_dim": self.hidden_dim,
+            "intermediate_dim": self.intermediate_dim,
+            "num_heads": self.num_heads,
+            "dropout": self.dropout_rate,
+        }
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class PositionalEmbedding(keras.Layer):
+    """Token and position embeddings, usable in both directions.
+
+    Forwards it adds the vector of each token to the vector of its position.
+    In reverse it multiplies hidden states by the token embeddings, so that
+    one matrix serves at both ends of the model.
+
+    Args:
+        sequence_length: int. Number of positions that have an embedding, and
+            so the longest sequence that the layer takes.
+        input_dim: int. Size of the vocabulary.
+        output_dim: int. Size of the embedding vectors.
+        **kwargs: `name`, `dtype` and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: a size is not a positive int.
+
+    Source: chapter 16, "Building the model", listing 16.5; Press and Wolf,
+    2017, arXiv:1608.05859 (tied embeddings).
+    """
+
+    def __init__(self, sequence_length, input_dim, output_dim, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_ints(
+            sequence_length=sequence_length,
+            input_dim=input_dim,
+            output_dim=output_dim,
+        )
+        self.sequence_length = sequence_length
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        own = {"dtype": self.dtype_policy}
+        self.token_embeddings = layers.Embedding(input_dim, output_dim, **own)
+        self.position_embeddings = layers.Embedding(
+            sequence_length, output_dim, **own
+        )
+
+    def build(self, inputs_shape):
+        self.token_embeddings.build(inputs_shape)
+        self.position_embeddings.build((inputs_shape[-1],))
+        self.built = True
+
+    def call(self, inputs, reverse=False):
+        """Embed tokens, or score hidden states against every token.
+
+        Args:
+            inputs: int tensor `(batch_size, length)` of token ids, or with
+                `reverse=True` a float tensor `(..., output_dim)`.
+            reverse: bool. Which way to go.
+
+        Returns:
+            A float tensor `(batch_size, length, output_dim)` in the compute
+            dtype, or with `reverse=True` float32 logits `(..., input_dim)`.
+
+        Raises:
+            ValueError: `length` is more than `sequence_length`. (Without the
+                check JAX would answer with NaN.)
+        """
+        if reverse:
+            # `value` carries the compute dtype that autocasting chose.
+            weights = ops.cast(
+                self.token_embeddings.embeddings, self.compute_dtype
+            )
+            logits = ops.matmul(inputs, ops.transpose(weights))
+            # A softmax over thousands of words needs more than 8 bits.
+            return ops.cast(logits, "float32")
+        length = inputs.shape[-1]
+        if length is None:  # TensorFlow may trace for any length
+            length = ops.shape(inputs)[-1]
+        elif length > self.sequence_length:
+            raise ValueError(
+                "The input must not be longer than the position table: "
+                f"sequence_length={self.sequence_length}. Received: inputs of "
+                f"shape {tuple(inputs.shape)}. Cut the input, or build the "
+                "layer with a longer `sequence_length`."
+            )
+        # All rows share the positions 0, 1, ..., length - 1.
+        positions = self.position_embeddings(ops.arange(length))
+        return self.token_embeddings(inputs) + positions
+
+    def compute_output_spec(self, inputs, reverse=False):
+        # Keras would find the shape by trying lengths of its own choice,
+        # which the check in `call` may refuse.
+        if reverse:
+            shape, dtype = (*inputs.shape[:-1], self.input_dim), "float32"
+        else:
+            shape, dtype = (*inputs.shape, self.output_dim), self.compute_dtype
+        return keras.KerasTensor(shape, dtype)
+
+    def get_config(self):
+        return super().get_config() | {
+            "sequence_length": self.sequence_length,
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+        }
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Linear(keras.Layer):
+    """A matrix product, the plainest trainable layer.
+
+    Args:
+        input_dim: int. Size of the last axis of the inputs.
+        output_dim: int. Size of the last axis of the outputs.
+        **kwargs: `name`, `dtype` and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: a size is not a positive int.
+
+    Source: chapter 16, "Low-Rank Adaptation (LoRA)".
+    """
+
+    def __init__(self, input_dim, output_dim, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_ints(input_dim=input_dim, output_dim=output_dim)
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.kernel = self.add_weight(
+            shape=(input_dim, output_dim), name="kernel"
+        )
+
+    def call(self, inputs):
+        """Map `(..., input_dim)` to `(..., output_dim)`."""
+        return ops.matmul(inputs, self.kernel)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.output_dim)
+
+    def get_config(self):
+        return super().get_config() | {
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+        }
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class LoraLinear(Linear):
+    """A frozen `Linear` and beside it a trainable update of low rank.
+
+    The output is `x @ kernel + (x @ alpha) @ beta * (lora_alpha / rank)`.
+    `beta` starts at zero, so that training starts from the frozen layer.
+
+    Args:
+        input_dim: int. Size of the last axis of the inputs.
+        output_dim: int. Size of the last axis of the outputs.
+        rank: int. Inner size of the update.
+        lora_alpha: float. Weight of the update, over `rank`. Defaults to
+            `rank`, a weight of one, as in the chapter.
+        **kwargs: `name`, `dtype` and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: a size is not a positive int.
+
+    Source: chapter 16, "Low-Rank Adaptation (LoRA)"; Hu et al., 2021,
+    arXiv:2106.09685.
+    """
+
+    def __init__(self, input_dim, output_dim, rank, lora_alpha=None, **kwargs):
+        super().__init__(input_dim, output_dim, **kwargs)
+        check_positive_ints(rank=rank)
+        self.rank = rank
+        self.lora_alpha = rank if lora_alpha is None else lora_alpha
+        self.kernel.trainable = False
+        self.alpha = self.add_weight(shape=(input_dim, rank), name="alpha")
+        self.beta = self.add_weight(
+            shape=(rank, output_dim), initializer="zeros", name="beta"
+        )
+
+    def call(self, inputs):
+        """Map `(..., input_dim)` to `(..., output_dim)`."""
+        frozen = super().call(inputs)
+        update = ops.matmul(ops.matmul(inputs, self.alpha), self.beta)
+        return frozen + update * (self.lora_alpha / self.rank)
+
+    def get_config(self):
+        return super().get_config() | {
+            "rank": self.rank,
+            "lora_alpha": self.lora_alpha,
+        }
+
+
+def check_positive_ints(**sizes):
+    """Raise `ValueError` for the first argument that is no positive int."""
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{name}` must be a positive int. Received: {name}={value!r}."
+            )
+
+
+def check_dropout(dropout):
+    """Raise `ValueError` unless `dropout` is in `[0, 1)`."""
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            "`dropout` must be in [0, 1), the share that is dropped. "
+            f"Received: dropout={dropout!r}. Use 0 for no dropout."
+        )
