@@ -1,0 +1,378 @@
+"""Pretraining: `compile`, `fit`, and what a run of hours needs around them.
+
+`pretrain` is the chapter's listing 16.8 with checkpoints: kill it at any
+moment, call it again with the same arguments, and it goes on at the batch
+after its last checkpoint and ends where it would have ended.
+`pretrain_mini_gpt` goes all the way from shards of text to a folder with a
+trained model in it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import time
+
+import keras
+
+from kerasllm import backend, corpora, files, pipeline, tokenizers
+from kerasllm.checkpoints import Checkpoint
+from kerasllm.layers import check_positive_ints
+from kerasllm.models import get_recipe
+from kerasllm.schedules import WarmupSchedule
+
+MODEL_FILE = "model.keras"
+VOCABULARY_FILE = "vocabulary.spm"
+RUN_FILE = "run.json"
+
+
+def pretrain(
+    model,
+    train_dataset,
+    validation_dataset=None,
+    *,
+    directory,
+    epochs=8,
+    steps_per_epoch=None,
+    validation_steps=None,
+    learning_rate=None,
+    checkpoint_steps=200,
+    sample=None,
+    callbacks=(),
+    verbose="auto",
+):
+    """Train a model to predict the next token, and survive interruption.
+
+    Args:
+        model: keras model from token ids to float logits, such as a
+            `mini_gpt`. It starts from the weights that it has, unless
+            `directory` holds a checkpoint.
+        train_dataset: `tf.data.Dataset` of `(x, y)`, int32
+            `(batch_size, sequence_length)` each, which gives the same batches
+            in the same order whenever it is read, as `pretraining_dataset`
+            does. A run longer than the data reads it again.
+        validation_dataset: the same, or `None` for no validation.
+        directory: str or path. Where the checkpoint and the log,
+            `history.csv`, go. A run that lies there is continued.
+        epochs: int. Number of times that training stops to validate.
+        steps_per_epoch: int. Batches in an epoch. Defaults to an equal share
+            of one pass over the data, as in the chapter.
+        validation_steps: int. Batches in a validation, or `None` for all.
+        learning_rate: float or schedule. Defaults to `WarmupSchedule()`.
+        checkpoint_steps: int. Batches between checkpoints; there is one
+            after each epoch in any case.
+        sample: callable `model -> str`, called and printed after each epoch.
+        callbacks: more Keras callbacks.
+        verbose: `"auto"`, 0, 1 or 2, as for `fit`.
+
+    Returns:
+        A list of dicts, one an epoch: `epoch`, `loss` (nats a token),
+        `accuracy`, `perplexity`, `tokens_per_second` and, with validation,
+        `val_loss`, `val_accuracy`, `val_perplexity`.
+
+    Raises:
+        ValueError: an argument is out of range, or there are too few data.
+        RuntimeError: the checkpoint in `directory` is of another model.
+        FloatingPointError: the loss became NaN or infinite. The last
+            checkpoint is from before that.
+        TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
+
+    Source: chapter 16, "Pretraining the model", listing 16.8.
+    """
+    check_positive_ints(epochs=epochs, checkpoint_steps=checkpoint_steps)
+    if steps_per_epoch is None:
+        steps_per_epoch = _share_of_one_pass(train_dataset, epochs)
+    check_positive_ints(steps_per_epoch=steps_per_epoch)
+    model.compile(
+        optimizer=keras.optimizers.Adam(
+            WarmupSchedule() if learning_rate is None else learning_rate
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+    run = Checkpoint(directory, steps_per_epoch, checkpoint_steps)
+    run.restore(model)
+    # Keras passes one dict of logs along the callbacks in order: what the
+    # meter adds is in the checkpoint, the progress bar and the history.
+    callbacks = [_Meter(_tokens_in_a_batch(train_dataset)), run, *callbacks]
+    if sample is not None:
+        callbacks.append(_PrintSample(sample))
+    if validation_dataset is not None and validation_steps is not None:
+        validation_dataset = validation_dataset.take(validation_steps)
+
+    def fit(first_epoch, last_epoch, steps):
+        model.fit(
+            # Skipping reads and tokenizes what it skips, at about a million
+            # tokens a second; in exchange no position has to be stored.
+            train_dataset.repeat().skip(run.step),
+            validation_data=validation_dataset,
+            initial_epoch=first_epoch,
+            epochs=last_epoch,
+            steps_per_epoch=steps,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+    with run.catching_interrupts():
+        epoch, done = divmod(run.step, steps_per_epoch)
+        if done and epoch < epochs:
+            # `fit` begins with a whole epoch, so the rest of one that was
+            # interrupted takes a `fit` of its own.
+            fit(epoch, epoch + 1, steps_per_epoch - done)
+            epoch += 1
+        if epoch < epochs and not run.stopped:
+            fit(epoch, epochs, steps_per_epoch)
+    return run.history
+
+
+@dataclasses.dataclass
+class PretrainedModel:
+    """What a finished run leaves: a model, its words and its record.
+
+    Attributes:
+        model: the `mini_gpt`.
+        tokenizer: its `keras_hub.tokenizers.SentencePieceTokenizer`.
+        record: dict. The recipe and data that decided the run, the `backend`,
+            `device`, `dtype` and `parameters` it had, and its `history`, as
+            `pretrain` returns it.
+        directory: `pathlib.Path`. Where it lies.
+    """
+
+    model: keras.Model
+    tokenizer: object
+    record: dict
+    directory: pathlib.Path
+
+    @classmethod
+    def load(cls, directory):
+        """Load what `pretrain_mini_gpt` wrote into `directory`.
+
+        Raises:
+            FileNotFoundError: there is no finished run.
+        """
+        directory = pathlib.Path(directory)
+        for name in (MODEL_FILE, VOCABULARY_FILE, RUN_FILE):
+            if not (directory / name).is_file():
+                raise FileNotFoundError(
+                    "A model directory must hold a finished pretraining run. "
+                    f"Received: {directory}, which has no {name}. Make one "
+                    f"with `kerasllm pretrain --out {directory}`; the same "
+                    "command finishes a run that was interrupted."
+                )
+        return cls(
+            keras.saving.load_model(directory / MODEL_FILE),
+            tokenizers.load_sentence_piece(directory / VOCABULARY_FILE),
+            json.loads((directory / RUN_FILE).read_text()),
+            directory,
+        )
+
+
+def pretrain_mini_gpt(
+    recipe="laptop",
+    data=None,
+    directory=None,
+    *,
+    seed=0,
+    dtype="auto",
+    sample_prompt=None,
+    callbacks=(),
+    verbose="auto",
+):
+    """Train the vocabulary and the mini-GPT of a recipe, once.
+
+    Args:
+        recipe: `"laptop"`, `"book"` or a `Recipe`.
+        data: list of shard paths, as `local_docs()`, `mini_c4()` and
+            `text_shards()` return. Defaults to `local_docs()`.
+        directory: str or path. Where the run lives. Defaults to a folder in
+            the cache that is named after the recipe, the data and the seed.
+        seed: int. Decides the initial weights and the dropout masks.
+        dtype: a Keras dtype policy; `"auto"` takes the one in which the
+            device is fastest, see `backend.best_dtype_policy`.
+        sample_prompt: str. Print a continuation of it after each epoch.
+        callbacks: more Keras callbacks.
+        verbose: as for `fit`.
+
+    Returns:
+        A `PretrainedModel`. A finished run that lies in `directory` is
+        loaded, an unfinished one is continued.
+
+    Raises:
+        RuntimeError: `directory` holds a run of another recipe or seed, or
+            of other data.
+        ValueError, FloatingPointError, TrainingInterrupted: as `pretrain`.
+    """
+    recipe = get_recipe(recipe)
+    data = corpora.local_docs() if data is None else list(data)
+    identity = {
+        "recipe": dataclasses.asdict(recipe),
+        "data": [files.sha256(path) for path in data],
+        "seed": seed,
+    }
+    if directory is None:
+        name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+        directory = files.cache_dir("runs") / f"mini-gpt-{name}"
+    directory = pathlib.Path(directory)
+    _claim(directory, identity)
+    if (directory / MODEL_FILE).is_file():
+        return PretrainedModel.load(directory)
+
+    if (directory / VOCABULARY_FILE).is_file():
+        tokenizer = tokenizers.load_sentence_piece(directory / VOCABULARY_FILE)
+    else:
+        tokenizer = tokenizers.train_sentence_piece(
+            data, recipe.vocabulary_size, path=directory / VOCABULARY_FILE
+        )
+    train_dataset, validation_dataset = (
+        pipeline.pretraining_dataset(
+            data,
+            tokenizer,
+            recipe.sequence_length,
+            recipe.batch_size,
+            split=split,
+            validation_fraction=recipe.validation_fraction,
+        )
+        for split in ("train", "validation")
+    )
+    if dtype == "auto":
+        dtype = backend.best_dtype_policy()
+    keras.utils.set_random_seed(seed)
+    with _dtype_policy(dtype):
+        model = recipe.build(tokenizer.vocabulary_size())
+
+    def sample(model):
+        # Imported here: generating is the next chapter, and a run without
+        # samples does not need it.
+        from kerasllm.generation import compiled_generate
+
+        return compiled_generate(model, tokenizer, sample_prompt)
+
+    history = pretrain(
+        model,
+        train_dataset,
+        validation_dataset,
+        directory=directory,
+        epochs=recipe.epochs,
+        steps_per_epoch=recipe.steps_per_epoch,
+        validation_steps=recipe.validation_steps,
+        learning_rate=WarmupSchedule(recipe.learning_rate, recipe.warmup_steps),
+        sample=None if sample_prompt is None else sample,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+    record = {
+        **identity,
+        "backend": backend.name(),
+        "device": backend.device_name(),
+        "dtype": dtype,
+        "parameters": model.count_params(),
+        "history": history,
+    }
+    _write_json(directory / RUN_FILE, record)
+    # The model comes last: its presence says that the run is finished. Keras
+    # wants to see the ending of the name, hence no `whole_file`.
+    partial = directory / f".partial-{MODEL_FILE}"
+    model.save(partial)
+    partial.replace(directory / MODEL_FILE)
+    return PretrainedModel(model, tokenizer, record, directory)
+
+
+class _Meter(keras.callbacks.Callback):
+    """Adds perplexity and tokens per second to the logs of an epoch."""
+
+    def __init__(self, tokens_in_a_batch):
+        super().__init__()
+        self.tokens_in_a_batch = tokens_in_a_batch
+        self.batches = self.start = self.end = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end = time.perf_counter()
+        if self.batches == 0:  # the first batch includes the compilation
+            self.start = self.end
+        self.batches += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in ("loss", "val_loss"):
+            if name in logs:
+                perplexity = name.replace("loss", "perplexity")
+                logs[perplexity] = math.exp(min(logs[name], 700.0))
+        tokens = (self.batches - 1) * self.tokens_in_a_batch
+        seconds = self.end - self.start
+        logs["tokens_per_second"] = tokens / seconds if tokens else 0.0
+
+
+class _PrintSample(keras.callbacks.Callback):
+    """Prints what the model would write, after each epoch."""
+
+    def __init__(self, sample):
+        super().__init__()
+        self.sample = sample
+
+    def on_epoch_end(self, epoch, logs=None):
+        print(f"\nEpoch {epoch + 1}: {self.sample(self.model)}")
+
+
+def _share_of_one_pass(dataset, epochs):
+    batches = int(dataset.cardinality())
+    if batches < 0:
+        raise ValueError(
+            "`steps_per_epoch` must be given for a dataset that does not know "
+            f"its own length. Received: cardinality {batches}. Datasets from "
+            "`pretraining_dataset` know theirs."
+        )
+    if batches < epochs:
+        raise ValueError(
+            "The data must hold at least a batch for each epoch. Received: "
+            f"{batches} batches for epochs={epochs}. Give more text, a "
+            "smaller batch, or `steps_per_epoch`."
+        )
+    return batches // epochs
+
+
+def _tokens_in_a_batch(dataset):
+    """Read one batch, which also shows early that there is one."""
+    for x, _ in dataset.take(1):
+        return math.prod(x.shape)
+    raise ValueError(
+        "The training data must hold at least one batch. Received: an empty "
+        "dataset. Give more text or a smaller batch."
+    )
+
+
+def _claim(directory, identity):
+    """Mark `directory` as the place of this run, or say whose it is."""
+    path = directory / RUN_FILE
+    if path.is_file():
+        found = json.loads(path.read_text())
+        different = [key for key in identity if found.get(key) != identity[key]]
+        if different:
+            raise RuntimeError(
+                "A directory must hold one run only. Received: "
+                f"{directory}, with a run of another "
+                f"{' and '.join(different)}. Use another directory, or the "
+                "arguments that it was begun with."
+            )
+    else:
+        _write_json(path, identity)
+
+
+def _write_json(path, value):
+    with files.whole_file(path) as file:
+        json.dump(value, file, indent=2)
+
+
+@contextlib.contextmanager
+def _dtype_policy(policy):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)

@@ -1,0 +1,176 @@
+"""The mini-GPT: its size, an oracle, and files that cross backends."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kerasllm.models import RECIPES, get_recipe, mini_gpt
+
+SMALL = {
+    "vocabulary_size": 50,
+    "sequence_length": 12,
+    "hidden_dim": 16,
+    "intermediate_dim": 24,
+    "num_heads": 4,
+    "num_layers": 3,
+}
+
+
+def numpy_of(x):
+    return np.asarray(keras.ops.convert_to_numpy(x))
+
+
+def token_ids(batch_size=2, length=12):
+    return np.random.default_rng(0).integers(0, 50, (batch_size, length))
+
+
+def test_the_chapters_sizes_have_the_chapters_parameter_count():
+    assert mini_gpt(32_000).count_params() == 41_800_768
+
+
+def test_logits_have_a_row_for_each_token():
+    logits = mini_gpt(**SMALL)(token_ids(2, 7))
+    assert logits.shape == (2, 7, 50)
+
+
+def test_stacked_decoders_equal_openai_gpt():
+    """GPT-1 in transformers is the chapter's model with GELU and eps 1e-5."""
+    import torch
+    from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+
+    model = mini_gpt(**SMALL)
+    oracle = OpenAIGPTLMHeadModel(
+        OpenAIGPTConfig(
+            vocab_size=50,
+            n_positions=12,
+            n_embd=16,
+            n_layer=3,
+            n_head=4,
+            afn="relu",
+            layer_norm_epsilon=1e-3,
+        )
+    ).eval()
+    # transformers fixes the feed-forward width at four times `n_embd`.
+    for block in oracle.transformer.h:
+        block.mlp.c_fc.weight = torch.nn.Parameter(torch.zeros(16, 24))
+        block.mlp.c_fc.bias = torch.nn.Parameter(torch.zeros(24))
+        block.mlp.c_fc.nf = 24
+        block.mlp.c_proj.weight = torch.nn.Parameter(torch.zeros(24, 16))
+
+    rng = np.random.default_rng(1)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.3, weight.shape))
+
+    def copy(parameter, *values):
+        values = np.concatenate([numpy_of(v) for v in values], axis=-1)
+        parameter.data = torch.tensor(values.reshape(parameter.shape))
+
+    for i, block in enumerate(oracle.transformer.h):
+        ours = model.get_layer(f"decoder_{i}")
+        attention = ours.self_attention
+        qkv = (
+            attention.query_dense,
+            attention.key_dense,
+            attention.value_dense,
+        )
+        copy(
+            block.attn.c_attn.weight,
+            *(numpy_of(d.kernel).reshape(16, 16) for d in qkv),
+        )
+        copy(
+            block.attn.c_attn.bias, *(numpy_of(d.bias).reshape(16) for d in qkv)
+        )
+        copy(
+            block.attn.c_proj.weight,
+            numpy_of(attention.output_dense.kernel).reshape(16, 16),
+        )
+        copy(block.attn.c_proj.bias, attention.output_dense.bias)
+        copy(block.mlp.c_fc.weight, ours.feed_forward_1.kernel)
+        copy(block.mlp.c_fc.bias, ours.feed_forward_1.bias)
+        copy(block.mlp.c_proj.weight, ours.feed_forward_2.kernel)
+        copy(block.mlp.c_proj.bias, ours.feed_forward_2.bias)
+        for theirs, norm in [
+            (block.ln_1, ours.self_attention_layernorm),
+            (block.ln_2, ours.feed_forward_layernorm),
+        ]:
+            copy(theirs.weight, norm.gamma)
+            copy(theirs.bias, norm.beta)
+
+    # GPT-1 has no LayerNorm after the embedding: feed it ours, normalized.
+    ids = token_ids()
+    embedding = model.get_layer("embedding")
+    x = model.get_layer("embedding_layernorm")(embedding(ids))
+    decoded = x
+    for i in range(3):
+        decoded = model.get_layer(f"decoder_{i}")(decoded)
+    with torch.no_grad():
+        hidden = torch.tensor(numpy_of(x))
+        for block in oracle.transformer.h:
+            hidden = block(hidden)[0]
+    np.testing.assert_allclose(numpy_of(decoded), hidden.numpy(), atol=1e-5)
+    tokens = numpy_of(embedding.token_embeddings.embeddings)
+    np.testing.assert_allclose(
+        numpy_of(model(ids)), hidden.numpy() @ tokens.T, atol=1e-4
+    )
+
+
+def test_a_saved_model_loads_without_custom_objects(tmp_path):
+    model = mini_gpt(**SMALL)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        numpy_of(loaded(token_ids())), numpy_of(model(token_ids()))
+    )
+
+
+@pytest.mark.slow
+def test_a_saved_model_gives_the_same_logits_on_every_backend(tmp_path):
+    model = mini_gpt(**SMALL)
+    model.save(tmp_path / "model.keras")
+    expected = numpy_of(model(token_ids()))
+    script = (
+        "import sys, keras, numpy as np, kerasllm.layers\n"
+        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
+        "ids = np.random.default_rng(0).integers(0, 50, (2, 12))\n"
+        "logits = keras.ops.convert_to_numpy(model(ids))\n"
+        "np.save(sys.argv[1] + '/logits.npy', logits)\n"
+    )
+    for backend in ("jax", "tensorflow", "torch"):
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)],
+            env=os.environ | {"KERAS_BACKEND": backend},
+            check=True,
+        )
+        logits = np.load(tmp_path / "logits.npy")
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_sizes_must_be_positive_ints(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive int"):
+        mini_gpt(**SMALL | {name: 0})
+
+
+def test_a_prompt_longer_than_the_position_table_is_refused():
+    model = mini_gpt(**SMALL)
+    with pytest.raises(ValueError, match="sequence_length=12"):
+        model.predict(token_ids(1, 13), verbose=0)
+
+
+def test_the_book_recipe_is_the_chapters_model():
+    assert RECIPES["book"].build().count_params() == 41_800_768
+
+
+def test_recipes_are_found_by_name_or_given():
+    laptop = get_recipe("laptop")
+    assert laptop is RECIPES["laptop"]
+    smaller = dataclasses.replace(laptop, num_layers=1)
+    assert get_recipe(smaller) is smaller
+    with pytest.raises(ValueError, match="'laptop', 'book'.*'desktop'"):
+        get_recipe("desktop")
