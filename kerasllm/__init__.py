@@ -8,6 +8,7 @@ backend and `KERAS_BACKEND` can still be set after it.
 """
 
 import importlib
+import sys
 
 _ROOM_OF = {
     "local_docs": "corpora",
@@ -21,6 +22,7 @@ _ROOM_OF = {
     "mini_gpt": "models",
     "WarmupSchedule": "schedules",
     "pretrain": "pretraining",
+    "pretrain_mini_gpt": "pretraining",
     "greedy_search": "samplers",
     "random_sample": "samplers",
     "top_k": "samplers",
@@ -32,6 +34,7 @@ _ROOM_OF = {
 }
 _ROOMS = [
     "backend",
+    "checkpoints",
     "corpora",
     "files",
     "generation",
@@ -64,3 +67,10 @@ def __getattr__(name):
 
 def __dir__():
     return [*__all__, "__version__"]
+
+
+if "keras" in sys.modules:
+    # A program that has chosen its backend loses nothing, and gains that
+    # `keras.saving.load_model` knows the layers of a saved mini-GPT.
+    importlib.import_module("kerasllm.layers")
+    importlib.import_module("kerasllm.schedules")

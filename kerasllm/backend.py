@@ -133,6 +133,39 @@ def dropout(inputs, rate, seed):
     return ops.where(mask, inputs * (levels / keep), 0)
 
 
+def random_state():
+    """Return the state of the generator behind `dropout`, for a checkpoint.
+
+    JAX and TensorFlow draw from Keras's `SeedGenerator`s, which are variables
+    of the model. PyTorch draws from one generator of the whole process.
+
+    Returns:
+        uint8 array; empty where the model's variables say it all.
+    """
+    if name() != "torch":
+        return np.zeros(0, "uint8")
+    import torch
+
+    if gpu() and torch.cuda.is_available():
+        return torch.cuda.get_rng_state().numpy()
+    return torch.get_rng_state().numpy()
+
+
+def set_random_state(state):
+    """Set the generator to what `random_state` returned, if it fits here.
+
+    Args:
+        state: uint8 array. One from another backend or kind of device is
+            passed over: masks then differ, and nothing else.
+    """
+    if state.size == random_state().size and name() == "torch":
+        import torch
+
+        on_gpu = gpu() and torch.cuda.is_available()
+        generator = torch.cuda if on_gpu else torch
+        generator.set_rng_state(torch.from_numpy(state))
+
+
 @functools.cache
 def _cpu_flags():
     """Return the CPU's feature flags; empty where Linux does not list them."""

@@ -1,9 +1,9 @@
 """Checkpoints: everything that a training run needs to go on as if unbroken.
 
-Weights alone are not enough. The optimizer has moments, dropout has the state
-of its random generators, the progress bar has running averages, and the data
-have a position. `Checkpoint` keeps all four and writes them as one folder that
-appears whole or not at all.
+Weights alone are not enough. The optimizer has moments, dropout has random
+generators, the epoch has averages so far, and the data have a position.
+`Checkpoint` keeps them all and writes them as one folder that appears whole or
+not at all.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import threading
 import keras
 import numpy as np
 
-from kerasllm import files
+from kerasllm import backend, files
 
 HISTORY_FILE = "history.csv"
 
@@ -51,24 +51,32 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = []
         self.stopped = None
         self._interrupted = False
-        self._metrics = None  # running averages, until `fit` has made theirs
+        self._random_state = None
+        self._averages = {}  # over the epoch so far, as `fit` reports them
+        self._before = {}  # the same at the time of the resumption
+        self._resumed_at = 0
 
     def save(self):
         """Write the state of the model and the run."""
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
         arrays = {
-            f"{kind}/{i:05}": keras.ops.convert_to_numpy(variable)
-            for kind, variables in _variables(self.model).items()
-            for i, variable in enumerate(variables)
+            f"{i:05}": keras.ops.convert_to_numpy(variable)
+            for i, variable in enumerate(_variables(self.model))
+        }
+        self._random_state = backend.random_state()
+        progress = {
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "averages": self._averages,
+            "history": self.history,
         }
         with files.whole_folder(self.folder) as folder:
-            np.savez(folder / "variables.npz", **arrays)
-            progress = {
-                "step": self.step,
-                "steps_per_epoch": self.steps_per_epoch,
-                "history": self.history,
-            }
+            np.savez(
+                folder / "variables.npz",
+                random_state=self._random_state,
+                **arrays,
+            )
             (folder / "progress.json").write_text(json.dumps(progress))
         self._write_history()
 
@@ -92,15 +100,22 @@ class Checkpoint(keras.callbacks.Callback):
                 f"steps_per_epoch={self.steps_per_epoch}. Use the former, or "
                 "another directory for a new run."
             )
-        with np.load(self.folder / "variables.npz") as arrays:
-            saved = {"model": [], "optimizer": [], "metrics": []}
-            for name in sorted(arrays):
-                saved[name.split("/")[0]].append(arrays[name])
-        self._metrics = saved.pop("metrics")
         variables = _variables(model)
-        for kind in saved:
-            self._assign(variables[kind], saved[kind])
-        self.step = progress["step"]
+        with np.load(self.folder / "variables.npz") as arrays:
+            self._random_state = arrays["random_state"]
+            names = sorted(set(arrays) - {"random_state"})
+            values = [arrays[name] for name in names]
+        shapes = [tuple(variable.shape) for variable in variables]
+        if shapes != [value.shape for value in values]:
+            raise RuntimeError(
+                "A checkpoint fits only the model that it was written from. "
+                f"Received: {self.folder}, with variables of other shapes. "
+                "Build the model as in that run, or use another directory."
+            )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        self.step = self._resumed_at = progress["step"]
+        self._before = progress["averages"]
         self.history = progress["history"]
 
     @contextlib.contextmanager
@@ -137,15 +152,30 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self.folder}; the same call goes on from there."
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
-        # `fit` has just set the running averages to zero. In the middle of
-        # an epoch they go on from where they were.
-        if self._metrics is not None and self.step % self.steps_per_epoch:
-            self._assign(_variables(self.model)["metrics"], self._metrics)
-        self._metrics = None
+    def complete(self, logs):
+        """Extend averages since the resumption to the whole epoch, in place.
+
+        Args:
+            logs: dict of averages over the batches that this process has
+                seen in the current epoch, which all have one size.
+        """
+        done = self._resumed_at % self.steps_per_epoch
+        if self.step - self._resumed_at <= self.steps_per_epoch - done:
+            for name in self._before.keys() & logs.keys():
+                rest = logs[name] * (self.steps_per_epoch - done)
+                before = self._before[name] * done
+                logs[name] = (before + rest) / self.steps_per_epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Whatever drew random numbers since the last batch of the run (`fit`
+        # does so when it starts an epoch) must not change what follows.
+        if self._random_state is not None:
+            backend.set_random_state(self._random_state)
+            self._random_state = None
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
+        self._averages = dict(logs)
         if not math.isfinite(logs["loss"]):
             self._stop("diverged")
         elif self.step % self.steps_per_epoch == 0:
@@ -168,17 +198,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.stopped = reason
         self.model.stop_training = True
 
-    def _assign(self, variables, values):
-        shapes = [tuple(variable.shape) for variable in variables]
-        if shapes != [value.shape for value in values]:
-            raise RuntimeError(
-                "A checkpoint fits only the model that it was written from. "
-                f"Received: {self.folder}, with variables of other shapes. "
-                "Build the model as in that run, or use another directory."
-            )
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-
     def _write_history(self):
         # Written anew each time: after a kill, rows that were appended would
         # stand there twice.
@@ -191,9 +210,5 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _variables(model):
-    """Return all that training changes, by kind, each in a fixed order."""
-    return {
-        "model": model.variables,  # weights and dropout's generators
-        "optimizer": model.optimizer.variables,
-        "metrics": model.metrics_variables,
-    }
+    """Return all that training changes, in a fixed order."""
+    return [*model.variables, *model.optimizer.variables]

@@ -97,8 +97,9 @@ def pretrain(
     run = Checkpoint(directory, steps_per_epoch, checkpoint_steps)
     run.restore(model)
     # Keras passes one dict of logs along the callbacks in order: what the
-    # meter adds is in the checkpoint, the progress bar and the history.
-    callbacks = [_Meter(_tokens_in_a_batch(train_dataset)), run, *callbacks]
+    # first one adds is in the checkpoint, the progress bar and the history.
+    tokens = _tokens_in_a_batch(train_dataset)
+    callbacks = [_EpochLogs(run, tokens), run, *callbacks]
     if sample is not None:
         callbacks.append(_PrintSample(sample))
     if validation_dataset is not None and validation_steps is not None:
@@ -281,11 +282,12 @@ def pretrain_mini_gpt(
     return PretrainedModel(model, tokenizer, record, directory)
 
 
-class _Meter(keras.callbacks.Callback):
-    """Adds perplexity and tokens per second to the logs of an epoch."""
+class _EpochLogs(keras.callbacks.Callback):
+    """Completes the logs of an epoch; adds perplexity and tokens a second."""
 
-    def __init__(self, tokens_in_a_batch):
+    def __init__(self, run, tokens_in_a_batch):
         super().__init__()
+        self.run = run
         self.tokens_in_a_batch = tokens_in_a_batch
         self.batches = self.start = self.end = 0
 
@@ -299,6 +301,7 @@ class _Meter(keras.callbacks.Callback):
         self.batches += 1
 
     def on_epoch_end(self, epoch, logs=None):
+        self.run.complete(logs)
         for name in ("loss", "val_loss"):
             if name in logs:
                 perplexity = name.replace("loss", "perplexity")

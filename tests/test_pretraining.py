@@ -1,0 +1,327 @@
+"""Training runs that are broken off, and go on as if they had not been."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasllm import pretraining
+from kerasllm.checkpoints import Checkpoint, TrainingInterrupted
+from kerasllm.models import Recipe, mini_gpt
+from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
+
+EPOCHS, STEPS = 2, 5
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the library catches it."""
+
+
+class KillAt(keras.callbacks.Callback):
+    def __init__(self, step, how):
+        super().__init__()
+        self.step = step
+        self.how = how
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step -= 1
+        if self.step == 0:
+            self.how()
+
+
+def kill():
+    raise Killed
+
+
+def dataset(batches=12):
+    """Windows in which each token is its predecessor plus one."""
+    starts = np.random.default_rng(0).integers(0, 20, (batches * 4, 1))
+    tokens = (starts + np.arange(9)) % 20
+    windows = tf.data.Dataset.from_tensor_slices(tokens.astype("int32"))
+    windows = windows.map(lambda w: (w[:-1], w[1:]))
+    return windows.batch(4, drop_remainder=True)
+
+
+def model(seed=1):
+    keras.utils.set_random_seed(seed)
+    return mini_gpt(20, 8, 16, 16, 2, num_layers=1, dropout=0.2)
+
+
+def train(directory, model_, **changes):
+    arguments = {
+        "validation_dataset": dataset(2),
+        "directory": directory,
+        "epochs": EPOCHS,
+        "steps_per_epoch": STEPS,
+        "learning_rate": 1e-2,
+        "checkpoint_steps": 2,
+        "verbose": 0,
+    }
+    return pretrain(model_, dataset(), **arguments | changes)
+
+
+def without_speed(history):
+    return [
+        [value for key, value in row.items() if key != "tokens_per_second"]
+        for row in history
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    net = model()
+    history = train(tmp_path_factory.mktemp("unbroken"), net)
+    return history, net.get_weights()
+
+
+def test_the_loss_falls_and_the_log_says_so(tmp_path):
+    net = model()
+    history = train(tmp_path, net, steps_per_epoch=40)
+    assert history[-1]["val_loss"] < history[0]["loss"] < math.log(20) + 0.5
+    with open(tmp_path / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_loss"]) for row in rows] == [
+        row["val_loss"] for row in history
+    ]
+    for row in history:
+        assert row["perplexity"] == pytest.approx(math.exp(row["loss"]))
+        assert row["val_perplexity"] == pytest.approx(math.exp(row["val_loss"]))
+        assert row["tokens_per_second"] > 0
+
+
+def test_the_history_is_what_keras_measures_on_the_validation_data(unbroken):
+    history, weights = unbroken
+    net = model()
+    net.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    net.set_weights(weights)
+    loss, accuracy = net.evaluate(dataset(2), verbose=0)
+    assert history[-1]["val_loss"] == pytest.approx(loss, abs=1e-5)
+    assert history[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+# Before the first checkpoint; between two; at one; at the end of an epoch;
+# in the second epoch; at the very last batch.
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 10])
+def test_a_killed_run_ends_where_the_unbroken_one_does(
+    tmp_path, unbroken, step
+):
+    with pytest.raises(Killed):
+        train(tmp_path, model(), callbacks=[KillAt(step, kill)])
+    net = model(seed=99)  # what the new process starts from must not matter
+    if step == 1:  # nothing was saved yet, so the seed decides
+        net = model()
+    history = train(tmp_path, net)
+    expected_history, expected_weights = unbroken
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(expected_history), atol=1e-5
+    )
+    for ours, theirs in zip(net.get_weights(), expected_weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    with open(tmp_path / "history.csv") as file:
+        assert len(list(csv.DictReader(file))) == EPOCHS
+
+
+def test_a_kill_while_saving_leaves_the_checkpoint_before(
+    tmp_path, unbroken, monkeypatch
+):
+    real, calls = np.savez, []
+
+    def savez(path, **arrays):
+        calls.append(path)
+        if len(calls) == 3:
+            path.write_bytes(b"half a file")
+            raise Killed
+        real(path, **arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.savez", savez)
+        with pytest.raises(Killed):
+            train(tmp_path, model())
+    history = train(tmp_path, model(seed=99))
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+
+def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, unbroken):
+    def ctrl_c():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingInterrupted, match="after step 4.*goes on"):
+        train(
+            tmp_path,
+            model(),
+            callbacks=[KillAt(3, ctrl_c)],
+            checkpoint_steps=1000,
+        )
+    assert signal.getsignal(signal.SIGINT) is before
+    progress = (tmp_path / "checkpoint" / "progress.json").read_text()
+    assert json.loads(progress)["step"] == 4
+    history = train(tmp_path, model(seed=99))
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, unbroken):
+    train(tmp_path, model())
+    net = model(seed=99)
+    history = train(tmp_path, net, callbacks=[KillAt(1, kill)])
+    assert len(history) == EPOCHS
+    np.testing.assert_allclose(net.get_weights()[0], unbroken[1][0], atol=1e-5)
+
+
+def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
+    with pytest.raises(FloatingPointError, match="must stay finite.*step"):
+        train(tmp_path, model(), learning_rate=1e30, checkpoint_steps=1)
+    net = model(seed=99)
+    net.compile("adam", "mse")
+    net.optimizer.build(net.trainable_variables)
+    saved = Checkpoint(tmp_path, STEPS, 1)
+    saved.restore(net)
+    assert saved.step >= 1
+    assert np.load(tmp_path / "checkpoint" / "variables.npz")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    train(tmp_path, model())
+    other = mini_gpt(20, 8, 32, 16, 2, num_layers=1)
+    with pytest.raises(RuntimeError, match="only the model.*other shapes"):
+        train(tmp_path, other)
+    with pytest.raises(RuntimeError, match="steps_per_epoch` that it began"):
+        train(tmp_path, model(), steps_per_epoch=STEPS + 1)
+
+
+def test_a_sample_is_printed_after_each_epoch(tmp_path, capsys):
+    seen = []
+
+    def sample(net):
+        seen.append(net.get_weights()[0])
+        return "a sample"
+
+    train(tmp_path, model(), sample=sample)
+    assert capsys.readouterr().out.count("a sample") == EPOCHS
+    assert np.abs(seen[0] - seen[1]).max() > 1e-4  # of the model as it is now
+
+
+def test_one_pass_is_divided_among_the_epochs(tmp_path):
+    train(tmp_path, model(), epochs=3, steps_per_epoch=None)  # 12 batches
+    progress = (tmp_path / "checkpoint" / "progress.json").read_text()
+    assert json.loads(progress)["steps_per_epoch"] == 4
+
+
+def test_arguments_are_checked_before_training(tmp_path):
+    with pytest.raises(ValueError, match="`epochs` must be a positive int"):
+        train(tmp_path, model(), epochs=0)
+    with pytest.raises(ValueError, match="at least a batch for each epoch"):
+        train(tmp_path, model(), epochs=13, steps_per_epoch=None)
+    endless = dataset().repeat()
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be given"):
+        pretrain(model(), endless, directory=tmp_path)
+    with pytest.raises(ValueError, match="at least one batch.*empty"):
+        pretrain(
+            model(), dataset().take(0), directory=tmp_path, steps_per_epoch=1
+        )
+
+
+TINY = Recipe(
+    vocabulary_size=300,
+    sequence_length=16,
+    hidden_dim=16,
+    intermediate_dim=16,
+    num_heads=2,
+    num_layers=1,
+    dropout=0.1,
+    batch_size=2,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    epochs=2,
+    steps_per_epoch=4,
+    validation_fraction=0.2,
+    validation_steps=2,
+)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    paths = []
+    for i in range(2):
+        path = tmp_path / f"shard{i}.txt"
+        lines = [
+            f"Document {i} {j} says: {j} and {j + 1} are {2 * j + 1}.\\nEnd."
+            for j in range(60)
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        paths.append(str(path))
+    return paths
+
+
+def test_from_shards_to_a_directory_and_back(tmp_path, shards):
+    done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
+    ids = np.arange(16)[None]
+    loaded = PretrainedModel.load(tmp_path / "run")
+    np.testing.assert_allclose(
+        loaded.model.predict(ids, verbose=0),
+        done.model.predict(ids, verbose=0),
+        atol=1e-6,
+    )
+    assert loaded.tokenizer.tokenize("and") is not None
+    assert loaded.record["parameters"] == done.model.count_params()
+    assert [row["epoch"] for row in loaded.record["history"]] == [1, 2]
+    # The second call finds the finished run, whatever it is asked to print.
+    again = pretrain_mini_gpt(
+        TINY, shards, tmp_path / "run", callbacks=[KillAt(1, kill)]
+    )
+    assert again.record == loaded.record
+
+
+def test_a_directory_holds_one_run_only(tmp_path, shards):
+    pretraining._claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
+    with pytest.raises(RuntimeError, match="one run only.*data and seed"):
+        pretraining._claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
+
+
+def test_an_unfinished_run_is_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="finished pretraining run"):
+        PretrainedModel.load(tmp_path)
+
+
+SCRIPT = """
+import json, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from tests.test_pretraining import KillAt, model, train
+step = int(sys.argv[3])
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+history = train(sys.argv[2], model(), callbacks=[KillAt(step, kill)])
+print(json.dumps(history))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    codes = []
+    for step in (3, 4, 100):  # counted anew in each process
+        result = subprocess.run(
+            [sys.executable, "-c", SCRIPT, root, str(tmp_path), str(step)],
+            capture_output=True,
+            text=True,
+        )
+        codes.append(result.returncode)
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], result.stderr
+    history = json.loads(result.stdout.splitlines()[-1])
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
