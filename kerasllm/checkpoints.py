@@ -189,7 +189,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped:
             return
-        self.history.append({"epoch": epoch + 1, **logs})
+        self.history.append({"epoch": epoch + 1, "step": self.step, **logs})
         self.save()
         if self._interrupted:
             self._stop("interrupted")

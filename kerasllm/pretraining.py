@@ -68,8 +68,8 @@ def pretrain(
         verbose: `"auto"`, 0, 1 or 2, as for `fit`.
 
     Returns:
-        A list of dicts, one an epoch: `epoch`, `loss` (nats a token),
-        `accuracy`, `perplexity`, `tokens_per_second` and, with validation,
+        A list of dicts, one an epoch: `epoch`, `step` (batches so far),
+        `loss` (nats a token), `accuracy`, `perplexity`, `tokens_per_second` and, with validation,
         `val_loss`, `val_accuracy`, `val_perplexity`.
 
     Raises:

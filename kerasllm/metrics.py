@@ -1,0 +1,70 @@
+"""What can be counted in a generated text."""
+
+from kerasllm.layers import check_positive_ints
+
+
+def repeated_ngrams(tokens, n=4):
+    """Return the share of n-grams that have stood in the text before.
+
+    Args:
+        tokens: sequence of hashable items, such as token ids or words.
+        n: int. Length of an n-gram.
+
+    Returns:
+        float: 0 for a text in which every n-gram is new, near 1 for one that
+        goes round in circles, 0 for one of fewer than `n` tokens.
+
+    Raises:
+        ValueError: `n` is not a positive int.
+
+    Source: Welleck et al., 2020, arXiv:1908.04319, "seq-rep-n".
+    """
+    check_positive_ints(n=n)
+    tokens = list(tokens)
+    ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    if not ngrams:
+        return 0.0
+    return 1 - len(set(ngrams)) / len(ngrams)
+
+
+def known_ngrams(tokens, reference, n=2):
+    """Return the share of n-grams that also stand in a reference text.
+
+    A crude measure of sense: people have written these words next to each
+    other before.
+
+    Args:
+        tokens: sequence of hashable items, such as words.
+        reference: set of n-grams, as `ngram_set` returns it.
+        n: int. Length of an n-gram.
+
+    Returns:
+        float in `[0, 1]`; 1 for a text of fewer than `n` tokens.
+
+    Raises:
+        ValueError: `n` is not a positive int.
+    """
+    check_positive_ints(n=n)
+    tokens = list(tokens)
+    ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    if not ngrams:
+        return 1.0
+    return sum(ngram in reference for ngram in ngrams) / len(ngrams)
+
+
+def ngram_set(texts, n=2):
+    """Collect the n-grams of words of many texts.
+
+    Args:
+        texts: iterable of str, split at white space.
+        n: int. Length of an n-gram.
+
+    Returns:
+        A set of tuples of `n` words.
+    """
+    check_positive_ints(n=n)
+    found = set()
+    for text in texts:
+        words = text.split()
+        found.update(zip(*(words[i:] for i in range(n)), strict=False))
+    return found

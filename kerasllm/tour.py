@@ -1,0 +1,253 @@
+"""The main job: the whole life of a small language model, and a report.
+
+`run` collects text, trains a vocabulary and a mini-GPT, writes with every
+sampling strategy, and sets down what it saw in one page, `report.html`, with
+the command that gives each number again.
+"""
+
+import pathlib
+import platform
+import shlex
+import statistics
+import time
+from importlib import metadata
+
+import numpy as np
+from keras import ops
+from rich.console import Console
+
+from kerasllm import backend, corpora, files, plots
+from kerasllm.generation import compiled_generate
+from kerasllm.metrics import repeated_ngrams
+from kerasllm.models import get_recipe
+from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.report import Report
+from kerasllm.samplers import chain
+from kerasllm.schedules import WarmupSchedule
+
+PROMPT = "Return a new"
+MAX_LENGTH = 100
+SEED = 0  # of the training
+SEEDS = (0, 1, 2)  # of the writing
+# Names and arguments of `chain`, which are also options of the command line.
+STRATEGIES = {
+    "greedy": {"temperature": 0.0},
+    "random": {"temperature": 1.0},
+    "temperature 0.2": {"temperature": 0.2},
+    "temperature 2": {"temperature": 2.0},
+    "top-k 5": {"top_k": 5},
+    "top-k 20": {"top_k": 20},
+    "top-p 0.9": {"top_p": 0.9},
+    "min-p 0.1": {"min_p": 0.1},
+    "top-k 20 with penalties": {
+        "top_k": 20,
+        "frequency_penalty": 0.3,
+        "presence_penalty": 0.3,
+    },
+}
+
+
+def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
+    """Train, write, measure and report.
+
+    Args:
+        output_directory: str or path. Gets `report.html` and, in `model/`,
+            the trained model. A tour that was interrupted goes on where it
+            was; one that is finished is written up again.
+        recipe: name of a recipe or a `models.Recipe`.
+        verbose: as for Keras's `fit`.
+
+    Returns:
+        `pathlib.Path` of the report.
+
+    Raises:
+        OSError: the directory cannot be written to.
+        TrainingInterrupted: Ctrl-C during training; the state is saved.
+    """
+    console = Console(highlight=False)
+    directory = pathlib.Path(output_directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    report = Report("A tour of kerasllm")
+    started = time.perf_counter()
+
+    def stage(title):
+        minutes, seconds = divmod(int(time.perf_counter() - started), 60)
+        console.print(f"[bold]{minutes:02}:{seconds:02}  {title}[/]")
+        report.heading(title)
+
+    stage("The machine")
+    report.table(["what", "which"], _machine())
+
+    stage("1. Text")
+    shards = corpora.local_docs()
+    documents, characters = _count(shards)
+    summary = (
+        f"{documents:,} documents, {characters / 1e6:.1f} million characters "
+        f"in {len(shards)} shards"
+    )
+    console.print(f"  {summary}")
+    report.text(
+        f"The documentation that this installation carries: {summary}, in "
+        f"{pathlib.Path(shards[0]).parent}. Every document is a line."
+    )
+
+    stage("2. Words and pretraining")
+    trained = pretrain_mini_gpt(
+        recipe,
+        shards,
+        directory / "model",
+        seed=SEED,
+        sample_prompt=PROMPT,
+        verbose=verbose,
+    )
+    _report_training(
+        report,
+        trained,
+        get_recipe(recipe),
+        f"kerasllm pretrain --recipe {recipe} --seed {SEED} "
+        f"--out {shlex.quote(str(directory / 'again'))}",
+    )
+    last = trained.record["history"][-1]
+    console.print(
+        f"  the next token is right {last['val_accuracy']:.1%} of the time; "
+        f"perplexity {last['val_perplexity']:.1f}"
+    )
+
+    stage("3. Choosing the next token")
+    _report_distribution(report, trained)
+
+    stage("4. Writing")
+    _report_writing(report, trained, console)
+
+    path = directory / "report.html"
+    with files.whole_file(path) as file:
+        file.write(report.page())
+    stage(f"Done: {path}")
+    return path
+
+
+def _machine():
+    versions = (
+        f"{package} {metadata.version(package)}"
+        for package in ("kerasllm", "keras", "keras-hub", backend.name())
+    )
+    return [
+        (
+            "software",
+            f"Python {platform.python_version()}, {', '.join(versions)}",
+        ),
+        ("backend", backend.name()),
+        ("device", backend.device_name()),
+        ("precision", backend.best_dtype_policy()),
+        ("the same again", "kerasllm info"),
+    ]
+
+
+def _count(shards):
+    documents = characters = 0
+    for path in shards:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                documents += 1
+                characters += len(line) - 1
+    return documents, characters
+
+
+def _report_training(report, trained, recipe, command):
+    record = trained.record
+    history = record["history"]
+    steps = history[-1]["step"]
+    tokens = steps * recipe.batch_size * recipe.sequence_length
+    report.text(
+        f"A vocabulary of {trained.tokenizer.vocabulary_size():,} pieces and a "
+        f"mini-GPT of {record['parameters']:,} parameters, which read "
+        f"{tokens:,} tokens in {steps:,} steps on {record['backend']} "
+        f"({record['device']}, {record['dtype']})."
+    )
+    report.table(
+        ["epoch", "loss", "accuracy", "perplexity", "tokens/s"],
+        [
+            (
+                row["epoch"],
+                f"{row['val_loss']:.3f}",
+                f"{row['val_accuracy']:.1%}",
+                f"{row['val_perplexity']:.1f}",
+                f"{row['tokens_per_second']:,.0f}",
+            )
+            for row in history
+        ],
+    )
+    report.text("Measured on documents that training never sees; again with")
+    report.code(command)
+    figure, axes = report.new_figure(width=10, columns=2)
+    plots.plot_history(history, ax=axes[0])
+    schedule = WarmupSchedule(recipe.learning_rate, recipe.warmup_steps)
+    plots.plot_schedule(schedule, 4 * recipe.warmup_steps, ax=axes[1])
+    report.figure(
+        figure,
+        "The loss after each epoch, and the learning rate with its warmup.",
+    )
+
+
+def _report_distribution(report, trained):
+    """Show the strategies on what the model says after the prompt."""
+    tokenizer = trained.tokenizer
+    token_ids = ops.convert_to_numpy(tokenizer(PROMPT))
+    logits = trained.model.predict(token_ids[None], verbose=0)[0, -1]
+    pieces = [tokenizer.id_to_token(i) for i in range(len(logits))]
+    axes = plots.plot_sampling_strategies(logits, pieces)
+    report.figure(
+        np.ravel(axes)[0].figure,
+        f"What each strategy leaves of the model's distribution after "
+        f"“{PROMPT}”: the likeliest tokens and their probabilities.",
+    )
+
+
+def _report_writing(report, trained, console):
+    tokenizer = trained.tokenizer
+    max_length = min(
+        MAX_LENGTH, trained.model.get_layer("embedding").sequence_length
+    )
+    rows = []
+    report.text(
+        f"Each strategy continues “{PROMPT}” to {max_length} tokens with "
+        f"the seeds {', '.join(map(str, SEEDS))}. Shown is the first text; "
+        "the share of repeated 4-grams and the speed are means of all."
+    )
+    for title, arguments in STRATEGIES.items():
+        texts, seconds = [], 0.0
+        for seed in SEEDS:
+            start = time.perf_counter()
+            texts.append(
+                compiled_generate(
+                    trained.model,
+                    tokenizer,
+                    PROMPT,
+                    chain(**arguments),
+                    max_length,
+                    seed=seed,
+                )
+            )
+            seconds += time.perf_counter() - start
+        tokens = [list(map(int, tokenizer(text))) for text in texts]
+        new = sum(map(len, tokens)) - len(texts) * len(tokenizer(PROMPT))
+        repeated = statistics.mean(map(repeated_ngrams, tokens))
+        options = " ".join(
+            f"--{key.replace('_', '-')} {value}"
+            for key, value in arguments.items()
+        )
+        rows.append((title, f"{repeated:.0%}", f"{new / seconds:.0f}"))
+        console.print(f"  [bold]{title}[/] ({repeated:.0%} repeated)")
+        console.print(f"    {texts[0]!r}", markup=False)
+        report.sample(
+            title,
+            texts[0],
+            f"kerasllm generate --model {shlex.quote(str(trained.directory))} "
+            f"{shlex.quote(PROMPT)} {options} --max-length {max_length} "
+            f"--seed {SEEDS[0]}",
+        )
+    report.table(["strategy", "repeated 4-grams", "tokens/s"], rows)
+    report.text(
+        "The speed includes padding every input to the full length and, for "
+        "the first strategy, one compilation."
+    )
