@@ -1,0 +1,399 @@
+"""The command line: `kerasllm tour`, `pretrain`, `generate` and `info`.
+
+Nothing heavy is imported at the top: `KERAS_BACKEND` must be set before Keras
+is imported, and help must come at once. So the commands import what they use.
+"""
+
+import contextlib
+import enum
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import re
+import shlex
+import sys
+import tempfile
+import traceback
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+import kerasllm
+
+# The packages that the three backends live in have the same names.
+BACKENDS = ("jax", "tensorflow", "torch")
+Backend = enum.StrEnum("Backend", BACKENDS)
+Documents = enum.StrEnum("Documents", ("lines", "files", "paragraphs"))
+# typer has moved this class between modules; its base is always there.
+UsageError = typer.BadParameter.__base__
+
+app = typer.Typer(
+    help="The life of a language model in Keras 3, on the command line.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(help="Default: $KERAS_BACKEND, or else Keras's own choice."),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(help="laptop (minutes on two cores) or book (a GPU)."),
+]
+SeedOption = typer.Option(
+    min=0, max=2**32 - 1, help="The same seed gives the same result again."
+)
+
+
+def main(arguments=None):
+    """Run the command line and exit.
+
+    The exit status is 0 for success, 2 for wrong options and values, 1 for
+    what went wrong on the way and 130 for Ctrl-C. Of an error that the user can
+    mend there is one line on stderr; of any other, a traceback.
+
+    Args:
+        arguments: list of str. Defaults to those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # TensorFlow greets with lines about the CPU that tell a user nothing.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    command = typer.main.get_command(app)
+    try:
+        # Not `app()`, which would draw a box around errors.
+        with command.make_context("kerasllm", arguments) as context:
+            command.invoke(context)
+            sys.stdout.flush()
+    except typer.Exit as finished:  # after --help and --version
+        raise SystemExit(finished.exit_code) from None
+    except UsageError as error:
+        place = error.ctx.command_path if error.ctx else "kerasllm"
+        _fail(2, f"{error.format_message().rstrip('.')}. See `{place} --help`.")
+    except KeyboardInterrupt as interrupt:
+        # Training says what it saved; everything else is whole or absent.
+        said = str(interrupt) or "Interrupted; what was finished is kept."
+        again = shlex.join(["kerasllm", *arguments])
+        _fail(130, f"{said} The same command goes on: {again}")
+    except BrokenPipeError:  # `kerasllm info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except Exception as error:
+        status = _status(error)
+        if status is None:
+            raise
+        _fail(status, _message(error))
+
+
+def _fail(status, message):
+    print(f"kerasllm: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _status(error):
+    """Return the exit status of an error that the user can mend, or `None`."""
+    if isinstance(error, PermissionError | NotADirectoryError):
+        return 2
+    # Errors of this package say what they received; one that comes from its
+    # code without that, such as a failed `int(...)`, is a mistake in it.
+    raised_at = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1][0])
+    is_ours = pathlib.Path(__file__).parent in raised_at.parents
+    if not is_ours or "Received:" not in str(error):
+        return None
+    wrong_values = (ValueError, FileNotFoundError, RuntimeError)
+    return 2 if isinstance(error, wrong_values) else 1
+
+
+def _message(error):
+    """Return what an error says, without what Keras writes around it."""
+    message = str(error)
+    if message.startswith("Exception encountered when calling"):
+        # Keras prints the original message in bold.
+        bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", message, re.DOTALL)
+        message = bold[1] if bold else message
+    return message
+
+
+@contextlib.contextmanager
+def _started(backend):
+    """Select the backend for imports in this block, and keep them quiet."""
+    _select_backend(backend)
+    # Libraries in C++ write to file 2 while they are loaded, past Python and
+    # whatever log level is set. It counts only if something fails.
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _select_backend(backend):
+    """Set `KERAS_BACKEND` before Keras is imported."""
+    name = str(backend or _configured_backend())
+    if name not in BACKENDS:
+        raise UsageError(
+            f"The backend must be one of {', '.join(BACKENDS)}. Received: "
+            f"{name!r}, from KERAS_BACKEND or keras.json. Choose with "
+            "--backend."
+        )
+    if importlib.util.find_spec(name) is None:
+        package = "kerasllm[torch]" if name == "torch" else name
+        raise UsageError(
+            f"The backend {name} needs a package that is not installed. "
+            f'Install it with `pip install "{package}"`.'
+        )
+    if "keras" in sys.modules and _running_backend() != name:
+        raise UsageError(
+            "The backend must be chosen before Keras starts. Received: "
+            f"{name}, while {_running_backend()} is running. Set KERAS_BACKEND."
+        )
+    os.environ["KERAS_BACKEND"] = name
+
+
+def _configured_backend():
+    """Return the backend that Keras would choose by itself."""
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    try:
+        config = json.loads(pathlib.Path(home, "keras.json").read_text())
+    except (OSError, ValueError):
+        config = {}
+    return os.environ.get("KERAS_BACKEND") or config.get(
+        "backend", "tensorflow"
+    )
+
+
+def _running_backend():
+    import keras
+
+    return keras.backend.backend()
+
+
+def _print_version(wanted: bool):
+    if wanted:
+        print(f"kerasllm {kerasllm.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+):
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def tour(
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(file_okay=False, help="Folder for report.html and model."),
+    ] = pathlib.Path("kerasllm-tour"),
+    recipe: RecipeOption = "laptop",
+    backend: BackendOption = None,
+):
+    """Train a small model, write with it, and report: the main job.
+
+    Works offline and takes some minutes on two cores.
+    """
+    with _started(backend):
+        from kerasllm import models, tour
+
+    models.get_recipe(recipe)  # a wrong name should leave no folder behind
+    tour.run(out, recipe=recipe)
+
+
+@app.command()
+def pretrain(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Text files or folders, may be repeated; or mini-c4, the "
+            "chapter's download. Default: the documentation of the installed "
+            "packages.",
+        ),
+    ] = None,
+    documents: Annotated[
+        Documents, typer.Option(help="What one document in the data is.")
+    ] = Documents.lines,
+    recipe: RecipeOption = "laptop",
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            file_okay=False, help="Folder for the model. Default: in the cache."
+        ),
+    ] = None,
+    seed: Annotated[int, SeedOption] = 0,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="A text to continue after each epoch."),
+    ] = None,
+    backend: BackendOption = None,
+):
+    """Train a vocabulary and a mini-GPT on text.
+
+    Stopped with Ctrl-C or killed, the same command goes on from its last
+    checkpoint.
+    """
+    with _started(backend):
+        from kerasllm import backend as running
+        from kerasllm import models, pretraining
+
+    recipe_name = recipe
+    recipe = models.get_recipe(recipe)
+    shards = _find_text(data, str(documents))
+    print(
+        f"Recipe {recipe_name}, {len(shards)} shards of text, "
+        f"{running.name()} on {running.device_name()}.",
+        flush=True,
+    )
+    trained = pretraining.pretrain_mini_gpt(
+        recipe, shards, out, seed=seed, sample_prompt=sample
+    )
+    last = trained.record["history"][-1]
+    print(f"\nThe model of {trained.record['parameters']:,} parameters lies in")
+    print(f"  {trained.directory}")
+    for name, value in last.items():
+        number = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        print(f"  {name.replace('_', ' '):18} {number}")
+    place = shlex.quote(str(trained.directory))
+    prompt = shlex.quote(sample or "The")
+    print("Generate from it with")
+    print(f"  kerasllm generate --model {place} {prompt} --top-k 5")
+
+
+def _find_text(data, documents):
+    """Return the shards that `--data` names."""
+    from kerasllm import corpora
+
+    if not data:
+        return corpora.local_docs()
+    if data == ["mini-c4"]:
+        return corpora.mini_c4()
+    if "mini-c4" in data:
+        raise UsageError(
+            "--data mini-c4 must stand alone. Received: it and other paths. "
+            "Write ./mini-c4 for a folder of that name."
+        )
+    return corpora.text_shards(data, documents)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    model: Annotated[
+        pathlib.Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder that pretrain wrote."
+        ),
+    ],
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from the K likeliest tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from the fewest tokens with probability P."),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help="Leave out tokens below P times the best one."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Below 1 more predictable, above 1 more surprising."),
+    ] = None,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Taken off a logit for each repetition.")
+    ] = 0.0,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Taken off the logits of tokens seen before.")
+    ] = 0.0,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens, prompt included. Default: 64, or as many as the "
+            "model takes if that is less."
+        ),
+    ] = None,
+    seed: Annotated[int | None, SeedOption] = None,
+    backend: BackendOption = None,
+):
+    """Continue a prompt.
+
+    Without --top-k, --top-p, --min-p and --temperature each token is the most
+    likely one (greedy search).
+    """
+    with _started(backend):
+        from kerasllm import generation, pretraining, samplers
+
+    if temperature is None:
+        draws = any(number is not None for number in (top_k, top_p, min_p))
+        temperature = 1.0 if draws else 0.0
+    # Before the model is loaded, so that a wrong number shows at once.
+    sampler = samplers.chain(
+        temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
+    )
+    trained = pretraining.PretrainedModel.load(model)
+    if max_length is None:
+        max_length = min(64, trained.record["recipe"]["sequence_length"])
+    text = generation.compiled_generate(
+        trained.model,
+        trained.tokenizer,
+        prompt,
+        sampler,
+        max_length,
+        seed=seed,
+    )
+    print(text)
+
+
+@app.command()
+def info(backend: BackendOption = None):
+    """Print versions, backends, the device, the cache and the recipes."""
+    print(f"kerasllm      {kerasllm.__version__}")
+    print(f"python        {platform.python_version()} ({sys.executable})")
+    for package in ("keras", "keras-hub", *BACKENDS):
+        print(f"{package:13} {_version(package)}")
+    # What follows imports Keras, which takes seconds.
+    sys.stdout.flush()
+    with _started(backend):
+        from kerasllm import backend as running
+        from kerasllm import files, models
+
+    print(f"backend       {running.name()}")
+    print(f"device        {running.device_name()}")
+    print(f"precision     {running.best_dtype_policy()}")
+    print(f"cache         {files.cache_dir()}")
+    for recipe, size in models.RECIPES.items():
+        print(
+            f"recipe        {recipe}: vocabulary {size.vocabulary_size:,}, "
+            f"{size.sequence_length} positions, {size.num_layers} layers of "
+            f"{size.hidden_dim} with {size.num_heads} heads, batches of "
+            f"{size.batch_size}"
+        )
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,447 @@
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+
+import keras
+import pytest
+
+import kerasllm
+from kerasllm import (
+    cli,
+    corpora,
+    generation,
+    layers,
+    models,
+    pretraining,
+    samplers,
+    tour,
+)
+from kerasllm.checkpoints import TrainingInterrupted
+
+TINY = models.Recipe(
+    vocabulary_size=300,
+    sequence_length=16,
+    hidden_dim=16,
+    intermediate_dim=32,
+    num_heads=2,
+    num_layers=1,
+    dropout=0.1,
+    batch_size=4,
+    learning_rate=1e-3,
+    warmup_steps=5,
+    epochs=2,
+    steps_per_epoch=3,
+    validation_fraction=0.2,
+    validation_steps=1,
+)
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """Run the command line here; return its status, stdout and stderr."""
+    monkeypatch.setenv("KERAS_BACKEND", keras.config.backend())
+
+    def run(*arguments):
+        capfd.readouterr()
+        try:
+            cli.main([str(argument) for argument in arguments])
+            status = 0
+        except SystemExit as finished:
+            status = finished.code
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    words = "the cat dog sat on a mat and saw red green house tree".split()
+    draw = random.Random(0)
+    documents = [" ".join(draw.choices(words, k=30)) for _ in range(100)]
+    path = tmp_path_factory.mktemp("text") / "shard0.txt"
+    path.write_text("\n".join(documents) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model")
+    return pretraining.pretrain_mini_gpt(
+        TINY, [str(text)], directory, verbose=0
+    )
+
+
+def one_line(stderr):
+    # On a machine with other noise of C++ libraries only our line counts.
+    lines = stderr.splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("kerasllm: ")
+    return lines[0]
+
+
+def in_a_process(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", ["", "tour", "pretrain", "generate", "info"]
+)
+def test_help_loads_nothing_heavy(command):
+    code = """if True:
+        import sys
+        from kerasllm.cli import main
+        try:
+            main([*sys.argv[1:], "--help"])
+        except SystemExit as finished:
+            heavy = {"keras", "tensorflow", "jax", "torch", "numpy"}
+            print(finished.code, sorted(heavy & set(sys.modules)))
+    """
+    done = in_a_process(code, *command.split())
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert "Usage" in done.stdout
+    assert done.stderr == ""
+
+
+def test_module_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasllm", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout == f"kerasllm {kerasllm.__version__}\n"
+
+
+def test_without_a_command_there_is_help(run):
+    status, out, _ = run()
+    assert status == 0
+    assert "pretrain" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--wrong"], "No such option: --wrong"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["tour", "--wrong"], "See `kerasllm tour --help`"),
+        (["pretrain", "--backend", "mxnet"], "'jax', 'tensorflow', 'torch'"),
+        (["pretrain", "--recipe", "huge"], "must be one of 'laptop', 'book'"),
+        (["tour", "--recipe", "huge"], "must be one of 'laptop', 'book'"),
+        (["pretrain", "--documents", "pages"], "'lines', 'files'"),
+        (["pretrain", "--seed", "-1"], "--seed"),
+        (["pretrain", "--data", "mini-c4", "--data", "x"], "stand alone"),
+        (["pretrain", "--data", "no/such/file"], "no/such/file"),
+        (["generate", "--model", "no/such", "x"], "no/such"),
+        (["generate", "--model", ".", "x", "--top-k", "five"], "--top-k"),
+        (["generate", "--model", ".", "x", "--top-k", "0"], "`top_k` must be"),
+        (["generate", "--model", ".", "x", "--top-p", "2"], "`top_p` must be"),
+        (["generate", "--model", ".", "x"], "must hold a finished pretraining"),
+        (["generate", "x"], "--model"),
+        (["generate", "--model", "."], "prompt"),
+    ],
+)
+def test_wrong_use_exits_2_with_one_line(
+    run, arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert out == ""
+    assert message in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_line_in_a_process_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasllm", "generate"]
+        + ["--model", str(tmp_path), "x", "--top-k", "0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "`top_k` must be an int" in one_line(done.stderr)
+
+
+def test_output_below_a_file_is_refused(run, text, monkeypatch):
+    monkeypatch.setitem(models.RECIPES, "tiny", TINY)
+    status, _, err = run(
+        *("pretrain", "--recipe", "tiny", "--data", text, "--out", text / "x")
+    )
+    assert status == 2
+    assert "Not a directory" in one_line(err)
+
+
+def test_backend_of_the_environment_is_checked(run, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "mxnet")
+    status, out, err = run("info")
+    assert status == 2
+    assert "Received: 'mxnet', from KERAS_BACKEND" in one_line(err)
+    assert "kerasllm" in out  # the versions still help
+
+
+def test_backend_of_the_configuration_is_checked(run, monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text('{"backend": "mxnet"}')
+    status, _, err = run("tour")
+    assert status == 2
+    assert "'mxnet'" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "backend, package", [("torch", "kerasllm[torch]"), ("jax", "jax")]
+)
+def test_missing_backend_says_how_to_install_it(
+    run, monkeypatch, backend, package
+):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: None if name == backend else find_spec(name),
+    )
+    status, _, err = run("tour", "--backend", backend)
+    assert status == 2
+    assert f'pip install "{package}"' in one_line(err)
+
+
+def test_backend_cannot_change_once_keras_runs(run):
+    other = "torch" if keras.config.backend() != "torch" else "jax"
+    status, _, err = run("tour", "--backend", other)
+    assert status == 2
+    assert "before Keras starts" in one_line(err)
+
+
+def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
+    def broken(*arguments, **options):
+        raise ValueError("Received: a bug")  # not raised by a room
+
+    monkeypatch.setattr(tour, "run", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("tour")
+
+
+def test_a_library_error_in_our_code_is_a_mistake():
+    def fail(room):
+        code = compile("int('Received:')", room, "eval")
+        with pytest.raises(ValueError) as caught:
+            eval(code)
+        return caught.value
+
+    # Of the package by its place, but not by its words.
+    error = fail(cli.__file__)
+    error.args = ("invalid literal",)
+    assert cli._status(error) is None
+
+
+def test_of_a_keras_error_only_what_matters_is_kept():
+    embedding = layers.PositionalEmbedding(4, 10, 8)
+    with pytest.raises(ValueError) as caught:
+        embedding(keras.ops.zeros((1, 5), "int32"))
+    assert "Exception encountered" in str(caught.value)
+    assert cli._status(caught.value) == 2
+    assert cli._message(caught.value).startswith("The input must not be")
+    assert "Arguments received" not in cli._message(caught.value)
+
+
+def test_diverged_training_exits_1_with_one_line(run, monkeypatch):
+    def diverge():
+        raise FloatingPointError("The loss must stay finite. Received: NaN")
+
+    # Seen as raised by a room.
+    room = pathlib.Path(cli.__file__).with_name("checkpoints.py")
+    diverge.__code__ = diverge.__code__.replace(co_filename=str(room))
+    monkeypatch.setattr(tour, "run", lambda *args, **options: diverge())
+    status, _, err = run("tour")
+    assert status == 1
+    assert "The loss must stay finite" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "interrupt, said",
+    [
+        (TrainingInterrupted("The state is saved in d."), "saved in d."),
+        (KeyboardInterrupt(), "Interrupted"),
+    ],
+)
+def test_ctrl_c_exits_130_and_says_how_to_go_on(
+    run, monkeypatch, interrupt, said
+):
+    def interrupted(*arguments, **options):
+        raise interrupt
+
+    monkeypatch.setattr(tour, "run", interrupted)
+    status, _, err = run("tour", "--out", "my tour")
+    assert status == 130
+    assert said in one_line(err)
+    assert "kerasllm tour --out 'my tour'" in err
+
+
+def test_tour_gets_folder_and_recipe(run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        tour, "run", lambda *args, **kw: calls.append((args, kw))
+    )
+    assert run("tour", "--out", "here", "--recipe", "book")[0] == 0
+    assert run("tour")[0] == 0
+    assert calls == [
+        ((pathlib.Path("here"),), {"recipe": "book"}),
+        ((pathlib.Path("kerasllm-tour"),), {"recipe": "laptop"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "options, shards",
+    [
+        ([], ["local"]),
+        (["--data", "mini-c4"], ["c4"]),
+        (["--data", "a", "--data", "b"], ["a", "b", "lines"]),
+        (["--data", "a", "--documents", "files"], ["a", "files"]),
+    ],
+)
+def test_pretrain_finds_the_text(run, monkeypatch, options, shards, trained):
+    calls = []
+    monkeypatch.setattr(corpora, "local_docs", lambda: ["local"])
+    monkeypatch.setattr(corpora, "mini_c4", lambda: ["c4"])
+    monkeypatch.setattr(corpora, "text_shards", lambda paths, d: [*paths, d])
+
+    def pretrain(*arguments, **options):
+        calls.append((arguments, options))
+        return trained
+
+    monkeypatch.setattr(pretraining, "pretrain_mini_gpt", pretrain)
+    status, *_ = run(
+        *("pretrain", "--out", "d", "--seed", 3, "--sample", "Hi", *options)
+    )
+    assert status == 0
+    ((recipe, found, directory), options) = calls[0]
+    assert found == shards
+    assert recipe == models.RECIPES["laptop"]
+    assert directory == pathlib.Path("d")
+    assert options == {"seed": 3, "sample_prompt": "Hi"}
+
+
+def test_pretrain_then_generate(run, monkeypatch, text, tmp_path):
+    monkeypatch.setitem(models.RECIPES, "tiny", TINY)
+    directory = tmp_path / "a model"
+    status, out, err = run(
+        *("pretrain", "--recipe", "tiny", "--data", text, "--out", directory)
+    )
+    assert status == 0, err
+    assert "val perplexity" in out
+    command = out.splitlines()[-1].strip()
+    assert command == f"kerasllm generate --model '{directory}' The --top-k 5"
+    status, out, err = run("generate", "--model", directory, "the cat")
+    assert status == 0, err
+    assert out.startswith("the cat")
+
+
+def test_generate_is_greedy_by_default(run, loaded):
+    expected = generation.compiled_generate(
+        loaded.model, loaded.tokenizer, "the cat", max_length=16
+    )
+    assert run("generate", "--model", loaded.directory, "the cat")[1] == (
+        expected + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "options, chained",
+    [
+        ([], (0.0, None, None, None, 0.0, 0.0)),
+        (["--top-k", 5], (1.0, 5, None, None, 0.0, 0.0)),
+        (["--top-p", 0.9, "--min-p", 0.1], (1.0, None, 0.9, 0.1, 0.0, 0.0)),
+        (["--temperature", 0.5], (0.5, None, None, None, 0.0, 0.0)),
+        (
+            ["--frequency-penalty", 0.3, "--presence-penalty", 0.2],
+            (0.0, None, None, None, 0.3, 0.2),
+        ),
+    ],
+)
+def test_options_make_the_sampler(run, monkeypatch, options, chained, loaded):
+    calls = []
+    chain = samplers.chain
+
+    def record(*arguments):
+        calls.append(arguments)
+        return chain(*arguments)
+
+    monkeypatch.setattr(samplers, "chain", record)
+    run("generate", "--model", loaded.directory, "the", *options)
+    assert calls == [chained]
+
+
+def test_a_seed_repeats_a_text(run, loaded):
+    def texts(seed):
+        options = ("--temperature", 1, "--seed", seed)
+        return run("generate", "--model", loaded.directory, "a", *options)[1]
+
+    # 13 or more draws from nearly equal odds: no two seeds agree by chance.
+    assert texts(1) == texts(1) != texts(2)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--top-k", 5000], r"vocabulary_size=300"),
+        (["--max-length", 17], "must be at most 16"),
+        (["--max-length", 2], "prompt"),
+    ],
+)
+def test_what_does_not_fit_the_model_exits_2(run, loaded, options, message):
+    status, out, err = run(
+        "generate", "--model", loaded.directory, "the cat sat", *options
+    )
+    assert (status, out) == (2, "")
+    assert message in one_line(err)
+
+
+def test_info_names_versions_backend_and_recipes(run):
+    status, out, _ = run("info")
+    assert status == 0
+    for package in ("kerasllm", "keras", "keras-hub", "jax", "tensorflow"):
+        version = importlib.metadata.version(package)
+        assert f"{package:13} {version}" in out
+    assert f"backend       {keras.config.backend()}" in out
+    for name, recipe in models.RECIPES.items():
+        assert f"{name}: vocabulary {recipe.vocabulary_size:,}" in out
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_training_can_be_resumed(text, tmp_path):
+    long = dataclasses.replace(TINY, epochs=4, steps_per_epoch=300)
+    code = f"""if True:
+        import sys
+        from kerasllm import models
+        from kerasllm.cli import main
+        from kerasllm.models import Recipe
+        models.RECIPES["long"] = {long!r}
+        main(sys.argv[1:])
+    """
+    command = [sys.executable, "-u", "-c", code, "pretrain", "--recipe", "long"]
+    command += ["--data", str(text), "--out", str(tmp_path / "model")]
+    environment = os.environ | {"KERAS_BACKEND": keras.config.backend()}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        for line in process.stdout:
+            if "Epoch 2/4" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "The state is saved" in err.splitlines()[-1]
+    done = subprocess.run(
+        command, env=environment, timeout=120, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Epoch 1/4" not in done.stdout
