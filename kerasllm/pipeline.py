@@ -68,10 +68,11 @@ def pretraining_dataset(
     `< |endoftext|>`.
 
     Args:
-        files: list of shard paths (UTF-8, a document a line, newlines escaped
-            as `\n`; carriage returns are dropped by TensorFlow's line reader),
-            or a `tf.data.Dataset` of documents (scalar strings) that gives the
-            same documents each time.
+        files: list of shard paths, or a `tf.data.Dataset` of documents (scalar
+            strings) that gives the same ones each time. A shard is UTF-8, a
+            document a line, newlines escaped as `\n`. An empty line is an
+            empty document, its end token alone; carriage returns are lost in
+            TensorFlow's line reader.
         tokenizer: KerasHub tokenizer with the token `<|endoftext|>` that
             neither pads nor cuts (`sequence_length=None`).
         sequence_length: int, tokens in a row of `x`.
@@ -142,17 +143,16 @@ def pretraining_dataset(
         shares = _share_shards(check_shards(files), num_hosts)
         documents = _read_in_turns(shares[host_index])
         settings = _settings(
-            tokenizer, split, validation_fraction, restore_newlines
+            tokenizer, split, split and validation_fraction, restore_newlines
         )
         count = functools.partial(
             _count_shards, shares, tokenize, settings, verbose
         )
 
     window = sequence_length + 1
-    windows = (
-        _token_vectors(documents, tokenize).rebatch(  # (any number of tokens,)
-            window, drop_remainder=True
-        )  # (sequence_length + 1,)
+    # A stream of vectors (some tokens,) cut anew into (sequence_length + 1,).
+    windows = _token_vectors(documents, tokenize).rebatch(
+        window, drop_remainder=True
     )
     if num_batches is None:
         tokens = count()  # of each host

@@ -105,8 +105,6 @@ def train_sentence_piece(
             remove_extra_whitespaces=False,
             # Code is indented: runs of spaces as one token save 8 to 12%.
             allow_whitespace_only_pieces=True,
-            # Longer sentences would be dropped in silence.
-            max_sentence_length=2**30,
             # EM starts from so many pieces; the default, a million, takes
             # twice the time for the same tokens.
             seed_sentencepiece_size=max(24 * vocabulary_size, 50_000),
@@ -273,10 +271,14 @@ def _check_symbols(special_tokens):
     if isinstance(special_tokens, str):
         special_tokens = [special_tokens]
     symbols = ["\n", *special_tokens]
-    if len(set(symbols)) < len(symbols) or not all(symbols):
+    # SentencePiece never finds a symbol that has a space.
+    usable = all(symbol and " " not in symbol for symbol in symbols)
+    if len(set(symbols)) < len(symbols) or not usable:
         raise ValueError(
-            "`special_tokens` must be distinct and not empty, and newline is "
-            f"one already. Received: special_tokens={special_tokens!r}."
+            "`special_tokens` must be distinct, not empty and without spaces, "
+            "and newline is one already. Received: "
+            f"special_tokens={special_tokens!r}. Write <two_words>, for "
+            "example."
         )
     return symbols
 
@@ -343,14 +345,16 @@ def _decode(text, place):
 def _sample_lines(documents, share):
     """Yield about a `share` of all lines, at even distances."""
     # The trainer drops, with a warning at most, sentences that hold a tab or
-    # a NUL. Neither may be inside a piece, so it is right to cut there.
+    # a NUL, and sentences of more than 4,192 bytes; and a long line that
+    # repeats itself takes it a time that grows with the square. So lines are
+    # cut. A word that is cut in two once in 1,000 characters does no harm.
     due = 1.0  # however small the share, the first line is taken
     for document in documents:
-        for line in filter(None, re.split("[\n\t\0]", document)):
-            due += min(share, 1.0)
+        for line in re.findall("[^\n\t\0]{1,1000}", document):
             if due >= 1:
                 due -= 1
                 yield line
+            due += min(share, 1.0)
 
 
 def _training_error(vocabulary_size, error):
