@@ -222,6 +222,9 @@ def pretrain_mini_gpt(
     if (directory / MODEL_FILE).is_file():
         return PretrainedModel.load(directory)
 
+    # Before there is a tokenizer: seeding TensorFlow clears its kernels, and
+    # with them the vocabularies that tokenizers have loaded.
+    keras.utils.set_random_seed(seed)
     if (directory / VOCABULARY_FILE).is_file():
         tokenizer = tokenizers.load_sentence_piece(directory / VOCABULARY_FILE)
     else:
@@ -241,7 +244,6 @@ def pretrain_mini_gpt(
     )
     if dtype == "auto":
         dtype = backend.best_dtype_policy()
-    keras.utils.set_random_seed(seed)
     with _dtype_policy(dtype):
         model = recipe.build(tokenizer.vocabulary_size())
 
