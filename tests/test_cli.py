@@ -46,18 +46,19 @@ TINY = models.Recipe(
 
 
 @pytest.fixture
-def run(capfd, monkeypatch):
+def run(capsys, monkeypatch):
     """Run the command line here; return its status, stdout and stderr."""
+    # Not what C++ writes: the backend has begun before, with its own words.
     monkeypatch.setenv("KERAS_BACKEND", keras.config.backend())
 
     def run(*arguments):
-        capfd.readouterr()
+        capsys.readouterr()
         try:
             cli.main([str(argument) for argument in arguments])
             status = 0
         except SystemExit as finished:
             status = finished.code
-        return status, *capfd.readouterr()
+        return status, *capsys.readouterr()
 
     return run
 
@@ -104,7 +105,6 @@ def loaded(trained, monkeypatch):
 
 
 def one_line(stderr):
-    # On a machine with other noise of C++ libraries only our line counts.
     lines = stderr.splitlines()
     assert len(lines) == 1, stderr
     assert lines[0].startswith("kerasllm: ")
