@@ -115,6 +115,7 @@ def pretrain(
             epochs=last_epoch,
             steps_per_epoch=steps,
             callbacks=callbacks,
+            shuffle=False,  # Keras warns that it cannot shuffle a dataset
             verbose=verbose,
         )
 
@@ -252,7 +253,10 @@ def pretrain_mini_gpt(
         # samples does not need it.
         from kerasllm.generation import compiled_generate
 
-        return compiled_generate(model, tokenizer, sample_prompt)
+        max_length = min(64, recipe.sequence_length)
+        return compiled_generate(
+            model, tokenizer, sample_prompt, max_length=max_length
+        )
 
     history = pretrain(
         model,

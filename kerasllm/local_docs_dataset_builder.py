@@ -1,0 +1,39 @@
+"""`corpora.local_docs` as a TensorFlow data set, `tfds.load("local_docs")`."""
+
+import tensorflow_datasets as tfds
+
+from kerasllm import corpora
+
+
+class LocalDocs(tfds.core.GeneratorBasedBuilder):
+    """The documentation that an installation of this package carries."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=(
+                "Help topics of Python and docstrings of the standard library "
+                "and of the packages that kerasllm depends on."
+            ),
+            features=tfds.features.FeaturesDict(
+                {"text": tfds.features.Text(doc="A document, with newlines.")}
+            ),
+            # What the text depends on; TFDS keeps it beside the files.
+            metadata=tfds.core.MetadataDict(corpora.local_docs_versions()),
+            disable_shuffling=True,  # the corpus is mixed already
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(corpora.local_docs())}
+
+    def _generate_examples(self, shards):
+        number = 0
+        for path in shards:
+            with open(path, encoding="utf-8", newline="\n") as file:
+                for line in file:
+                    text = line.removesuffix("\n").replace("\\n", "\n")
+                    yield number, {"text": text}
+                    number += 1
