@@ -69,20 +69,22 @@ class Recipe:
 
 
 RECIPES = {
-    # A few minutes on two cores.
+    # A few minutes on two cores. Two wide layers learn more from a million
+    # tokens than four narrow ones, which first spend half of them on finding
+    # out how often each word occurs.
     "laptop": Recipe(
-        vocabulary_size=4096,
+        vocabulary_size=2048,
         sequence_length=128,
-        hidden_dim=256,
-        intermediate_dim=1024,
-        num_heads=8,
-        num_layers=4,
+        hidden_dim=192,
+        intermediate_dim=768,
+        num_heads=4,
+        num_layers=2,
         dropout=0.1,
-        batch_size=32,
-        learning_rate=1e-3,
+        batch_size=16,
+        learning_rate=2e-3,
         warmup_steps=100,
-        epochs=6,
-        steps_per_epoch=100,
+        epochs=5,
+        steps_per_epoch=120,
         validation_fraction=0.02,
         validation_steps=20,
     ),

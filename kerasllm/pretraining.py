@@ -69,8 +69,8 @@ def pretrain(
 
     Returns:
         A list of dicts, one an epoch: `epoch`, `step` (batches so far),
-        `loss` (nats a token), `accuracy`, `perplexity`, `tokens_per_second` and, with validation,
-        `val_loss`, `val_accuracy`, `val_perplexity`.
+        `loss` (nats a token), `accuracy`, `perplexity`, `tokens_per_second`
+        and, with validation, `val_loss`, `val_accuracy`, `val_perplexity`.
 
     Raises:
         ValueError: an argument is out of range, or there are too few data.
