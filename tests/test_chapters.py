@@ -1,0 +1,68 @@
+"""The chapters: notebooks that match their sources, and run."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+CHAPTERS = pathlib.Path(__file__).parent.parent / "chapters"
+SOURCES = sorted(CHAPTERS.glob("[0-9]*.py"))
+
+jupytext = pytest.importorskip(
+    "jupytext", reason='notebooks need `pip install -e ".[notebooks]"`'
+)
+
+
+def cells(path):
+    return [
+        (cell.cell_type, cell.source.strip())
+        for cell in jupytext.read(path).cells
+    ]
+
+
+def test_there_are_chapters():
+    assert len(SOURCES) >= 3
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_notebook_is_its_source_with_outputs(source):
+    notebook = source.with_suffix(".ipynb")
+    assert cells(notebook) == cells(source), (
+        f"Run `jupytext --to ipynb --execute {source.name}` again."
+    )
+    code = [
+        cell
+        for cell in jupytext.read(notebook).cells
+        if cell.cell_type == "code"
+    ]
+    counts = [cell.execution_count for cell in code]
+    assert counts == list(range(1, len(code) + 1))
+    for cell in code:
+        assert not any(out.output_type == "error" for out in cell.outputs)
+    # Machine paths and hosts of registries have no place in a page.
+    text = notebook.read_text()
+    assert "/work/" not in text and "/root/" not in text
+
+
+@pytest.mark.chapters
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_chapter_runs(source, tmp_path, monkeypatch, shared_cache):
+    """As a notebook, in order: a later chapter finds the first one's model."""
+    monkeypatch.setenv("KERAS_HOME", shared_cache)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "jupytext",
+            "--to",
+            "ipynb",
+            "--execute",
+            str(source),
+            "--output",
+            str(tmp_path / "executed.ipynb"),
+        ],
+        check=True,
+        env=os.environ | {"MPLBACKEND": "agg"},
+    )
