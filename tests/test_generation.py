@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from kerasllm.tokenizers import END_OF_TEXT
 
 from kerasllm.generation import compiled_generate, generate
 from kerasllm.models import mini_gpt
@@ -19,6 +18,7 @@ from kerasllm.samplers import (
     top_k,
     top_p,
 )
+from kerasllm.tokenizers import END_OF_TEXT
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 END = len(LETTERS)
