@@ -249,11 +249,6 @@ def from_tfds(
             f"Received: {name!r} in {builder.info.file_format}. Prepare it "
             'with `tfds.builder(..., file_format="tfrecord")`.'
         ) from error
-    if dataset.cardinality() == 0:
-        raise ValueError(
-            f"A corpus must hold text. Received: {name!r}, whose split "
-            f"{split!r} is empty. Choose another `split`."
-        )
     return dataset.map(lambda example: example[text_key])
 
 
@@ -267,7 +262,9 @@ def _local_documents():
 
     yield from topics.values()
     for path in _source_files():
-        yield from _docstrings(path)
+        for text in _docstrings(path):
+            # Half a surrogate pair can stand in a string but not in a file.
+            yield text.encode(errors="ignore").decode()
 
 
 def _source_files():
@@ -307,7 +304,7 @@ def _docstrings(path):
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError):
         return  # Templates, and samples of bad code.
     yield from _docstrings_below(tree)
 
@@ -349,8 +346,7 @@ def _write_corpus(folder, documents, facts):
                 ]
                 for text in documents:
                     if text.strip():
-                        line = text.replace("\n", "\\n") + "\n"
-                        shards[count % NUM_SHARDS].write(line.encode())
+                        shards[count % NUM_SHARDS].write(_line(text))
                         count += 1
             if count == 0:
                 raise ValueError(
@@ -381,9 +377,22 @@ def _write_corpus(folder, documents, facts):
         raise
 
 
+def _line(text):
+    """Return a document as one line of a shard, in UTF-8."""
+    # To Python "\r" ends a line, and tf.data drops it wherever it stands.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\n", "\\n").encode() + b"\n"
+
+
 def _read_corpus(folder):
     """Return the shards of a corpus that was written before, if unchanged."""
-    record = json.loads((folder / FINGERPRINT).read_text())
+    try:
+        record = json.loads((folder / FINGERPRINT).read_text())
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"A corpus must have its {FINGERPRINT}. Received: {folder} "
+            f"({error}). Delete the folder to have it written again."
+        ) from error
     for name, digest in record["sha256"].items():
         path = folder / name
         found = files.sha256(path) if path.is_file() else "no file"
@@ -419,7 +428,11 @@ def _text_files(paths, pattern):
     for path in map(pathlib.Path, paths):
         path = path.expanduser().absolute()
         if path.is_dir():
-            found.update(p for p in path.rglob(pattern) if p.is_file())
+            found.update(
+                item
+                for item in path.rglob(pattern)
+                if item.is_file() and not _is_hidden(item.relative_to(path))
+            )
         elif path.is_file():
             found.add(path)
         else:
@@ -435,9 +448,15 @@ def _text_files(paths, pattern):
     return sorted(map(str, found))
 
 
+def _is_hidden(path):
+    """Tell whether a path is a note of some program, such as a checkpoint."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _read_text(path):
     text = _decode(pathlib.Path(path).read_bytes(), path, 0)
-    return text.replace("\r\n", "\n")
+    # Some editors start a file with a byte order mark.
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _paragraphs(text):
@@ -460,10 +479,14 @@ def _decode(data, path, offset):
 
 
 def _check_text_key(features, text_key, name):
+    """Raise unless `text_key` names a feature that is one string."""
+    infos = features.get_tensor_info()
+    # A data set of one nameless feature has no dict.
+    infos = infos if isinstance(infos, dict) else {}
     texts = [
         key
-        for key, feature in features.items()
-        if isinstance(feature, tfds.features.Text)
+        for key, info in infos.items()
+        if getattr(info, "shape", None) == () and info.tf_dtype == "string"
     ]
     if text_key not in texts:
         raise ValueError(
@@ -486,13 +509,14 @@ def _prepare(builder, download):
     try:
         builder.download_and_prepare(file_format="tfrecord")
     except Exception as error:  # TFDS raises what its downloader raises
-        if isinstance(error, OSError | ConnectionError) or (
+        if isinstance(error, OSError) or (
             "download" in type(error).__name__.lower()
         ):
             raise OSError(
-                "The data set must be reachable. Received: "
-                f"{_first_line(error)} for {builder.info.full_name}. Look at "
-                "the network, or prepare it elsewhere and give `data_dir`."
+                "The data set must be reachable, with room on the disk. "
+                f"Received: {_first_line(error)} for {builder.info.full_name}. "
+                "Look at the network and the disk, or prepare it elsewhere "
+                "and give `data_dir`."
             ) from error
         raise
 

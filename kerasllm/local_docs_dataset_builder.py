@@ -6,10 +6,21 @@ from kerasllm import corpora
 
 
 class LocalDocs(tfds.core.GeneratorBasedBuilder):
-    """The documentation that an installation of this package carries."""
+    """The documentation that an installation of this package carries.
+
+    The name of its one configuration is the fingerprint of the versions that
+    the text depends on: what was prepared before an upgrade is not taken for
+    what would be prepared after it.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(
+            name=corpora.fingerprint(corpora.local_docs_versions()),
+            description="The versions that are installed here.",
+        )
+    ]
 
     def _info(self):
         return tfds.core.DatasetInfo(

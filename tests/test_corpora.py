@@ -2,9 +2,12 @@
 
 import errno
 import json
+import os
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
 
 from kerasllm import corpora
 from kerasllm.local_docs_dataset_builder import LocalDocs
@@ -78,6 +81,59 @@ def test_local_docs_are_built_once_and_checked(small_docs, monkeypatch):
         file.write("added\n")
     with pytest.raises(ValueError, match="stay as it was written.*shard3.txt"):
         corpora.local_docs()
+    folder = corpora.pathlib.Path(shards[0]).parent
+    (folder / "fingerprint.json").write_text('{"facts":')
+    with pytest.raises(ValueError, match="must have its fingerprint.json"):
+        corpora.local_docs()
+
+
+def test_another_version_of_a_package_is_another_corpus(
+    small_docs, monkeypatch
+):
+    before = corpora.local_docs()
+    versions = corpora.local_docs_versions() | {"keras": "99.0"}
+    monkeypatch.setattr(corpora, "local_docs_versions", lambda: versions)
+    after = corpora.local_docs()
+    assert set(before).isdisjoint(after)
+    assert corpora.pathlib.Path(before[0]).exists()
+
+
+def test_docstrings_are_read_without_running_the_source(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        '"""Half a pair: \\ud800."""\n'
+        "raise SystemExit\n"
+        "class C:\n"
+        '    async def f(self):\n        """Of a method."""\n'
+        'add_newdoc("numpy", ("sin", """Of a compiled function."""))\n'
+    )
+    texts = set(corpora._docstrings(path))
+    assert texts >= {"Of a method.", "Of a compiled function."}
+    path.write_text('"""A docstring."""\nprint "Python 2"\n')
+    assert list(corpora._docstrings(path)) == []
+
+
+def test_local_docs_are_utf_8_whatever_the_source_escapes(
+    small_docs, tmp_path, monkeypatch
+):
+    path = tmp_path / "odd.py"
+    path.write_text(f'"""Odd \\ud800 and \\r. {LONG}"""')
+    monkeypatch.setattr(corpora, "_source_files", lambda: iter([path]))
+    documents = read(corpora.local_docs(tmp_path))
+    assert f"Odd  and \n. {LONG.strip()}" in documents
+
+
+def test_sources_are_the_installed_packages_without_their_tests():
+    paths = [path.as_posix() for path in corpora._source_files()]
+    assert len(set(paths)) > 3_000
+    for ending in (
+        "/json/decoder.py",
+        "/textwrap.py",
+        "/keras_hub/__init__.py",
+    ):
+        assert any(path.endswith(ending) for path in paths)
+    for part in ("-packages/torch/", "/turtle.py", "_test.py"):
+        assert not any(part in path for path in paths)
 
 
 def test_a_broken_build_leaves_nothing(small_docs, monkeypatch, tmp_path):
@@ -125,7 +181,7 @@ class TestLocalDocsBuilder(tfds.testing.DatasetBuilderTestCase):
     SPLITS = {"train": 41}
     SKIP_CHECKSUMS = True
     # The builder downloads nothing, so it needs no example files.
-    EXAMPLE_DIR = "tests"
+    EXAMPLE_DIR = os.path.dirname(__file__)
 
     @pytest.fixture(autouse=True)
     def use_small_docs(self, small_docs, monkeypatch):
@@ -157,6 +213,66 @@ def test_from_tfds_refuses_what_is_not_there(small_docs, tmp_path):
         corpora.from_tfds("local_docs", split="dev", data_dir=tmp_path)
 
 
+class OneText(tfds.core.GeneratorBasedBuilder):
+    """A data set with a text beside features of other kinds."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        words = tfds.features.Sequence(np.str_)
+        features = {"label": np.int64, "body": np.str_, "words": words}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(3):
+            yield i, {"label": i, "body": f"text {i}", "words": ["a", "b"]}
+
+
+class Unreachable(OneText):
+    def _split_generators(self, dl_manager):
+        # Port 9 of this machine: nobody listens there.
+        dl_manager.download("http://127.0.0.1:9/data.txt")
+
+
+def test_from_tfds_reads_any_string_feature_in_a_fixed_order(tmp_path):
+    for _ in range(2):
+        dataset = corpora.from_tfds(
+            "one_text", text_key="body", data_dir=tmp_path
+        )
+        assert dataset.element_spec.shape == ()
+        texts = list(dataset.as_numpy_iterator())
+        assert sorted(texts) == [b"text 0", b"text 1", b"text 2"]
+    again = corpora.from_tfds("one_text", text_key="body", data_dir=tmp_path)
+    assert list(again.as_numpy_iterator()) == texts
+    for wrong in ("label", "words", "text"):
+        with pytest.raises(ValueError, match=f"`text_key`.*{wrong}.*'body'"):
+            corpora.from_tfds("one_text", text_key=wrong, data_dir=tmp_path)
+    with pytest.raises(ValueError, match="`split` must be.*no data"):
+        corpora.from_tfds(
+            "one_text", split="train[:0]", text_key="body", data_dir=tmp_path
+        )
+
+
+def test_from_tfds_names_a_format_that_tf_data_cannot_read(tmp_path):
+    OneText(
+        data_dir=tmp_path, file_format="array_record"
+    ).download_and_prepare()
+    with pytest.raises(ValueError, match="must be stored.*tfrecord"):
+        corpora.from_tfds("one_text", text_key="body", data_dir=tmp_path)
+
+
+def test_from_tfds_without_a_network_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(downloader, "MAX_RETRIES", 0)  # not for minutes
+    with pytest.raises(OSError, match="must be reachable.*`data_dir`"):
+        corpora.from_tfds("unreachable", text_key="body", data_dir=tmp_path)
+
+
 def test_mini_c4_is_downloaded_once_and_sorted(tmp_path):
     with serve(archive(shard10="ten\n", shard2="two\n", readme="no")) as (
         url,
@@ -176,7 +292,15 @@ def test_mini_c4_must_hold_shards(tmp_path):
 
 def test_lines_are_shards_already(tmp_path):
     (tmp_path / "deep").mkdir()
-    for name in ("b.txt", "a.txt", "deep/c.txt", "not_text.bin"):
+    (tmp_path / ".hidden").mkdir()
+    for name in (
+        "b.txt",
+        "a.txt",
+        "deep/c.txt",
+        "not_text.bin",
+        "._a.txt",
+        ".hidden/a.txt",
+    ):
         (tmp_path / name).write_text(f"one of {name}\\nnew line\ntwo\n")
     shards = corpora.text_shards(tmp_path)
     assert shards == [
@@ -191,8 +315,24 @@ def test_files_become_documents_with_their_newlines(tmp_path):
         (tmp_path / f"{i:02}.txt").write_bytes(text.encode())
     shards = corpora.text_shards(tmp_path, documents="files")
     expected = {text.replace("\r\n", "\n") for text in texts}
-    assert set(read(shards)) == expected
+    assert sorted(read(shards)) == sorted(expected)
     assert corpora.text_shards(tmp_path, documents="files") == shards
+
+
+def test_what_editors_add_to_a_text_is_left_out(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfOld\rMac\r\n")
+    shards = corpora.text_shards(path, documents="files")
+    assert read(shards) == ["Old\nMac\n"]
+
+
+def test_changed_text_is_another_corpus(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+    before = corpora.text_shards(path, documents="files")
+    path.write_text("two")
+    after = corpora.text_shards(path, documents="files")
+    assert (read(before), read(after)) == (["one"], ["two"])
 
 
 def test_a_book_becomes_paragraphs(tmp_path):

@@ -31,7 +31,7 @@ def serve(content, length=None, status=200):
 
     requests = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         url = f"http://127.0.0.1:{server.server_port}/data.zip"
@@ -178,6 +178,69 @@ def test_errors_of_the_network_say_what_to_do(tmp_path):
     with pytest.raises(OSError, match="must be reachable.*try again"):
         files.download(url, tmp_path)
     assert names(tmp_path) == []
+
+
+def test_a_full_disk_ends_the_transfer_and_keeps_nothing(tmp_path, monkeypatch):
+    def write_fails(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("keras.utils.get_file", write_fails)
+    with pytest.raises(OSError, match="room on the disk") as caught:
+        files.download("http://127.0.0.1/data.zip", tmp_path)
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []
+
+
+def test_an_interrupted_transfer_keeps_nothing(tmp_path, monkeypatch):
+    def half(name, url, cache_dir, cache_subdir):
+        with open(os.path.join(cache_dir, name), "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras.utils.get_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        files.download("http://127.0.0.1/data.zip", tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_an_archive_may_be_deleted_once_it_is_unpacked(tmp_path):
+    with serve(archive(a="text")) as (url, requests):
+        folder = files.download(url, tmp_path, extract=True)
+        (tmp_path / "data.zip").unlink()
+        assert files.download(url, tmp_path, extract=True) == folder
+        assert len(requests) == 1
+        # But not when another archive is asked for.
+        with pytest.raises(ValueError, match="the SHA-256 0000.*not kept"):
+            files.download(url, tmp_path, sha256="0" * 64, extract=True)
+
+
+def test_a_file_that_its_publisher_replaced_is_refused(tmp_path):
+    with serve(b"old") as (url, _):
+        path = files.download(url, tmp_path)
+    path.unlink()
+    with serve(b"new") as (url, _):
+        with pytest.raises(ValueError, match="has replaced.*data.zip.sha256"):
+            files.download(url, tmp_path)
+        digest = hashlib.sha256(b"new").hexdigest()
+        path = files.download(url, tmp_path, sha256=digest)
+    assert path.read_bytes() == b"new"
+
+
+def test_a_file_brought_by_hand_needs_its_hash(tmp_path):
+    (tmp_path / "data.zip").write_bytes(b"brought")
+    digest = hashlib.sha256(b"brought").hexdigest()
+    url = "http://127.0.0.1:9/data.zip"
+    files.download(url, tmp_path, sha256=digest)
+    assert files.download(url, tmp_path).read_bytes() == b"brought"
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    data = bytearray(archive(a="text " * 100))
+    data[60] ^= 1  # in the content, where only the checksum can tell
+    with serve(bytes(data)) as (url, _):
+        with pytest.raises(ValueError, match="must be a whole ZIP archive"):
+            files.download(url, tmp_path, extract=True)
+    assert not (tmp_path / "data").exists()
 
 
 def test_what_is_no_archive_is_not_kept(tmp_path):
