@@ -424,6 +424,10 @@ def test_a_sentence_piece_text_ends_at_end_of_text(generate, sentence_piece):
     assert generate(bigram_model(table), sentence_piece, "the ") == "the "
     text = generate(bigram_model(table), sentence_piece, END_OF_TEXT)
     assert text == END_OF_TEXT
+    text = generate(
+        bigram_model(table), sentence_piece, "the ", strip_prompt=True
+    )
+    assert text == ""
     # A likelier "s" keeps it from ending.
     table[:, sentence_piece.token_to_id("s")] = 2.0
     text = generate(

@@ -168,6 +168,15 @@ def test_chain_applies_its_steps_in_hugging_faces_order(k, monkeypatch):
     assert np.abs(actual - swapped[0]).max() > 1e-2
 
 
+def test_min_p_comes_after_top_p():
+    logits = np.log(np.float32([0.4, 0.3, 0.2, 0.1]))
+    # 0.4 + 0.3 < 0.75, so top-p needs the third token, and min-p lets it be.
+    # Had min-p come first, 0.4 + 0.3 of 0.9 would have been enough.
+    sampler = chain(top_p=0.75, min_p=0.4)
+    drawn = sampler(np.tile(logits, (MANY, 1)), seed=0)
+    assert set(ops.convert_to_numpy(drawn)) == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -323,6 +332,8 @@ def test_top_k_filter_works_on_every_row_of_any_shape():
 def test_top_p_keeps_the_fewest_tokens_with_that_mass():
     # Probabilities 1/16, 1/2, 1/16, 1/4, 1/8: exact in binary.
     logits = np.log(np.array([1, 8, 1, 4, 2], dtype="float32") / 16)
+    # 1 - 1e-9 is 1 in float32; the best token stays all the same.
+    assert kept(top_p_filter(logits, 1e-9)) == [1]
     assert kept(top_p_filter(logits, 0.1)) == [1]
     assert kept(top_p_filter(logits, 0.49)) == [1]
     assert kept(top_p_filter(logits, 0.6)) == [1, 3]
@@ -398,7 +409,7 @@ def test_penalties_follow_openais_formula():
 
 def test_padding_and_unknown_ids_are_not_penalized():
     logits = np.zeros((2, 4), dtype="float32")
-    token_ids = [[2, 2, -1, -1], [0, 1, 4, 99]]
+    token_ids = [[2, 2, -1, 6], [0, 1, 4, -2]]
     actual = apply_penalties(logits, token_ids, frequency=1.0)
     expected = [[0, 0, -2, 0], [-1, -1, 0, 0]]
     np.testing.assert_array_equal(ops.convert_to_numpy(actual), expected)
@@ -452,8 +463,9 @@ def test_temperature_zero_is_greedy(sampler, temperature):
 
 @pytest.mark.parametrize("temperature", [1e-30, 1e-37])
 def test_the_smallest_temperatures_make_no_nan(temperature):
-    drawn = random_sample(random_logits(MANY, 10), temperature, seed=0)
-    expected = random_logits(MANY, 10).argmax(axis=-1)
+    logits = 1000 * random_logits(MANY, 10)  # 1000 / 1e-37 is infinite
+    drawn = random_sample(logits, temperature, seed=0)
+    expected = logits.argmax(axis=-1)
     np.testing.assert_array_equal(ops.convert_to_numpy(drawn), expected)
 
 
