@@ -84,7 +84,7 @@ def unbroken(tmp_path_factory):
 
 def test_the_loss_falls_and_the_log_says_so(tmp_path):
     net = model()
-    history = train(tmp_path, net, steps_per_epoch=40)
+    history = train(tmp_path, net, steps_per_epoch=20)
     assert history[-1]["val_loss"] < history[0]["loss"] < math.log(20) + 0.5
     with open(tmp_path / "history.csv") as file:
         rows = list(csv.DictReader(file))
@@ -110,9 +110,12 @@ def test_the_history_is_what_keras_measures_on_the_validation_data(unbroken):
     assert history[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
-# Before the first checkpoint; between two; at one; at the end of an epoch;
-# in the second epoch; at the very last batch.
-@pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 10])
+# Between two checkpoints, in the first epoch and the second; before the first
+# checkpoint; at one; at the end of an epoch; at the very last batch.
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 5, 10)]
+
+
+@pytest.mark.parametrize("step", [3, 8, *SLOW])
 def test_a_killed_run_ends_where_the_unbroken_one_does(
     tmp_path, unbroken, step
 ):
