@@ -117,7 +117,12 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
     _report_distribution(report, trained)
 
     stage("4. Writing")
-    _report_writing(report, trained, console)
+    _report_writing(
+        report,
+        trained,
+        console,
+        f"kerasllm tour --recipe {recipe} --out again",
+    )
 
     path = directory / "report.html"
     with files.whole_file(path) as file:
@@ -203,7 +208,7 @@ def _report_distribution(report, trained):
     )
 
 
-def _report_writing(report, trained, console):
+def _report_writing(report, trained, console, command):
     tokenizer = trained.tokenizer
     max_length = min(
         MAX_LENGTH, trained.model.get_layer("embedding").sequence_length
@@ -249,5 +254,6 @@ def _report_writing(report, trained, console):
     report.table(["strategy", "repeated 4-grams", "tokens/s"], rows)
     report.text(
         "The speed includes padding every input to the full length and, for "
-        "the first strategy, one compilation."
+        "the first strategy, one compilation. All of this page again with"
     )
+    report.code(command)
