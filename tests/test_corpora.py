@@ -290,6 +290,12 @@ def test_mini_c4_must_hold_shards(tmp_path):
             corpora.mini_c4(tmp_path, url=url)
 
 
+def test_the_shards_of_mini_c4_are_checked_too(tmp_path):
+    with serve(archive(shard0="good\n", shard1=b"caf\xe9\n")) as (url, _):
+        with pytest.raises(ValueError, match="UTF-8.*shard1.txt.*byte 3"):
+            corpora.mini_c4(tmp_path, url=url)
+
+
 def test_lines_are_shards_already(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / ".hidden").mkdir()

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import socket
 import threading
 import zipfile
 
@@ -201,6 +202,41 @@ def test_an_interrupted_transfer_keeps_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         files.download("http://127.0.0.1/data.zip", tmp_path)
     assert names(tmp_path) == []
+
+
+def test_a_kill_before_the_last_rename_costs_one_more_download(
+    tmp_path, monkeypatch
+):
+    rename = os.replace
+
+    def killed(source, target):
+        if target.name == "data.zip":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with serve(b"content") as (url, requests):
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", killed)
+            with pytest.raises(KeyboardInterrupt):
+                files.download(url, tmp_path)
+        assert names(tmp_path) == ["data.zip.sha256"]
+        assert files.download(url, tmp_path).read_bytes() == b"content"
+    assert len(requests) == 2
+
+
+def test_a_connection_that_falls_silent_ends(tmp_path, monkeypatch):
+    seen = []
+
+    def get_file(*args, **kwargs):
+        seen.append(socket.getdefaulttimeout())
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr("keras.utils.get_file", get_file)
+    before = socket.getdefaulttimeout()
+    with pytest.raises(OSError, match="timed out.*try again"):
+        files.download("http://127.0.0.1:9/data.zip", tmp_path)
+    assert seen[0] is not None
+    assert socket.getdefaulttimeout() == before
 
 
 def test_an_archive_may_be_deleted_once_it_is_unpacked(tmp_path):
