@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from kerasllm.generation import compiled_generate, generate
+from kerasllm.layers import PositionalEmbedding
 from kerasllm.models import mini_gpt
 from kerasllm.samplers import (
     chain,
@@ -65,17 +66,22 @@ def babbler():
 
 
 @pytest.fixture(scope="module")
-def gpt():
-    """A model that looks at all the tokens before, of 12 positions."""
+def listener():
+    """A small model that hears all the tokens before, not only the last."""
     keras.utils.set_random_seed(0)
-    return mini_gpt(
-        VOCABULARY_SIZE,
-        sequence_length=12,
-        hidden_dim=16,
-        intermediate_dim=32,
-        num_heads=2,
-        num_layers=1,
-    )
+    token_ids = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(VOCABULARY_SIZE, 16)(token_ids)
+    x = ops.cumsum(x, axis=1)
+    return keras.Model(token_ids, keras.layers.Dense(VOCABULARY_SIZE)(x))
+
+
+@pytest.fixture(scope="module")
+def short_memory():
+    """A model with a table of 12 positions."""
+    token_ids = keras.Input((None,), dtype="int32")
+    embedding = PositionalEmbedding(12, VOCABULARY_SIZE, 4)
+    logits = embedding(embedding(token_ids), reverse=True)
+    return keras.Model(token_ids, logits)
 
 
 # --- What the loop does ----------------------------------------------------
@@ -129,25 +135,50 @@ def test_no_stop_token_means_no_stop(generate, reciter):
     assert recite(Alphabet(end_token_id=None)) == "yz.ab"
 
 
-@pytest.mark.parametrize("prompt", ["hello", "keras", "zzzzz"])
-@pytest.mark.parametrize("max_length", [7, 8])
-def test_both_ways_follow_the_models_argmax(gpt, prompt, max_length):
-    # The plain loop: all logits of the text so far, the best of the last row.
+def plain_greedy_loop(model, prompt, max_length):
+    """All logits of the text so far, the best of the last row, again."""
     token_ids = Alphabet()(prompt).tolist()
     while len(token_ids) < max_length:
-        padded = np.array([token_ids + [0] * (12 - len(token_ids))])
-        logits = ops.convert_to_numpy(gpt(padded))
+        padded = np.zeros((1, max_length), dtype="int32")
+        padded[0, : len(token_ids)] = token_ids
+        logits = ops.convert_to_numpy(model(padded))
         token_ids.append(int(np.argmax(logits[0, len(token_ids) - 1])))
-    expected = Alphabet().detokenize(token_ids)
+    return Alphabet().detokenize(token_ids)
+
+
+@pytest.mark.parametrize("prompt", ["a", "hello", "zzzzzzz"])
+@pytest.mark.parametrize("max_length", [8, 12])
+def test_both_ways_follow_the_models_argmax(listener, prompt, max_length):
+    expected = plain_greedy_loop(listener, prompt, max_length)
     for function in (generate, compiled_generate):
         text = function(
-            gpt,
+            listener,
             Alphabet(),
             prompt,
             max_length=max_length,
             stop_token_ids=None,
         )
         assert text == expected
+
+
+@pytest.mark.slow  # JAX compiles each operation of each length
+def test_a_mini_gpt_writes_the_same_both_ways():
+    keras.utils.set_random_seed(0)
+    gpt = mini_gpt(
+        VOCABULARY_SIZE,
+        sequence_length=12,
+        hidden_dim=16,
+        intermediate_dim=32,
+        num_heads=2,
+        num_layers=1,
+    )
+    for prompt in ("hello", "keras"):
+        expected = plain_greedy_loop(gpt, prompt, max_length=8)
+        for function in (generate, compiled_generate):
+            text = function(
+                gpt, Alphabet(), prompt, max_length=8, stop_token_ids=None
+            )
+            assert text == expected
 
 
 def test_both_have_the_same_signature():
@@ -452,8 +483,8 @@ class Untouchable:
 
 
 @both
-def test_the_prompt_must_be_text_with_a_token(generate, gpt):
-    model = Untouchable(gpt)
+def test_the_prompt_must_be_text_with_a_token(generate, short_memory):
+    model = Untouchable(short_memory)
     with pytest.raises(ValueError, match="`prompt` must have at least one to"):
         generate(model, Alphabet(), "", max_length=8)
     for prompt in (["a", "b"], b"a", None):
@@ -463,30 +494,36 @@ def test_the_prompt_must_be_text_with_a_token(generate, gpt):
 
 @both
 @pytest.mark.parametrize("prompt", ["abcde", "abcdef"])
-def test_the_prompt_must_leave_room(generate, gpt, prompt):
+def test_the_prompt_must_leave_room(generate, short_memory, prompt):
     with pytest.raises(
         ValueError, match=f"of {len(prompt)} tokens and max_length=5"
     ):
-        generate(Untouchable(gpt), Alphabet(), prompt, max_length=5)
+        generate(Untouchable(short_memory), Alphabet(), prompt, max_length=5)
 
 
 @both
-def test_max_length_must_fit_the_position_table(generate, gpt):
+def test_max_length_must_fit_the_position_table(generate, short_memory):
     with pytest.raises(
         ValueError, match="`max_length` must be at most 12, .*max_length=13"
     ):
-        generate(Untouchable(gpt), Alphabet(), "a", max_length=13)
+        generate(Untouchable(short_memory), Alphabet(), "a", max_length=13)
     # The table is found at any depth.
-    outer = keras.Sequential([keras.Input((None,), dtype="int32"), gpt])
+    outer = keras.Sequential(
+        [keras.Input((None,), dtype="int32"), short_memory]
+    )
     with pytest.raises(ValueError, match="`max_length` must be at most 12"):
         generate(Untouchable(outer), Alphabet(), "a")
 
 
 @both
 @pytest.mark.parametrize("max_length", [1, 0, -5, 8.0, None, True])
-def test_max_length_must_be_an_int_with_room(generate, gpt, max_length):
+def test_max_length_must_be_an_int_with_room(
+    generate, short_memory, max_length
+):
     with pytest.raises(ValueError, match="`max_length` must be an int of at "):
-        generate(Untouchable(gpt), Alphabet(), "a", max_length=max_length)
+        generate(
+            Untouchable(short_memory), Alphabet(), "a", max_length=max_length
+        )
 
 
 @both
@@ -500,10 +537,12 @@ def test_the_prompt_must_be_in_the_models_vocabulary(generate):
 
 @both
 @pytest.mark.parametrize("stop_token_ids", [-1, 27, [3, 99], "the end", [1.0]])
-def test_stop_tokens_must_be_in_the_vocabulary(generate, gpt, stop_token_ids):
+def test_stop_tokens_must_be_in_the_vocabulary(
+    generate, short_memory, stop_token_ids
+):
     with pytest.raises(ValueError, match="`stop_token_ids` must be 'auto', "):
         generate(
-            Untouchable(gpt),
+            Untouchable(short_memory),
             Alphabet(),
             "a",
             max_length=8,
@@ -512,10 +551,18 @@ def test_stop_tokens_must_be_in_the_vocabulary(generate, gpt, stop_token_ids):
 
 
 @both
-def test_k_over_the_vocabulary_is_refused_before_the_model_runs(generate, gpt):
+def test_k_over_the_vocabulary_is_refused_before_the_model_runs(
+    generate, short_memory
+):
     for sample_fn in (functools.partial(top_k, k=28), chain(top_k=28)):
         with pytest.raises(ValueError, match=r"vocabulary_size=27\]"):
-            generate(Untouchable(gpt), Alphabet(), "a", sample_fn, max_length=8)
+            generate(
+                Untouchable(short_memory),
+                Alphabet(),
+                "a",
+                sample_fn,
+                max_length=8,
+            )
 
 
 @both

@@ -169,7 +169,7 @@ def test_chain_applies_its_steps_in_hugging_faces_order(k, monkeypatch):
 
 
 def test_min_p_comes_after_top_p():
-    logits = np.log(np.float32([0.4, 0.3, 0.2, 0.1]))
+    logits = np.log(np.float32([0.4, 0.3, 0.2] + 7 * [0.1 / 7]))
     # 0.4 + 0.3 < 0.75, so top-p needs the third token, and min-p lets it be.
     # Had min-p come first, 0.4 + 0.3 of 0.9 would have been enough.
     sampler = chain(top_p=0.75, min_p=0.4)
