@@ -122,7 +122,7 @@ def mini_c4(directory=None, sha256=None, url=MINI_C4_URL):
     """Download the chapter's corpus, or find it again and check it.
 
     Mini-C4 is a part of the C4 web crawl: 50 shards of about 75 MB. Checking
-    them at each call takes some seconds.
+    them at each call takes about 15 seconds.
 
     Args:
         directory: str or path. The folder to keep corpora in. By default
