@@ -373,6 +373,7 @@ def test_counting_shows_its_progress_on_request(shards, tokenizer, capsys):
     assert "3/3" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_counts")
 def test_a_known_number_of_batches_is_not_counted(
     shards, tokenizer, monkeypatch
 ):

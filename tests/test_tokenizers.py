@@ -376,10 +376,14 @@ def test_an_empty_corpus_is_refused(tmp_path):
 def test_bytes_that_are_not_utf8_are_refused(tmp_path):
     shard = tmp_path / "latin.txt"
     shard.write_bytes(b"fine\ncaf\xe9\n")
-    with pytest.raises(ValueError, match=r"must be UTF-8.*latin.txt, line 2"):
+    with pytest.raises(
+        ValueError, match=r"^Documents must be UTF-8.*latin.txt, line 2"
+    ):
         train_sentence_piece([shard], SIZE)
     dataset = tf.data.Dataset.from_tensor_slices([b"fine", b"caf\xe9"])
-    with pytest.raises(ValueError, match="must be UTF-8.*document 1"):
+    with pytest.raises(
+        ValueError, match="^Documents must be UTF-8.*document 1"
+    ):
         train_sentence_piece(dataset, SIZE)
 
 
