@@ -1,0 +1,420 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Generative decoding
+#
+# A language model does one thing: given some text, it scores every token of
+# its vocabulary as the next one. Here we turn that single answer into whole
+# texts. We write the loop by hand, find out where its time goes, make it
+# faster by compiling the model once, and end with a habit of the simplest
+# loop that no amount of speed cures: it repeats itself.
+#
+# The model is the mini-GPT of the pretraining chapter. If that chapter has
+# run on this machine, its model is loaded from the cache; if not, the first
+# cells train it, which takes a few minutes on two cores.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("kerasllm") is None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+    )
+
+# %%
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import textwrap
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasllm import plots
+from kerasllm.corpora import local_docs, mini_c4
+from kerasllm.generation import compiled_generate, generate
+from kerasllm.metrics import repeated_ngrams
+from kerasllm.models import get_recipe
+from kerasllm.pipeline import pretraining_dataset
+from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.samplers import greedy_search
+
+# %% [markdown]
+# One name chooses the scale. `"laptop"` learns from the documentation that
+# every Python installation carries. `"book"` is the chapter's 41.8-million
+# parameter model on mini-C4; its training takes about six hours on a T4 GPU,
+# about an hour on an A100 (some 200,000 tokens a second).
+
+# %%
+SCALE = "laptop"  # or "book"
+
+recipe = get_recipe(SCALE)
+shards = local_docs() if SCALE == "laptop" else mini_c4()
+trained = pretrain_mini_gpt(recipe, shards, seed=0, verbose=2)
+model, tokenizer = trained.model, trained.tokenizer
+
+last = trained.record["history"][-1]
+print(f"backend: {keras.backend.backend()}")
+print(f"parameters: {model.count_params():,}")
+print(f"next token right: {last['val_accuracy']:.1%} of the time")
+
+# %% [markdown]
+# ## The loop, by hand
+#
+# A prompt becomes token ids. The model reads them and returns, at *every*
+# position, a row of **logits**: one score for each token of the vocabulary,
+# for being the token that comes next. To continue the text, only the last row
+# matters.
+
+# %%
+PROMPT = "Return a new"
+
+token_ids = [int(i) for i in ops.convert_to_numpy(tokenizer(PROMPT))]
+logits = ops.convert_to_numpy(model(np.array([token_ids])))
+print("token ids:", token_ids)
+print("pieces:   ", [tokenizer.id_to_token(i) for i in token_ids])
+print("logits:   ", logits.shape, "(texts, positions, vocabulary)")
+
+# %% [markdown]
+# (In SentencePiece vocabularies `▁` stands for a space.) The largest logits
+# at the last position are the model's favourites:
+
+# %%
+favourites = np.argsort(-logits[0, -1])[:5]
+for i in favourites:
+    print(f"{logits[0, -1, i]:6.2f}  {tokenizer.id_to_token(int(i))!r}")
+
+# %% [markdown]
+# Take the first of them, append it, and ask again. That is all there is to
+# *generative decoding*: four lines, in which the model's own output becomes
+# its next input. Always taking the largest logit is called **greedy search**.
+
+# %%
+for _ in range(20):
+    logits = model(np.array([token_ids]))[0, -1]
+    token_ids.append(int(ops.argmax(logits)))
+
+print(tokenizer.detokenize(token_ids))
+
+# %% [markdown]
+# ## The same loop as a function
+#
+# `kerasllm.generation.generate` is this loop with a stop rule and with checks
+# on what goes in. Its `max_length` counts tokens, the prompt included.
+
+
+# %%
+def show(text):
+    """Print a text in quotes, so that its line breaks can be seen."""
+    print(textwrap.fill(repr(text), 78))
+
+
+MAX_LENGTH = 64
+
+start = time.perf_counter()
+eager_text = generate(model, tokenizer, PROMPT, max_length=MAX_LENGTH)
+eager_seconds = time.perf_counter() - start
+
+show(eager_text)
+print(f"\n{eager_seconds:.1f} s")
+
+# %% [markdown]
+# `compiled_generate` takes the same arguments and asks the same model, but
+# through its compiled `predict` function, on an input that is filled up with
+# zeros to `max_length` from the first step on. We call it twice: the first
+# call includes the compilation.
+
+# %%
+compiled_seconds = []
+for _ in range(2):
+    start = time.perf_counter()
+    compiled_text = compiled_generate(
+        model, tokenizer, PROMPT, max_length=MAX_LENGTH
+    )
+    compiled_seconds.append(time.perf_counter() - start)
+
+print("the same text:", compiled_text == eager_text)
+ax = plots.plot_comparison(
+    {
+        "generate": eager_seconds,
+        "compiled_generate, first call": compiled_seconds[0],
+        "compiled_generate, second call": compiled_seconds[1],
+    },
+    f"seconds for a text of {MAX_LENGTH} tokens ({keras.backend.backend()})",
+)
+
+# %% [markdown]
+# The same text, in a different time. Why?
+#
+# ## Where the time goes
+#
+# Called directly, `model(...)` runs *eagerly*: Python walks through the
+# layers and hands the backend one small operation after another. Nothing is
+# merged or planned ahead. Worse, the text grows by one token a step, so every
+# step has **new shapes**, and JAX and TensorFlow prepare even a single
+# operation for each shape that they meet.
+#
+# To see this token by token we need a clock inside the loop. Both functions
+# call `sample_fn(logits)` at every step, and any function will do, so the
+# clock can ride along with greedy search:
+
+
+# %%
+def time_each_token(generate_fn):
+    """Return the milliseconds that each token takes."""
+    stamps = [time.perf_counter()]
+
+    def greedy_with_a_clock(logits):
+        token_id = greedy_search(logits)
+        stamps.append(time.perf_counter())
+        return token_id
+
+    generate_fn(
+        model,
+        tokenizer,
+        PROMPT,
+        greedy_with_a_clock,
+        MAX_LENGTH,
+        stop_token_ids=None,
+    )
+    return np.diff(stamps) * 1000
+
+
+MAX_LENGTH += 1  # a length that nothing has been compiled for
+milliseconds = {
+    "generate": time_each_token(generate),
+    "generate, once more": time_each_token(generate),
+    "compiled_generate": time_each_token(compiled_generate),
+}
+for name, values in milliseconds.items():
+    print(
+        f"{name:20} first token {values[0]:6.0f} ms,"
+        f" then {np.median(values[1:]):5.1f} ms each (median)"
+    )
+
+# %%
+ax = plots.plot_curves(
+    {
+        name: (np.arange(1, len(values) + 1), values)
+        for name, values in milliseconds.items()
+    },
+    "new token",
+    "time (milliseconds)",
+)
+ax.set_yscale("log")
+# %% [markdown]
+# On JAX and TensorFlow `compiled_generate` pays once, at its first token, and
+# is cheap from then on. `generate` pays at every token. PyTorch runs eagerly
+# either way unless a model is compiled with `jit_compile=True`, so there the
+# curves lie close together and padding buys little.
+
+# %% [markdown]
+# ## One shape, one compilation
+#
+# A compiled function is made for one input shape: that is what lets the
+# compiler plan every loop and buffer. It is kept, and a shape that has been
+# seen before costs nothing. Let us ask the compiled model about texts of
+# several lengths, three times each, and then about the first length again.
+
+# %%
+print("length   1st call   2nd call   3rd call   (milliseconds)")
+for length in (40, 41, 42, 40):
+    row = []
+    for _ in range(3):
+        start = time.perf_counter()
+        model.predict_on_batch(np.zeros((1, length), "int32"))
+        row.append((time.perf_counter() - start) * 1000)
+    print(f"{length:6}" + "".join(f"{value:11.1f}" for value in row))
+
+# %% [markdown]
+# On a backend that compiles, each *new* length is slow the first time; the
+# last row, a length met before, is not. So merely calling the compiled model
+# in the growing loop would be no help: it would compile once for every token.
+# Padding keeps one length for all steps, all prompts and all samplers, and
+# one compilation serves them all.
+#
+# May we pad at all? The zeros stand *after* the text, and every position
+# attends only to itself and what came before it. What follows cannot reach
+# back. We can check that rather than believe it:
+
+# %%
+token_ids = np.array([tokenizer(eager_text)])[:, :30]
+padded = np.zeros((1, MAX_LENGTH), "int32")
+padded[:, :30] = token_ids
+
+plain_logits = ops.convert_to_numpy(model(token_ids))[0, -1]
+padded_logits = ops.convert_to_numpy(model.predict_on_batch(padded))[0, 29]
+print(f"largest logit:      {plain_logits.max():.4f}")
+print(f"largest difference: {np.abs(plain_logits - padded_logits).max():.1e}")
+
+# %% [markdown]
+# What remains is rounding.
+#
+# ## Where a text ends
+#
+# In training, every document was closed by the token `<|endoftext|>`. When
+# the model chooses it, it says that it is done, and both functions stop there
+# unless they are told otherwise. With `stop_token_ids=None` the loop goes on
+# and the model begins another document. With the id of the line break, the
+# text ends with the line.
+
+# %%
+line_break = tokenizer.token_to_id("\n")
+prompt = "Returns:\n  A tensor"
+for stop in ("auto", None, line_break):
+    print(f"stop_token_ids={stop!r}")
+    show(
+        compiled_generate(
+            model,
+            tokenizer,
+            prompt,
+            max_length=MAX_LENGTH,
+            stop_token_ids=stop,
+        )
+    )
+    print()
+
+# %% [markdown]
+# ## Prompts that cannot work
+#
+# A prompt of no tokens has no last position to read; one that fills
+# `max_length` leaves no room; and past its last trained position the model
+# has nothing to say. Left alone, some of these mistakes crash deep inside
+# a backend and others silently return nonsense, so they are caught at the
+# door:
+
+# %%
+mistakes = {
+    "nothing to continue": {"prompt": ""},
+    "no room left": {"prompt": "A tensor " * 20, "max_length": 16},
+    "past the last position": {"prompt": PROMPT, "max_length": 10_000},
+}
+for name, arguments in mistakes.items():
+    try:
+        generate(model, tokenizer, **arguments)
+    except ValueError as error:
+        print(f"{name}:")
+        print(textwrap.indent(textwrap.fill(str(error), 74), "    "), "\n")
+
+# %% [markdown]
+# ## Greedy search repeats itself
+#
+# Now that generating is cheap, let us read more of it, from openings that
+# could begin almost any text.
+
+# %%
+PROMPTS = [
+    "Return a new",
+    "The first",
+    "If the",
+    "This is",
+    "A list of",
+    "You can",
+    "For example",
+    "In this case",
+]
+LENGTH = min(120, recipe.sequence_length)
+
+greedy_texts = [
+    compiled_generate(
+        model, tokenizer, prompt, max_length=LENGTH, stop_token_ids=None
+    )
+    for prompt in PROMPTS
+]
+for text in greedy_texts[:4]:
+    show(text)
+    print()
+
+# %% [markdown]
+# One need not be a critic to notice that it goes round in circles. To
+# *measure* it we count n-grams: runs of four tokens. The share of them that
+# have stood in the same text before is 0 where everything is new and near 1
+# in an endless loop.
+#
+# A single number says little without something to compare it with, so we
+# measure real text in the same way: windows of the same length from the
+# documents that training never saw.
+
+# %%
+held_out = pretraining_dataset(
+    shards,
+    tokenizer,
+    LENGTH,
+    64,
+    split="validation",
+    validation_fraction=recipe.validation_fraction,
+)
+windows, _ = next(held_out.take(1).as_numpy_iterator())
+
+repeated = {
+    "greedy search": [
+        repeated_ngrams(ops.convert_to_numpy(tokenizer(text)).tolist())
+        for text in greedy_texts
+    ],
+    "held-out text": [repeated_ngrams(window.tolist()) for window in windows],
+}
+ax = plots.plot_comparison(
+    repeated, f"repeated 4-grams (share, in texts of {LENGTH} tokens)"
+)
+
+# %%
+greedy, real = (float(np.mean(values)) for values in repeated.values())
+print(f"greedy search: {greedy:.0%} of the 4-grams have stood there before")
+print(f"held-out text: {real:.0%}, mean of {len(windows)} windows")
+print(f"ratio: {greedy / max(real, 1e-9):.1f}")
+
+# %% [markdown]
+# Each white dot is one text. Real documentation repeats itself too: it has
+# tables, rulers and lists of similar arguments. The model's greedy text does
+# so far more.
+#
+# This is not a fault in the loop. The model was trained to put its largest
+# score on the *likeliest* token, and where the text gives no clear hint,
+# common phrases, and phrases that the text already has, are likely. Greedy
+# search takes the likeliest token every time; once a phrase has come round,
+# the same context leads to the same choice again, and nothing breaks the
+# circle. But the model's answer was never a single token. It was a whole row
+# of scores, and taking the largest is only one way to use it. The next
+# chapter is about the others.
+#
+# ## What we have seen
+#
+# - Generating is a loop of four lines: prompt, logits at the last position,
+#   choose, append.
+# - The eager loop meets a new shape at each token. Padding to one length
+#   gives the same text with one compilation for each `max_length`; on JAX and
+#   TensorFlow the bars above show what that is worth.
+# - Padding behind the text is safe because attention looks only backwards:
+#   the logits agree up to rounding.
+# - A text ends at a stop token or at `max_length`.
+# - Greedy search repeats itself several times as often as real text.
+#
+# ## Try it
+#
+# 1. Set `KERAS_BACKEND` to `torch` or `tensorflow` before starting the
+#    notebook and compare the curves of milliseconds per token.
+# 2. `compiled_generate` computes all `max_length` positions for every single
+#    token. Run `time_each_token(compiled_generate)` for several values of
+#    `MAX_LENGTH`. How does the time of a token grow, and how much of the work
+#    is done again and again?
+# 3. Measure `repeated_ngrams` with `n=2` and `n=8`. Which of them separates
+#    greedy search from real text best?
+#
+# *Mirrors section 16.2.3, "Generative decoding", of Chollet & Watson, Deep
+# Learning with Python, third edition, chapter 16.*

@@ -1,0 +1,442 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Sampling strategies
+#
+# A language model never says *which* token comes next; it says how likely
+# each of them is. Something else has to choose, and that choice shapes the
+# text as much as the model does. We look at one distribution closely, put
+# the well-known strategies side by side on it, go a few steps beyond the
+# book, and then measure what they trade: less repetition for less sense.
+#
+# The model is the mini-GPT of the pretraining chapter, loaded from the cache
+# or, where it is missing, trained in a few minutes.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("kerasllm") is None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+    )
+
+# %%
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import fileinput
+import functools
+import itertools
+import textwrap
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasllm import plots
+from kerasllm.corpora import local_docs, mini_c4
+from kerasllm.generation import compiled_generate
+from kerasllm.metrics import known_ngrams, ngram_set, repeated_ngrams
+from kerasllm.models import get_recipe
+from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.samplers import (
+    chain,
+    greedy_search,
+    min_p,
+    min_p_filter,
+    random_sample,
+    top_k,
+    top_p,
+    top_p_filter,
+)
+
+# %% [markdown]
+# One name chooses the scale. `"book"` is the chapter's run, which takes about
+# six hours on a T4 GPU and about an hour on an A100 (some 200,000 tokens a
+# second).
+
+# %%
+SCALE = "laptop"  # or "book"
+
+recipe = get_recipe(SCALE)
+shards = local_docs() if SCALE == "laptop" else mini_c4()
+trained = pretrain_mini_gpt(recipe, shards, seed=0, verbose=2)
+model, tokenizer = trained.model, trained.tokenizer
+print(f"{model.count_params():,} parameters on {keras.backend.backend()}")
+
+# %% [markdown]
+# ## One distribution
+#
+# Here is what the model says after a prompt: a row of logits, one for each
+# token of the vocabulary. The softmax turns them into probabilities.
+
+# %%
+PROMPT = "Return a new"
+
+token_ids = ops.convert_to_numpy(tokenizer(PROMPT))[None]
+logits = ops.convert_to_numpy(model(token_ids))[0, -1]
+probabilities = ops.convert_to_numpy(ops.softmax(logits))
+pieces = [tokenizer.id_to_token(i) for i in range(len(logits))]
+
+for i in np.argsort(-probabilities)[:8]:
+    print(f"{probabilities[i]:6.1%}  {pieces[i]!r}")
+unlikely = probabilities < 0.001
+print(
+    f"\n{unlikely.sum():,} of {len(logits):,} tokens have less than 0.1% each,"
+    f"\ntogether {probabilities[unlikely].sum():.0%}."
+)
+
+# %% [markdown]
+# Keep that long tail in mind. Each of these tokens is a bad guess, but
+# together they are not rare at all.
+#
+# ## A strategy is a function of logits
+#
+# A **sampler** takes logits and returns a token id. That is the whole
+# contract, so a sampler can be tried on the row above, without any loop.
+# Greedy search takes the largest; `random_sample` draws each token as often
+# as the model says.
+
+
+# %%
+def draw(sampler, times=12):
+    """Show what a sampler takes from the distribution above."""
+    seed = keras.random.SeedGenerator(0)
+    ids = [int(sampler(logits, seed=seed)) for _ in range(times)]
+    return textwrap.fill(" ".join(pieces[i] for i in ids), 78)
+
+
+print("greedy_search:", draw(greedy_search, 5))
+print("random_sample:", draw(random_sample))
+
+# %% [markdown]
+# The same function plugs into the generating loop as `sample_fn`. An int
+# `seed` makes a text that comes out the same each time, on the same backend.
+
+
+# %%
+def write(sample_fn, seed=0, prompt=PROMPT, max_length=64):
+    """Print a continuation in quotes, so that line breaks can be seen."""
+    text = compiled_generate(
+        model, tokenizer, prompt, sample_fn, max_length, seed=seed
+    )
+    print(textwrap.fill(repr(text), 78), "\n")
+
+
+write(greedy_search)
+write(random_sample)
+
+# %% [markdown]
+# Greedy search finds a phrase and stays with it. Random sampling does not
+# get stuck, but it wanders off: at every step there is a fair chance to pick
+# something from the long tail, and every such pick becomes part of the prompt
+# for all that follows.
+#
+# ## Temperature
+#
+# Between the two lies a dial. Divide the logits by a **temperature** before
+# the softmax: below 1 the gaps between logits grow and the likely tokens gain,
+# above 1 the gaps shrink and the tail gains. At 0 it is greedy search; at
+# infinity all tokens would be alike.
+#
+# The *effective number of tokens*, the exponential of the entropy, says
+# between how many equally likely tokens a draw amounts to choosing.
+
+# %%
+print("temperature   best token   effective number of tokens")
+for temperature in (0.2, 0.5, 0.8, 1.0, 1.5, 2.0):
+    p = ops.convert_to_numpy(ops.softmax(logits / temperature))
+    entropy = -np.sum(p * np.log(np.maximum(p, 1e-30)))
+    print(f"{temperature:11} {p.max():12.1%} {np.exp(entropy):14,.1f}")
+
+# %% [markdown]
+# `functools.partial` binds the number, and what comes out is again a plain
+# function of logits:
+
+# %%
+for temperature in (0.2, 0.8, 2.0):
+    print(f"temperature {temperature}:")
+    write(functools.partial(random_sample, temperature=temperature))
+
+# %% [markdown]
+# Cold, the text is close to greedy search. Hot, it is hardly text.
+#
+# ## Top-k
+#
+# A temperature never forbids anything. **Top-k** does: only the `k` likeliest
+# tokens may be drawn, all others get probability zero. That cuts off the tail
+# and leaves some choice among the good candidates.
+
+# %%
+print("top_k, k=5:   ", draw(functools.partial(top_k, k=5)))
+print()
+for k in (5, 20):
+    print(f"k = {k}:")
+    write(functools.partial(top_k, k=k))
+print("k = 5, temperature 0.5:")
+write(functools.partial(top_k, k=5, temperature=0.5))
+
+# %% [markdown]
+# ## All strategies on one distribution
+#
+# The upper row shows the three strategies of the book on the very same row of
+# logits: greedy search leaves one token, random sampling leaves them all, and
+# top-k lies between. The lower row holds temperature and two more, which come
+# next. Outlines are the model's probabilities, filled bars those with which
+# the strategy draws.
+
+# %%
+axes = plots.plot_sampling_strategies(logits, pieces)
+
+# %% [markdown]
+# ## How many candidates? Top-p and min-p
+#
+# A fixed `k` is a guess. Sometimes the model is sure and five candidates are
+# four too many; sometimes hundreds of tokens would do and five are too few.
+# Two strategies let the model's own certainty decide:
+#
+# - **top-p** (or *nucleus* sampling) keeps the fewest tokens whose
+#   probabilities together reach `p`;
+# - **min-p** keeps every token that is at least `p` times as likely as the
+#   best one.
+#
+# To see them adapt we take a text and look at all its positions. Where is
+# the model surest about the next token, and where least?
+
+# %%
+text = (
+    "Returns a new array of the given shape and type, filled with zeros.\n\n"
+    "Args:\n  shape: A tuple of integers.\n  dtype: The data type."
+)
+text_ids = ops.convert_to_numpy(tokenizer(text))
+rows = ops.convert_to_numpy(model(text_ids[None]))[0]
+certainty = ops.convert_to_numpy(ops.softmax(rows)).max(axis=-1)
+
+
+def count_kept(filtered):
+    return int(np.isfinite(ops.convert_to_numpy(filtered)).sum())
+
+
+print("after                          best   k=5  top-p 0.9  min-p 0.1")
+order = np.argsort(certainty)
+for i in (*order[:3], *order[-3:]):
+    context = tokenizer.detokenize([int(j) for j in text_ids[: i + 1]])
+    print(
+        f"{'…' + repr(context[-24:])[1:-1]:28.28} {certainty[i]:6.1%}     5"
+        f" {count_kept(top_p_filter(rows[i], 0.9)):10}"
+        f" {count_kept(min_p_filter(rows[i], 0.1)):10}"
+    )
+
+# %% [markdown]
+# In the lower lines, where the model is sure, top-p and min-p keep next to
+# nothing but the obvious token, while top-k still admits five. In the upper
+# lines they open up: top-p to a large part of the vocabulary, tail included,
+# min-p more carefully.
+
+# %%
+print("top-p 0.9:")
+write(functools.partial(top_p, p=0.9))
+print("min-p 0.1:")
+write(functools.partial(min_p, p=0.1))
+
+# %% [markdown]
+# ## Penalties, and several steps in one
+#
+# Repetition can also be fought head on. A **presence penalty** lowers the
+# logit of every token that the text already has; a **frequency penalty**
+# lowers it once for each time that it occurred. Both need to know the tokens
+# so far, and a sampler that has a parameter `token_ids` is given them.
+#
+# `chain` strings the steps together, always in the same order: penalties,
+# temperature, top-k, top-p, min-p.
+
+# %%
+print("greedy, with a penalty:")
+write(chain(temperature=0, frequency_penalty=1.0))
+print("top-k 20, temperature 0.8, with penalties:")
+write(
+    chain(
+        temperature=0.8,
+        top_k=20,
+        frequency_penalty=0.3,
+        presence_penalty=0.3,
+    )
+)
+
+# %% [markdown]
+# The first one draws no random number at all and yet leaves the circle: each
+# time round, the tokens in it become less attractive.
+#
+# ## A sampler of your own
+#
+# Because a sampler is only a function, a new idea takes a few lines. This one
+# tosses a coin at every step: heads, the best token; tails, the second best.
+
+
+# %%
+def best_or_second(logits, seed=None):
+    best_two = ops.top_k(logits, 2)[1]
+    return best_two[keras.random.randint((), 0, 2, seed=seed)]
+
+
+print(draw(best_or_second))
+write(best_or_second)
+
+# %% [markdown]
+# Its parameter `seed` is optional, but with it a text can be had again.
+#
+# ## What the dials trade
+#
+# Now we measure. *Repetition* is the share of 4-grams (runs of four tokens)
+# that have stood in the same text before. *Sense* is harder; a crude but
+# honest stand-in is the share of neighbouring word pairs that people have
+# written somewhere in the corpus. Nonsense puts words next to each other
+# that nobody has.
+#
+# Both are measured in the same way on real documents. These come from one
+# shard, and the known word pairs from the others, so no document vouches for
+# itself.
+
+# %%
+PROMPTS = ["Return a new", "This is", "If the", "You can"]
+LENGTH = 80  # tokens
+
+
+def read_documents(paths, number):
+    """Return so many documents of a corpus."""
+    with fileinput.input(paths, encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for line in itertools.islice(file, number)]
+    return [line.replace("\\n", "\n") for line in lines]
+
+
+known = ngram_set(read_documents(shards[1:], 20_000), n=2)
+print(f"{len(known):,} different word pairs")
+
+
+def measure(text):
+    """Return repetition and sense of a text."""
+    ids = ops.convert_to_numpy(tokenizer(text)).tolist()
+    # The last word may be cut short.
+    return repeated_ngrams(ids), known_ngrams(text.split()[:-1], known)
+
+
+def measure_sampler(sample_fn):
+    """Return mean repetition and sense over all prompts."""
+    texts = [
+        compiled_generate(
+            model,
+            tokenizer,
+            prompt,
+            sample_fn,
+            LENGTH,
+            stop_token_ids=None,
+            seed=seed,
+        )
+        for seed, prompt in enumerate(PROMPTS)
+    ]
+    return np.mean([measure(text) for text in texts], axis=0)
+
+
+# %%
+TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0)
+KS = (2, 5, 20, 100, 500)
+
+samplers = {"greedy": greedy_search}
+for t in TEMPERATURES:
+    samplers[f"temperature {t}"] = functools.partial(
+        random_sample, temperature=t
+    )
+for k in KS:
+    samplers[f"top-k {k}"] = functools.partial(top_k, k=k)
+samplers["top-p 0.9"] = functools.partial(top_p, p=0.9)
+samplers["min-p 0.1"] = functools.partial(min_p, p=0.1)
+samplers["greedy with penalty"] = chain(temperature=0, frequency_penalty=1.0)
+
+results = {name: measure_sampler(f) for name, f in samplers.items()}
+
+# Real documents that are long enough, cut to the same length.
+real = []
+for document in read_documents(shards[:1], 500):
+    ids = ops.convert_to_numpy(tokenizer(document)).tolist()
+    if len(ids) >= LENGTH:
+        real.append(measure(tokenizer.detokenize(ids[:LENGTH])))
+results["real text"] = np.mean(real, axis=0)
+
+print("strategy              repeated 4-grams   known word pairs")
+for name, (repetition, sense) in results.items():
+    print(f"{name:20} {repetition:17.1%} {sense:18.1%}")
+
+
+# %%
+def curve(names):
+    """Return sense as x and repetition as y."""
+    return tuple(zip(*(results[name][::-1] for name in names), strict=True))
+
+
+by_temperature = ["greedy", *(f"temperature {t}" for t in TEMPERATURES)]
+by_k = ["greedy", *(f"top-k {k}" for k in KS), "temperature 1.0"]
+ax = plots.plot_curves(
+    {
+        "temperature, from 0 to 2": curve(by_temperature),
+        "top-k, from 1 to all tokens": curve(by_k),
+        "real text": curve(["real text"]),
+    },
+    "sense: known word pairs (share)",
+    "repetition: repeated 4-grams (share)",
+)
+for name in ("greedy", "temperature 2.0", "temperature 1.0", "real text"):
+    ax.annotate(
+        name,
+        results[name][::-1],
+        xytext=(4, 6),
+        textcoords="offset points",
+        fontsize=8,
+    )
+
+# %% [markdown]
+# Follow either curve from greedy search, at the upper right: repetition falls
+# first, at little cost in sense; then it has nowhere left to fall, and sense
+# goes. Temperature 2 is the end of that road. With top-k the road is shorter,
+# for even with many candidates the worst of the tail stays forbidden.
+#
+# Real text stands apart from both curves: it hardly repeats itself *and* makes
+# sense. No strategy takes this model there. A sampler chooses among what the
+# model offers; to offer something better takes a better model.
+#
+# ## What we have seen
+#
+# - A sampler is a function from logits to a token id; `functools.partial`
+#   binds its numbers, `chain` joins several steps.
+# - Temperature reshapes the distribution and forbids nothing; top-k, top-p
+#   and min-p forbid the tail; top-p and min-p follow the model's certainty.
+# - Penalties end a repetition without any randomness.
+# - The table measures the trade: the more a strategy explores, the less it
+#   repeats itself and the less sense it makes.
+#
+# ## Try it
+#
+# 1. Add `chain(temperature=t, min_p=0.1)` for several temperatures to the
+#    figure. Does min-p make high temperatures usable?
+# 2. Sense as measured here is easily fooled. Which text scores 100% on it and
+#    says nothing? Look at the greedy text again, then change `n` to 3.
+# 3. Write a sampler that never repeats the last token. It needs a parameter
+#    `token_ids`: the tokens so far, filled up with -1.
+#
+# *Mirrors section 16.2.4, "Sampling strategies", of Chollet & Watson, Deep
+# Learning with Python, third edition, chapter 16; top-p, min-p and penalties
+# go beyond it (Holtzman et al., 2020, arXiv:1904.09751; Nguyen et al., 2024,
+# arXiv:2407.01082).*
