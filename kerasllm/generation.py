@@ -173,7 +173,7 @@ def _continue_text(
     if strip_prompt:
         token_ids = token_ids[prompt_length:]
     # Python ints: KerasHub refuses a list of NumPy's.
-    return tokenizer.detokenize(token_ids) if token_ids else ""
+    return tokenizer.detokenize(token_ids)
 
 
 def _choose_step_keywords(sample_fn, seed, max_length):
