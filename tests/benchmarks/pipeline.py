@@ -98,8 +98,11 @@ def compare(files, arguments):
         pipeline.cache_dir = lambda *_: pathlib.Path(empty)
         first, ours = seconds(make)
         second, ours = seconds(make)
+        pairs = pipeline.pretraining_dataset(files, tokenizer, 1, 1)
         pipeline.cache_dir = original
     print(f"count the batches: {first:.2f} s, again from cache: {second:.2f} s")
+    all_bytes = sum(pathlib.Path(file).stat().st_size for file in files)
+    print(f"bytes a token: {all_bytes / (2 * int(pairs.cardinality())):.2f}")
     chapter = chapter_dataset(files, tokenizer)
 
     matches = all(
