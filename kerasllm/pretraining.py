@@ -240,6 +240,9 @@ def pretrain_mini_gpt(
             recipe.batch_size,
             split=split,
             validation_fraction=recipe.validation_fraction,
+            # A smaller last batch would cost a compilation of its own.
+            drop_remainder=split == "train",
+            verbose=0 if verbose == 0 else 1,
         )
         for split in ("train", "validation")
     )
