@@ -54,6 +54,7 @@ from kerasllm.models import get_recipe
 from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
 from kerasllm.samplers import greedy_search
+from kerasllm.tokenizers import END_OF_TEXT
 
 # %% [markdown]
 # One name chooses the scale. `"laptop"` learns from the documentation that
@@ -83,7 +84,7 @@ print(f"next token right: {last['val_accuracy']:.1%} of the time")
 # matters.
 
 # %%
-PROMPT = "Return a new"
+PROMPT = "Returns True if"
 
 token_ids = [int(i) for i in ops.convert_to_numpy(tokenizer(PROMPT))]
 logits = ops.convert_to_numpy(model(np.array([token_ids])))
@@ -102,11 +103,12 @@ for i in favourites:
 
 # %% [markdown]
 # Take the first of them, append it, and ask again. That is all there is to
-# *generative decoding*: four lines, in which the model's own output becomes
-# its next input. Always taking the largest logit is called **greedy search**.
+# *generative decoding*: a loop of two lines, in which the model's own output
+# becomes its next input. Always taking the largest logit is called **greedy
+# search**.
 
 # %%
-for _ in range(20):
+for _ in range(8):
     logits = model(np.array([token_ids]))[0, -1]
     token_ids.append(int(ops.argmax(logits)))
 
@@ -117,67 +119,18 @@ print(tokenizer.detokenize(token_ids))
 #
 # `kerasllm.generation.generate` is this loop with a stop rule and with checks
 # on what goes in. Its `max_length` counts tokens, the prompt included.
-
+#
+# Its step "take the largest logit" can be replaced: at every step the function
+# calls `sample_fn(logits)`, and any function that returns a token id will do.
+# That is the door to the next chapter. Here we use it to carry a clock into
+# the loop, riding along with greedy search:
 
 # %%
-def show(text):
-    """Print a text in quotes, so that its line breaks can be seen."""
-    print(textwrap.fill(repr(text), 78))
+MAX_LENGTH = 40
 
 
-MAX_LENGTH = 64
-
-start = time.perf_counter()
-eager_text = generate(model, tokenizer, PROMPT, max_length=MAX_LENGTH)
-eager_seconds = time.perf_counter() - start
-
-show(eager_text)
-print(f"\n{eager_seconds:.1f} s")
-
-# %% [markdown]
-# `compiled_generate` takes the same arguments and asks the same model, but
-# through its compiled `predict` function, on an input that is filled up with
-# zeros to `max_length` from the first step on. We call it twice: the first
-# call includes the compilation.
-
-# %%
-compiled_seconds = []
-for _ in range(2):
-    start = time.perf_counter()
-    compiled_text = compiled_generate(
-        model, tokenizer, PROMPT, max_length=MAX_LENGTH
-    )
-    compiled_seconds.append(time.perf_counter() - start)
-
-print("the same text:", compiled_text == eager_text)
-ax = plots.plot_comparison(
-    {
-        "generate": eager_seconds,
-        "compiled_generate, first call": compiled_seconds[0],
-        "compiled_generate, second call": compiled_seconds[1],
-    },
-    f"seconds for a text of {MAX_LENGTH} tokens ({keras.backend.backend()})",
-)
-
-# %% [markdown]
-# The same text, in a different time. Why?
-#
-# ## Where the time goes
-#
-# Called directly, `model(...)` runs *eagerly*: Python walks through the
-# layers and hands the backend one small operation after another. Nothing is
-# merged or planned ahead. Worse, the text grows by one token a step, so every
-# step has **new shapes**, and JAX and TensorFlow prepare even a single
-# operation for each shape that they meet.
-#
-# To see this token by token we need a clock inside the loop. Both functions
-# call `sample_fn(logits)` at every step, and any function will do, so the
-# clock can ride along with greedy search:
-
-
-# %%
-def time_each_token(generate_fn):
-    """Return the milliseconds that each token takes."""
+def write_with_a_clock(generate_fn):
+    """Return a greedy text and the milliseconds that each token took."""
     stamps = [time.perf_counter()]
 
     def greedy_with_a_clock(logits):
@@ -185,7 +138,7 @@ def time_each_token(generate_fn):
         stamps.append(time.perf_counter())
         return token_id
 
-    generate_fn(
+    text = generate_fn(
         model,
         tokenizer,
         PROMPT,
@@ -193,20 +146,54 @@ def time_each_token(generate_fn):
         MAX_LENGTH,
         stop_token_ids=None,
     )
-    return np.diff(stamps) * 1000
+    return text, np.diff(stamps) * 1000
 
 
-MAX_LENGTH += 1  # a length that nothing has been compiled for
+def show(text):
+    """Print a text in quotes, so that its line breaks can be seen."""
+    print(textwrap.fill(repr(text), 78))
+
+
+eager_text, first_time = write_with_a_clock(generate)
+show(eager_text)
+
+# %% [markdown]
+# `compiled_generate` takes the same arguments and asks the same model, but
+# through its compiled `predict` function, on an input that is filled up with
+# zeros to `max_length` from the first step on. We call each function twice,
+# because the first call may have to prepare things that the second finds
+# ready.
+
+# %%
+compiled_text, compiled_first_time = write_with_a_clock(compiled_generate)
 milliseconds = {
-    "generate": time_each_token(generate),
-    "generate, once more": time_each_token(generate),
-    "compiled_generate": time_each_token(compiled_generate),
+    "generate": first_time,
+    "generate, again": write_with_a_clock(generate)[1],
+    "compiled_generate": compiled_first_time,
+    "compiled_generate, again": write_with_a_clock(compiled_generate)[1],
 }
+
+print("the same text:", compiled_text == eager_text)
 for name, values in milliseconds.items():
-    print(
-        f"{name:20} first token {values[0]:6.0f} ms,"
-        f" then {np.median(values[1:]):5.1f} ms each (median)"
-    )
+    print(f"{name:25} {values.sum() / 1000:7.2f} s")
+
+# %%
+ax = plots.plot_comparison(
+    {name: values.sum() / 1000 for name, values in milliseconds.items()},
+    f"seconds for a text of {MAX_LENGTH} tokens ({keras.backend.backend()})",
+)
+
+# %% [markdown]
+# The same text, in very different times, at least on JAX and TensorFlow. Why?
+#
+# ## Where the time goes
+#
+# Called directly, `model(...)` runs *eagerly*: Python walks through the
+# layers and hands the backend one small operation after another. Nothing is
+# merged or planned ahead. Worse, the text grows by one token a step, so every
+# step has **new shapes**, and a backend such as JAX prepares even a single
+# operation anew for each shape that it meets. The clock shows it token by
+# token (mind the logarithmic axis, where a step up is a factor of ten):
 
 # %%
 ax = plots.plot_curves(
@@ -215,14 +202,25 @@ ax = plots.plot_curves(
         for name, values in milliseconds.items()
     },
     "new token",
-    "time (milliseconds)",
+    f"time (milliseconds, {keras.backend.backend()})",
 )
 ax.set_yscale("log")
+
 # %% [markdown]
-# On JAX and TensorFlow `compiled_generate` pays once, at its first token, and
-# is cheap from then on. `generate` pays at every token. PyTorch runs eagerly
-# either way unless a model is compiled with `jit_compile=True`, so there the
-# curves lie close together and padding buys little.
+# On JAX three costs can be told apart:
+#
+# - `generate` is slow at each length that it meets for the first time. (Its
+#   first tokens are cheap only because our loop by hand had been at these
+#   lengths before.)
+# - `generate`, called again, finds all lengths prepared. What is left is the
+#   price of sending many small operations one by one.
+# - `compiled_generate` pays once, at its first token, for the compilation of
+#   the whole model. From then on every token is cheap.
+#
+# TensorFlow's single operations need less preparation, so its eager curves
+# lie lower. PyTorch runs eagerly either way unless a model is compiled with
+# `jit_compile=True`: there all curves lie close together, and padding buys
+# nothing.
 
 # %% [markdown]
 # ## One shape, one compilation
@@ -234,7 +232,7 @@ ax.set_yscale("log")
 
 # %%
 print("length   1st call   2nd call   3rd call   (milliseconds)")
-for length in (40, 41, 42, 40):
+for length in (41, 42, 43, 41):
     row = []
     for _ in range(3):
         start = time.perf_counter()
@@ -254,12 +252,12 @@ for length in (40, 41, 42, 40):
 # back. We can check that rather than believe it:
 
 # %%
-token_ids = np.array([tokenizer(eager_text)])[:, :30]
+length = len(token_ids)
 padded = np.zeros((1, MAX_LENGTH), "int32")
-padded[:, :30] = token_ids
+padded[0, :length] = token_ids
 
-plain_logits = ops.convert_to_numpy(model(token_ids))[0, -1]
-padded_logits = ops.convert_to_numpy(model.predict_on_batch(padded))[0, 29]
+plain_logits = ops.convert_to_numpy(model(np.array([token_ids])))[0, -1]
+padded_logits = model.predict_on_batch(padded)[0, length - 1]
 print(f"largest logit:      {plain_logits.max():.4f}")
 print(f"largest difference: {np.abs(plain_logits - padded_logits).max():.1e}")
 
@@ -269,15 +267,42 @@ print(f"largest difference: {np.abs(plain_logits - padded_logits).max():.1e}")
 # ## Where a text ends
 #
 # In training, every document was closed by the token `<|endoftext|>`. When
-# the model chooses it, it says that it is done, and both functions stop there
-# unless they are told otherwise. With `stop_token_ids=None` the loop goes on
-# and the model begins another document. With the id of the line break, the
-# text ends with the line.
+# the model chooses this token it says that it is done, and both functions
+# stop there unless they are told otherwise. Has the model learnt where
+# documents end? We ask on text that it never saw, at the places where
+# a document ends and at all others:
+
+# %%
+LENGTH = min(120, recipe.sequence_length)
+
+held_out = pretraining_dataset(
+    shards,
+    tokenizer,
+    LENGTH,
+    64,
+    split="validation",
+    validation_fraction=recipe.validation_fraction,
+)
+windows, next_tokens = next(held_out.take(1).as_numpy_iterator())
+probabilities = ops.softmax(model.predict_on_batch(windows))
+
+end = tokenizer.token_to_id(END_OF_TEXT)
+end_probability = ops.convert_to_numpy(probabilities)[:, :, end]
+at_ends = next_tokens == end
+print(f"document ends in these windows: {at_ends.sum()}")
+print(f"probability of the end there:   {end_probability[at_ends].mean():.2%}")
+print(f"everywhere else:                {end_probability[~at_ends].mean():.2%}")
+
+# %% [markdown]
+# It has some idea, if not a firm one. Greedy search needs more than an idea:
+# it stops only where the end is likelier than any other token, so a weak
+# model often runs on to `max_length`. Other stop tokens can be given by their
+# ids, say the line break, to get a single line:
 
 # %%
 line_break = tokenizer.token_to_id("\n")
-prompt = "Returns:\n  A tensor"
-for stop in ("auto", None, line_break):
+prompt = "Returns:\n  None"
+for stop in ("auto", line_break):
     print(f"stop_token_ids={stop!r}")
     show(
         compiled_generate(
@@ -288,7 +313,6 @@ for stop in ("auto", None, line_break):
             stop_token_ids=stop,
         )
     )
-    print()
 
 # %% [markdown]
 # ## Prompts that cannot work
@@ -320,7 +344,7 @@ for name, arguments in mistakes.items():
 
 # %%
 PROMPTS = [
-    "Return a new",
+    "Returns True if",
     "The first",
     "If the",
     "This is",
@@ -329,7 +353,6 @@ PROMPTS = [
     "For example",
     "In this case",
 ]
-LENGTH = min(120, recipe.sequence_length)
 
 greedy_texts = [
     compiled_generate(
@@ -352,16 +375,6 @@ for text in greedy_texts[:4]:
 # documents that training never saw.
 
 # %%
-held_out = pretraining_dataset(
-    shards,
-    tokenizer,
-    LENGTH,
-    64,
-    split="validation",
-    validation_fraction=recipe.validation_fraction,
-)
-windows, _ = next(held_out.take(1).as_numpy_iterator())
-
 repeated = {
     "greedy search": [
         repeated_ngrams(ops.convert_to_numpy(tokenizer(text)).tolist())
@@ -370,7 +383,7 @@ repeated = {
     "held-out text": [repeated_ngrams(window.tolist()) for window in windows],
 }
 ax = plots.plot_comparison(
-    repeated, f"repeated 4-grams (share, in texts of {LENGTH} tokens)"
+    repeated, f"repeated 4-grams (share, in up to {LENGTH} tokens)"
 )
 
 # %%
@@ -395,22 +408,22 @@ print(f"ratio: {greedy / max(real, 1e-9):.1f}")
 #
 # ## What we have seen
 #
-# - Generating is a loop of four lines: prompt, logits at the last position,
-#   choose, append.
+# - Generating is a loop of two lines: logits at the last position, append the
+#   best token.
 # - The eager loop meets a new shape at each token. Padding to one length
 #   gives the same text with one compilation for each `max_length`; on JAX and
 #   TensorFlow the bars above show what that is worth.
 # - Padding behind the text is safe because attention looks only backwards:
 #   the logits agree up to rounding.
 # - A text ends at a stop token or at `max_length`.
-# - Greedy search repeats itself several times as often as real text.
+# - Greedy search repeats itself far more than real text does.
 #
 # ## Try it
 #
 # 1. Set `KERAS_BACKEND` to `torch` or `tensorflow` before starting the
 #    notebook and compare the curves of milliseconds per token.
 # 2. `compiled_generate` computes all `max_length` positions for every single
-#    token. Run `time_each_token(compiled_generate)` for several values of
+#    token. Run `write_with_a_clock(compiled_generate)` for several values of
 #    `MAX_LENGTH`. How does the time of a token grow, and how much of the work
 #    is done again and again?
 # 3. Measure `repeated_ngrams` with `n=2` and `n=8`. Which of them separates

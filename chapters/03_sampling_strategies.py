@@ -38,9 +38,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import fileinput
 import functools
-import itertools
 import textwrap
 
 import keras
@@ -50,8 +48,9 @@ from keras import ops
 from kerasllm import plots
 from kerasllm.corpora import local_docs, mini_c4
 from kerasllm.generation import compiled_generate
-from kerasllm.metrics import known_ngrams, ngram_set, repeated_ngrams
+from kerasllm.metrics import known_ngrams, repeated_ngrams
 from kerasllm.models import get_recipe
+from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
 from kerasllm.samplers import (
     chain,
@@ -85,7 +84,7 @@ print(f"{model.count_params():,} parameters on {keras.backend.backend()}")
 # token of the vocabulary. The softmax turns them into probabilities.
 
 # %%
-PROMPT = "Return a new"
+PROMPT = "Returns True if"
 
 token_ids = ops.convert_to_numpy(tokenizer(PROMPT))[None]
 logits = ops.convert_to_numpy(model(token_ids))[0, -1]
@@ -101,7 +100,8 @@ print(
 )
 
 # %% [markdown]
-# Keep that long tail in mind. Each of these tokens is a bad guess, but
+# (In SentencePiece vocabularies `▁` stands for a space.) Keep that long tail
+# in mind. Each of these tokens is a bad guess, but
 # together they are not rare at all.
 #
 # ## A strategy is a function of logits
@@ -141,7 +141,7 @@ write(greedy_search)
 write(random_sample)
 
 # %% [markdown]
-# Greedy search finds a phrase and stays with it. Random sampling does not
+# Greedy search soon runs in a circle. Random sampling does not
 # get stuck, but it wanders off: at every step there is a fair chance to pick
 # something from the long tail, and every such pick becomes part of the prompt
 # for all that follows.
@@ -244,8 +244,7 @@ for i in (*order[:3], *order[-3:]):
 # %% [markdown]
 # In the lower lines, where the model is sure, top-p and min-p keep next to
 # nothing but the obvious token, while top-k still admits five. In the upper
-# lines they open up: top-p to a large part of the vocabulary, tail included,
-# min-p more carefully.
+# lines they open up, top-p widely, min-p more carefully.
 
 # %%
 print("top-p 0.9:")
@@ -283,18 +282,24 @@ write(
 #
 # ## A sampler of your own
 #
-# Because a sampler is only a function, a new idea takes a few lines. This one
-# tosses a coin at every step: heads, the best token; tails, the second best.
-
+# Because a sampler is only a function, a new idea takes three lines. In 1969
+# Georges Perec published a novel without the letter e. For us that is a row
+# of numbers to add to the logits: zero where a token may stay, minus infinity
+# where it may not. A logit of minus infinity has the probability zero, and
+# whatever comes after it, temperature or top-k, leaves it there.
 
 # %%
-def best_or_second(logits, seed=None):
-    best_two = ops.top_k(logits, 2)[1]
-    return best_two[keras.random.randint((), 0, 2, seed=seed)]
+FORBIDDEN = np.array(
+    [-np.inf if "e" in piece.lower() else 0 for piece in pieces], "float32"
+)
 
 
-print(draw(best_or_second))
-write(best_or_second)
+def without_e(logits, seed=None):
+    allowed = ops.add(logits, FORBIDDEN)
+    return top_k(allowed, k=20, temperature=0.8, seed=seed)
+
+
+write(without_e, prompt="If a")
 
 # %% [markdown]
 # Its parameter `seed` is optional, but with it a text can be had again.
@@ -303,82 +308,82 @@ write(best_or_second)
 #
 # Now we measure. *Repetition* is the share of 4-grams (runs of four tokens)
 # that have stood in the same text before. *Sense* is harder; a crude but
-# honest stand-in is the share of neighbouring word pairs that people have
-# written somewhere in the corpus. Nonsense puts words next to each other
-# that nobody has.
+# honest stand-in is the share of runs of three tokens that people have
+# written, too, somewhere in the training text. Nonsense puts tokens next to
+# each other that nobody has.
 #
-# Both are measured in the same way on real documents. These come from one
-# shard, and the known word pairs from the others, so no document vouches for
-# itself.
+# The prompts are the first eight tokens of real text that training never saw,
+# so the real continuations can be measured in the same way.
 
 # %%
-PROMPTS = ["Return a new", "This is", "If the", "You can"]
-LENGTH = 80  # tokens
+LENGTH, PROMPT_LENGTH, NUM_TEXTS = 64, 8, 32
 
 
-def read_documents(paths, number):
-    """Return so many documents of a corpus."""
-    with fileinput.input(paths, encoding="utf-8") as file:
-        lines = [line.rstrip("\n") for line in itertools.islice(file, number)]
-    return [line.replace("\\n", "\n") for line in lines]
-
-
-known = ngram_set(read_documents(shards[1:], 20_000), n=2)
-print(f"{len(known):,} different word pairs")
-
-
-def measure(text):
-    """Return repetition and sense of a text."""
-    ids = ops.convert_to_numpy(tokenizer(text)).tolist()
-    # The last word may be cut short.
-    return repeated_ngrams(ids), known_ngrams(text.split()[:-1], known)
-
-
-def measure_sampler(sample_fn):
-    """Return mean repetition and sense over all prompts."""
-    texts = [
-        compiled_generate(
-            model,
-            tokenizer,
-            prompt,
-            sample_fn,
-            LENGTH,
-            stop_token_ids=None,
-            seed=seed,
-        )
-        for seed, prompt in enumerate(PROMPTS)
-    ]
-    return np.mean([measure(text) for text in texts], axis=0)
-
-
-# %%
-TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0)
-KS = (2, 5, 20, 100, 500)
-
-samplers = {"greedy": greedy_search}
-for t in TEMPERATURES:
-    samplers[f"temperature {t}"] = functools.partial(
-        random_sample, temperature=t
+def read_windows(split, batch_size, num_batches):
+    """Return real text, int32 (num_batches * batch_size, LENGTH)."""
+    dataset = pretraining_dataset(
+        shards,
+        tokenizer,
+        LENGTH,
+        batch_size,
+        split=split,
+        validation_fraction=recipe.validation_fraction,
+        num_batches=num_batches,
     )
-for k in KS:
-    samplers[f"top-k {k}"] = functools.partial(top_k, k=k)
-samplers["top-p 0.9"] = functools.partial(top_p, p=0.9)
-samplers["min-p 0.1"] = functools.partial(min_p, p=0.1)
-samplers["greedy with penalty"] = chain(temperature=0, frequency_penalty=1.0)
+    return np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
 
-results = {name: measure_sampler(f) for name, f in samplers.items()}
 
-# Real documents that are long enough, cut to the same length.
-real = []
-for document in read_documents(shards[:1], 500):
-    ids = ops.convert_to_numpy(tokenizer(document)).tolist()
-    if len(ids) >= LENGTH:
-        real.append(measure(tokenizer.detokenize(ids[:LENGTH])))
-results["real text"] = np.mean(real, axis=0)
+real = read_windows("validation", NUM_TEXTS, 1)
+known = set()
+for row in read_windows("train", 128, 200).tolist():
+    known.update(zip(row, row[1:], row[2:], strict=False))
+print(f"{len(known):,} different runs of three tokens")
 
-print("strategy              repeated 4-grams   known word pairs")
+
+def measure(rows):
+    """Return mean repetition and sense of what follows the prompts."""
+    texts = rows[:, PROMPT_LENGTH:].tolist()
+    return (
+        np.mean([repeated_ngrams(text, n=4) for text in texts]),
+        np.mean([known_ngrams(text, known, n=3) for text in texts]),
+    )
+
+
+# %% [markdown]
+# Samplers take a batch of rows as well as a single one. So all texts can be
+# written at once, with the padded loop of the last chapter:
+
+
+# %%
+def write_many(sampler):
+    """Continue all prompts, and return the tokens (NUM_TEXTS, LENGTH)."""
+    seed = keras.random.SeedGenerator(0)
+    tokens = np.zeros_like(real)
+    tokens[:, :PROMPT_LENGTH] = real[:, :PROMPT_LENGTH]
+    for i in range(PROMPT_LENGTH, LENGTH):
+        logits = model.predict_on_batch(tokens)[:, i - 1]
+        so_far = np.where(np.arange(LENGTH) < i, tokens, -1)
+        chosen = sampler(logits, token_ids=so_far, seed=seed)
+        tokens[:, i] = ops.convert_to_numpy(chosen)
+    return tokens
+
+
+TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0)
+KS = (2, 5, 20, 100)
+strategies = {
+    "greedy": chain(temperature=0),
+    **{f"temperature {t}": chain(temperature=t) for t in TEMPERATURES},
+    **{f"top-k {k}": chain(top_k=k) for k in KS},
+    "top-p 0.9": chain(top_p=0.9),
+    "min-p 0.1": chain(min_p=0.1),
+    "greedy, penalty 1": chain(temperature=0, frequency_penalty=1.0),
+}
+results = {name: measure(write_many(f)) for name, f in strategies.items()}
+results["real text"] = measure(real)
+
+print("strategy            repetition   sense")
 for name, (repetition, sense) in results.items():
-    print(f"{name:20} {repetition:17.1%} {sense:18.1%}")
+    print(f"{name:18} {repetition:11.1%} {sense:7.1%}")
 
 
 # %%
@@ -395,7 +400,7 @@ ax = plots.plot_curves(
         "top-k, from 1 to all tokens": curve(by_k),
         "real text": curve(["real text"]),
     },
-    "sense: known word pairs (share)",
+    "sense: known runs of three tokens (share)",
     "repetition: repeated 4-grams (share)",
 )
 for name in ("greedy", "temperature 2.0", "temperature 1.0", "real text"):
@@ -408,14 +413,30 @@ for name in ("greedy", "temperature 2.0", "temperature 1.0", "real text"):
     )
 
 # %% [markdown]
-# Follow either curve from greedy search, at the upper right: repetition falls
-# first, at little cost in sense; then it has nowhere left to fall, and sense
-# goes. Temperature 2 is the end of that road. With top-k the road is shorter,
-# for even with many candidates the worst of the tail stays forbidden.
+# Follow either curve from greedy search, at the top. Repetition falls, fast
+# at first. Where hardly any is left, the rest of the way is paid for in sense:
+# temperature 2 ends in the lower left corner. Top-k ends earlier, at the
+# model's own distribution (temperature 1, all tokens).
+#
+# On this small model a little chance even *helps* the sense at first. A loop
+# leads greedy search into places where no text has ever been, and there the
+# model has nothing sensible to say.
 #
 # Real text stands apart from both curves: it hardly repeats itself *and* makes
-# sense. No strategy takes this model there. A sampler chooses among what the
-# model offers; to offer something better takes a better model.
+# sense. Which strategy comes closest to it?
+
+# %%
+distances = {
+    name: np.hypot(*np.subtract(result, results["real text"]))
+    for name, result in results.items()
+    if name != "real text"
+}
+for name in sorted(distances, key=distances.get)[:3]:
+    print(f"{name:18} {distances[name]:.2f} away from real text")
+
+# %% [markdown]
+# None of them arrives. A sampler chooses among what the model offers; to be
+# offered something better takes a better model.
 #
 # ## What we have seen
 #
@@ -425,14 +446,14 @@ for name in ("greedy", "temperature 2.0", "temperature 1.0", "real text"):
 #   and min-p forbid the tail; top-p and min-p follow the model's certainty.
 # - Penalties end a repetition without any randomness.
 # - The table measures the trade: the more a strategy explores, the less it
-#   repeats itself and the less sense it makes.
+#   repeats itself, and beyond a point the less sense it makes.
 #
 # ## Try it
 #
 # 1. Add `chain(temperature=t, min_p=0.1)` for several temperatures to the
 #    figure. Does min-p make high temperatures usable?
 # 2. Sense as measured here is easily fooled. Which text scores 100% on it and
-#    says nothing? Look at the greedy text again, then change `n` to 3.
+#    says nothing? Try runs of two and of five tokens instead of three.
 # 3. Write a sampler that never repeats the last token. It needs a parameter
 #    `token_ids`: the tokens so far, filled up with -1.
 #
