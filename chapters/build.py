@@ -1,0 +1,53 @@
+"""Execute chapters and write them as notebooks with their outputs.
+
+    python chapters/build.py [SOURCE.py ...]
+
+The sources are the `.py` files; this makes the `.ipynb` beside each.
+"""
+
+import pathlib
+import sys
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+
+def execute(source):
+    """Run a jupytext source; return its notebook with outputs.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    notebook = jupytext.read(source)
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    NotebookClient(notebook, timeout=1800).execute()
+    for cell in notebook.cells:
+        # When a cell ran is of no interest, and what libraries log about the
+        # machine even less.
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.get("name") != "stderr"
+            ]
+    return notebook
+
+
+def main():
+    """Build the sources named on the command line, or all."""
+    folder = pathlib.Path(__file__).parent
+    sources = sys.argv[1:] or sorted(folder.glob("[0-9]*.py"))
+    for source in map(pathlib.Path, sources):
+        notebook = execute(source)
+        nbformat.write(notebook, source.with_suffix(".ipynb"))
+        print(source.with_suffix(".ipynb"))
+
+
+if __name__ == "__main__":
+    main()
