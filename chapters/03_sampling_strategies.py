@@ -101,8 +101,7 @@ print(
 
 # %% [markdown]
 # (In SentencePiece vocabularies `▁` stands for a space.) Keep that long tail
-# in mind. Each of these tokens is a bad guess, but
-# together they are not rare at all.
+# in mind. Each of its tokens is a bad guess, but together they are not rare.
 #
 # ## A strategy is a function of logits
 #
