@@ -217,10 +217,10 @@ ax.set_yscale("log")
 # - `compiled_generate` pays once, at its first token, for the compilation of
 #   the whole model. From then on every token is cheap.
 #
-# TensorFlow's single operations come ready-made, so its first call is no
-# slower than its second, and compiling wins on the small operations alone. PyTorch runs eagerly either way unless a model is compiled with
-# `jit_compile=True`: there all curves lie close together, and padding buys
-# nothing.
+# TensorFlow's single operations come ready-made, so there the first call is
+# no slower than the second. PyTorch runs eagerly either way unless a model is
+# compiled with `jit_compile=True`: there all curves lie close together, and
+# padding buys nothing.
 
 # %% [markdown]
 # ## One shape, one compilation
@@ -273,7 +273,7 @@ print(f"largest difference: {np.abs(plain_logits - padded_logits).max():.1e}")
 # a document ends and at all others:
 
 # %%
-LENGTH = min(120, recipe.sequence_length)
+LENGTH = min(100, recipe.sequence_length)
 
 held_out = pretraining_dataset(
     shards,
