@@ -166,7 +166,10 @@ class PretrainedModel:
                     "command finishes a run that was interrupted."
                 )
         return cls(
-            keras.saving.load_model(directory / MODEL_FILE),
+            # Not compiled: Keras saves whether to compile just in time as it
+            # was settled for the backend that trained, and JAX's answer would
+            # make PyTorch compile anew for each length.
+            keras.saving.load_model(directory / MODEL_FILE, compile=False),
             tokenizers.load_sentence_piece(directory / VOCABULARY_FILE),
             json.loads((directory / RUN_FILE).read_text()),
             directory,
