@@ -6,9 +6,11 @@ settled here, so that the other rooms read the same on all three.
 """
 
 import functools
+import math
 import os
 import pathlib
 import platform
+import warnings
 
 import keras
 import numpy as np
@@ -131,6 +133,244 @@ def dropout(inputs, rate, seed):
     halves = (words >> np.array([0, 16], "uint32")) & (levels - 1)
     mask = ops.reshape(ops.reshape(halves, -1)[:size] < keep, inputs.shape)
     return ops.where(mask, inputs * (levels / keep), 0)
+
+
+def multiply_few_rows(x, matrix):
+    """Multiply a few rows by a large matrix, as decoding does all the time.
+
+    The time goes into reading the matrix. The plain product does so on one
+    core under PyTorch, and under TensorFlow XLA makes that of one row part of
+    a loop that reads the matrix in the wrong order. A batch of products of
+    blocks is spared both.
+
+    Args:
+        x: float tensor `(rows, size)`.
+        matrix: float tensor `(size, columns)`.
+
+    Returns:
+        float tensor `(rows, columns)`.
+    """
+    rows, size = x.shape
+    if name() == "jax":
+        return ops.matmul(x, matrix)
+    blocks = math.gcd(size, 4)
+    x = ops.reshape(x, (rows, blocks, size // blocks))
+    matrix = ops.reshape(matrix, (blocks, size // blocks, -1))
+    return ops.sum(ops.matmul(ops.swapaxes(x, 0, 1), matrix), axis=0)
+
+
+def score_few_rows(x, embeddings):
+    """Multiply a few rows by all embeddings, in the order they lie in memory.
+
+    Args:
+        x: float tensor `(rows, size)`.
+        embeddings: float tensor `(vocabulary_size, size)`.
+
+    Returns:
+        float tensor `(rows, vocabulary_size)`.
+    """
+    rows, size = x.shape
+    if name() == "torch":  # on all cores, as in `multiply_few_rows`
+        blocks = math.gcd(embeddings.shape[0], 4)
+        embeddings = ops.reshape(embeddings, (blocks, -1, size))
+        x = ops.broadcast_to(ops.transpose(x), (blocks, size, rows))
+        scores = ops.reshape(ops.matmul(embeddings, x), (-1, rows))
+    elif name() == "tensorflow" and rows == 1:
+        return ops.matmul(x, ops.transpose(embeddings))
+    else:
+        scores = ops.matmul(embeddings, ops.transpose(x))
+    return ops.transpose(scores)
+
+
+def write_cache(cache, index, update, axis):
+    """Write new entries into a key or value cache.
+
+    Args:
+        cache: float tensor. PyTorch writes into its memory; JAX and
+            TensorFlow copy, unless it was given away to a compiled function.
+        index: int or int32 scalar tensor, where to begin.
+        update: float tensor of the shape of `cache` but for `axis`.
+        axis: int, the axis of positions.
+
+    Returns:
+        The cache with `update` in it.
+    """
+    if name() == "torch":
+        places = ops.arange(update.shape[axis], dtype="int64") + index
+        return cache.index_copy_(axis, places, update)
+    starts = [0] * len(cache.shape)
+    starts[axis] = index
+    return ops.slice_update(cache, starts, update)
+
+
+def scalars(numbers):
+    """Prepare numbers as arguments that may change without compiling anew.
+
+    Args:
+        numbers: dict of ints and floats.
+
+    Returns:
+        dict of scalar arrays; under PyTorch, which compiles nothing here and
+        has faster operations for plain numbers, the numbers themselves.
+    """
+    if name() == "torch":
+        return numbers
+    return {
+        key: np.array(value, "int32" if isinstance(value, int) else "float32")
+        for key, value in numbers.items()
+    }
+
+
+class Compiled:
+    """A function of arrays, compiled once for each set of their shapes.
+
+    JAX and TensorFlow compile with XLA. PyTorch has no compiler that needs no
+    C++ compiler beside it; there the operations are recorded once and played
+    back, which saves what Python and Keras do between them. A function whose
+    operations depend on values cannot be recorded and runs as it is.
+
+    Args:
+        function: callable of (nested tuples of) arrays, without side effects.
+            Called anew with other shapes or dtypes it is compiled again.
+        model: Keras model whose weights `function` uses.
+        donate: ints, positions of arguments whose memory the results may
+            take over. The caller must not use these arrays again.
+        record: bool. Whether PyTorch records `function`, which makes its
+            numbers that are no arrays into constants.
+
+    Attributes:
+        count: int. How often it was compiled so far.
+    """
+
+    def __init__(self, function, model=None, donate=(), record=True):
+        self.count = 0
+        self._model = model
+        self._record = record
+        self._versions = {}
+
+        def counted(*arguments):
+            self.count += 1
+            return function(*arguments)
+
+        def stateless(values, *arguments):
+            pairs = zip(self._variables(), values, strict=True)
+            with keras.StatelessScope(state_mapping=list(pairs)):
+                return counted(*arguments)
+
+        self._function = counted if record else function
+        if name() == "jax":
+            import jax
+
+            donated = [position + 1 for position in donate]
+            self._call = jax.jit(stateless, donate_argnums=donated)
+        elif name() == "tensorflow":
+            import tensorflow as tf
+
+            self._call = tf.function(stateless, jit_compile=True)
+
+    def _variables(self):
+        return self._model.variables if self._model is not None else []
+
+    def __call__(self, *arguments):
+        return self.bind()(*arguments)
+
+    def bind(self):
+        """Return the function with the weights that the model has now.
+
+        Under JAX and TensorFlow weights are arguments like any other; to
+        collect them for each token of a text would take time.
+        """
+        if name() == "torch":
+            return self._run_torch
+        values = [variable.value for variable in self._variables()]
+        if name() == "jax":
+            return functools.partial(self._call, values)
+        import tensorflow as tf
+
+        values = [tf.convert_to_tensor(value) for value in values]
+        return functools.partial(self._run_tensorflow, values)
+
+    def _run_tensorflow(self, values, *arguments):
+        arguments = _tensors(arguments)
+        flat = [a for a in keras.tree.flatten(arguments) if a is not None]
+        shapes = tuple((array.shape, array.dtype) for array in flat)
+        if shapes not in self._versions:
+            self._versions[shapes] = self._call.get_concrete_function(
+                values, *arguments
+            )
+        version = self._versions[shapes]
+        # The public way in sorts 150 arguments by name, for a quarter of the
+        # time of a decoding step.
+        return version._call_flat([*values, *flat], version.captured_inputs)
+
+    def _run_torch(self, *arguments):
+        import torch
+
+        with torch.no_grad():
+            if not self._record:
+                return self._function(*arguments)
+            arguments = _tensors(arguments)
+            flat = keras.tree.flatten(arguments)
+            shapes = tuple((array.shape, array.dtype) for array in flat)
+            if shapes not in self._versions:
+                self._versions[shapes] = _record(self._function, arguments)
+            return self._versions[shapes](*arguments)
+
+
+def _tensors(arguments):
+    """Make tensors of all arrays in nested tuples, and leave `None` alone."""
+    return keras.tree.map_structure(
+        lambda array: (
+            ops.convert_to_tensor(array)
+            if isinstance(array, np.ndarray | np.generic)
+            else array
+        ),
+        arguments,
+    )
+
+
+def _record(function, arguments):
+    """Return a PyTorch function as a flat list of its operations.
+
+    Weights are part of it, and what is assigned to them later is seen.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    try:
+        recorded = make_fx(
+            function, tracing_mode="fake", _allow_non_fake_inputs=True
+        )(*arguments)
+    except DataDependentOutputException:
+        return function
+    aten = torch.ops.aten
+    views = {aten.permute, aten.unsqueeze, aten.view, aten.transpose, aten.t}
+    views |= {aten.expand, aten.squeeze, aten._unsafe_view}
+    constants = {aten.arange, aten.lift_fresh_copy}
+    for number, node in enumerate(recorded.graph.nodes):
+        packet = getattr(node.target, "overloadpacket", None)
+        if packet in views | constants and all(
+            source.op == "get_attr" for source in node.all_input_nodes
+        ):
+            # The view of a weight sees what is later assigned to the weight.
+            value = node.target(
+                *torch.fx.map_arg(
+                    node.args, lambda source: getattr(recorded, source.target)
+                ),
+                **node.kwargs,
+            )
+            recorded.register_buffer(f"folded_{number}", value)
+            with recorded.graph.inserting_before(node):
+                folded = recorded.graph.get_attr(f"folded_{number}")
+            node.replace_all_uses_with(folded)
+    recorded.graph.eliminate_dead_code()
+    recorded.recompile()
+    with warnings.catch_warnings():
+        # TorchScript has a successor, which needs a C++ compiler to play
+        # operations back without Python; in Python they take twice as long.
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(recorded, arguments, check_trace=False)
 
 
 def random_state():

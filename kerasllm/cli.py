@@ -1,4 +1,4 @@
-"""The command line: `kerasllm tour`, `pretrain`, `generate` and `info`.
+"""The command line: `kerasllm tour`, `pretrain`, `generate`, `chat`, `info`.
 
 Nothing heavy is imported at the top: `KERAS_BACKEND` must be set before Keras
 is imported, and help must come at once. So the commands import what they use.
@@ -43,6 +43,40 @@ BackendOption = Annotated[
 RecipeOption = Annotated[
     str,
     typer.Option(help="laptop (minutes on two cores) or book (a GPU)."),
+]
+ModelOption = Annotated[
+    pathlib.Path,
+    typer.Option(
+        exists=True, file_okay=False, help="Folder that pretrain wrote."
+    ),
+]
+TopKOption = Annotated[
+    int | None, typer.Option(help="Draw from the K likeliest tokens.")
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option(help="Draw from the fewest tokens with probability P."),
+]
+MinPOption = Annotated[
+    float | None,
+    typer.Option(help="Leave out tokens below P times the best one."),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(help="Below 1 more predictable, above 1 more surprising."),
+]
+FrequencyPenaltyOption = Annotated[
+    float, typer.Option(help="Taken off a logit for each repetition.")
+]
+PresencePenaltyOption = Annotated[
+    float, typer.Option(help="Taken off the logits of tokens seen before.")
+]
+MaxLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens, prompt included. Default: as many as the model takes, "
+        "but 64 for generate."
+    ),
 ]
 SeedOption = typer.Option(
     min=0, max=2**32 - 1, help="The same seed gives the same result again."
@@ -300,41 +334,18 @@ def _find_text(data, documents):
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
-    model: Annotated[
-        pathlib.Path,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder that pretrain wrote."
-        ),
-    ],
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw from the K likeliest tokens.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="Draw from the fewest tokens with probability P."),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        typer.Option(help="Leave out tokens below P times the best one."),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="Below 1 more predictable, above 1 more surprising."),
-    ] = None,
-    frequency_penalty: Annotated[
-        float, typer.Option(help="Taken off a logit for each repetition.")
-    ] = 0.0,
-    presence_penalty: Annotated[
-        float, typer.Option(help="Taken off the logits of tokens seen before.")
-    ] = 0.0,
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens, prompt included. Default: 64, or as many as the "
-            "model takes if that is less."
-        ),
-    ] = None,
+    model: ModelOption,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    min_p: MinPOption = None,
+    temperature: TemperatureOption = None,
+    frequency_penalty: FrequencyPenaltyOption = 0.0,
+    presence_penalty: PresencePenaltyOption = 0.0,
+    max_length: MaxLengthOption = None,
     seed: Annotated[int | None, SeedOption] = None,
+    stream: Annotated[
+        bool, typer.Option(help="Print the text while it is written.")
+    ] = False,
     backend: BackendOption = None,
 ):
     """Continue a prompt.
@@ -343,27 +354,93 @@ def generate(
     likely one (greedy search).
     """
     with _started(backend):
-        from kerasllm import generation, pretraining, samplers
+        sampler = _make_sampler(
+            temperature, top_k, top_p, min_p, frequency_penalty,
+            presence_penalty,
+        )  # fmt: skip
+        generator, longest = _load_generator(model, sampler)
+    max_length = min(64, longest) if max_length is None else max_length
+    if stream:
+        _print_stream(generator, prompt, max_length, seed)
+        return
+    text = generator.generate(prompt, max_length, seed=seed)
+    print(text)
+
+
+@app.command()
+def chat(
+    model: ModelOption,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    min_p: MinPOption = None,
+    temperature: TemperatureOption = 0.8,
+    frequency_penalty: FrequencyPenaltyOption = 0.0,
+    presence_penalty: PresencePenaltyOption = 0.0,
+    max_length: MaxLengthOption = None,
+    seed: Annotated[int | None, SeedOption] = None,
+    backend: BackendOption = None,
+):
+    """Continue one line after the other, until an empty one or Ctrl-D.
+
+    A pretrained model does not answer; it goes on with what you began. Each
+    line stands for itself.
+    """
+    with _started(backend):
+        sampler = _make_sampler(
+            temperature, top_k, top_p, min_p, frequency_penalty,
+            presence_penalty,
+        )  # fmt: skip
+        generator, longest = _load_generator(model, sampler)
+    asks = sys.stdin.isatty()
+    while True:
+        if asks:
+            print("> ", end="", flush=True)
+        prompt = sys.stdin.readline().rstrip("\n")
+        if not prompt:
+            return
+        try:
+            _print_stream(generator, prompt, max_length or longest, seed)
+        except ValueError as error:  # too long a line is no reason to leave
+            if _status(error) is None:
+                raise
+            print(f"kerasllm: {_message(error)}", file=sys.stderr)
+
+
+def _make_sampler(
+    temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
+):
+    """Return the sampler of the options, before a model is loaded."""
+    from kerasllm import samplers
 
     if temperature is None:
         draws = any(number is not None for number in (top_k, top_p, min_p))
         temperature = 1.0 if draws else 0.0
-    # Before the model is loaded, so that a wrong number shows at once.
-    sampler = samplers.chain(
+    return samplers.chain(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
     )
-    trained = pretraining.PretrainedModel.load(model)
-    if max_length is None:
-        max_length = min(64, trained.record["recipe"]["sequence_length"])
-    text = generation.compiled_generate(
-        trained.model,
-        trained.tokenizer,
-        prompt,
-        sampler,
-        max_length,
-        seed=seed,
+
+
+def _load_generator(directory, sampler):
+    """Return the generator of a trained model and its longest text."""
+    from kerasllm import pretraining
+
+    trained = pretraining.PretrainedModel.load(directory)
+    return (
+        trained.generator(sampler),
+        trained.record["recipe"]["sequence_length"],
     )
-    print(text)
+
+
+def _print_stream(generator, prompt, max_length, seed):
+    """Print a text as it is written, and its speed on stderr."""
+    pieces = generator.stream(prompt, max_length, seed=seed)
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    speed = generator.tokens_per_second
+    if speed is not None:
+        print(f"{speed:,.0f} tokens/s", file=sys.stderr)
 
 
 @app.command()

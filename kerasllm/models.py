@@ -1,16 +1,24 @@
-"""The mini-GPT of the chapter and the sizes that it comes in."""
+"""The mini-GPT of the chapter, its sizes, and its KerasHub task.
+
+`mini_gpt` is a plain functional model. `MiniGPTCausalLM` is the same network
+as a task of KerasHub: text in, text out, with a key/value cache. Each turns
+into the other without training.
+"""
 
 import dataclasses
 
 import keras
-from keras import layers
+import keras_hub
+from keras import layers, ops
 
 from kerasllm.layers import (
+    PACKAGE,
     PositionalEmbedding,
     TransformerDecoder,
     check_dropout,
     check_positive_ints,
 )
+from kerasllm.tokenizers import END_OF_TEXT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +169,34 @@ def mini_gpt(
 
     Source: chapter 16, "Building the model", listing 16.6.
     """
+    embedding, layernorm, decoders = _make_layers(
+        vocabulary_size,
+        sequence_length,
+        hidden_dim,
+        intermediate_dim,
+        num_heads,
+        num_layers,
+        dropout,
+    )
+    inputs = keras.Input(shape=(None,), dtype="int32", name="token_ids")
+    x = layernorm(embedding(inputs))
+    for decoder in decoders:
+        x = decoder(x)
+    outputs = embedding(x, reverse=True)
+    return keras.Model(inputs, outputs, name="mini_gpt")
+
+
+def _make_layers(
+    vocabulary_size,
+    sequence_length,
+    hidden_dim,
+    intermediate_dim,
+    num_heads,
+    num_layers,
+    dropout,
+    dtype=None,
+):
+    """Return the embedding, its LayerNorm and the list of decoder blocks."""
     # Before the first layer: the embedding alone can be gigabytes.
     check_positive_ints(
         vocabulary_size=vocabulary_size,
@@ -171,19 +207,292 @@ def mini_gpt(
         num_layers=num_layers,
     )
     check_dropout(dropout)
-    inputs = keras.Input(shape=(None,), dtype="int32", name="token_ids")
     embedding = PositionalEmbedding(
-        sequence_length, vocabulary_size, hidden_dim, name="embedding"
+        sequence_length,
+        vocabulary_size,
+        hidden_dim,
+        dtype=dtype,
+        name="embedding",
     )
-    x = embedding(inputs)
-    x = layers.LayerNormalization(name="embedding_layernorm")(x)
-    for i in range(num_layers):
-        x = TransformerDecoder(
+    layernorm = layers.LayerNormalization(
+        dtype=dtype, name="embedding_layernorm"
+    )
+    decoders = [
+        TransformerDecoder(
             hidden_dim,
             intermediate_dim,
             num_heads,
             dropout,
+            dtype=dtype,
             name=f"decoder_{i}",
-        )(x)
-    outputs = embedding(x, reverse=True)
-    return keras.Model(inputs, outputs, name="mini_gpt")
+        )
+        for i in range(num_layers)
+    ]
+    return embedding, layernorm, decoders
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MiniGPTBackbone(keras_hub.models.Backbone):
+    """`mini_gpt` up to its last hidden states, as a KerasHub backbone.
+
+    Args:
+        vocabulary_size: int. See `mini_gpt`, as for the next six.
+        sequence_length: int.
+        hidden_dim: int.
+        intermediate_dim: int.
+        num_heads: int.
+        num_layers: int.
+        dropout: float in `[0, 1)`.
+        dtype: dtype or policy of computations and weights.
+        **kwargs: `name` and so on, as for every Keras model.
+
+    Its inputs are `token_ids` and `padding_mask`, int32
+    `(batch_size, length)`, its output is float
+    `(batch_size, length, hidden_dim)`.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        sequence_length=256,
+        hidden_dim=512,
+        intermediate_dim=2056,
+        num_heads=8,
+        num_layers=8,
+        dropout=0.1,
+        dtype=None,
+        **kwargs,
+    ):
+        sizes = {
+            "vocabulary_size": vocabulary_size,
+            "sequence_length": sequence_length,
+            "hidden_dim": hidden_dim,
+            "intermediate_dim": intermediate_dim,
+            "num_heads": num_heads,
+            "num_layers": num_layers,
+            "dropout": dropout,
+        }
+        self.embedding, self.embedding_layernorm, self.decoders = _make_layers(
+            **sizes, dtype=dtype
+        )
+        token_ids = keras.Input((None,), dtype="int32", name="token_ids")
+        padding_mask = keras.Input((None,), dtype="int32", name="padding_mask")
+        x = self.embedding_layernorm(self.embedding(token_ids))
+        for decoder in self.decoders:
+            x = decoder(x, padding_mask=padding_mask)
+        super().__init__(
+            inputs={"token_ids": token_ids, "padding_mask": padding_mask},
+            outputs=x,
+            dtype=dtype,
+            **kwargs,
+        )
+        self._sizes = sizes
+        for size, value in sizes.items():
+            setattr(self, size, value)
+
+    def get_config(self):
+        return super().get_config() | self._sizes
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
+    """A SentencePiece tokenizer in which `<|endoftext|>` has its roles.
+
+    It ends a text, and where a start is asked for begins one.
+
+    Args:
+        proto: a SentencePiece model as `bytes` or the path of one.
+        **kwargs: `name` and so on, as for every KerasHub tokenizer.
+
+    Raises:
+        ValueError: the vocabulary has no `<|endoftext|>`.
+    """
+
+    backbone_cls = MiniGPTBackbone
+
+    def __init__(self, proto, **kwargs):
+        for role in ("start_token", "end_token"):
+            self._add_special_token(END_OF_TEXT, role)
+        # Not the end token: KerasHub's loop would take padding for the end.
+        self.pad_token_id = 0
+        super().__init__(proto=proto, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MiniGPTCausalLMPreprocessor(keras_hub.models.CausalLMPreprocessor):
+    """Turns strings into rows of tokens for `MiniGPTCausalLM`.
+
+    Args:
+        tokenizer: a `MiniGPTTokenizer`.
+        sequence_length: int. Length of the rows that training sees.
+        add_start_token: bool. Whether a text begins with `<|endoftext|>`.
+            Pretraining windows begin anywhere, so by default it does not.
+        add_end_token: bool. Whether a training text ends with it.
+        **kwargs: `name` and so on, as for every KerasHub preprocessor.
+    """
+
+    backbone_cls = MiniGPTBackbone
+    tokenizer_cls = MiniGPTTokenizer
+
+    def __init__(
+        self,
+        tokenizer,
+        sequence_length=256,
+        add_start_token=False,
+        add_end_token=True,
+        **kwargs,
+    ):
+        super().__init__(
+            tokenizer, sequence_length, add_start_token, add_end_token, **kwargs
+        )
+
+    def generate_preprocess(self, x, sequence_length=None):
+        # The parent always begins a prompt with the start token.
+        if not self.built:
+            self.build(None)
+        token_ids, padding_mask = self.packer(
+            self.tokenizer(x),
+            sequence_length=sequence_length,
+            add_start_value=self.add_start_token,
+            add_end_value=False,
+        )
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MiniGPTCausalLM(keras_hub.models.CausalLM):
+    """The mini-GPT as a KerasHub task: `fit` and `generate` on strings.
+
+    Args:
+        backbone: a `MiniGPTBackbone`.
+        preprocessor: a `MiniGPTCausalLMPreprocessor`. `None` takes and
+            returns token ids instead of strings.
+        **kwargs: `name` and so on, as for every Keras model.
+
+    As for every task of KerasHub there are `compile(sampler=...)`,
+    `save_to_preset` and `from_preset`, and `backbone.enable_lora`.
+
+    Example:
+    ```python
+    causal_lm = MiniGPTCausalLM.from_mini_gpt(model, tokenizer)
+    causal_lm.compile(sampler="greedy")
+    causal_lm.generate("Once upon a time", max_length=64)
+    ```
+    """
+
+    backbone_cls = MiniGPTBackbone
+    preprocessor_cls = MiniGPTCausalLMPreprocessor
+
+    def __init__(self, backbone, preprocessor=None, **kwargs):
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        inputs = backbone.input
+        outputs = backbone.embedding(backbone(inputs), reverse=True)
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+
+    @classmethod
+    def from_mini_gpt(cls, model, tokenizer=None):
+        """Return a task with the weights of a `mini_gpt`.
+
+        Args:
+            model: what `mini_gpt` returned.
+            tokenizer: the `SentencePieceTokenizer` it was trained with;
+                `None` for a task without a preprocessor.
+
+        Returns:
+            A `MiniGPTCausalLM` with its own copy of the weights.
+
+        Raises:
+            ValueError: `model` is no `mini_gpt`, or the vocabularies differ.
+        """
+        try:
+            embedding = model.get_layer("embedding")
+            decoders = [
+                layer
+                for layer in model.layers
+                if isinstance(layer, TransformerDecoder)
+            ]
+            first = decoders[0]
+        except (AttributeError, ValueError, IndexError):
+            raise ValueError(
+                "`model` must be what `mini_gpt` returns. Received: "
+                f"{model!r}. Build one with `mini_gpt(...)` and give it your "
+                "weights."
+            ) from None
+        if tokenizer is not None:
+            _check_vocabulary(tokenizer, embedding.input_dim)
+        backbone = MiniGPTBackbone(
+            embedding.input_dim,
+            embedding.sequence_length,
+            embedding.output_dim,
+            first.intermediate_dim,
+            first.num_heads,
+            len(decoders),
+            first.dropout_rate,
+            dtype=embedding.dtype_policy,
+        )
+        backbone.set_weights(model.get_weights())
+        preprocessor = tokenizer and MiniGPTCausalLMPreprocessor(
+            MiniGPTTokenizer(tokenizer.proto),
+            sequence_length=embedding.sequence_length,
+        )
+        return cls(backbone, preprocessor)
+
+    def to_mini_gpt(self):
+        """Return a `mini_gpt` with a copy of this task's weights."""
+        model = mini_gpt(**self.backbone._sizes)
+        model.set_weights(self.backbone.get_weights())
+        return model
+
+    def call_with_cache(self, token_ids, cache, cache_update_index):
+        """Read new tokens, given the keys and values of those before them.
+
+        Args:
+            token_ids: int32 `(batch_size, length)`, the new tokens only.
+            cache: a tuple with the cache of each decoder block, as
+                `TransformerDecoder` takes it. Its memory may be used again.
+            cache_update_index: int or int32 scalar tensor. Position of the
+                first new token.
+
+        Returns:
+            float32 logits `(batch_size, length, vocabulary_size)`, hidden
+            states `(batch_size, length, hidden_dim)` and the next cache.
+        """
+        x = self.backbone.embedding(token_ids, start_index=cache_update_index)
+        x = self.backbone.embedding_layernorm(x)
+        next_cache = []
+        for decoder, decoder_cache in zip(
+            self.backbone.decoders, cache, strict=True
+        ):
+            x, decoder_cache = decoder(
+                x,
+                cache=decoder_cache,
+                cache_update_index=cache_update_index,
+            )
+            next_cache.append(decoder_cache)
+        logits = self.backbone.embedding(x, reverse=True)
+        return logits, x, tuple(next_cache)
+
+    def _build_cache(self, token_ids):
+        """Return hidden states and cache of a text, as KerasHub's tasks do."""
+        cache = tuple(
+            tuple(
+                ops.zeros(shape, self.compute_dtype)
+                for shape in decoder.cache_shapes(*ops.shape(token_ids))
+            )
+            for decoder in self.backbone.decoders
+        )
+        _, hidden_states, cache = self.call_with_cache(token_ids, cache, 0)
+        return hidden_states, cache
+
+    # KerasHub's own loop; all it needs of a model are the two methods above.
+    generate_step = keras_hub.models.GPT2CausalLM.generate_step
+
+
+def _check_vocabulary(tokenizer, vocabulary_size):
+    if tokenizer.vocabulary_size() != vocabulary_size:
+        raise ValueError(
+            "The tokenizer must have as many tokens as the model. Received: "
+            f"{tokenizer.vocabulary_size()} and {vocabulary_size}. Use the "
+            "tokenizer that the model was trained with."
+        )

@@ -19,8 +19,10 @@ import keras
 
 from kerasllm import backend, corpora, files, pipeline, tokenizers
 from kerasllm.checkpoints import Checkpoint
+from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
-from kerasllm.models import get_recipe
+from kerasllm.models import MiniGPTCausalLM, get_recipe
+from kerasllm.samplers import greedy_search
 from kerasllm.schedules import WarmupSchedule
 
 MODEL_FILE = "model.keras"
@@ -174,6 +176,18 @@ class PretrainedModel:
             json.loads((directory / RUN_FILE).read_text()),
             directory,
         )
+
+    def causal_lm(self):
+        """Return the model as a KerasHub task: a `MiniGPTCausalLM`."""
+        return MiniGPTCausalLM.from_mini_gpt(self.model, self.tokenizer)
+
+    def generator(self, sampler=greedy_search):
+        """Return a `TextGenerator` of the model.
+
+        Args:
+            sampler: see `TextGenerator`.
+        """
+        return TextGenerator(self.causal_lm(), sampler)
 
 
 def pretrain_mini_gpt(

@@ -4,31 +4,34 @@ A sampler is any callable of logits: `(vocabulary_size,)` to one id, or
 `(batch_size, vocabulary_size)` to one id a row. Bind its numbers with
 `functools.partial(top_k, k=5)`, or combine them with `chain`.
 
-A filter is a pure function from logits to logits. What it removes it sets to
-`-inf`, and `-inf` stays `-inf`, so filters and masks can follow each other.
-A row needs at least one finite logit and no NaN; no backend promises anything
-for other rows, and looking would cost a transfer from the device for every
-token, so the generators look once, at the logits they fetch anyway.
-
 `seed` is an int, a `keras.random.SeedGenerator` or `None` (Keras's global
 generator). An int gives the same draw at every call: fine for one draw, wrong
 inside a loop, where a `SeedGenerator` gives a new draw each time.
-
-Everything here is plain `keras.ops` with static shapes and can be compiled.
-Temperatures, probabilities, penalties and `k` may be scalar tensors, so that a
-compiled loop can change them; their ranges are then not checked.
 """
 
 import functools
-import math
-import numbers
+import inspect
 
 import keras
-import numpy as np
+import keras_hub
 from keras import ops
 
-# Dividing by less than this overflows or, flushed to zero, makes NaN.
-_COLDEST = float(np.finfo("float32").tiny)
+from kerasllm.logit_filters import (
+    COLDEST,
+    MIN_P,
+    PENALTY,
+    TEMPERATURE,
+    TOP_P,
+    apply_penalties,
+    check,
+    check_k,
+    divide_by_temperature,
+    is_number,
+    is_zero,
+    min_p_filter,
+    top_k_filter,
+    top_p_filter,
+)
 
 
 def greedy_search(preds, seed=None):
@@ -89,7 +92,7 @@ def top_k(preds, k=5, temperature=1.0, seed=None):
     strategies".
     """
     preds = _sampler_logits(preds)
-    _check_k("k", k, preds.shape[-1])
+    check_k("k", k, preds.shape[-1])
     return chain(temperature=temperature, top_k=k)(preds, seed=seed)
 
 
@@ -113,7 +116,7 @@ def top_p(preds, p=0.9, temperature=1.0, seed=None):
 
     Source: Holtzman et al., 2020, arXiv:1904.09751.
     """
-    _check("p", p, _TOP_P)
+    check("p", p, TOP_P)
     return chain(temperature=temperature, top_p=p)(preds, seed=seed)
 
 
@@ -134,7 +137,7 @@ def min_p(preds, p=0.05, temperature=1.0, seed=None):
 
     Source: Nguyen et al., 2024, arXiv:2407.01082.
     """
-    _check("p", p, _MIN_P)
+    check("p", p, MIN_P)
     return chain(temperature=temperature, min_p=p)(preds, seed=seed)
 
 
@@ -171,15 +174,15 @@ def chain(
 
     Source: chapter 16, section "Sampling strategies".
     """
-    _check("temperature", temperature, _TEMPERATURE)
+    check("temperature", temperature, TEMPERATURE)
     if top_k is not None:
-        _check_k("top_k", top_k)
+        check_k("top_k", top_k)
     if top_p is not None:
-        _check("top_p", top_p, _TOP_P)
+        check("top_p", top_p, TOP_P)
     if min_p is not None:
-        _check("min_p", min_p, _MIN_P)
-    _check("frequency_penalty", frequency_penalty, _PENALTY)
-    _check("presence_penalty", presence_penalty, _PENALTY)
+        check("min_p", min_p, MIN_P)
+    check("frequency_penalty", frequency_penalty, PENALTY)
+    check("presence_penalty", presence_penalty, PENALTY)
     return functools.partial(
         _sample,
         temperature=temperature,
@@ -191,135 +194,37 @@ def chain(
     )
 
 
-def top_k_filter(logits, k):
-    """Keep the `k` largest logits of each row and set the rest to `-inf`.
+def chain_arguments(sampler):
+    """Return the arguments with which `chain` makes the same sampler.
 
     Args:
-        logits: float tensor `(..., vocabulary_size)`.
-        k: int in `[1, vocabulary_size]`. Of tied logits the first ones are
-            kept, exactly so many that `k` remain. (Hugging Face keeps all of
-            them.)
+        sampler: any callable.
 
     Returns:
-        A tensor of the same shape and dtype.
-
-    Raises:
-        ValueError: `k` is out of range.
-
-    Source: Fan et al., 2018, arXiv:1805.04833; chapter 16, section "Sampling
-    strategies".
+        A dict of all of `chain`'s arguments, or `None` for a callable that is
+        no sampler of this room, of which nothing is known.
     """
-    logits = _float_tensor(logits)
-    _check_k("k", k, logits.shape[-1])
-    if _is_number(k):
-        smallest_kept = ops.top_k(logits, int(k))[0][..., -1:]  # (..., 1)
-        return _keep_largest(logits, smallest_kept, k)
-    # `ops.top_k` takes numbers only; a tensor picks from the sorted row.
-    ordered = ops.sort(logits, axis=-1)  # smallest first
-    place = ops.zeros_like(ordered[..., :1], dtype="int32") + (
-        logits.shape[-1] - ops.cast(k, "int32")
-    )
-    smallest_kept = ops.take_along_axis(ordered, place, axis=-1)
-    return _keep_largest(logits, smallest_kept, ops.cast(k, "int32"))
-
-
-def top_p_filter(logits, p):
-    """Keep the fewest likely tokens whose probabilities sum to `p` or more.
-
-    Args:
-        logits: float tensor `(..., vocabulary_size)`.
-        p: float in `(0, 1]`. The most likely token always stays. Of tied
-            logits at the edge the first ones are kept.
-
-    Returns:
-        A tensor of the same shape and dtype, removed logits set to `-inf`.
-
-    Raises:
-        ValueError: `p` is out of range.
-
-    Source: Holtzman et al., 2020, arXiv:1904.09751.
-    """
-    logits = _float_tensor(logits)
-    _check("p", p, _TOP_P)
-    ordered = ops.sort(logits, axis=-1)  # smallest first
-    # Summed from the smallest up, as that rounds least. Hugging Face does too.
-    mass = ops.cumsum(ops.softmax(ops.cast(ordered, "float32")), axis=-1)
-    removed = ops.cast(mass <= 1.0 - p, "int32")
-    vocabulary_size = logits.shape[-1]
-    count = vocabulary_size - ops.sum(removed, axis=-1, keepdims=True)
-    count = ops.maximum(count, 1)  # (..., 1)
-    smallest_kept = ops.take_along_axis(
-        ordered, vocabulary_size - count, axis=-1
-    )
-    return _keep_largest(logits, smallest_kept, count)
-
-
-def min_p_filter(logits, p):
-    """Keep the tokens at least `p` times as likely as the most likely one.
-
-    Args:
-        logits: float tensor `(..., vocabulary_size)`.
-        p: float in `[0, 1]`.
-
-    Returns:
-        A tensor of the same shape and dtype, removed logits set to `-inf`.
-
-    Raises:
-        ValueError: `p` is out of range.
-
-    Source: Nguyen et al., 2024, arXiv:2407.01082.
-    """
-    logits = _float_tensor(logits)
-    _check("p", p, _MIN_P)
-    probabilities = ops.softmax(ops.cast(logits, "float32"))
-    best = ops.max(probabilities, axis=-1, keepdims=True)
-    return ops.where(probabilities >= p * best, logits, -math.inf)
-
-
-def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
-    """Lower the logits of the tokens that the text already has.
-
-    Where token `j` occurs `c[j]` times in `token_ids`, logit `j` loses
-    `c[j] * frequency + (c[j] > 0) * presence`.
-
-    All of `token_ids` counts, so the caller decides whether the prompt does:
-    `generate` passes every token so far, the prompt included. Ids outside the
-    vocabulary count for nothing; pad rows of different lengths with -1.
-
-    Args:
-        logits: float tensor `(vocabulary_size,)` or
-            `(batch_size, vocabulary_size)`.
-        token_ids: int tensor `(length,)` or `(batch_size, length)`.
-        frequency: float. A negative one encourages repetition.
-        presence: float. A negative one encourages repetition.
-
-    Returns:
-        A tensor of the same shape and dtype as `logits`.
-
-    Raises:
-        ValueError: a penalty is not finite, or the shapes do not match.
-
-    Source: OpenAI's API guide, "Frequency and presence penalties".
-    """
-    logits = _float_tensor(logits)
-    token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
-    _check("frequency", frequency, _PENALTY)
-    _check("presence", presence, _PENALTY)
-    if (
-        len(logits.shape) not in (1, 2)
-        or len(token_ids.shape) != len(logits.shape)
-        or token_ids.shape[:-1] != logits.shape[:-1]
+    function, keywords = sampler, {}
+    if isinstance(sampler, functools.partial) and not sampler.args:
+        function, keywords = sampler.func, sampler.keywords
+    # In `greedy_search` the temperature is no argument but 0.
+    for known, default, names in (
+        (_sample, {}, {}),
+        (greedy_search, {"temperature": 0.0}, {}),
+        (random_sample, {}, {}),
+        (top_k, {"k": 5}, {"k": "top_k"}),
+        (top_p, {"p": 0.9}, {"p": "top_p"}),
+        (min_p, {"p": 0.05}, {"p": "min_p"}),
     ):
-        raise ValueError(
-            "`token_ids` must be (length,) for logits (vocabulary_size,) and "
-            "(batch_size, length) for logits (batch_size, vocabulary_size). "
-            f"Received: token_ids of shape {tuple(token_ids.shape)}, logits "
-            f"of shape {tuple(logits.shape)}. Pad shorter rows with -1."
-        )
-    counts = _count_tokens(token_ids, logits.shape[-1])
-    penalties = counts * frequency + ops.cast(counts > 0, "float32") * presence
-    penalized = ops.cast(logits, "float32") - penalties
-    return ops.cast(penalized, logits.dtype)
+        if function is known:
+            given = {
+                names.get(name, name): value
+                for name, value in (default | keywords).items()
+                if name != "seed"
+            }
+            if given.keys() <= chain().keywords.keys():
+                return chain(**(chain().keywords | given)).keywords
+    return None
 
 
 def check_sampler(sampler, vocabulary_size):
@@ -335,12 +240,166 @@ def check_sampler(sampler, vocabulary_size):
     Raises:
         ValueError: `k` is out of range.
     """
-    if not isinstance(sampler, functools.partial):
-        return
-    if sampler.func is top_k:
-        _check_k("k", sampler.keywords.get("k", 5), vocabulary_size)
-    elif sampler.func is _sample and sampler.keywords["top_k"] is not None:
-        _check_k("top_k", sampler.keywords["top_k"], vocabulary_size)
+    arguments = chain_arguments(sampler)
+    if arguments and arguments["top_k"] is not None:
+        function = getattr(sampler, "func", sampler)
+        name = "k" if function is top_k else "top_k"
+        check_k(name, arguments["top_k"], vocabulary_size)
+
+
+def filter_logits(
+    logits,
+    token_ids=None,
+    *,
+    temperature=1.0,
+    top_k=None,
+    top_p=None,
+    min_p=None,
+    frequency_penalty=0.0,
+    presence_penalty=0.0,
+):
+    """Return the logits of the distribution that `chain` draws from.
+
+    Args:
+        logits: `(vocabulary_size,)` or `(batch_size, vocabulary_size)`.
+        token_ids: the tokens so far, as for `apply_penalties`, which only
+            penalties need.
+        temperature: see `chain`, as for the rest. All may be tensors.
+        top_k: int or `None`.
+        top_p: float or `None`.
+        min_p: float or `None`.
+        frequency_penalty: float.
+        presence_penalty: float.
+
+    Returns:
+        float32 tensor of the shape of `logits`, removed tokens at `-inf`.
+
+    Raises:
+        ValueError: a number is out of range, or penalties lack `token_ids`.
+    """
+    logits = _penalize(logits, token_ids, frequency_penalty, presence_penalty)
+    logits = divide_by_temperature(logits, temperature)
+    if top_k is not None:
+        logits = top_k_filter(logits, top_k)
+    if top_p is not None:
+        logits = top_p_filter(logits, top_p)
+    if min_p is not None:
+        logits = min_p_filter(logits, min_p)
+    return logits
+
+
+def draw_at(logits, uniforms):
+    """Draw a token with a random number that the caller has drawn.
+
+    The tokens lie on a line from 0 to 1, each as long as it is likely, and
+    the one at `uniforms` is taken (inverse transform sampling).
+
+    Args:
+        logits: float tensor `(batch_size, vocabulary_size)`.
+        uniforms: float32 tensor `(batch_size,)`, in `[0, 1)`.
+
+    Returns:
+        int32 tensor `(batch_size,)`.
+    """
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    ends = ops.cumsum(probabilities, axis=-1)
+    place = ops.convert_to_tensor(uniforms)[:, None] * ends[:, -1:]
+    choice = ops.sum(ops.cast(ends <= place, "int32"), axis=-1)
+    # Rounding must not step past the last token that has any probability.
+    tokens = ops.arange(logits.shape[-1], dtype="int32")
+    last = ops.max(ops.where(probabilities > 0, tokens, 0), axis=-1)
+    return ops.minimum(choice, last)
+
+
+def to_keras_hub(sampler, seed=None):
+    """Wrap a sampler for `causal_lm.compile(sampler=...)` of KerasHub.
+
+    Args:
+        sampler: callable from float32 logits `(batch_size, vocabulary_size)`
+            to int32 `(batch_size,)`, made of `keras.ops`, such as
+            `chain(top_k=5)`. It gets `seed` and `token_ids` if it takes them.
+        seed: int or `None`, for the generator that goes with it; by default
+            the seed bound to `sampler`, if there is one.
+
+    Returns:
+        A `keras_hub.samplers.Sampler`.
+
+    Raises:
+        TypeError: `sampler` is not callable.
+    """
+    return KerasHubSampler(sampler, seed)
+
+
+class KerasHubSampler(keras_hub.samplers.Sampler):
+    """A sampler of KerasHub around a callable; see `to_keras_hub`."""
+
+    def __init__(self, sampler, seed=None):
+        super().__init__()
+        if not callable(sampler):
+            raise TypeError(
+                "`sampler` must be a callable of logits. Received: "
+                f"{sampler!r}. `chain(top_k=5)` makes one."
+            )
+        self.sampler = sampler
+        self.parameters = parameters_of(sampler)
+        if seed is None and "seed" in self.parameters:
+            seed = self.parameters["seed"]
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._so_far = None
+
+    def __call__(self, next, *args, **kwargs):
+        def remember(prompt, cache, index):
+            # KerasHub tells `get_next_token` nothing about the text.
+            places = ops.arange(ops.shape(prompt)[-1], dtype="int32")
+            self._so_far = ops.where(places < index, prompt, -1)
+            return next(prompt, cache, index)
+
+        try:
+            return super().__call__(remember, *args, **kwargs)
+        finally:
+            self._so_far = None  # a tensor of a trace must not outlive it
+
+    def compute_probabilities(self, logits):
+        """Return the logits themselves: our samplers start from them."""
+        return ops.cast(logits, "float32")
+
+    def get_next_token(self, probabilities):
+        """Sample from what `compute_probabilities` returned."""
+        keywords = {"seed": self.seed_generator, "token_ids": self._so_far}
+        token_ids = self.sampler(
+            probabilities,
+            **{k: v for k, v in keywords.items() if k in self.parameters},
+        )
+        if tuple(token_ids.shape) != tuple(probabilities.shape[:1]):
+            raise ValueError(
+                "A sampler must return one token id for each row of logits, "
+                f"here {tuple(probabilities.shape)}. Received: shape "
+                f"{tuple(token_ids.shape)}. Reduce over the last axis."
+            )
+        return ops.cast(token_ids, "int32")
+
+    def get_config(self):
+        return {"sampler": self.sampler, "seed": self.seed}
+
+
+def parameters_of(sampler):
+    """Return the names of a callable's parameters and their defaults.
+
+    Returns:
+        dict from name to default, `None` where there is none; empty for
+        callables that do not tell, such as some written in C.
+    """
+    try:
+        parameters = inspect.signature(sampler).parameters
+    except ValueError:
+        return {}
+    return {
+        name: None
+        if parameter.default is parameter.empty
+        else parameter.default
+        for name, parameter in parameters.items()
+    }
 
 
 def _sample(
@@ -356,31 +415,23 @@ def _sample(
     presence_penalty,
 ):
     """Draw one token a row; `chain` describes the arguments."""
-    logits = _sampler_logits(logits)
-    if not (_is_zero(frequency_penalty) and _is_zero(presence_penalty)):
-        if token_ids is None:
-            raise ValueError(
-                "Penalties need the tokens so far. Received: token_ids=None. "
-                "Call the sampler as `sampler(logits, token_ids=token_ids)`."
-            )
-        logits = apply_penalties(
-            logits, token_ids, frequency_penalty, presence_penalty
-        )
+    logits = _penalize(logits, token_ids, frequency_penalty, presence_penalty)
     if top_k is not None:
-        _check_k("top_k", top_k, logits.shape[-1])
-    if _is_number(temperature) and temperature < _COLDEST:
+        check_k("top_k", top_k, logits.shape[-1])
+    if is_number(temperature) and temperature < COLDEST:
         return greedy_search(logits)
-    logits = _divide_by_temperature(logits, temperature)
     candidates = None
-    if _is_number(top_k):
+    if is_number(top_k):
         # What follows looks at k candidates instead of the vocabulary.
         logits, candidates = ops.top_k(logits, int(top_k))  # (..., k) twice
-    elif top_k is not None:
-        logits = top_k_filter(logits, top_k)
-    if top_p is not None:
-        logits = top_p_filter(logits, top_p)
-    if min_p is not None:
-        logits = min_p_filter(logits, min_p)
+        top_k = None
+    logits = filter_logits(
+        logits,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+    )
     choice = _draw(logits, seed)
     if candidates is None:
         return choice
@@ -388,59 +439,26 @@ def _sample(
     return ops.cast(token_ids[..., 0], "int32")
 
 
+def _penalize(logits, token_ids, frequency_penalty, presence_penalty):
+    """Return float32 logits, lower where the text has been."""
+    logits = _sampler_logits(logits)
+    if is_zero(frequency_penalty) and is_zero(presence_penalty):
+        return logits
+    if token_ids is None:
+        raise ValueError(
+            "Penalties need the tokens so far. Received: token_ids=None. "
+            "Call the sampler as `sampler(logits, token_ids=token_ids)`."
+        )
+    return apply_penalties(
+        logits, token_ids, frequency_penalty, presence_penalty
+    )
+
+
 def _draw(logits, seed):
     """Draw from the softmax of each row: `(..., size)` to int32 `(...)`."""
     if len(logits.shape) == 1:
         return _draw(logits[None], seed)[0]
     return keras.random.categorical(logits, 1, dtype="int32", seed=seed)[:, 0]
-
-
-def _divide_by_temperature(logits, temperature):
-    """Divide by the temperature; at 0 leave the first of the best alone."""
-    # The softmax does not see this shift, and a tiny temperature then makes
-    # large negative numbers instead of inf - inf.
-    logits = logits - ops.max(logits, axis=-1, keepdims=True)
-    if _is_number(temperature):
-        return logits / float(temperature)
-    best = ops.argmax(logits, axis=-1, keepdims=True)
-    others = ops.arange(logits.shape[-1], dtype=best.dtype) != best
-    is_cold = temperature < _COLDEST
-    divided = logits / ops.where(is_cold, 1.0, temperature)
-    return ops.where(is_cold & others, -math.inf, divided)
-
-
-def _keep_largest(logits, smallest_kept, count):
-    """Keep `count` logits a row; of those equal to the smallest, the first."""
-    above = logits > smallest_kept
-    tied = logits == smallest_kept
-    room = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
-    tied_so_far = ops.cumsum(ops.cast(tied, "int32"), axis=-1)
-    return ops.where(above | (tied & (tied_so_far <= room)), logits, -math.inf)
-
-
-def _count_tokens(token_ids, vocabulary_size):
-    """Count each token: int32 `(..., length)` to float32 `(..., vocab)`."""
-    if len(token_ids.shape) == 1:
-        return _count_tokens(token_ids[None], vocabulary_size)[0]
-    batch_size = ops.shape(token_ids)[0]
-    # Ids outside the vocabulary go to one more column, which is cut off.
-    width = vocabulary_size + 1
-    inside = (token_ids >= 0) & (token_ids < vocabulary_size)
-    columns = ops.where(inside, token_ids, vocabulary_size)
-    cells = columns + width * ops.arange(batch_size, dtype="int32")[:, None]
-    cells = ops.reshape(cells, (-1,))
-    counts = ops.segment_sum(
-        ops.ones_like(cells, dtype="float32"), cells, batch_size * width
-    )
-    return ops.reshape(counts, (batch_size, width))[:, :-1]
-
-
-def _float_tensor(logits):
-    """Return logits as a tensor that can hold `-inf`."""
-    logits = ops.convert_to_tensor(logits)
-    if keras.backend.is_float_dtype(logits.dtype):
-        return logits
-    return ops.cast(logits, "float32")
 
 
 def _sampler_logits(preds):
@@ -453,51 +471,3 @@ def _sampler_logits(preds):
             "the logits of one position, such as `logits[:, -1]`."
         )
     return logits
-
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_zero(value):
-    return _is_number(value) and value == 0
-
-
-def _check_k(name, k, vocabulary_size=None):
-    """Refuse a number of tokens that cannot be kept; trust a tensor."""
-    most = math.inf if vocabulary_size is None else vocabulary_size
-    is_int = isinstance(k, numbers.Integral) and not isinstance(k, bool)
-    if not (ops.is_tensor(k) or (is_int and 1 <= k <= most)):
-        size = "" if vocabulary_size is None else f"={vocabulary_size}"
-        raise ValueError(
-            f"`{name}` must be an int in [1, vocabulary_size{size}]. "
-            f"Received: {name}={k!r}. Use `greedy_search` for the most likely "
-            "token, or `random_sample` to draw from all of them."
-        )
-
-
-def _check(name, value, rule):
-    """Refuse a number that breaks one of the rules below; trust a tensor."""
-    holds, words, cure = rule
-    if not (ops.is_tensor(value) or (_is_number(value) and holds(value))):
-        raise ValueError(
-            f"`{name}` must be {words}. Received: {name}={value!r}. {cure}"
-        )
-
-
-_TEMPERATURE = (
-    lambda value: 0 <= value < math.inf,
-    "a finite number that is not negative",
-    "Use 0 for the most likely token, 1 for the model's own distribution.",
-)
-_TOP_P = (
-    lambda value: 0 < value <= 1,
-    "a probability in (0, 1]",
-    "Use `greedy_search` for the most likely token, 1 to keep all of them.",
-)
-_MIN_P = (
-    lambda value: 0 <= value <= 1,
-    "a ratio of probabilities in [0, 1]",
-    "Use 0 to keep all tokens.",
-)
-_PENALTY = (math.isfinite, "a finite number", "Use 0 for no penalty.")

@@ -20,25 +20,15 @@ from kerasllm.samplers import (
     top_p,
 )
 from kerasllm.tokenizers import END_OF_TEXT
-
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-END = len(LETTERS)
-VOCABULARY_SIZE = len(LETTERS) + 1
+from tests.alphabet import (
+    LETTERS,
+    VOCABULARY_SIZE,
+    Alphabet,
+    babbling_table,
+    reciting_table,
+)
 
 both = pytest.mark.parametrize("generate", [generate, compiled_generate])
-
-
-class Alphabet:
-    """A tokenizer whose tokens are the letters, and the end token."""
-
-    def __init__(self, end_token_id=END):
-        self.end_token_id = end_token_id
-
-    def __call__(self, text):
-        return np.array([LETTERS.index(letter) for letter in text], "int32")
-
-    def detokenize(self, token_ids):
-        return "".join((LETTERS + ".")[token_id] for token_id in token_ids)
 
 
 def bigram_model(table):
@@ -54,15 +44,13 @@ def bigram_model(table):
 @pytest.fixture(scope="module")
 def reciter():
     """A model that recites the alphabet: a, b, c, to z, and the end."""
-    return bigram_model(np.eye(VOCABULARY_SIZE, k=1) * 9.0)
+    return bigram_model(reciting_table())
 
 
 @pytest.fixture(scope="module")
 def babbler():
     """A model to which all tokens but the end are equally likely."""
-    table = np.zeros((VOCABULARY_SIZE, VOCABULARY_SIZE))
-    table[:, END] = -np.inf
-    return bigram_model(table)
+    return bigram_model(babbling_table())
 
 
 @pytest.fixture(scope="module")
@@ -579,5 +567,7 @@ def test_a_diverged_model_is_refused(generate, bad):
 @both
 @pytest.mark.parametrize("returned", [27, -1, [1, 2], 1.5, [[1], [2]], []])
 def test_a_sampler_must_return_one_token_id(generate, babbler, returned):
-    with pytest.raises(ValueError, match="`sample_fn` must return one int to"):
+    with pytest.raises(
+        ValueError, match="sampler must return one int token id"
+    ):
         generate(babbler, Alphabet(), "a", lambda logits: np.array(returned), 8)

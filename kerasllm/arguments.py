@@ -1,0 +1,217 @@
+"""The arguments of the generators, checked before any long work starts."""
+
+import numbers
+
+import keras
+import keras_hub
+import numpy as np
+from keras import ops
+
+from kerasllm.tokenizers import END_OF_TEXT
+
+# Tokens that end an answer, beside the one that ends a text.
+END_OF_TURN = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>")
+
+
+def is_int(value):
+    """Tell whether a value is a whole number, Python's or NumPy's."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def make_seed_generator(seed):
+    """Return the `SeedGenerator` that an int, a generator or None stands for.
+
+    Raises:
+        ValueError: `seed` is something else.
+    """
+    if isinstance(seed, keras.random.SeedGenerator):
+        return seed
+    if seed is None:
+        return keras.random.SeedGenerator()
+    if is_int(seed):
+        return keras.random.SeedGenerator(int(seed))
+    raise ValueError(
+        "`seed` must be an int, a `keras.random.SeedGenerator` or None. "
+        f"Received: seed={seed!r}."
+    )
+
+
+def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
+    """Return the prompt's tokens as a list of ints that leaves room.
+
+    Args:
+        tokenizer: callable from a string to ids.
+        prompt: str.
+        max_length: int. Number of tokens that prompt and continuation share.
+        vocabulary_size: int. That of the model.
+
+    Raises:
+        ValueError: the prompt is no string, is empty, has `max_length` tokens
+            or more, or tokens that the model does not know.
+    """
+    check_prompt(prompt)
+    token_ids = [int(i) for i in ops.convert_to_numpy(tokenizer(prompt))]
+    check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size)
+    return token_ids
+
+
+def check_prompt(prompt):
+    """Refuse a prompt that is no text."""
+    if not isinstance(prompt, str):
+        raise ValueError(
+            f"`prompt` must be a string. Received: {type(prompt).__name__}. "
+            "Call once for each prompt."
+        )
+    if not prompt:
+        raise ValueError(
+            "`prompt` must have at least one token. Received: "
+            f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
+        )
+
+
+def check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size):
+    """Refuse a prompt of no tokens, of too many, or of unknown ones."""
+    if not token_ids:
+        raise ValueError(
+            "`prompt` must have at least one token. Received: "
+            f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
+        )
+    if len(token_ids) >= max_length:
+        raise ValueError(
+            "`prompt` must have fewer than `max_length` tokens, as these "
+            f"include the prompt. Received: a prompt of {len(token_ids)} "
+            f"tokens and max_length={max_length}. Shorten the prompt or raise "
+            "`max_length`."
+        )
+    if not 0 <= min(token_ids) <= max(token_ids) < vocabulary_size:
+        raise ValueError(
+            f"The tokens of `prompt` must be in [0, {vocabulary_size}), the "
+            "vocabulary of the model. Received: tokens from "
+            f"{min(token_ids)} to {max(token_ids)}. Use the tokenizer that the "
+            "model was trained with."
+        )
+
+
+def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
+    """Return the set of ids that end a text.
+
+    Args:
+        stop_token_ids: an int or several, `None`, or `"auto"` for those that
+            the tokenizer names.
+        tokenizer: a KerasHub tokenizer.
+        vocabulary_size: int. That of the model.
+
+    Raises:
+        ValueError: a token is not in the vocabulary.
+    """
+    if stop_token_ids is None:
+        return set()
+    if isinstance(stop_token_ids, str) and stop_token_ids == "auto":
+        return end_token_ids(tokenizer)
+    if is_int(stop_token_ids):
+        stop_token_ids = [stop_token_ids]
+    if isinstance(stop_token_ids, str) or not all(
+        is_int(token_id) and 0 <= token_id < vocabulary_size
+        for token_id in stop_token_ids
+    ):
+        raise ValueError(
+            "`stop_token_ids` must be 'auto', None or token ids in "
+            f"[0, {vocabulary_size}). Received: "
+            f"stop_token_ids={stop_token_ids!r}. The id of a token is "
+            "`tokenizer.token_to_id(token)`."
+        )
+    return {int(token_id) for token_id in stop_token_ids}
+
+
+def end_token_ids(tokenizer):
+    """Return the set of ids that end a text or an answer."""
+    ids = {
+        getattr(tokenizer, name, None)
+        for name in ("end_token_id", "end_token2_id")
+    }
+    if hasattr(tokenizer, "token_to_id"):
+        for token in (END_OF_TEXT, *END_OF_TURN):
+            ids.add(_id_of(tokenizer, token))
+    return ids - {None}
+
+
+def _id_of(tokenizer, token):
+    """Return the id of a token, or `None` if the vocabulary lacks it."""
+    try:
+        token_id = tokenizer.token_to_id(token)
+        # An unknown token may get an id too, that of "unknown": ask back.
+        return token_id if tokenizer.id_to_token(token_id) == token else None
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def get_vocabulary_size(model, tokenizer):
+    """Return how many logits the model gives, if it can tell."""
+    output_shape = getattr(model, "output_shape", None)
+    if output_shape and output_shape[-1]:
+        return output_shape[-1]
+    return tokenizer.vocabulary_size()
+
+
+def check_max_length(max_length, model):
+    """Refuse a length that leaves no room or that the model cannot reach."""
+    if not is_int(max_length) or max_length < 2:
+        raise ValueError(
+            "`max_length` must be an int of at least 2, for one token of the "
+            f"prompt and one new one. Received: max_length={max_length!r}."
+        )
+    num_positions = min(position_tables(model), default=max_length)
+    if max_length > num_positions:
+        raise ValueError(
+            f"`max_length` must be at most {num_positions}, the length of the "
+            f"model's position table. Received: max_length={max_length}. "
+            "Generate less, or train a model with a longer `sequence_length`."
+        )
+
+
+def position_tables(layer):
+    """Yield the length of every position table, at any depth of the model."""
+    if hasattr(layer, "backbone"):  # a task of KerasHub
+        layer = layer.backbone
+    for table in (
+        getattr(layer, "position_embeddings", None),  # ours
+        getattr(layer, "position_embedding", None),  # KerasHub's
+    ):
+        length = getattr(table, "sequence_length", None)
+        length = getattr(table, "input_dim", length)
+        if length is not None:
+            yield length
+    for inner in getattr(layer, "layers", []):
+        # The positions of an image encoder are none of the text.
+        if not isinstance(inner, keras_hub.models.Backbone):
+            yield from position_tables(inner)
+
+
+def check_logits(largest, position):
+    """Refuse logits from which nothing can be chosen.
+
+    Args:
+        largest: float array, the largest logit of each row. It tells all:
+            NaN wins over every number.
+        position: int, the place of the token that they are for.
+    """
+    if not np.all(np.isfinite(largest)):
+        raise ValueError(
+            "Logits must be numbers, at least one of them above -inf. "
+            f"Received: {largest} as the largest logit of token "
+            f"{position}. The model has probably diverged in training: use an "
+            "earlier checkpoint, or train with a lower learning rate."
+        )
+
+
+def check_token_id(token_id, vocabulary_size):
+    """Return what a sampler returned for one row of logits as an int."""
+    array = ops.convert_to_numpy(token_id)
+    is_one_int = array.size == 1 and np.issubdtype(array.dtype, np.integer)
+    if not is_one_int or not 0 <= array.item() < vocabulary_size:
+        raise ValueError(
+            "A sampler must return one int token id in "
+            f"[0, {vocabulary_size}). Received: {token_id}. It is called with "
+            "logits of shape (vocabulary_size,), a single row."
+        )
+    return array.item()

@@ -1,0 +1,133 @@
+"""Beam search over a cached model; see `TextGenerator.beam_search`."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from kerasllm.arguments import check_logits
+from kerasllm.decoding import batch_bucket
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """A continuation of the prompt.
+
+    Attributes:
+        token_ids: tuple of ints, without the stop token.
+        logprobs: tuple of floats, one for each of them.
+        logprob: float, that of the whole continuation, stop token included.
+        stopped: bool. Whether a stop token ended it.
+    """
+
+    token_ids: tuple = ()
+    logprobs: tuple = ()
+    logprob: float = 0.0
+    stopped: bool = False
+
+    def score(self, length_penalty):
+        """Return what continuations of different lengths are compared by."""
+        length = len(self.token_ids) + self.stopped
+        return self.logprob / max(length, 1) ** length_penalty
+
+    def extend(self, token_id, logprob, stop_token_ids):
+        """Return this beam with one more token, which may stop it."""
+        total = self.logprob + logprob
+        if token_id in stop_token_ids:
+            return Beam(self.token_ids, self.logprobs, total, stopped=True)
+        return Beam(
+            (*self.token_ids, token_id), (*self.logprobs, logprob), total
+        )
+
+
+def search_beams(
+    decoder,
+    prompt_ids,
+    max_length,
+    stop_token_ids,
+    num_beams,
+    length_penalty,
+    process,
+):
+    """Return the best continuation that a beam search finds.
+
+    Args:
+        decoder: a `CachedDecoder`.
+        prompt_ids: list of ints.
+        max_length: int, prompt included.
+        stop_token_ids: set of ints.
+        num_beams: int. Beginnings that are followed at a time.
+        length_penalty: float. A score is the log-probability over
+            `length ** length_penalty`.
+        process: function from logits `(rows, vocabulary_size)` and token ids
+            `(rows, length)` to logits, the processors of the generator.
+
+    Returns:
+        A `Beam`.
+    """
+    length = len(prompt_ids)
+    cache_length = decoder.cache_length(max_length)
+    token_ids = np.full((batch_bucket(num_beams), cache_length), -1, "int32")
+    token_ids[:, :length] = prompt_ids
+    cache = decoder.prefill(token_ids[:1], length, cache_length)
+    cache = decoder.take(cache, np.zeros(len(token_ids), "int32"), 1)
+    step = decoder.bind_step()
+    longest = max_length - length
+    beams, best = [Beam()], None
+
+    for index in range(length, max_length):
+        logits, cache = step(token_ids[:, index - 1], cache, index - 1)
+        logits = process(logits, token_ids)
+        logprobs = ops.convert_to_numpy(
+            ops.log_softmax(ops.cast(logits, "float32"))
+        )[: len(beams)]
+        check_logits(logprobs.max(axis=-1), index)
+        parents, extended = [], []
+        totals = logprobs + np.array([[beam.logprob] for beam in beams])
+        # So many that `num_beams` are left if all stop tokens are among them.
+        count = num_beams * (1 + len(stop_token_ids))
+        for place in _largest(totals.ravel(), count):
+            parent, token_id = divmod(int(place), logprobs.shape[1])
+            logprob = float(logprobs[parent, token_id])
+            if logprob == -np.inf:
+                break  # banned, and so is all that follows
+            beam = beams[parent].extend(token_id, logprob, stop_token_ids)
+            if beam.stopped or index + 1 == max_length:
+                if best is None or beam.score(length_penalty) > best.score(
+                    length_penalty
+                ):
+                    best = beam
+            elif len(extended) < num_beams:
+                parents.append(parent)
+                extended.append(beam)
+        beams = extended
+        if not beams or _is_settled(best, beams, longest, length_penalty):
+            break
+        # Rows that nobody needs follow the first beam.
+        rows = np.zeros(len(token_ids), "int32")
+        rows[: len(parents)] = parents
+        cache = decoder.take(cache, rows, len(token_ids))
+        token_ids = token_ids[rows]
+        token_ids[:, index] = beams[0].token_ids[-1]
+        for row, beam in enumerate(beams):
+            token_ids[row, index] = beam.token_ids[-1]
+    return best
+
+
+def _largest(values, count):
+    """Return the places of the largest values, largest first."""
+    count = min(count, len(values))
+    places = np.argpartition(-values, count - 1)[:count]
+    return places[np.argsort(-values[places], kind="stable")]
+
+
+def _is_settled(best, beams, longest, length_penalty):
+    """Tell whether no beam can still become better than the best one."""
+    if best is None:
+        return False
+    # A beam can only lose probability; its length can become anything.
+    lengths = len(beams[0].token_ids) + 1, longest
+    bound = max(beam.logprob for beam in beams)
+    return best.score(length_penalty) >= max(
+        bound / length**length_penalty for length in lengths
+    )

@@ -1,0 +1,176 @@
+"""Reading a text once: the compiled steps behind `TextGenerator`.
+
+A causal model never looks forward, so the keys and values of a position stay
+what they are when the text grows. They are kept in a cache, and each new token
+costs one pass over the weights instead of one pass over the text.
+"""
+
+import inspect
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasllm import backend
+from kerasllm.arguments import position_tables
+
+SMALLEST_BUCKET = 16
+
+
+class CachedDecoder:
+    """A causal language model and the functions that were compiled of it.
+
+    Arrays come in a few padded sizes, so that few things are compiled: rows
+    in powers of two, lengths in powers of two and one and a half times these.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM` with `call_with_cache`.
+    """
+
+    def __init__(self, causal_lm):
+        self.causal_lm = causal_lm
+        self._count = 0
+        self._compile()
+
+    @classmethod
+    def of(cls, causal_lm):
+        """Return the decoder of a model, always the same one.
+
+        What was compiled lives as long as the model, as KerasHub's own
+        `generate_function` does.
+        """
+        if not hasattr(causal_lm, "_cached_decoder"):
+            causal_lm._cached_decoder = cls(causal_lm)
+        return causal_lm._cached_decoder
+
+    @property
+    def num_compilations(self):
+        """How often a function of this model has been compiled: an int."""
+        functions = [self._step, self._take, *self._prefills.values()]
+        return self._count + sum(function.count for function in functions)
+
+    def refresh(self):
+        """Compile anew if the model has got other weights, as by LoRA."""
+        # Not if the weights have got other values: these are arguments.
+        if [id(v) for v in self.causal_lm.variables] != self._weights:
+            self._count = self.num_compilations
+            self._compile()
+
+    def _compile(self):
+        model = self.causal_lm
+        self._weights = [id(variable) for variable in model.variables]
+        self._prefills = {}
+        self._specs = {}
+
+        def step(token_ids, cache, index):
+            logits, _, cache = model.call_with_cache(token_ids, cache, index)
+            return logits[:, 0], cache
+
+        def take(cache, rows, old_rows):
+            def take_array(array):
+                # Ours have rows and attention heads in one axis.
+                rest = array.shape[1:]
+                array = ops.reshape(array, (old_rows.shape[0], -1, *rest))
+                array = ops.take(array, rows, axis=0)
+                return ops.reshape(array, (-1, *rest))
+
+            return keras.tree.map_structure(take_array, cache)
+
+        self._step = backend.Compiled(step, model, donate=(1,))
+        self._take = backend.Compiled(take)
+
+    def cache_length(self, max_length):
+        """Return the length of a cache for texts of `max_length` tokens."""
+        longest = min(position_tables(self.causal_lm), default=None)
+        return length_bucket(max_length, longest)
+
+    def prefill(self, token_ids, length, cache_length):
+        """Read the beginning that all rows have.
+
+        No logits are computed here; the first ones come from the step that
+        reads the last token again.
+
+        Args:
+            token_ids: int32 array `(batch_size, at least length)`.
+            length: int. How many tokens to read.
+            cache_length: int, from `cache_length`.
+
+        Returns:
+            A cache whose first `length` positions are filled.
+        """
+        bucket = length_bucket(length, cache_length)
+        padded = np.zeros((len(token_ids), bucket), "int32")
+        padded[:, :length] = token_ids[:, :length]
+        key = len(token_ids), cache_length
+        if key not in self._prefills:
+            self._prefills[key] = self._make_prefill(*key)
+        return self._prefills[key](padded)
+
+    def _make_prefill(self, batch_size, cache_length):
+        model = self.causal_lm
+        spec = _cache_spec(model, batch_size, cache_length)
+
+        def prefill(token_ids):
+            cache = keras.tree.map_structure(
+                lambda array: ops.zeros(array.shape, array.dtype), spec
+            )
+            # Nothing uses the logits, so they are compiled away.
+            return model.call_with_cache(token_ids, cache, 0)[2]
+
+        return backend.Compiled(prefill, model)
+
+    def bind_step(self):
+        """Return the function that reads one more token of each row.
+
+        Returns:
+            A function of int32 `token_ids` `(batch_size,)`, the tokens at
+            `index`, a cache that is filled up to `index`, which is used up,
+            and the int `index`. It returns float32 logits
+            `(batch_size, vocabulary_size)` for the position after `index`,
+            and the next cache.
+        """
+        bound = self._step.bind()
+
+        def step(token_ids, cache, index):
+            return bound(token_ids[:, None], cache, np.int32(index))
+
+        return step
+
+    def take(self, cache, rows, old_batch_size):
+        """Return a cache with copies of some rows of another.
+
+        Args:
+            cache: a cache.
+            rows: int32 array `(new_batch_size,)`.
+            old_batch_size: int. The rows that `cache` has.
+        """
+        return self._take(cache, rows, np.zeros(old_batch_size, "int32"))
+
+
+def length_bucket(length, longest=None):
+    """Round a length up to 16, 24, 32, 48, 64, ..., but at most `longest`."""
+    bucket = SMALLEST_BUCKET
+    while bucket < length:
+        # A power of two and one and a half times it follow in turns.
+        is_power = bucket & (bucket - 1) == 0
+        bucket = bucket * 3 // 2 if is_power else bucket * 4 // 3
+    return bucket if longest is None else min(bucket, longest)
+
+
+def batch_bucket(batch_size):
+    """Round a number of rows up to a power of two."""
+    return 1 << (batch_size - 1).bit_length()
+
+
+def _cache_spec(causal_lm, batch_size, cache_length):
+    """Return the cache of a model as `keras.KerasTensor`s."""
+    parameters = inspect.signature(causal_lm._build_cache).parameters
+    # Those of models that take images; there are none.
+    others = {name: None for name in list(parameters)[1:]}
+
+    class BuildCache(keras.Operation):
+        def call(self, token_ids):
+            return causal_lm._build_cache(token_ids, **others)
+
+    token_ids = keras.KerasTensor((batch_size, cache_length), "int32")
+    return BuildCache().compute_output_spec(token_ids)[1]

@@ -1,0 +1,318 @@
+"""Pure functions from logits to logits: what may still be chosen.
+
+What a filter removes it sets to `-inf`, and `-inf` stays `-inf`, so filters
+and masks can follow each other. A row needs at least one finite logit and no
+NaN; no backend promises anything for other rows, and looking would cost a
+transfer from the device for every token, so the generators look once, at the
+logits they fetch anyway.
+
+Everything here is plain `keras.ops` with static shapes and can be compiled.
+Temperatures, probabilities, penalties and `k` may be scalar tensors, so that a
+compiled loop can change them; their ranges are then not checked.
+"""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+# Dividing by less than this overflows or, flushed to zero, makes NaN.
+COLDEST = float(np.finfo("float32").tiny)
+
+
+def top_k_filter(logits, k):
+    """Keep the `k` largest logits of each row and set the rest to `-inf`.
+
+    Args:
+        logits: float tensor `(..., vocabulary_size)`.
+        k: int in `[1, vocabulary_size]`. Of tied logits the first ones are
+            kept, exactly so many that `k` remain. (Hugging Face keeps all of
+            them.)
+
+    Returns:
+        A tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: `k` is out of range.
+
+    Source: Fan et al., 2018, arXiv:1805.04833; chapter 16, section "Sampling
+    strategies".
+    """
+    logits = _float_tensor(logits)
+    check_k("k", k, logits.shape[-1])
+    if is_number(k):
+        smallest_kept = ops.top_k(logits, int(k))[0][..., -1:]  # (..., 1)
+        return _keep_largest(logits, smallest_kept, k)
+    # `ops.top_k` takes numbers only, and to sort costs more than to search.
+    k = ops.cast(k, "int32")
+    smallest_kept = _largest_threshold(
+        logits,
+        lambda kept: ops.sum(ops.cast(kept, "int32"), -1, keepdims=True) >= k,
+    )
+    return _keep_largest(logits, smallest_kept, k)
+
+
+def top_p_filter(logits, p):
+    """Keep the fewest likely tokens whose probabilities sum to `p` or more.
+
+    Args:
+        logits: float tensor `(..., vocabulary_size)`.
+        p: float in `(0, 1]`. The most likely token always stays. Of tied
+            logits at the edge the first ones are kept.
+
+    Returns:
+        A tensor of the same shape and dtype, removed logits set to `-inf`.
+
+    Raises:
+        ValueError: `p` is out of range.
+
+    Source: Holtzman et al., 2020, arXiv:1904.09751.
+    """
+    logits = _float_tensor(logits)
+    check("p", p, TOP_P)
+    if not is_number(p):
+        return _top_p_by_search(logits, p)
+    ordered = ops.sort(logits, axis=-1)  # smallest first
+    # Summed from the smallest up, as that rounds least. Hugging Face does too.
+    mass = ops.cumsum(ops.softmax(ops.cast(ordered, "float32")), axis=-1)
+    removed = ops.cast(mass <= 1.0 - p, "int32")
+    vocabulary_size = logits.shape[-1]
+    count = vocabulary_size - ops.sum(removed, axis=-1, keepdims=True)
+    count = ops.maximum(count, 1)  # (..., 1)
+    smallest_kept = ops.take_along_axis(
+        ordered, vocabulary_size - count, axis=-1
+    )
+    return _keep_largest(logits, smallest_kept, count)
+
+
+def _top_p_by_search(logits, p):
+    """`top_p_filter` without sorting the vocabulary."""
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+
+    def mass(kept):
+        return ops.sum(ops.where(kept, probabilities, 0.0), -1, keepdims=True)
+
+    smallest_kept = _largest_threshold(logits, lambda kept: mass(kept) >= p)
+    above, tied = logits > smallest_kept, logits == smallest_kept
+    each = ops.max(ops.where(tied, probabilities, 0.0), axis=-1, keepdims=True)
+    needed = ops.ceil((p - mass(above)) / each)
+    count = ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
+    count = count + ops.cast(ops.maximum(needed, 1.0), "int32")
+    return _keep_largest(logits, smallest_kept, count)
+
+
+def min_p_filter(logits, p):
+    """Keep the tokens at least `p` times as likely as the most likely one.
+
+    Args:
+        logits: float tensor `(..., vocabulary_size)`.
+        p: float in `[0, 1]`.
+
+    Returns:
+        A tensor of the same shape and dtype, removed logits set to `-inf`.
+
+    Raises:
+        ValueError: `p` is out of range.
+
+    Source: Nguyen et al., 2024, arXiv:2407.01082.
+    """
+    logits = _float_tensor(logits)
+    check("p", p, MIN_P)
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    best = ops.max(probabilities, axis=-1, keepdims=True)
+    return ops.where(probabilities >= p * best, logits, -math.inf)
+
+
+def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
+    """Lower the logits of the tokens that the text already has.
+
+    Where token `j` occurs `c[j]` times in `token_ids`, logit `j` loses
+    `c[j] * frequency + (c[j] > 0) * presence`.
+
+    All of `token_ids` counts, so the caller decides whether the prompt does:
+    `generate` passes every token so far, the prompt included. Ids outside the
+    vocabulary count for nothing; pad rows of different lengths with -1.
+
+    Args:
+        logits: float tensor `(vocabulary_size,)` or
+            `(batch_size, vocabulary_size)`.
+        token_ids: int tensor `(length,)` or `(batch_size, length)`.
+        frequency: float. A negative one encourages repetition.
+        presence: float. A negative one encourages repetition.
+
+    Returns:
+        A tensor of the same shape and dtype as `logits`.
+
+    Raises:
+        ValueError: a penalty is not finite, or the shapes do not match.
+
+    Source: OpenAI's API guide, "Frequency and presence penalties".
+    """
+    logits = _float_tensor(logits)
+    token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+    check("frequency", frequency, PENALTY)
+    check("presence", presence, PENALTY)
+    if (
+        len(logits.shape) not in (1, 2)
+        or len(token_ids.shape) != len(logits.shape)
+        or token_ids.shape[:-1] != logits.shape[:-1]
+    ):
+        raise ValueError(
+            "`token_ids` must be (length,) for logits (vocabulary_size,) and "
+            "(batch_size, length) for logits (batch_size, vocabulary_size). "
+            f"Received: token_ids of shape {tuple(token_ids.shape)}, logits "
+            f"of shape {tuple(logits.shape)}. Pad shorter rows with -1."
+        )
+    counts = _count_tokens(token_ids, logits.shape[-1])
+    penalties = counts * frequency + ops.cast(counts > 0, "float32") * presence
+    penalized = ops.cast(logits, "float32") - penalties
+    return ops.cast(penalized, logits.dtype)
+
+
+def divide_by_temperature(logits, temperature):
+    """Divide by the temperature; at 0 leave the first of the best alone.
+
+    Args:
+        logits: float tensor `(..., vocabulary_size)`.
+        temperature: float, at least 0.
+
+    Returns:
+        A tensor of the same shape, with 0 as its largest logit.
+
+    Raises:
+        ValueError: `temperature` is negative or not finite.
+    """
+    check("temperature", temperature, TEMPERATURE)
+    # The softmax does not see this shift, and a tiny temperature then makes
+    # large negative numbers instead of inf - inf.
+    logits = logits - ops.max(logits, axis=-1, keepdims=True)
+    if is_number(temperature) and temperature >= COLDEST:
+        return logits / float(temperature)
+    best = ops.argmax(logits, axis=-1, keepdims=True)
+    others = ops.arange(logits.shape[-1], dtype=best.dtype) != best
+    is_cold = temperature < COLDEST
+    divided = logits / ops.where(is_cold, 1.0, temperature)
+    return ops.where(is_cold & others, -math.inf, divided)
+
+
+def _largest_threshold(logits, is_enough):
+    """Return the largest logit of each row such that enough is kept.
+
+    Floats are ordered as their bits are, read as integers (those of negative
+    ones the other way round). So the threshold is found bit by bit: exactly,
+    in 32 passes over the row, where sorting takes the time of hundreds.
+
+    Args:
+        logits: float tensor `(..., vocabulary_size)`.
+        is_enough: function from a mask of what is kept, a bool tensor like
+            `logits`, to a bool tensor `(..., 1)`. What is enough stays so
+            when more is kept; everything is enough, or the smallest finite
+            logit is returned.
+    """
+    bits = ops.view(ops.cast(logits, "float32"), "int32")
+    order = ops.where(bits < 0, ops.bitwise_xor(bits, 2**31 - 1), bits)
+    finite = ops.where(ops.isfinite(logits), order, 2**31 - 1)
+    low = ops.min(finite, axis=-1, keepdims=True)  # is enough
+    high = ops.max(order, axis=-1, keepdims=True)
+
+    def halve(_, bounds):
+        low, high = bounds
+        # The mean, rounded up, without the sum, which may overflow.
+        odd = ops.bitwise_and(ops.bitwise_or(low, high), 1)
+        middle = ops.right_shift(low, 1) + ops.right_shift(high, 1) + odd
+        enough = is_enough(order >= middle)
+        return (
+            ops.where(enough, middle, low),
+            ops.where(enough, high, middle - 1),
+        )
+
+    low, _ = ops.fori_loop(0, 32, halve, (low, high))
+    # `low` is the order of a logit now: one more would not be enough.
+    bits = ops.where(low < 0, ops.bitwise_xor(low, 2**31 - 1), low)
+    return ops.cast(ops.view(bits, "float32"), logits.dtype)
+
+
+def _keep_largest(logits, smallest_kept, count):
+    """Keep `count` logits a row; of those equal to the smallest, the first."""
+    above = logits > smallest_kept
+    tied = logits == smallest_kept
+    room = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
+    tied_so_far = ops.cumsum(ops.cast(tied, "int32"), axis=-1)
+    return ops.where(above | (tied & (tied_so_far <= room)), logits, -math.inf)
+
+
+def _count_tokens(token_ids, vocabulary_size):
+    """Count each token: int32 `(..., length)` to float32 `(..., vocab)`."""
+    if len(token_ids.shape) == 1:
+        return _count_tokens(token_ids[None], vocabulary_size)[0]
+    batch_size = ops.shape(token_ids)[0]
+    # Ids outside the vocabulary go to one more column, which is cut off.
+    width = vocabulary_size + 1
+    inside = (token_ids >= 0) & (token_ids < vocabulary_size)
+    columns = ops.where(inside, token_ids, vocabulary_size)
+    cells = columns + width * ops.arange(batch_size, dtype="int32")[:, None]
+    cells = ops.reshape(cells, (-1,))
+    counts = ops.segment_sum(
+        ops.ones_like(cells, dtype="float32"), cells, batch_size * width
+    )
+    return ops.reshape(counts, (batch_size, width))[:, :-1]
+
+
+def _float_tensor(logits):
+    """Return logits as a tensor that can hold `-inf`."""
+    logits = ops.convert_to_tensor(logits)
+    if keras.backend.is_float_dtype(logits.dtype):
+        return logits
+    return ops.cast(logits, "float32")
+
+
+def is_number(value):
+    """Tell a plain number from a tensor."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_zero(value):
+    """Tell whether a value is the plain number zero."""
+    return is_number(value) and value == 0
+
+
+def check_k(name, k, vocabulary_size=None):
+    """Refuse a number of tokens that cannot be kept; trust a tensor."""
+    most = math.inf if vocabulary_size is None else vocabulary_size
+    is_int = isinstance(k, numbers.Integral) and not isinstance(k, bool)
+    if not (ops.is_tensor(k) or (is_int and 1 <= k <= most)):
+        size = "" if vocabulary_size is None else f"={vocabulary_size}"
+        raise ValueError(
+            f"`{name}` must be an int in [1, vocabulary_size{size}]. "
+            f"Received: {name}={k!r}. Use `greedy_search` for the most likely "
+            "token, or `random_sample` to draw from all of them."
+        )
+
+
+def check(name, value, rule):
+    """Refuse a number that breaks one of the rules below; trust a tensor."""
+    holds, words, cure = rule
+    if not (ops.is_tensor(value) or (is_number(value) and holds(value))):
+        raise ValueError(
+            f"`{name}` must be {words}. Received: {name}={value!r}. {cure}"
+        )
+
+
+TEMPERATURE = (
+    lambda value: 0 <= value < math.inf,
+    "a finite number that is not negative",
+    "Use 0 for the most likely token, 1 for the model's own distribution.",
+)
+TOP_P = (
+    lambda value: 0 < value <= 1,
+    "a probability in (0, 1]",
+    "Use `greedy_search` for the most likely token, 1 to keep all of them.",
+)
+MIN_P = (
+    lambda value: 0 <= value <= 1,
+    "a ratio of probabilities in [0, 1]",
+    "Use 0 to keep all tokens.",
+)
+PENALTY = (math.isfinite, "a finite number", "Use 0 for no penalty.")

@@ -1,0 +1,656 @@
+"""Cached, compiled, streaming generation for every causal model of KerasHub.
+
+One loop serves all: read the beginning that the rows share, then, position by
+position, sample a token for each row and read it. `generate` runs it to the
+end, `stream` hands out text on the way. See `kerasllm.generation` for the
+loops that compute everything anew.
+"""
+
+import dataclasses
+import math
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasllm import backend
+from kerasllm.arguments import (
+    check_logits,
+    check_max_length,
+    check_prompt,
+    check_prompt_tokens,
+    check_token_id,
+    find_stop_tokens,
+    get_vocabulary_size,
+    is_int,
+    make_seed_generator,
+)
+from kerasllm.beam_search import search_beams
+from kerasllm.decoding import CachedDecoder, batch_bucket
+from kerasllm.samplers import (
+    chain_arguments,
+    check_sampler,
+    draw_at,
+    filter_logits,
+    greedy_search,
+    parameters_of,
+    top_k_filter,
+)
+from kerasllm.text_stream import TextStream
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """A generated text and how it came about.
+
+    Attributes:
+        text: str, as `TextGenerator.generate` returns it.
+        token_ids: tuple of ints, the new tokens, without the stop token.
+        finish_reason: `"stop_token"`, `"stop_string"` or `"max_length"`.
+        logprobs: tuple of floats, the natural logarithm of the probability
+            of each new token under the model.
+        sampler_logprobs: the same under the distribution that the sampler
+            drew from, after temperature, filters, penalties and logit
+            processors; `None` for a sampler that does not tell.
+    """
+
+    text: str
+    token_ids: tuple
+    finish_reason: str
+    logprobs: tuple
+    sampler_logprobs: tuple | None
+
+
+class TextGenerator:
+    """Generates text with a key/value cache.
+
+    Each position is computed once. A model is compiled once for each padded
+    size (`num_compilations` counts), whatever the prompts, the sampler and its
+    numbers are, and however many generators it has.
+
+    Args:
+        causal_lm: a `MiniGPTCausalLM`, or any other task of KerasHub that has
+            `call_with_cache` and a preprocessor.
+        sampler: any callable from float32 logits `(vocabulary_size,)` to a
+            token id, as for `kerasllm.generate`. The samplers of
+            `kerasllm.samplers` are compiled and see all rows at once; any
+            other one is called as it is, row by row.
+        logit_processors: sequence of callables that change the logits before
+            the sampler sees them, in this order. Each gets float32 logits
+            `(batch_size, vocabulary_size)` and, if it has a parameter
+            `token_ids`, the tokens so far, int32 `(batch_size, length)`
+            filled up with -1. It returns logits, or a bool mask of their
+            shape (or one that broadcasts to it), true for tokens that may
+            come next.
+
+    Raises:
+        ValueError: the model has no cache or no preprocessor, or `k` is over
+            its vocabulary.
+
+    Example:
+    ```python
+    generator = TextGenerator(causal_lm, chain(temperature=0.8, top_k=40))
+    print(generator.generate("Once upon a time", max_length=128, seed=0))
+    for piece in generator.stream("Once upon a time", max_length=128):
+        print(piece, end="", flush=True)
+    ```
+
+    Source: chapter 16, section 16.2.3, the box on key and value caching; Pope
+    et al., 2022, arXiv:2211.05102.
+    """
+
+    def __init__(self, causal_lm, sampler=greedy_search, logit_processors=()):
+        for name in ("call_with_cache", "_build_cache", "preprocessor"):
+            if getattr(causal_lm, name, None) is None:
+                raise ValueError(
+                    "`causal_lm` must be a KerasHub `CausalLM` with a cache "
+                    f"and a preprocessor. Received: {causal_lm!r} without "
+                    f"`{name}`. `MiniGPTCausalLM.from_mini_gpt(model, "
+                    "tokenizer)` makes one of a mini-GPT."
+                )
+        self.causal_lm = causal_lm
+        self.sampler = sampler
+        self.logit_processors = tuple(logit_processors)
+        self._tokenizer = causal_lm.preprocessor.tokenizer
+        self._vocabulary_size = get_vocabulary_size(causal_lm, self._tokenizer)
+        check_sampler(sampler, self._vocabulary_size)
+        self._decoder = CachedDecoder.of(causal_lm)
+        self._compiled_samplers = {}
+        self._steps, self._seconds = 0, 0.0
+
+    @property
+    def tokens_per_second(self):
+        """Speed of one row in the last call: a float, `None` before any.
+
+        Reading the prompt and the first token, and with them compilation, are
+        not counted; nor is what the reader of a stream does in between.
+        """
+        return self._steps / self._seconds if self._steps else None
+
+    @property
+    def num_compilations(self):
+        """How often the model and the samplers have been compiled: a dict."""
+        return {
+            "model": self._decoder.num_compilations,
+            "samplers": sum(f.count for f in self._compiled_samplers.values()),
+        }
+
+    def generate(
+        self,
+        prompts,
+        max_length=None,
+        stop_token_ids="auto",
+        seed=None,
+        strip_prompt=False,
+        return_logprobs=False,
+        *,
+        stop_strings=(),
+        num_samples=1,
+        sampler=None,
+    ):
+        """Continue prompts, each until it stops by itself.
+
+        Args:
+            prompts: str or list of str, of any lengths.
+            max_length: int. Number of tokens at which to stop, prompt
+                included. Defaults to the preprocessor's `sequence_length`.
+            stop_token_ids: int or list of ints, the tokens that end a text;
+                `None` for none; `"auto"` for the tokenizer's end tokens.
+            seed: int or `keras.random.SeedGenerator`. A prompt then gives the
+                same text each time on the same backend, whatever else is in
+                the batch. `None` draws anew.
+            strip_prompt: bool. Whether to return the continuations alone.
+            return_logprobs: bool. Whether to return `Generation`s, with log
+                probabilities, in place of strings.
+            stop_strings: str or sequence of str. A text ends before the first
+                of them that appears after its prompt.
+            num_samples: int. Texts for each prompt, with different draws. The
+                prompt is read once for all of them.
+            sampler: a sampler for this call in place of the generator's own.
+
+        Returns:
+            str for one prompt, a list of str for a list. With `num_samples`
+            over 1 a list of texts stands in place of each text.
+
+        Raises:
+            ValueError: an argument does not fit the model, before anything is
+                computed; or the logits are NaN, or a sampler of your own
+                returns no token id, at the first token.
+        """
+        one = isinstance(prompts, str)
+        if not one and not isinstance(prompts, list | tuple | np.ndarray):
+            check_prompt(prompts)
+        prompts = [prompts] if one else list(prompts)
+        if not is_int(num_samples) or num_samples < 1:
+            raise ValueError(
+                "`num_samples` must be a positive int. Received: "
+                f"num_samples={num_samples!r}."
+            )
+        rows = self._make_rows(
+            prompts, max_length, stop_token_ids, seed, stop_strings,
+            num_samples, sampler,
+        )  # fmt: skip
+        for _ in self._run(rows, num_samples, return_logprobs):
+            pass
+        results = [
+            self._result(row, strip_prompt, return_logprobs) for row in rows
+        ]
+        if num_samples > 1:
+            results = [
+                results[i : i + num_samples]
+                for i in range(0, len(results), num_samples)
+            ]
+        return results[0] if one else results
+
+    def stream(
+        self,
+        prompt,
+        max_length=None,
+        stop_token_ids="auto",
+        seed=None,
+        *,
+        stop_strings=(),
+        sampler=None,
+    ):
+        """Continue a prompt and yield text as it is sampled.
+
+        The pieces joined are what `generate` returns with
+        `strip_prompt=True`. None ends within a character.
+
+        Args:
+            prompt: str.
+            max_length: see `generate`, as for the rest.
+            stop_token_ids: int, list of ints, `None` or `"auto"`.
+            seed: int or `keras.random.SeedGenerator`.
+            stop_strings: str or sequence of str.
+            sampler: a sampler for this call.
+
+        Returns:
+            An iterator of str.
+
+        Raises:
+            ValueError: as for `generate`; a wrong argument shows at once, not
+                when the first piece is asked for.
+        """
+        check_prompt(prompt)
+        rows = self._make_rows(
+            [prompt], max_length, stop_token_ids, seed, stop_strings, 1,
+            sampler, stream=True,
+        )  # fmt: skip
+        return self._stream(rows)
+
+    def _stream(self, rows):
+        (row,) = rows
+        for _ in self._run(rows):
+            if row.pieces:
+                yield "".join(row.pieces)
+                row.pieces.clear()
+
+    def beam_search(
+        self,
+        prompt,
+        num_beams=4,
+        length_penalty=1.0,
+        max_length=None,
+        stop_token_ids="auto",
+        strip_prompt=False,
+        return_logprobs=False,
+    ):
+        """Continue a prompt with the most likely text that beams find.
+
+        At each position the `num_beams` likeliest beginnings go on. A finished
+        text is scored by its log-probability over
+        `number_of_new_tokens ** length_penalty`, a stop token included. The
+        generator's sampler plays no role; its logit processors do.
+
+        Args:
+            prompt: str.
+            num_beams: int. At 1 this is greedy search.
+            length_penalty: float. 0 compares texts by their probability,
+                which favours short ones; 1 by the mean of its logarithm.
+            max_length: int; see `generate`, as for the rest.
+            stop_token_ids: int, list of ints, `None` or `"auto"`.
+            strip_prompt: bool.
+            return_logprobs: bool.
+
+        Returns:
+            str, or a `Generation`.
+
+        Raises:
+            ValueError: an argument does not fit the model.
+
+        Source: Wu et al., 2016, arXiv:1609.08144, section 7, without its
+        coverage penalty and with a plain power of the length.
+        """
+        if not is_int(num_beams) or num_beams < 1:
+            raise ValueError(
+                "`num_beams` must be a positive int. Received: "
+                f"num_beams={num_beams!r}. 1 is greedy search."
+            )
+        check_prompt(prompt)
+        (row,) = self._make_rows(
+            [prompt], max_length, stop_token_ids, None, (), 1, greedy_search
+        )
+        beam = search_beams(
+            self._decoder,
+            row.prompt_ids,
+            row.max_length,
+            row.stop_token_ids,
+            int(num_beams),
+            float(length_penalty),
+            self._process,
+        )
+        row.token_ids = list(beam.token_ids)
+        row.logprobs = row.sampler_logprobs = list(beam.logprobs)
+        row.finish_reason = "stop_token" if beam.stopped else "max_length"
+        return self._result(row, strip_prompt, return_logprobs)
+
+    def _make_rows(
+        self,
+        prompts,
+        max_length,
+        stop_token_ids,
+        seed,
+        stop_strings,
+        num_samples,
+        sampler,
+        stream=False,
+    ):
+        """Check all arguments and return a `_Row` for each text to come."""
+        if max_length is None:
+            max_length = self.causal_lm.preprocessor.sequence_length
+        check_max_length(max_length, self.causal_lm)
+        stop_token_ids = find_stop_tokens(
+            stop_token_ids, self._tokenizer, self._vocabulary_size
+        )
+        if isinstance(stop_strings, str):
+            stop_strings = [stop_strings]
+        if not isinstance(stop_strings, list | tuple) or not all(
+            isinstance(string, str) and string for string in stop_strings
+        ):
+            raise ValueError(
+                "`stop_strings` must be strings that are not empty. Received: "
+                f"stop_strings={stop_strings!r}."
+            )
+        sampler = self.sampler if sampler is None else sampler
+        check_sampler(sampler, self._vocabulary_size)
+        seeds = _row_seeds(sampler, seed, len(prompts), num_samples)
+        rows = []
+        for token_ids in self._tokenize(prompts, max_length):
+            for _ in range(num_samples):
+                row = _Row(
+                    prompt_ids=token_ids,
+                    max_length=int(max_length),
+                    stop_token_ids=stop_token_ids,
+                    sampler=sampler,
+                    seed=next(seeds),
+                )
+                if stop_strings or stream:
+                    context = self._without_special_tokens(token_ids)
+                    row.stream = TextStream(
+                        self._detokenize, context, stop_strings
+                    )
+                rows.append(row)
+        return rows
+
+    def _tokenize(self, prompts, max_length):
+        """Return the tokens of each prompt as the model wants them begun."""
+        if not prompts:
+            return []
+        for prompt in prompts:
+            check_prompt(prompt)
+        # Long enough that nothing is cut: a token is at least a byte.
+        longest = max(len(prompt.encode()) for prompt in prompts) + 8
+        inputs = self.causal_lm.preprocessor.generate_preprocess(
+            prompts, sequence_length=longest
+        )
+        token_ids = ops.convert_to_numpy(inputs["token_ids"])
+        lengths = ops.convert_to_numpy(inputs["padding_mask"]).sum(axis=-1)
+        rows = [
+            list(map(int, row[:length]))
+            for row, length in zip(token_ids, lengths, strict=True)
+        ]
+        for row, prompt in zip(rows, prompts, strict=True):
+            check_prompt_tokens(row, prompt, max_length, self._vocabulary_size)
+        return rows
+
+    def _run(self, rows, num_samples=1, with_logprobs=False):
+        """Fill the rows, and yield after each position."""
+        if not rows:
+            return
+        sample = self._choose_sampler(rows, with_logprobs)
+        decoder = self._decoder
+        decoder.refresh()
+        max_length = rows[0].max_length
+        cache_length = decoder.cache_length(max_length)
+        start = min(len(row.prompt_ids) for row in rows)
+
+        # One row a prompt is read, then copied for each of its samples.
+        sources = rows[::num_samples]
+        token_ids = _token_array(sources, cache_length)
+        cache = decoder.prefill(token_ids, start, cache_length)
+        if num_samples > 1:
+            copies = np.arange(batch_bucket(len(rows)), dtype="int32")
+            copies = np.minimum(copies // num_samples, len(sources) - 1)
+            cache = decoder.take(cache, copies, len(token_ids))
+            token_ids = _token_array(rows, cache_length)
+
+        step = decoder.bind_step()
+        self._steps, self._seconds = 0, 0.0
+        for index in range(start, max_length):
+            started = time.perf_counter()
+            # A row that is done has no token here; what it reads is the same.
+            newest = np.maximum(token_ids[:, index - 1], 0)
+            logits, cache = step(newest, cache, index - 1)
+            choices, largest, *logprobs = sample(logits, token_ids, index)
+            for i, row in enumerate(rows):
+                if row.finish_reason or index < len(row.prompt_ids):
+                    continue
+                check_logits(largest[i], index)
+                row.add(
+                    int(choices[i]), *(float(values[i]) for values in logprobs)
+                )
+                token_ids[i, index] = choices[i]
+            if index > start:
+                self._steps += 1
+                self._seconds += time.perf_counter() - started
+            yield
+            if all(row.finish_reason for row in rows):
+                return
+
+    def _process(self, logits, token_ids):
+        """Return logits after the logit processors."""
+        for processor in self.logit_processors:
+            keywords = {}
+            if "token_ids" in parameters_of(processor):
+                keywords["token_ids"] = ops.convert_to_tensor(token_ids)
+            result = ops.convert_to_tensor(processor(logits, **keywords))
+            if keras.backend.standardize_dtype(result.dtype) == "bool":
+                result = ops.where(result, logits, -math.inf)
+            if tuple(result.shape) != tuple(logits.shape):
+                raise ValueError(
+                    "A logit processor must return logits or a mask of shape "
+                    f"{tuple(logits.shape)}. Received: shape "
+                    f"{tuple(result.shape)} from {processor}."
+                )
+            logits = result
+        return logits
+
+    def _choose_sampler(self, rows, with_logprobs):
+        """Return `sample(logits, token_ids, index)` for these rows.
+
+        It returns NumPy arrays with an entry for each row: token ids, largest
+        logits and, if wanted, log-probabilities under model and sampler.
+        """
+        sampler = rows[0].sampler
+        arguments = chain_arguments(sampler)
+        if arguments is None:
+            return self._call_foreign_sampler(sampler, rows, with_logprobs)
+
+        greedy = arguments["temperature"] == 0
+        needs_tokens = bool(
+            arguments["frequency_penalty"] or arguments["presence_penalty"]
+        )
+        numbers = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None
+            and (needs_tokens if "penalty" in name else not greedy)
+        }
+        key = greedy, with_logprobs, *numbers
+        if key not in self._compiled_samplers:
+            self._compiled_samplers[key] = _compile_sampler(
+                greedy, with_logprobs
+            )
+        compiled = self._compiled_samplers[key]
+        numbers = backend.scalars(numbers)
+        generators = [np.random.default_rng(row.seed) for row in rows]
+
+        def sample(logits, token_ids, index):
+            uniforms = np.zeros(len(token_ids), "float32")
+            if not greedy:
+                for i, row in enumerate(rows):
+                    if index >= len(row.prompt_ids):
+                        uniforms[i] = generators[i].random(dtype="float32")
+            processed = self._process(logits, token_ids)
+            results = compiled(
+                logits,
+                processed,
+                token_ids if needs_tokens else None,
+                uniforms,
+                numbers,
+            )
+            return [ops.convert_to_numpy(result) for result in results]
+
+        return sample
+
+    def _call_foreign_sampler(self, sampler, rows, with_logprobs):
+        """Return a `sample` that calls any callable on one row at a time."""
+        parameters = parameters_of(sampler)
+        # One generator for the whole of a text: an int would make the same
+        # draw at each step.
+        keywords = [
+            {"seed": make_seed_generator(_fold_seed(row.seed))}
+            if "seed" in parameters
+            else {}
+            for row in rows
+        ]
+
+        def sample(logits, token_ids, index):
+            processed = self._process(logits, token_ids)
+            choices = np.zeros(len(rows), "int32")
+            for i, row in enumerate(rows):
+                if row.finish_reason or index < len(row.prompt_ids):
+                    continue
+                largest = ops.convert_to_numpy(ops.max(processed[i]))
+                check_logits(largest, index)
+                if "token_ids" in parameters:
+                    so_far = ops.convert_to_tensor(token_ids[i])
+                    keywords[i]["token_ids"] = so_far
+                choice = sampler(processed[i], **keywords[i])
+                choices[i] = check_token_id(choice, self._vocabulary_size)
+            results = [choices, np.zeros(len(rows))]
+            if with_logprobs:
+                logprobs = ops.convert_to_numpy(ops.log_softmax(logits))
+                results.append(logprobs[np.arange(len(rows)), choices])
+                results.append(np.full(len(rows), np.nan))
+            return results
+
+        return sample
+
+    def _result(self, row, strip_prompt, return_logprobs):
+        text = "" if strip_prompt else self._detokenize(row.prompt_ids)
+        if row.stream is not None:
+            text += "".join(row.pieces)
+        elif strip_prompt:
+            text = self._detokenize(row.token_ids)
+        else:
+            text = self._detokenize([*row.prompt_ids, *row.token_ids])
+        if not return_logprobs:
+            return text
+        told = not np.isnan(row.sampler_logprobs).any()
+        return Generation(
+            text,
+            tuple(row.token_ids),
+            row.finish_reason,
+            tuple(row.logprobs),
+            tuple(row.sampler_logprobs) if told else None,
+        )
+
+    def _without_special_tokens(self, token_ids):
+        special = getattr(self._tokenizer, "special_token_ids", [])
+        return [i for i in token_ids if i not in special]
+
+    def _detokenize(self, token_ids):
+        token_ids = self._without_special_tokens(token_ids)
+        return self._tokenizer.detokenize(token_ids) if token_ids else ""
+
+
+@dataclasses.dataclass
+class _Row:
+    """One text while it is written."""
+
+    prompt_ids: list
+    max_length: int
+    stop_token_ids: set
+    sampler: object
+    seed: list
+    token_ids: list = dataclasses.field(default_factory=list)
+    logprobs: list = dataclasses.field(default_factory=list)
+    sampler_logprobs: list = dataclasses.field(default_factory=list)
+    stream: TextStream | None = None
+    pieces: list = dataclasses.field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, token_id, logprob=math.nan, sampler_logprob=math.nan):
+        """Take a new token, or stop because of it."""
+        if token_id in self.stop_token_ids:
+            self._finish("stop_token")
+            return
+        self.token_ids.append(token_id)
+        self.logprobs.append(logprob)
+        self.sampler_logprobs.append(sampler_logprob)
+        if self.stream is not None:
+            self._show(self.stream.push(token_id))
+            if self.stream.stopped:
+                self._finish("stop_string")
+                return
+        if len(self.prompt_ids) + len(self.token_ids) == self.max_length:
+            self._finish("max_length")
+
+    def _finish(self, reason):
+        self.finish_reason = reason
+        if self.stream is not None:
+            self._show(self.stream.finish())
+            if self.stream.stopped:  # it was in what had been held back
+                self.finish_reason = "stop_string"
+
+    def _show(self, piece):
+        if piece:
+            self.pieces.append(piece)
+
+
+def _compile_sampler(greedy, with_logprobs):
+    """Return a compiled function that samples for a batch of rows."""
+
+    def sample(logits, processed, token_ids, uniforms, numbers):
+        logits, processed = (
+            ops.cast(array, "float32") for array in (logits, processed)
+        )
+        filtered = filter_logits(processed, token_ids, **numbers)
+        if greedy:
+            choices = greedy_search(filtered)
+            filtered = top_k_filter(filtered, 1)
+        else:
+            choices = draw_at(filtered, uniforms)
+        results = [choices, ops.max(processed, axis=-1)]
+        if with_logprobs:
+            for values in (logits, filtered):
+                logprobs = ops.log_softmax(values)
+                chosen = ops.take_along_axis(logprobs, choices[:, None], -1)
+                results.append(chosen[:, 0])
+        return results
+
+    return backend.Compiled(sample, record=False)
+
+
+def _token_array(rows, length):
+    """Return the prompts as int32 `(batch bucket, length)`, filled with -1."""
+    token_ids = np.full((batch_bucket(len(rows)), length), -1, "int32")
+    for i, row in enumerate(rows):
+        token_ids[i, : len(row.prompt_ids)] = row.prompt_ids
+    # Rows that nobody asked for repeat the first one.
+    token_ids[len(rows) :] = token_ids[0]
+    return token_ids
+
+
+def _row_seeds(sampler, seed, num_prompts, num_samples):
+    """Yield a list of ints for each row: what its draws depend on."""
+    parameters = parameters_of(sampler)
+    if seed is None:
+        seed = parameters.get("seed")
+    elif "seed" not in parameters:
+        raise ValueError(
+            "`seed` needs a `sampler` with a parameter `seed`. Received: "
+            f"seed={seed} and sampler={sampler}. Add the parameter, or seed "
+            "Keras with `keras.utils.set_random_seed`."
+        )
+    if seed is not None:
+        state = ops.convert_to_numpy(make_seed_generator(seed).next())
+        seed = [int(part) & 0xFFFFFFFF for part in state]
+
+    def seeds():
+        for _ in range(num_prompts):
+            base = seed
+            if base is None:
+                base = np.random.SeedSequence().generate_state(2).tolist()
+            for sample in range(num_samples):
+                yield [*base, sample]
+
+    return seeds()
+
+
+def _fold_seed(seed):
+    """Return a list of ints as one int that Keras takes for a seed."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)

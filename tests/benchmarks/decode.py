@@ -1,0 +1,230 @@
+"""Decoding speed: ours, KerasHub's, Hugging Face's and the chapter's.
+
+    KERAS_BACKEND=jax python -m tests.benchmarks.decode [--batch-size 1 8 32]
+
+All models have the book recipe's sizes and random weights, read a prompt of 8
+tokens and write 248 more by greedy search. They run in turns in one process;
+the table has the median of their runs and, for ours, the median of the ratios
+within a turn. The floor is the time to read all weights once for each token,
+at the bandwidth that a matrix-vector product of this machine reaches.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras_hub
+import numpy as np
+import torch
+import transformers
+
+from kerasllm import backend
+from kerasllm.generation import TextGenerator, compiled_generate
+from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, get_recipe
+
+PROMPT_LENGTH = 8
+
+
+class Numbers:
+    """Tokenizer and preprocessor of texts that are numbers: "3 14 15"."""
+
+    def __init__(self, size, sequence_length):
+        self.size, self.sequence_length = size, sequence_length
+        self.tokenizer = self
+
+    def __call__(self, text):
+        return np.array(text.split(), "int32")
+
+    def detokenize(self, token_ids):
+        return " ".join(map(str, token_ids))
+
+    def vocabulary_size(self):
+        return self.size
+
+    def generate_preprocess(self, prompts, sequence_length):
+        token_ids = np.zeros((len(prompts), sequence_length), "int32")
+        for row, prompt in zip(token_ids, prompts, strict=True):
+            row[:PROMPT_LENGTH] = self(prompt)
+        lengths = np.arange(sequence_length) < PROMPT_LENGTH
+        mask = np.broadcast_to(lengths, token_ids.shape).astype("int32")
+        return {"token_ids": token_ids, "padding_mask": mask}
+
+
+def make_ours(recipe, dtype):
+    backbone = MiniGPTBackbone(
+        recipe.vocabulary_size,
+        recipe.sequence_length,
+        recipe.hidden_dim,
+        recipe.intermediate_dim,
+        recipe.num_heads,
+        recipe.num_layers,
+        dtype=dtype,
+    )
+    model = MiniGPTCausalLM(backbone)
+    model.preprocessor = Numbers(recipe.vocabulary_size, recipe.sequence_length)
+    return model
+
+
+def run_ours(model, recipe):
+    generator = TextGenerator(model)
+
+    def run(prompts):
+        generator.generate(prompts, recipe.sequence_length, stop_token_ids=None)
+        return len(prompts) * (recipe.sequence_length - PROMPT_LENGTH)
+
+    return run
+
+
+def run_keras_hub(recipe, dtype):
+    backbone = keras_hub.models.GPT2Backbone(
+        recipe.vocabulary_size,
+        recipe.num_layers,
+        recipe.num_heads,
+        recipe.hidden_dim,
+        recipe.intermediate_dim,
+        max_sequence_length=recipe.sequence_length,
+        dtype=dtype,
+    )
+    model = keras_hub.models.GPT2CausalLM(backbone)
+    model.compile(sampler="greedy")
+    numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
+
+    def run(prompts):
+        inputs = numbers.generate_preprocess(prompts, recipe.sequence_length)
+        inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
+        model.generate(inputs, stop_token_ids=None)
+        return len(prompts) * (recipe.sequence_length - PROMPT_LENGTH)
+
+    return run
+
+
+def run_hugging_face(recipe, dtype):
+    config = transformers.GPT2Config(
+        vocab_size=recipe.vocabulary_size,
+        n_positions=recipe.sequence_length,
+        n_embd=recipe.hidden_dim,
+        n_layer=recipe.num_layers,
+        n_head=recipe.num_heads,
+        n_inner=recipe.intermediate_dim,
+        bos_token_id=0,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    model = model.to(getattr(torch, dtype))
+    numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
+    new_tokens = recipe.sequence_length - PROMPT_LENGTH
+
+    def run(prompts):
+        token_ids = torch.tensor(np.stack([numbers(p) for p in prompts])).long()
+        with torch.no_grad():
+            model.generate(
+                token_ids,
+                attention_mask=torch.ones_like(token_ids),
+                min_new_tokens=new_tokens,
+                max_new_tokens=new_tokens,
+                do_sample=False,
+            )
+        return len(prompts) * new_tokens
+
+    return run
+
+
+def run_chapter(model, recipe):
+    """The padded `predict`; each of its tokens costs the same."""
+    plain = model.to_mini_gpt()
+
+    def run(prompts):
+        compiled_generate(
+            plain,
+            model.preprocessor.tokenizer,
+            prompts[0] + " 1" * (recipe.sequence_length - PROMPT_LENGTH - 8),
+            max_length=recipe.sequence_length,
+            stop_token_ids=None,
+        )
+        return 8
+
+    return run
+
+
+def measure_bandwidth(size=2**26):
+    """Return the bytes a second that a matrix-vector product reads."""
+    matrix = np.ones((size // 2048, 2048), "float32")
+    vector = np.ones(2048, "float32")
+    matrix @ vector
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        matrix @ vector
+        times.append(time.perf_counter() - start)
+    return matrix.nbytes / min(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", nargs="+", default=["float32"])
+    parser.add_argument("--only", nargs="+", default=None)
+    arguments = parser.parse_args()
+    recipe = get_recipe("book")
+    bandwidth = measure_bandwidth()
+    rng = np.random.default_rng(0)
+    print(
+        f"{backend.name()}, {backend.device_name()}, reads "
+        f"{bandwidth / 1e9:.0f} GB/s"
+    )
+    print("| model | batch | precision | tokens/s | ours over it |")
+    print("|---|---|---|---|---|")
+    for dtype in arguments.precision:
+        model = make_ours(recipe, dtype)
+        runs = {
+            "kerasllm": run_ours(model, recipe),
+            "KerasHub GPT-2": run_keras_hub(recipe, dtype),
+            "Hugging Face GPT-2": run_hugging_face(recipe, dtype),
+            "compiled_generate": run_chapter(model, recipe),
+        }
+        size = 2 if dtype == "bfloat16" else 4
+        floor = bandwidth / (model.count_params() * size)
+        for batch_size in arguments.batch_size:
+            prompts = [
+                " ".join(map(str, row))
+                for row in rng.integers(1, 32_000, (batch_size, PROMPT_LENGTH))
+            ]
+            speeds = {}
+            for turn in range(arguments.repeats + 1):
+                for name, run in runs.items():
+                    if arguments.only and name not in arguments.only:
+                        continue
+                    if name == "compiled_generate" and batch_size > 1:
+                        continue
+                    start = time.perf_counter()
+                    tokens = run(prompts)
+                    speed = tokens / (time.perf_counter() - start)
+                    if turn:  # the first one compiles
+                        speeds.setdefault(name, []).append(speed)
+            for name, values in speeds.items():
+                ratios = [
+                    ours / theirs
+                    for ours, theirs in zip(
+                        speeds["kerasllm"], values, strict=True
+                    )
+                ]
+                print(
+                    f"| {name} | {batch_size} | {dtype} | "
+                    f"{statistics.median(values):,.0f} | "
+                    f"{statistics.median(ratios):.2f} |",
+                    flush=True,
+                )
+            print(
+                f"| floor: weights read once a token | {batch_size} | {dtype} "
+                f"| {floor * batch_size:,.0f} | |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,777 @@
+"""The cached generator, mostly with an alphabet for a vocabulary."""
+
+import functools
+import itertools
+import math
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import scipy.stats
+from keras import ops
+
+from kerasllm import decoding
+from kerasllm.generation import TextGenerator, compiled_generate, generate
+from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM
+from kerasllm.samplers import (
+    apply_penalties,
+    chain,
+    greedy_search,
+    min_p,
+    random_sample,
+    to_keras_hub,
+    top_k,
+    top_p,
+)
+from tests.alphabet import (
+    END,
+    LETTERS,
+    VOCABULARY_SIZE,
+    Alphabet,
+    AlphabetPreprocessor,
+    BigramLM,
+    babbling_table,
+    reciting_table,
+)
+
+PROMPTS = ["abc", "x", "hello", "zzzzzzzzz"]
+SAMPLERS = {
+    "greedy": greedy_search,
+    "random": random_sample,
+    "top-k": functools.partial(top_k, k=5),
+    "top-p": functools.partial(top_p, p=0.8, temperature=1.5),
+    "min-p": functools.partial(min_p, p=0.1),
+    "chain": chain(0.9, top_k=10, top_p=0.9, frequency_penalty=0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def reciter():
+    return BigramLM(reciting_table())
+
+
+@pytest.fixture(scope="module")
+def babbler():
+    return BigramLM(babbling_table(), sequence_length=64)
+
+
+def randomize(model, seed=0):
+    """Give a model weights whose argmax depends on the whole text."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if "norm" not in weight.path:
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+    return model
+
+
+def make_mini_gpt():
+    backbone = MiniGPTBackbone(VOCABULARY_SIZE, 40, 16, 32, 2, 2)
+    return MiniGPTCausalLM(randomize(backbone))
+
+
+def make_gpt2():
+    backbone = keras_hub.models.GPT2Backbone(
+        VOCABULARY_SIZE, 2, 2, 16, 32, max_sequence_length=40
+    )
+    return keras_hub.models.GPT2CausalLM(randomize(backbone))
+
+
+def make_gemma3():
+    """With a sliding window of 4, in the first 5 of 6 layers."""
+    backbone = keras_hub.models.Gemma3Backbone(
+        vocabulary_size=VOCABULARY_SIZE,
+        image_size=16,
+        num_layers=6,
+        num_query_heads=4,
+        num_key_value_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        head_dim=8,
+        use_sliding_window_attention=True,
+        sliding_window_size=4,
+        vision_encoder=None,
+    )
+    return keras_hub.models.Gemma3CausalLM(
+        preprocessor=None, backbone=randomize(backbone)
+    )
+
+
+def make_llama3():
+    backbone = keras_hub.models.Llama3Backbone(
+        vocabulary_size=VOCABULARY_SIZE,
+        num_layers=2,
+        num_query_heads=4,
+        num_key_value_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+    )
+    return keras_hub.models.Llama3CausalLM(randomize(backbone))
+
+
+MAKERS = {
+    "mini-gpt": make_mini_gpt,
+    "gpt2": make_gpt2,
+    "gemma3": make_gemma3,
+    "llama3": make_llama3,
+}
+
+
+@functools.cache
+def causal_lm(name):
+    model = MAKERS[name]()
+    # Set later: KerasHub's own `generate` gets token ids in these tests.
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    return model
+
+
+# JAX and TensorFlow take seconds to compile each of the others.
+every_model = pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name == "mini-gpt"
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in MAKERS
+    ],
+)
+
+
+def full_logits(model, token_ids):
+    inputs = {"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)}
+    return ops.convert_to_numpy(model(inputs))
+
+
+# --- One position at a time equals all at once -------------------------------
+
+
+@every_model
+@pytest.mark.parametrize("beginning", [1, 5, 20])
+def test_cached_logits_equal_the_uncached_ones_at_every_position(
+    name, beginning
+):
+    model = causal_lm(name)
+    token_ids = np.random.default_rng(beginning).integers(
+        0, VOCABULARY_SIZE, (2, 30), "int32"
+    )
+    expected = full_logits(model, token_ids)
+    decoder = decoding.CachedDecoder.of(model)
+    cache = decoder.prefill(token_ids, beginning, decoder.cache_length(30))
+    step = decoder.bind_step()
+    for index in range(beginning - 1, 30):
+        logits, cache = step(token_ids[:, index], cache, index)
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(logits), expected[:, index], atol=1e-4
+        )
+
+
+@every_model
+def test_greedy_text_follows_the_argmax_of_the_uncached_model(name):
+    model = causal_lm(name)
+    texts = TextGenerator(model).generate(
+        PROMPTS, max_length=30, stop_token_ids=None
+    )
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        token_ids = Alphabet()(prompt).tolist()
+        while len(token_ids) < 30:
+            padded = np.zeros((1, 30), "int32")
+            padded[0, : len(token_ids)] = token_ids
+            logits = full_logits(model, padded)[0, len(token_ids) - 1]
+            token_ids.append(int(np.argmax(logits)))
+        assert text == Alphabet().detokenize(token_ids)
+
+
+@every_model
+def test_keras_hub_generates_the_same_greedy_tokens(name):
+    model = causal_lm(name)
+    expected = TextGenerator(model).generate(
+        PROMPTS, max_length=30, stop_token_ids=None
+    )
+    inputs = model.preprocessor.generate_preprocess(PROMPTS, 30)
+    inputs = {key: value.astype("int32") for key, value in inputs.items()}
+    inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
+    # Not `generate`: without a preprocessor that of Gemma 3 fails on the
+    # images that are not there.
+    model.compile(sampler="greedy")
+    outputs = model.make_generate_function()(inputs, stop_token_ids=None)
+    assert expected == [
+        Alphabet().detokenize(row)
+        for row in ops.convert_to_numpy(outputs["token_ids"])
+    ]
+
+
+@pytest.mark.slow  # JAX compiles each operation of each length
+def test_all_three_generators_write_the_same_greedy_text():
+    model = causal_lm("mini-gpt")
+    plain = model.to_mini_gpt()
+    texts = TextGenerator(model).generate(PROMPTS, max_length=24)
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        for function in (generate, compiled_generate):
+            again = function(plain, Alphabet(), prompt, max_length=24)
+            assert again == text
+
+
+# --- What the loop does ------------------------------------------------------
+
+
+def test_one_prompt_gives_a_text_and_a_list_gives_a_list(reciter):
+    generator = TextGenerator(reciter)
+    assert generator.generate("abc", max_length=8) == "abcdefgh"
+    assert generator.generate(["k"], max_length=2) == ["kl"]
+    assert generator.generate([], max_length=8) == []
+
+
+def test_every_row_stops_by_itself(reciter):
+    texts = TextGenerator(reciter).generate(["xy", "a", "lmn"], max_length=9)
+    assert texts == ["xyz", "abcdefghi", "lmnopqrst"]
+
+
+def test_the_default_length_is_that_of_the_preprocessor(reciter):
+    assert len(TextGenerator(reciter).generate("a")) == 16
+
+
+def test_the_prompt_can_be_stripped(reciter):
+    texts = TextGenerator(reciter).generate(
+        ["abc", "xyz"], max_length=8, strip_prompt=True
+    )
+    assert texts == ["defgh", ""]
+
+
+def test_stop_tokens_can_be_chosen(reciter):
+    generator = TextGenerator(reciter)
+    recite = functools.partial(generator.generate, "a", max_length=8)
+    assert recite(stop_token_ids=LETTERS.index("f")) == "abcde"
+    assert recite(stop_token_ids=[np.int32(3), 25]) == "abc"
+    assert recite(stop_token_ids=LETTERS.index("a")) == "abcdefgh"
+    assert generator.generate("y", max_length=5, stop_token_ids=None) == "yz.ab"
+
+
+def test_stop_strings_end_a_text_and_may_span_tokens(reciter):
+    generator = TextGenerator(reciter)
+    texts = generator.generate(
+        ["a", "xy", "k"], max_length=20, stop_strings=["fgh", "nop"]
+    )
+    assert texts == ["abcde", "xyz", "klm"]
+    # One in the prompt is text like any other.
+    assert generator.generate("ab", max_length=5, stop_strings="b") == "abcde"
+
+
+def test_the_pieces_of_a_stream_are_the_text_as_it_comes(reciter):
+    stream = TextGenerator(reciter).stream("w", max_length=9)
+    assert list(stream) == ["x", "y", "z"]
+
+
+def test_a_stream_computes_no_further_than_it_is_read(reciter):
+    seen = []
+
+    def spy(logits):
+        seen.append(len(seen))
+        return ops.argmax(logits)
+
+    stream = TextGenerator(reciter, spy).stream("a", max_length=20)
+    assert next(stream) == "b"
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("stop", ["hij", "e"])
+def test_a_stream_ends_before_a_stop_string(reciter, stop):
+    stream = TextGenerator(reciter).stream("a", 20, stop_strings=stop)
+    assert "a" + "".join(stream) == LETTERS[: LETTERS.index(stop)]
+
+
+# --- Samplers, seeds and batches ---------------------------------------------
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_text_depends_on_its_prompt_and_seed_alone(name):
+    generator = TextGenerator(causal_lm("mini-gpt"), SAMPLERS[name])
+    texts = generator.generate(PROMPTS, max_length=24, seed=7)
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        alone = generator.generate(prompt, max_length=24, seed=7)
+        streamed = generator.stream(prompt, max_length=24, seed=7)
+        assert alone == text == prompt + "".join(streamed)
+    again = generator.generate(PROMPTS[::-1], max_length=24, seed=7)
+    assert again[::-1] == texts
+
+
+def test_seeds_differ_and_no_seed_draws_anew(babbler):
+    generator = TextGenerator(babbler, random_sample)
+    texts = {generator.generate("a", 20, seed=seed) for seed in range(5)}
+    assert len(texts) == 5
+    # Equal prompts without a seed are drawn for separately: that two of them
+    # agree has probability 26 ** -19.
+    assert len(set(generator.generate(["a"] * 4, 20))) == 4
+
+
+def test_a_seed_generator_moves_on(babbler):
+    generator = TextGenerator(babbler, random_sample)
+
+    def two_texts():
+        seed = keras.random.SeedGenerator(5)
+        return [generator.generate("a", 20, seed=seed) for _ in range(2)]
+
+    first, second = two_texts()
+    assert first != second
+    assert two_texts() == [first, second]
+
+
+def test_a_seed_bound_to_the_sampler_is_used(babbler):
+    bound = functools.partial(random_sample, seed=3)
+    text = TextGenerator(babbler, bound).generate("a", 20)
+    assert text == TextGenerator(babbler, random_sample).generate(
+        "a", 20, seed=3
+    )
+
+
+def test_samples_of_a_prompt_differ_and_the_first_is_the_only_one(babbler):
+    generator = TextGenerator(babbler, random_sample)
+    samples = generator.generate(["ab", "c"], 20, seed=1, num_samples=3)
+    assert [len(group) for group in samples] == [3, 3]
+    for prompt, group in zip(["ab", "c"], samples, strict=True):
+        assert len(set(group)) == 3
+        assert all(text.startswith(prompt) for text in group)
+        assert group[0] == generator.generate(prompt, 20, seed=1)
+    assert generator.generate("c", 20, seed=1, num_samples=3) == samples[1]
+
+
+def test_samples_share_one_prefill():
+    model = make_mini_gpt()
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    rows = []
+    call_with_cache = model.call_with_cache
+
+    def spy(token_ids, cache, index):
+        if token_ids.shape[1] > 1:
+            rows.append(token_ids.shape[0])
+        return call_with_cache(token_ids, cache, index)
+
+    model.call_with_cache = spy
+    TextGenerator(model).generate("hello", 20, num_samples=4)
+    assert set(rows) == {1}
+
+
+@pytest.mark.parametrize("name", ["random", "top-k", "top-p", "min-p"])
+def test_tokens_come_as_often_as_their_probability_says(name):
+    """A chi-square test that fails wrongly once in 10,000 runs."""
+    rng = np.random.default_rng(1)
+    table = rng.normal(0, 2, (VOCABULARY_SIZE, VOCABULARY_SIZE))
+    generator = TextGenerator(BigramLM(table), SAMPLERS[name])
+    count = 512
+    results = generator.generate(
+        "q", 2, seed=0, num_samples=count, return_logprobs=True,
+        stop_token_ids=None,
+    )  # fmt: skip
+    tokens = [result.token_ids[0] for result in results]
+    # The same sampler, as its own room computes it, tells what may come.
+    logits = ops.convert_to_tensor(table[LETTERS.index("q")])
+    drawn = [
+        int(SAMPLERS[name](logits, seed=keras.random.SeedGenerator(i)))
+        for i in range(300)
+    ]
+    assert set(drawn) <= {*tokens, *range(VOCABULARY_SIZE)}
+    probabilities = {
+        result.token_ids[0]: math.exp(result.sampler_logprobs[0])
+        for result in results
+    }
+    observed = np.array([tokens.count(t) for t in probabilities])
+    expected = np.array(list(probabilities.values())) * count
+    frequent = expected >= 5
+    rest = observed[~frequent].sum(), count - expected[frequent].sum()
+    observed, expected = observed[frequent], expected[frequent]
+    if rest[1] >= 1:
+        observed = np.append(observed, rest[0])
+        expected = np.append(expected, rest[1])
+    expected *= observed.sum() / expected.sum()
+    assert scipy.stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+def books_random_sample(preds, temperature=1.0):
+    """The chapter's sampler: one row, no seed."""
+    preds = preds / temperature
+    return keras.random.categorical(preds[None, :], num_samples=1)[0]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        lambda logits: ops.argmax(logits),
+        lambda logits: int(np.argmax(ops.convert_to_numpy(logits))),
+        lambda logits, seed=None: ops.argmax(logits),
+        functools.partial(books_random_sample, temperature=1e-3),
+        lambda logits: ops.argmax(logits)[None],
+    ],
+)
+def test_any_callable_of_a_row_of_logits_is_a_sampler(sampler, reciter):
+    texts = TextGenerator(reciter, sampler).generate(["ab", "y"], max_length=6)
+    assert texts == ["abcdef", "yz"]
+
+
+def test_a_foreign_sampler_sees_the_tokens_so_far(babbler):
+    def next_letter(logits, token_ids):
+        token_ids = ops.convert_to_numpy(token_ids)
+        newest = token_ids[token_ids >= 0][-1]
+        return (int(newest) + 2) % 26
+
+    generator = TextGenerator(babbler, next_letter)
+    assert generator.generate(["a", "bd"], 5) == ["acegi", "bdfhj"]
+
+
+# --- Logit processors --------------------------------------------------------
+
+
+def test_a_processor_may_return_logits_or_a_mask(reciter):
+    vowels = np.array([letter in "aeiou" for letter in LETTERS] + [False])
+
+    def only_vowels(logits):
+        return ops.convert_to_tensor(vowels)[None]
+
+    def no_vowels(logits):
+        return ops.where(ops.convert_to_tensor(vowels), -math.inf, logits)
+
+    text = TextGenerator(reciter, logit_processors=[only_vowels]).generate(
+        "d", 4
+    )
+    assert text == "deaa"
+    text = TextGenerator(reciter, logit_processors=[no_vowels]).generate("a", 3)
+    assert text == "abc"
+    with pytest.raises(ValueError, match="at least one of them above -inf"):
+        TextGenerator(
+            reciter, logit_processors=[only_vowels, no_vowels]
+        ).generate("a", 3)
+
+
+@pytest.mark.parametrize("sampler", ["greedy", "top-k"])
+def test_penalties_as_a_processor_equal_those_of_chain(sampler):
+    model = causal_lm("mini-gpt")
+    numbers = {
+        "greedy": {"temperature": 0.0},
+        "top-k": {"top_k": 5},
+    }[sampler]
+    penalty = functools.partial(apply_penalties, frequency=0.7, presence=0.2)
+    by_processor = TextGenerator(
+        model, chain(**numbers), logit_processors=[penalty]
+    )
+    by_chain = TextGenerator(
+        model,
+        chain(**numbers, frequency_penalty=0.7, presence_penalty=0.2),
+    )
+    texts = [g.generate(PROMPTS, 24, seed=2) for g in (by_processor, by_chain)]
+    assert texts[0] == texts[1]
+    plain = TextGenerator(model, chain(**numbers))
+    assert texts[0] != plain.generate(PROMPTS, 24, seed=2)
+
+
+# --- Log-probabilities -------------------------------------------------------
+
+
+def test_logprobs_are_those_of_the_uncached_model():
+    model = causal_lm("mini-gpt")
+    generator = TextGenerator(model, functools.partial(top_k, k=3))
+    results = generator.generate(
+        PROMPTS, 20, None, seed=0, return_logprobs=True
+    )
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        start = len(prompt)
+        assert result.finish_reason == "max_length"
+        token_ids = Alphabet()(prompt).tolist() + list(result.token_ids)
+        logits = full_logits(model, np.array([token_ids], "int32"))[0]
+        logprobs = np.array(ops.log_softmax(logits.astype("float64")))
+        for step, token_id in enumerate(result.token_ids):
+            row = logprobs[start + step - 1]
+            assert abs(result.logprobs[step] - row[token_id]) < 1e-4
+            # Of three tokens the probabilities are divided by their sum.
+            best = np.sort(row)[-3:]
+            expected = row[token_id] - np.log(np.exp(best).sum())
+            assert abs(result.sampler_logprobs[step] - expected) < 1e-4
+
+
+def test_greedy_is_certain_and_a_foreign_sampler_does_not_tell(reciter):
+    result = TextGenerator(reciter).generate("a", 4, return_logprobs=True)
+    assert result.sampler_logprobs == (0.0, 0.0, 0.0)
+    assert (result.text, result.token_ids) == ("abcd", (1, 2, 3))
+    foreign = TextGenerator(reciter, lambda logits: ops.argmax(logits))
+    again = foreign.generate("a", 4, return_logprobs=True)
+    assert again.sampler_logprobs is None
+    np.testing.assert_allclose(again.logprobs, result.logprobs, rtol=1e-6)
+
+
+def test_the_reason_of_the_end_is_told(reciter):
+    generator = TextGenerator(reciter)
+    reasons = [
+        generator.generate(
+            prompt, 9, stop_strings=stop, return_logprobs=True
+        ).finish_reason
+        for prompt, stop in (("x", ()), ("a", ()), ("a", "c"))
+    ]
+    assert reasons == ["stop_token", "max_length", "stop_string"]
+
+
+# --- Compilations ------------------------------------------------------------
+
+
+def test_numbers_and_prompts_do_not_compile_again():
+    model = make_mini_gpt()
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    generator = TextGenerator(model)
+
+    def run(prompt, **numbers):
+        generator.generate(prompt, 24, sampler=chain(**numbers), seed=0)
+        return generator.num_compilations
+
+    first = run("abc", temperature=0.5, top_k=3, top_p=0.9)
+    assert first["model"] == 2  # to read the prompt and to read a token
+    assert first == run("hello", temperature=1.3, top_k=9, top_p=0.5)
+    # Other lengths up to the same bucket, and greedy search: the model stays.
+    generator.generate("hello", 20)
+    assert generator.num_compilations["model"] == 2
+    # Three rows and four are four.
+    for count in (3, 4):
+        generator.generate(PROMPTS[:count], 24)
+    assert generator.num_compilations["model"] == 4
+    # Another generator of this model finds all that compiled.
+    assert TextGenerator(model, random_sample).generate("abc", 24, seed=0)
+    assert generator.num_compilations["model"] == 4
+
+
+def test_new_weights_are_seen_without_compiling():
+    model = make_mini_gpt()
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    generator = TextGenerator(model)
+    before = generator.generate("abc", 30)
+    randomize(model.backbone, seed=1)
+    after = generator.generate("abc", 30)
+    assert before != after
+    assert after == TextGenerator(model).generate("abc", 30)
+    assert generator.num_compilations["model"] == 2
+
+
+def test_new_variables_are_seen():
+    model = make_mini_gpt()
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    generator = TextGenerator(model)
+    before = generator.generate("abc", 30)
+    model.backbone.enable_lora(2)
+    assert generator.generate("abc", 30) == before  # beta starts at zero
+    for weight in model.backbone.trainable_weights:
+        weight.assign(np.full(weight.shape, 0.5))
+    assert generator.generate("abc", 30) != before
+
+
+@pytest.mark.parametrize(
+    ("length", "bucket"),
+    [(1, 16), (16, 16), (17, 24), (25, 32), (33, 48), (97, 128), (256, 256)],
+)
+def test_lengths_are_rounded_up_to_buckets(length, bucket):
+    assert decoding.length_bucket(length) == bucket
+    assert decoding.length_bucket(length, longest=bucket - 1) == bucket - 1
+    assert [decoding.batch_bucket(n) for n in (1, 2, 3, 8, 9)] == [
+        1, 2, 4, 8, 16,
+    ]  # fmt: skip
+
+
+# --- Beam search -------------------------------------------------------------
+
+
+def exhaustive_search(table, start, steps, stop, length_penalty):
+    """Try every continuation."""
+    table = np.array(table, "float64")
+    table = table - np.log(np.exp(table).sum(axis=1, keepdims=True))
+    best, best_score = None, -np.inf
+    for length in range(1, steps + 1):
+        for tokens in itertools.product(range(len(table)), repeat=length):
+            stopped = tokens[-1] == stop
+            if stop in tokens[:-1] or (length < steps and not stopped):
+                continue
+            logprob = sum(
+                table[a][b] for a, b in itertools.pairwise((start, *tokens))
+            )
+            if logprob / length**length_penalty > best_score:
+                best_score = logprob / length**length_penalty
+                best = tokens[:-1] if stopped else tokens
+    return best
+
+
+class FewLetters(Alphabet):
+    def __init__(self, size):
+        super().__init__(end_token_id=size - 1)
+        self.size = size
+
+    def vocabulary_size(self):
+        return self.size
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, -1.0, 2.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_wide_beams_find_what_an_exhaustive_search_finds(seed, length_penalty):
+    size, steps = 4, 4
+    table = np.random.default_rng(seed).normal(0, 1.5, (size, size))
+    model = BigramLM(table, tokenizer=FewLetters(size))
+    expected = exhaustive_search(table, 1, steps, size - 1, length_penalty)
+    result = TextGenerator(model).beam_search(
+        "b", size**steps, length_penalty, steps + 1, return_logprobs=True
+    )
+    assert result.token_ids == expected
+
+
+@every_model
+def test_one_beam_is_greedy_search(name):
+    generator = TextGenerator(causal_lm(name))
+    for prompt in PROMPTS[:2]:
+        assert generator.beam_search(
+            prompt, 1, max_length=30, stop_token_ids=None
+        ) == generator.generate(prompt, 30, stop_token_ids=None)
+
+
+def test_beams_carry_their_own_cache():
+    """The log-probabilities of the best beam are those of its own text."""
+    model = causal_lm("mini-gpt")
+    result = TextGenerator(model).beam_search(
+        "abc", 3, max_length=20, stop_token_ids=None, return_logprobs=True
+    )
+    token_ids = [0, 1, 2, *result.token_ids]
+    logits = full_logits(model, np.array([token_ids], "int32"))[0]
+    logprobs = np.array(ops.log_softmax(logits.astype("float64")))
+    expected = [logprobs[place, token_ids[place + 1]] for place in range(2, 19)]
+    np.testing.assert_allclose(result.logprobs, expected, atol=1e-4)
+
+
+# --- KerasHub's own loop -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["mini-gpt", pytest.param("gpt2", marks=pytest.mark.slow)]
+)
+def test_our_samplers_run_in_keras_hubs_loop(name):
+    model = causal_lm(name)
+
+    def tokens(sampler):
+        inputs = {
+            "token_ids": np.array([[0, 1, 2] + [0] * 17] * 2, "int32"),
+            "padding_mask": np.array([[True] * 3 + [False] * 17] * 2),
+        }
+        model.compile(sampler=sampler)
+        outputs = model.make_generate_function()(inputs, stop_token_ids=None)
+        return ops.convert_to_numpy(outputs["token_ids"])
+
+    greedy = tokens("greedy")
+    ours = to_keras_hub(greedy_search)
+    np.testing.assert_array_equal(tokens(ours), greedy)
+    np.testing.assert_array_equal(tokens(to_keras_hub(chain(top_k=1))), greedy)
+    drawn = chain(temperature=2.0, top_k=20)
+    once = tokens(to_keras_hub(drawn, seed=1))
+    np.testing.assert_array_equal(tokens(to_keras_hub(drawn, seed=1)), once)
+    assert (tokens(to_keras_hub(drawn, seed=2)) != once).any()
+    assert (once[:, 3:] != once[:, 3:4]).any()  # a new draw at each step
+    # So heavy a penalty never lets a token come twice.
+    distinct = tokens(to_keras_hub(chain(0.0, presence_penalty=1e6)))
+    assert all(len(set(row)) == len(row) for row in distinct.tolist())
+
+
+def test_a_sampler_for_keras_hub_must_return_one_token_a_row():
+    with pytest.raises(TypeError, match="must be a callable of logits"):
+        to_keras_hub("greedy")
+    sampler = to_keras_hub(lambda logits: ops.argmax(logits, axis=0))
+    with pytest.raises(ValueError, match="one token id for each row"):
+        sampler.get_next_token(ops.zeros((2, 5)))
+
+
+# --- What is refused, and when ------------------------------------------------
+
+
+@pytest.fixture
+def untouchable(reciter, monkeypatch):
+    """A generator whose model must not be called."""
+
+    def fail(*arguments):
+        raise AssertionError("The model was called.")
+
+    generator = TextGenerator(causal_lm("mini-gpt"))
+    for name in ("prefill", "bind_step"):
+        monkeypatch.setattr(generator._decoder, name, fail)
+    return generator
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": ""}, "at least one token"),
+        ({"prompts": ["a", ""]}, "at least one token"),
+        ({"prompts": 3}, "must be a string"),
+        ({"prompts": ["a", 3]}, "must be a string"),
+        ({"prompts": "abcde", "max_length": 5}, "fewer than `max_length`"),
+        ({"prompts": ["a", "abcdef"], "max_length": 5}, "fewer than `max_len"),
+        ({"max_length": 41}, "at most 40, the length of the model's position"),
+        ({"max_length": 1}, "at least 2"),
+        ({"max_length": 7.5}, "must be an int"),
+        ({"stop_token_ids": 27}, "token ids in"),
+        ({"stop_token_ids": "the end"}, "token ids in"),
+        ({"stop_strings": ["x", ""]}, "not empty"),
+        ({"stop_strings": 3}, "must be strings"),
+        ({"num_samples": 0}, "`num_samples` must be a positive int"),
+        ({"seed": "x"}, "`seed` must be an int"),
+        ({"sampler": functools.partial(top_k, k=28)}, "`k` must be an int in"),
+        ({"sampler": chain(top_k=99)}, "`top_k` must be an int in"),
+        ({"sampler": lambda logits: 0, "seed": 1}, "with a parameter `seed`"),
+    ],
+)
+def test_bad_arguments_are_refused_before_the_model_runs(
+    untouchable, arguments, message
+):
+    arguments = {"prompts": "abc", "max_length": 20} | arguments
+    with pytest.raises(ValueError, match=message):
+        untouchable.generate(**arguments)
+    prompt = arguments.pop("prompts")
+    if isinstance(prompt, str) and "num_samples" not in arguments:
+        with pytest.raises(ValueError, match=message):
+            untouchable.stream(prompt, **arguments)
+
+
+def test_gpt2s_position_table_is_a_limit_too():
+    with pytest.raises(ValueError, match="at most 40"):
+        TextGenerator(causal_lm("gpt2")).generate("abc", 41)
+
+
+def test_a_generator_needs_a_model_with_a_cache_and_a_preprocessor(reciter):
+    with pytest.raises(ValueError, match="`call_with_cache`"):
+        TextGenerator(keras.Sequential())
+    with pytest.raises(ValueError, match="`preprocessor`"):
+        TextGenerator(make_mini_gpt())
+    with pytest.raises(ValueError, match="`k` must be an int in"):
+        TextGenerator(reciter, functools.partial(top_k, k=28))
+
+
+@pytest.mark.parametrize(
+    "sampler", [greedy_search, lambda logits: ops.argmax(logits)]
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_diverged_model_is_refused_at_the_first_token(bad, sampler):
+    table = np.full((VOCABULARY_SIZE, VOCABULARY_SIZE), bad)
+    with pytest.raises(ValueError, match="probably diverged"):
+        TextGenerator(BigramLM(table), sampler).generate("a", 9)
+
+
+@pytest.mark.parametrize("returned", [27, -1, [1, 2], 1.5, [[1], [2]], []])
+def test_a_sampler_must_return_one_token_id(babbler, returned):
+    generator = TextGenerator(babbler, lambda logits: np.array(returned))
+    with pytest.raises(ValueError, match="must return one int token id"):
+        generator.generate("a", 9)
+
+
+def test_a_processor_must_keep_the_shape(reciter):
+    generator = TextGenerator(
+        reciter, logit_processors=[lambda logits: logits[:, :3]]
+    )
+    with pytest.raises(ValueError, match="logits or a mask of shape"):
+        generator.generate("a", 9)
+
+
+@pytest.mark.parametrize("num_beams", [0, -1, 2.5, True])
+def test_the_number_of_beams_must_be_positive(reciter, num_beams):
+    with pytest.raises(ValueError, match="`num_beams` must be a positive int"):
+        TextGenerator(reciter).beam_search("a", num_beams)
+
+
+def test_the_end_token_is_the_alphabets(reciter):
+    """The premise of the tests above."""
+    assert END == 26
+    assert TextGenerator(reciter).generate("z", 9) == "z"
