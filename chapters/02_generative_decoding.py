@@ -16,8 +16,9 @@
 # A language model does one thing: given some text, it scores every token of
 # its vocabulary as the next one. Here we turn that single answer into whole
 # texts. We write the loop by hand, find out where its time goes, make it
-# faster by compiling the model once, and end with a habit of the simplest
-# loop that no amount of speed cures: it repeats itself.
+# faster by compiling the model once and then by never computing anything
+# twice, and end with a habit of the simplest loop that no amount of speed
+# cures: it repeats itself.
 #
 # The model is the mini-GPT of the pretraining chapter. If that chapter has
 # run on this machine, its model is loaded from the cache; if not, the first
@@ -48,9 +49,9 @@ from keras import ops
 
 from kerasllm import plots
 from kerasllm.corpora import local_docs, mini_c4
-from kerasllm.generation import compiled_generate, generate
+from kerasllm.generation import TextGenerator, compiled_generate, generate
 from kerasllm.metrics import repeated_ngrams
-from kerasllm.models import get_recipe
+from kerasllm.models import MiniGPTCausalLM, get_recipe, mini_gpt
 from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
 from kerasllm.samplers import greedy_search
@@ -315,6 +316,100 @@ for stop in ("auto", line_break):
     )
 
 # %% [markdown]
+# ## Cached generation
+#
+# Padding pays for its single compilation with work: for each new token the
+# model reads all `max_length` positions, though only one of them is new. None
+# of the others has changed. A position attends to itself and to what came
+# before it, so nothing that is appended can alter what the model computed for
+# it. Two things are all that later positions ever ask of it: its **key**, by
+# which they find it, and its **value**, which they take from it.
+#
+# So we keep keys and values of all positions in a **cache**. A new token then
+# computes one query, one key and one value in each layer, writes key and
+# value into the cache, and attends to what is there. `TextGenerator` does
+# this, with any sampler, for our model and for those of KerasHub.
+
+# %%
+generator = trained.generator(greedy_search)
+cached_text = generator.generate(PROMPT, MAX_LENGTH, stop_token_ids=None)
+print("the same text:", cached_text == compiled_text)
+
+# %% [markdown]
+# Now the prices, from short texts to long ones. What does the last token of
+# a text cost? To see the curve rise we need texts longer than our model was
+# trained for, so we ask a model of the same kind with 1,024 positions. It has
+# never learnt anything; its arithmetic costs the same.
+
+# %%
+long_model = mini_gpt(
+    tokenizer.vocabulary_size(),
+    1024,
+    recipe.hidden_dim,
+    recipe.intermediate_dim,
+    recipe.num_heads,
+    recipe.num_layers,
+)
+long_generator = TextGenerator(
+    MiniGPTCausalLM.from_mini_gpt(long_model, tokenizer)
+)
+
+
+def padded_time(length):
+    """Return the median milliseconds of a call on a text of this length."""
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        long_model.predict_on_batch(np.zeros((1, length), "int32"))
+        times.append((time.perf_counter() - start) * 1000)
+    return np.median(times[1:])  # the first one compiles
+
+
+def cached_time(length):
+    """Return the mean milliseconds of a token in a text of this length."""
+    long_generator.generate(PROMPT, length, stop_token_ids=None)
+    return 1000 / long_generator.tokens_per_second
+
+
+lengths = [64, 128, 256, 512, 1024]
+prices = {
+    "padded": [padded_time(length) for length in lengths],
+    "cached": [cached_time(length) for length in lengths],
+}
+print("tokens" + "".join(f"{name:>10}" for name in prices), " (milliseconds)")
+for row in zip(lengths, *prices.values(), strict=True):
+    print(f"{row[0]:6}" + "".join(f"{value:10.2f}" for value in row[1:]))
+
+# %%
+ax = plots.plot_curves(
+    {name: (lengths, values) for name, values in prices.items()},
+    "tokens in the text",
+    f"time for one more token (milliseconds, {keras.backend.backend()})",
+)
+ax.set_xscale("log", base=2)
+ax.set_yscale("log")
+
+# %% [markdown]
+# Both axes are logarithmic. The padded price grows at least in proportion to
+# the length of the text, so that of a whole text grows with its square. The
+# cached price hardly moves: a new token has to read all weights, however
+# short the text is, and of a longer text it reads some more keys and values.
+# Memory is what the cache costs, two vectors for each layer and position:
+
+# %%
+floats = 2 * recipe.num_layers * recipe.hidden_dim
+print(f"{floats} numbers, {4 * floats:,} bytes, for each token of a text")
+
+# %% [markdown]
+# With a cache it is worth while to hand out the text as it comes. `stream`
+# yields pieces that are never half a character, and nothing is computed that
+# nobody asks for:
+
+# %%
+for piece in generator.stream(PROMPT, MAX_LENGTH):
+    print(piece, end="|")
+
+# %% [markdown]
 # ## Prompts that cannot work
 #
 # A prompt of no tokens has no last position to read; one that fills
@@ -415,6 +510,8 @@ print(f"ratio: {greedy / max(real, 1e-9):.1f}")
 #   TensorFlow the bars above show what that is worth.
 # - Padding behind the text is safe because attention looks only backwards:
 #   the logits agree up to rounding.
+# - A cache of keys and values makes the price of a token nearly independent
+#   of the length of the text.
 # - A text ends at a stop token or at `max_length`.
 # - Greedy search repeats itself far more than real text does.
 #
@@ -422,10 +519,9 @@ print(f"ratio: {greedy / max(real, 1e-9):.1f}")
 #
 # 1. Set `KERAS_BACKEND` to `torch` or `tensorflow` before starting the
 #    notebook and compare the curves of milliseconds per token.
-# 2. `compiled_generate` computes all `max_length` positions for every single
-#    token. Run `write_with_a_clock(compiled_generate)` for several values of
-#    `MAX_LENGTH`. How does the time of a token grow, and how much of the work
-#    is done again and again?
+# 2. `TextGenerator.generate` takes a list of prompts. Compare
+#    `generator.tokens_per_second` for one prompt and for eight. Why does a
+#    token of eight texts not cost eight times as much?
 # 3. Measure `repeated_ngrams` with `n=2` and `n=8`. Which of them separates
 #    greedy search from real text best?
 #

@@ -226,8 +226,7 @@ class Compiled:
 
     JAX and TensorFlow compile with XLA. PyTorch has no compiler that needs no
     C++ compiler beside it; there the operations are recorded once and played
-    back, which saves what Python and Keras do between them. A function whose
-    operations depend on values cannot be recorded and runs as it is.
+    back, which saves what Python and Keras do between them.
 
     Args:
         function: callable of (nested tuples of) arrays, without side effects.
@@ -235,8 +234,9 @@ class Compiled:
         model: Keras model whose weights `function` uses.
         donate: ints, positions of arguments whose memory the results may
             take over. The caller must not use these arrays again.
-        record: bool. Whether PyTorch records `function`, which makes its
-            numbers that are no arrays into constants.
+        record: bool. Whether PyTorch records `function`. It must not if any
+            number in it comes from the value of an array: the recording would
+            have that number forever.
 
     Attributes:
         count: int. How often it was compiled so far.
@@ -335,15 +335,11 @@ def _record(function, arguments):
     Weights are part of it, and what is assigned to them later is seen.
     """
     import torch
-    from torch._subclasses.fake_tensor import DataDependentOutputException
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    try:
-        recorded = make_fx(
-            function, tracing_mode="fake", _allow_non_fake_inputs=True
-        )(*arguments)
-    except DataDependentOutputException:
-        return function
+    recorded = make_fx(
+        function, tracing_mode="fake", _allow_non_fake_inputs=True
+    )(*arguments)
     aten = torch.ops.aten
     views = {aten.permute, aten.unsqueeze, aten.view, aten.transpose, aten.t}
     views |= {aten.expand, aten.squeeze, aten._unsafe_view}

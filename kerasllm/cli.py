@@ -353,12 +353,10 @@ def generate(
     Without --top-k, --top-p, --min-p and --temperature each token is the most
     likely one (greedy search).
     """
-    with _started(backend):
-        sampler = _make_sampler(
-            temperature, top_k, top_p, min_p, frequency_penalty,
-            presence_penalty,
-        )  # fmt: skip
-        generator, longest = _load_generator(model, sampler)
+    generator, longest = _load_generator(
+        model, backend, temperature, top_k, top_p, min_p, frequency_penalty,
+        presence_penalty,
+    )  # fmt: skip
     max_length = min(64, longest) if max_length is None else max_length
     if stream:
         _print_stream(generator, prompt, max_length, seed)
@@ -385,12 +383,10 @@ def chat(
     A pretrained model does not answer; it goes on with what you began. Each
     line stands for itself.
     """
-    with _started(backend):
-        sampler = _make_sampler(
-            temperature, top_k, top_p, min_p, frequency_penalty,
-            presence_penalty,
-        )  # fmt: skip
-        generator, longest = _load_generator(model, sampler)
+    generator, longest = _load_generator(
+        model, backend, temperature, top_k, top_p, min_p, frequency_penalty,
+        presence_penalty,
+    )  # fmt: skip
     asks = sys.stdin.isatty()
     while True:
         if asks:
@@ -406,24 +402,19 @@ def chat(
             print(f"kerasllm: {_message(error)}", file=sys.stderr)
 
 
-def _make_sampler(
-    temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
-):
-    """Return the sampler of the options, before a model is loaded."""
-    from kerasllm import samplers
+def _load_generator(directory, backend, temperature, top_k, top_p, min_p,
+                    frequency_penalty, presence_penalty):  # fmt: skip
+    """Return the generator of a trained model and its longest text."""
+    with _started(backend):
+        from kerasllm import pretraining, samplers
 
     if temperature is None:
         draws = any(number is not None for number in (top_k, top_p, min_p))
         temperature = 1.0 if draws else 0.0
-    return samplers.chain(
+    # Before the model is loaded, so that a wrong number shows at once.
+    sampler = samplers.chain(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
     )
-
-
-def _load_generator(directory, sampler):
-    """Return the generator of a trained model and its longest text."""
-    from kerasllm import pretraining
-
     trained = pretraining.PretrainedModel.load(directory)
     return (
         trained.generator(sampler),

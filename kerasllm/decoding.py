@@ -76,7 +76,9 @@ class CachedDecoder:
 
             return keras.tree.map_structure(take_array, cache)
 
-        self._step = backend.Compiled(step, model, donate=(1,))
+        self._step = backend.Compiled(
+            step, model, donate=(1,), record=_is_traceable(model)
+        )
         self._take = backend.Compiled(take)
 
     def cache_length(self, max_length):
@@ -117,7 +119,7 @@ class CachedDecoder:
             # Nothing uses the logits, so they are compiled away.
             return model.call_with_cache(token_ids, cache, 0)[2]
 
-        return backend.Compiled(prefill, model)
+        return backend.Compiled(prefill, model, record=_is_traceable(model))
 
     def bind_step(self):
         """Return the function that reads one more token of each row.
@@ -160,6 +162,11 @@ def length_bucket(length, longest=None):
 def batch_bucket(batch_size):
     """Round a number of rows up to a power of two."""
     return 1 << (batch_size - 1).bit_length()
+
+
+def _is_traceable(causal_lm):
+    """Tell whether PyTorch may record the model; KerasHub's own do not say."""
+    return getattr(causal_lm, "traceable", False)
 
 
 def _cache_spec(causal_lm, batch_size, cache_length):

@@ -100,7 +100,10 @@ def _top_p_by_search(logits, p):
     needed = ops.ceil((p - mass(above)) / each)
     count = ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
     count = count + ops.cast(ops.maximum(needed, 1.0), "int32")
-    return _keep_largest(logits, smallest_kept, count)
+    # Rounded sums may come to 1 before the last token; 1 keeps them all.
+    return ops.where(
+        p >= 1.0, logits, _keep_largest(logits, smallest_kept, count)
+    )
 
 
 def min_p_filter(logits, p):

@@ -382,6 +382,9 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 
     backbone_cls = MiniGPTBackbone
     preprocessor_cls = MiniGPTCausalLMPreprocessor
+    # Nothing in `call_with_cache` is decided by the value of an array, so its
+    # operations can be recorded once for all positions.
+    traceable = True
 
     def __init__(self, backbone, preprocessor=None, **kwargs):
         self.backbone = backbone

@@ -174,24 +174,32 @@ def chain(
 
     Source: chapter 16, section "Sampling strategies".
     """
-    check("temperature", temperature, TEMPERATURE)
-    if top_k is not None:
-        check_k("top_k", top_k)
-    if top_p is not None:
-        check("top_p", top_p, TOP_P)
-    if min_p is not None:
-        check("min_p", min_p, MIN_P)
-    check("frequency_penalty", frequency_penalty, PENALTY)
-    check("presence_penalty", presence_penalty, PENALTY)
-    return functools.partial(
-        _sample,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        frequency_penalty=frequency_penalty,
-        presence_penalty=presence_penalty,
-    )
+    arguments = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "frequency_penalty": frequency_penalty,
+        "presence_penalty": presence_penalty,
+    }
+    _check_arguments(arguments)
+    return functools.partial(_sample, **arguments)
+
+
+def _check_arguments(arguments):
+    """Refuse arguments of `chain` that make no sense."""
+    for name, rule in (
+        ("temperature", TEMPERATURE),
+        ("top_p", TOP_P),
+        ("min_p", MIN_P),
+        ("frequency_penalty", PENALTY),
+        ("presence_penalty", PENALTY),
+    ):
+        # `None` leaves a step out, where it is the default.
+        if arguments[name] is not None or name not in ("top_p", "min_p"):
+            check(name, arguments[name], rule)
+    if arguments["top_k"] is not None:
+        check_k("top_k", arguments["top_k"])
 
 
 def chain_arguments(sampler):
@@ -203,6 +211,9 @@ def chain_arguments(sampler):
     Returns:
         A dict of all of `chain`'s arguments, or `None` for a callable that is
         no sampler of this room, of which nothing is known.
+
+    Raises:
+        ValueError: a number is out of range.
     """
     function, keywords = sampler, {}
     if isinstance(sampler, functools.partial) and not sampler.args:
@@ -222,8 +233,10 @@ def chain_arguments(sampler):
                 for name, value in (default | keywords).items()
                 if name != "seed"
             }
-            if given.keys() <= chain().keywords.keys():
-                return chain(**(chain().keywords | given)).keywords
+            defaults = parameters_of(chain)
+            if given.keys() <= defaults.keys():
+                _check_arguments(defaults | given)
+                return defaults | given
     return None
 
 
@@ -420,18 +433,14 @@ def _sample(
         check_k("top_k", top_k, logits.shape[-1])
     if is_number(temperature) and temperature < COLDEST:
         return greedy_search(logits)
+    # Before the candidates are taken, which may lose the order of equals.
+    logits = divide_by_temperature(logits, temperature)
     candidates = None
     if is_number(top_k):
         # What follows looks at k candidates instead of the vocabulary.
         logits, candidates = ops.top_k(logits, int(top_k))  # (..., k) twice
         top_k = None
-    logits = filter_logits(
-        logits,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-    )
+    logits = filter_logits(logits, top_k=top_k, top_p=top_p, min_p=min_p)
     choice = _draw(logits, seed)
     if candidates is None:
         return choice

@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -122,7 +123,7 @@ def in_a_process(code, *arguments, **options):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "tour", "pretrain", "generate", "info"]
+    "command", ["", "tour", "pretrain", "generate", "chat", "info"]
 )
 def test_help_loads_nothing_heavy(command):
     code = """if True:
@@ -426,6 +427,27 @@ def test_what_does_not_fit_the_model_exits_2(run, loaded, options, message):
     )
     assert (status, out) == (2, "")
     assert message in one_line(err)
+
+
+def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
+    command = ("generate", "--model", loaded.directory, "the cat", "--seed", 3)
+    command += ("--top-k", 5)
+    status, whole, _ = run(*command)
+    assert status == 0
+    status, streamed, err = run(*command, "--stream")
+    assert (status, streamed) == (0, whole)
+    assert re.fullmatch(r"[\d,]+ tokens/s\n", err)
+
+
+def test_chat_continues_line_after_line(run, loaded, monkeypatch):
+    too_long = "the cat sat " * 20
+    lines = f"the cat\n{too_long}\na dog\n\nnot read\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    status, out, err = run("chat", "--model", loaded.directory, "--seed", 0)
+    assert status == 0
+    assert "the cat" in out and "a dog" in out and "not read" not in out
+    assert err.count("tokens/s") == 2
+    assert "fewer than `max_length` tokens" in err
 
 
 def test_info_names_versions_backend_and_recipes(run):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kerasllm import backend
 from kerasllm.layers import (
     Dropout,
     Linear,
@@ -124,6 +125,52 @@ def test_mixed_precision_gives_float32_logits(dtype):
     assert keras.backend.standardize_dtype(hidden.dtype) == dtype[6:]
     logits = embedding(hidden, reverse=True)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+@pytest.mark.parametrize("pieces", [[10], [1] * 10, [4, 1, 3, 2]])
+def test_a_text_in_pieces_with_a_cache_equals_the_text_at_once(pieces):
+    layer = TransformerDecoder(16, 24, 4)
+    inputs = normal(3, 10, 16)
+    expected = numpy_of(layer(inputs))
+    # What stands behind the new positions must not matter.
+    cache = tuple(
+        ops.convert_to_tensor(np.full(shape, 9.0, "float32"))
+        for shape in layer.cache_shapes(3, 12)
+    )
+    outputs, start = [], 0
+    for length in pieces:
+        piece = inputs[:, start : start + length]
+        output, cache = layer(piece, cache=cache, cache_update_index=start)
+        outputs.append(numpy_of(output))
+        start += length
+    np.testing.assert_allclose(
+        np.concatenate(outputs, axis=1), expected, atol=1e-5
+    )
+
+
+def test_embeddings_of_later_positions_can_be_had_alone():
+    layer = PositionalEmbedding(12, 50, 8)
+    ids = np.arange(10)[None]
+    whole = numpy_of(layer(ids))
+    part = layer(ids[:, 6:], start_index=6)
+    np.testing.assert_array_equal(numpy_of(part), whole[:, 6:])
+
+
+@pytest.mark.parametrize("rows", [1, 8, 64, 65])
+def test_products_of_few_rows_are_products(rows):
+    x, matrix, odd = normal(rows, 16), normal(16, 24), normal(15, 24)
+    for left, right in ((x, matrix), (x[:, :15], odd)):
+        product = backend.multiply_few_rows(
+            ops.convert_to_tensor(left), ops.convert_to_tensor(right)
+        )
+        np.testing.assert_allclose(numpy_of(product), left @ right, atol=1e-5)
+    for embeddings in (normal(20, 16), normal(21, 16)):
+        scores = backend.score_few_rows(
+            ops.convert_to_tensor(x), ops.convert_to_tensor(embeddings)
+        )
+        np.testing.assert_allclose(
+            numpy_of(scores), x @ embeddings.T, atol=1e-5
+        )
 
 
 def test_hidden_dim_must_be_a_multiple_of_num_heads():

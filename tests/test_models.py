@@ -9,7 +9,14 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm.models import RECIPES, get_recipe, mini_gpt
+import kerasllm
+from kerasllm.models import (
+    RECIPES,
+    MiniGPTBackbone,
+    MiniGPTCausalLM,
+    get_recipe,
+    mini_gpt,
+)
 
 SMALL = {
     "vocabulary_size": 50,
@@ -174,3 +181,100 @@ def test_recipes_are_found_by_name_or_given():
     assert get_recipe(smaller) is smaller
     with pytest.raises(ValueError, match="'laptop', 'book'.*'desktop'"):
         get_recipe("desktop")
+
+
+# --- As a task of KerasHub ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """A vocabulary of 300 pieces, learnt from a few lines."""
+    text = tmp_path_factory.mktemp("text") / "shard.txt"
+    lines = [f"the cat number {i} sat on the mat" for i in range(200)]
+    text.write_text("\n".join(lines) + "\n")
+    return kerasllm.train_sentence_piece([text], 300)
+
+
+@pytest.fixture(scope="module")
+def plain(tokenizer):
+    return mini_gpt(**(SMALL | {"vocabulary_size": 300}))
+
+
+@pytest.fixture
+def task(plain, tokenizer):
+    return MiniGPTCausalLM.from_mini_gpt(plain, tokenizer)
+
+
+def test_the_task_has_the_logits_of_the_model_and_gives_it_back(task, plain):
+    ids = token_ids()
+    expected = numpy_of(plain(ids))
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    np.testing.assert_array_equal(numpy_of(task(inputs)), expected)
+    again = task.to_mini_gpt()
+    np.testing.assert_array_equal(numpy_of(again(ids)), expected)
+
+
+def test_padding_does_not_change_the_logits_of_tokens(task):
+    ids = token_ids()
+    mask = np.ones_like(ids)
+    mask[:, 9:] = 0
+    other = np.where(mask, ids, 7)
+    first, second = (
+        numpy_of(task({"token_ids": rows, "padding_mask": mask}))[:, :9]
+        for rows in (ids, other)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_fit_on_strings_learns_them(task):
+    """64 steps on one sentence: the loss falls far below that of guessing."""
+    task.compile(
+        optimizer=keras.optimizers.Adam(1e-2), loss="auto", sampler="greedy"
+    )
+    history = task.fit(["the cat sat"] * 32, batch_size=4, epochs=8, verbose=0)
+    losses = history.history["loss"]
+    assert losses[0] > 1 and losses[-1] < 0.3
+    assert task.generate("the", max_length=12).startswith("the cat sat")
+
+
+def test_a_preset_gives_the_same_task_back(task, tmp_path):
+    import keras_hub
+
+    task.save_to_preset(tmp_path / "preset")
+    again = keras_hub.models.CausalLM.from_preset(str(tmp_path / "preset"))
+    assert isinstance(again, MiniGPTCausalLM)
+    ids = token_ids()
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    np.testing.assert_array_equal(
+        numpy_of(again(inputs)), numpy_of(task(inputs))
+    )
+    assert task.preprocessor.get_config().keys() == (
+        again.preprocessor.get_config().keys()
+    )
+    for model in (task, again):
+        model.compile(sampler="greedy")
+    prompts = ["the cat", "mat"]
+    assert again.generate(prompts, 10) == task.generate(prompts, 10)
+
+
+def test_lora_adds_query_and_value_adapters_of_a_rank(task):
+    task.backbone.enable_lora(2)
+    # Keras keeps the heads: (16, 4, rank) and (rank, 4), and trains the bias
+    # of 16; for two projections in each of three blocks.
+    weights = task.backbone.trainable_weights
+    count = sum(int(np.prod(weight.shape)) for weight in weights)
+    assert count == 3 * 2 * (16 * 4 * 2 + 2 * 4 + 16)
+
+
+def test_the_sizes_can_be_read_from_a_config():
+    backbone = MiniGPTBackbone(**SMALL)
+    again = MiniGPTBackbone.from_config(backbone.get_config())
+    assert again.get_config() == backbone.get_config()
+    assert again.num_layers == 3
+
+
+def test_only_a_mini_gpt_becomes_a_task(plain, tokenizer):
+    with pytest.raises(ValueError, match="must be what `mini_gpt` returns"):
+        MiniGPTCausalLM.from_mini_gpt(keras.Sequential(), tokenizer)
+    with pytest.raises(ValueError, match="as many tokens as the model"):
+        MiniGPTCausalLM.from_mini_gpt(mini_gpt(**SMALL), tokenizer)

@@ -574,6 +574,69 @@ def test_a_tensor_k_keeps_the_same_tokens_as_an_int():
         assert (ops.convert_to_numpy(by_int) > -INF).sum(-1).tolist() == [k] * 3
 
 
+@pytest.mark.parametrize("p", [1e-6, 0.3, 0.9, 0.999, 1.0])
+def test_a_tensor_p_keeps_the_same_tokens_as_a_float(p):
+    for logits in (
+        random_logits(4, 300),
+        np.round(random_logits(4, 30)),  # many equal logits
+        np.where(random_logits(2, 50) > 0, random_logits(2, 50), -INF),
+    ):
+        by_float = ops.convert_to_numpy(top_p_filter(logits, p))
+        by_tensor = ops.convert_to_numpy(
+            top_p_filter(logits, ops.convert_to_tensor(p, dtype="float32"))
+        )
+        np.testing.assert_array_equal(by_float, by_tensor)
+
+
+def test_the_search_for_the_kth_logit_is_exact_at_any_magnitude():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 40)) * 10.0 ** rng.integers(-30, 30, (3, 40))
+    logits = logits.astype("float32")
+    logits[0, :5] = [-0.0, 0.0, -INF, 1e-45, -1e-45]
+    for k in (1, 7, 39):
+        kept = top_k_filter(logits, ops.convert_to_tensor(k, dtype="int32"))
+        kept = ops.convert_to_numpy(kept)
+        expected = -np.sort(-logits, axis=-1)[:, k - 1 : k]
+        assert ((kept > -INF).sum(-1) == k).all()
+        assert (
+            np.min(np.where(kept > -INF, kept, INF), -1) == expected[:, 0]
+        ).all()
+
+
+def test_a_drawn_place_on_the_line_picks_its_token():
+    probabilities = np.array([[0.2, 0.0, 0.5, 0.3, 0.0]], "float32")
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities)
+    for place, token in (
+        (0.0, 0), (0.19, 0), (0.21, 2), (0.69, 2), (0.71, 3),
+        (np.float32(1 - 2**-24), 3),
+    ):  # fmt: skip
+        drawn = samplers.draw_at(logits, np.array([place], "float32"))
+        assert ops.convert_to_numpy(drawn).tolist() == [token]
+
+
+def test_every_sampler_of_the_room_is_a_chain():
+    arguments = samplers.chain_arguments
+    assert arguments(greedy_search)["temperature"] == 0
+    assert arguments(functools.partial(top_k, k=3))["top_k"] == 3
+    assert arguments(top_k)["top_k"] == 5
+    assert arguments(functools.partial(top_p, seed=1))["top_p"] == 0.9
+    assert arguments(functools.partial(min_p, p=0.2, temperature=2.0)) == (
+        chain(2.0, min_p=0.2).keywords
+    )
+    assert arguments(chain(top_k=9)) == chain(top_k=9).keywords
+    assert arguments(lambda logits: 0) is None
+    for sampler in (random_sample, functools.partial(top_k, k=3)):
+        logits = random_logits(1, 8)
+        a = samplers.filter_logits(logits, **arguments(sampler))
+        drawn = {
+            int(sampler(logits[0], seed=keras.random.SeedGenerator(i)))
+            for i in range(200)
+        }
+        kept = np.flatnonzero(ops.convert_to_numpy(a)[0] > -INF)
+        assert drawn <= set(kept.tolist())
+
+
 # --- Arguments that make no sense -----------------------------------------
 
 
