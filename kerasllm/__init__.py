@@ -52,6 +52,7 @@ _ROOMS = [
     "plots",
     "pretraining",
     "report",
+    "rows",
     "samplers",
     "schedules",
     "text_generator",

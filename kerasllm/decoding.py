@@ -60,7 +60,6 @@ class CachedDecoder:
         model = self.causal_lm
         self._weights = [id(variable) for variable in model.variables]
         self._prefills = {}
-        self._specs = {}
 
         def step(token_ids, cache, index):
             logits, _, cache = model.call_with_cache(token_ids, cache, index)

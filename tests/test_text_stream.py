@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+import kerasllm
 from kerasllm.text_stream import TextStream
 
 
@@ -89,3 +90,21 @@ def test_what_only_looks_like_a_stop_string_is_shown_in_the_end():
 
 def test_of_several_stop_strings_the_first_in_the_text_counts():
     assert "".join(pieces_of("abcd", ["cd", "bc"])) == "a"
+
+
+@pytest.fixture(scope="module")
+def sentence_piece(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "shard.txt"
+    path.write_text("the cat sat on the mat\n" * 50)
+    return kerasllm.train_sentence_piece([path], 272)
+
+
+def test_a_sentence_piece_text_with_byte_fallback_streams(sentence_piece):
+    text = "the 🦊 sat — naïve\n  日本 🧑‍🚀!"
+    token_ids = [int(i) for i in sentence_piece(text)]
+    assert len(token_ids) > len(text)  # most characters came in bytes
+    stream = TextStream(sentence_piece.detokenize, token_ids[:1])
+    pieces = [stream.push(i) for i in token_ids[1:]] + [stream.finish()]
+    start = sentence_piece.detokenize(token_ids[:1])
+    assert start + "".join(pieces) == text
+    assert not any("\ufffd" in piece for piece in pieces)

@@ -10,6 +10,7 @@ at the bandwidth that a matrix-vector product of this machine reaches.
 """
 
 import argparse
+import dataclasses
 import os
 import statistics
 import time
@@ -46,11 +47,12 @@ class Numbers:
 
     def generate_preprocess(self, prompts, sequence_length):
         token_ids = np.zeros((len(prompts), sequence_length), "int32")
-        for row, prompt in zip(token_ids, prompts, strict=True):
-            row[:PROMPT_LENGTH] = self(prompt)
-        lengths = np.arange(sequence_length) < PROMPT_LENGTH
-        mask = np.broadcast_to(lengths, token_ids.shape).astype("int32")
-        return {"token_ids": token_ids, "padding_mask": mask}
+        padding_mask = np.zeros_like(token_ids)
+        for i, prompt in enumerate(prompts):
+            row = self(prompt)
+            token_ids[i, : len(row)] = row
+            padding_mask[i, : len(row)] = 1
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
 
 
 def make_ours(recipe, dtype):
@@ -163,12 +165,66 @@ def measure_bandwidth(size=2**26):
     return matrix.nbytes / min(times)
 
 
+def median_seconds(function, count=7):
+    """Return the median time of calls after the first, which compiles."""
+    times = []
+    for _ in range(count + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def print_first_token(recipe):
+    """Compare the first streamed token with one pass over the prompt."""
+    model = make_ours(recipe, "float32")
+    plain = model.to_mini_gpt()
+    generator = TextGenerator(model)
+    print("\n| prompt | forward pass, ms | first token, ms | ratio |")
+    print("|---|---|---|---|")
+    for length in (8, 32, 128):
+        token_ids = np.arange(length, dtype="int32")[None] + 5
+        prompt = " ".join(map(str, token_ids[0]))
+        forward = median_seconds(
+            lambda ids=token_ids: plain.predict_on_batch(ids)
+        )
+        first = median_seconds(
+            lambda text=prompt: next(
+                generator.stream(text, 256, stop_token_ids=None)
+            )
+        )
+        print(
+            f"| {length} | {forward * 1e3:.1f} | {first * 1e3:.1f} | "
+            f"{first / forward:.2f} |",
+            flush=True,
+        )
+
+
+def print_long_texts(recipe):
+    """Compare the price of a token at 256 and at 2,048 positions."""
+    recipe = dataclasses.replace(recipe, sequence_length=2048)
+    generator = TextGenerator(make_ours(recipe, "float32"))
+    print("\n| positions | ms a token |")
+    print("|---|---|")
+    times = {}
+    for length in (256, 2048):
+        prompt = " ".join(["7"] * (length - 40))
+        speeds = []
+        for _ in range(5):
+            generator.generate(prompt, length, stop_token_ids=None)
+            speeds.append(generator.tokens_per_second)
+        times[length] = 1000 / statistics.median(speeds)
+        print(f"| {length} | {times[length]:.2f} |", flush=True)
+    print(f"\nratio {times[2048] / times[256]:.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", nargs="+", default=["float32"])
     parser.add_argument("--only", nargs="+", default=None)
+    parser.add_argument("--details", action="store_true")
     arguments = parser.parse_args()
     recipe = get_recipe("book")
     bandwidth = measure_bandwidth()
@@ -224,6 +280,10 @@ def main():
                 f"| {floor * batch_size:,.0f} | |",
                 flush=True,
             )
+
+    if arguments.details:
+        print_first_token(recipe)
+        print_long_texts(recipe)
 
 
 if __name__ == "__main__":
