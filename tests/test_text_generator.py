@@ -165,7 +165,8 @@ def test_cached_logits_equal_the_uncached_ones_at_every_position(
         )
 
 
-@every_model
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
 def test_greedy_text_follows_the_argmax_of_the_uncached_model(name):
     model = causal_lm(name)
     texts = TextGenerator(model).generate(
@@ -618,7 +619,7 @@ class FewLetters(Alphabet):
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, -1.0, 2.0])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_wide_beams_find_what_an_exhaustive_search_finds(seed, length_penalty):
     size, steps = 4, 4
     table = np.random.default_rng(seed).normal(0, 1.5, (size, size))
