@@ -1,15 +1,36 @@
 """What all tests share: quiet backends and a cache of their own."""
 
 import os
+import pathlib
 
 # Before keras is imported anywhere.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# The same small models are built over and over: compiled once is enough.
+_ROOT = pathlib.Path(__file__).parent.parent
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(_ROOT / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
-import pytest
+
+def _take_a_share_of_the_cores():
+    """Two thread pools on the same cores wait for each other, by spinning."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")[len("gw") :]
+    if worker.isdigit() and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        if count <= len(cores):
+            os.sched_setaffinity(0, cores[int(worker) :: count])
+
+
+_take_a_share_of_the_cores()
+
+import pytest  # noqa: E402
 
 _KERAS_HOME = os.environ.get("KERAS_HOME")
+_IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
 @pytest.fixture(autouse=True)
@@ -20,5 +41,10 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory):
-    """A cache for what takes minutes: `$KERAS_HOME`, or one for this run."""
-    return _KERAS_HOME or str(tmp_path_factory.mktemp("shared"))
+    """A cache for what takes minutes: `$KERAS_HOME`, or one for this process.
+
+    Two processes would train the same model in the same directory.
+    """
+    if _KERAS_HOME and not _IS_WORKER:
+        return _KERAS_HOME
+    return str(tmp_path_factory.mktemp("shared"))

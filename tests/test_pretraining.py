@@ -1,6 +1,7 @@
 """Training runs that are broken off, and go on as if they had not been."""
 
 import csv
+import gc
 import json
 import math
 import os
@@ -19,6 +20,17 @@ from kerasllm.models import Recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
 
 EPOCHS, STEPS = 2, 5
+
+
+@pytest.fixture(autouse=True)
+def no_iterators_left():
+    """A killed run leaves a `tf.data` iterator in a cycle.
+
+    One that has lived long may wait for its autotuner for up to a minute when
+    it is destroyed, in whichever test that happens.
+    """
+    yield
+    gc.collect()
 
 
 class Killed(BaseException):
