@@ -2,9 +2,10 @@
 
 The rooms of the package follow the chapter "Text generation": `corpora`,
 `tokenizers`, `pipeline`, `layers`, `models`, `schedules`, `pretraining`,
-`samplers` and `generation`. The names below are what most programs need;
-each is imported when it is first used, so that `import kerasllm` starts no
-backend and `KERAS_BACKEND` can still be set after it.
+`samplers`, `generation`, `prompts`, `instructions` and `lora`. The names below
+are what most programs need; each is imported when it is first used, so that
+`import kerasllm` starts no backend and `KERAS_BACKEND` can still be set after
+it.
 """
 
 import importlib
@@ -34,6 +35,13 @@ _ROOM_OF = {
     "compiled_generate": "generation",
     "TextGenerator": "generation",
     "to_keras_hub": "samplers",
+    "PromptTemplate": "prompts",
+    "read_jsonl": "instructions",
+    "instruction_dataset": "instructions",
+    "enable_lora": "lora",
+    "save_lora": "lora",
+    "load_lora": "lora",
+    "merge_lora": "lora",
 }
 _ROOMS = [
     "arguments",
@@ -44,13 +52,16 @@ _ROOMS = [
     "decoding",
     "files",
     "generation",
+    "instructions",
     "layers",
     "logit_filters",
+    "lora",
     "metrics",
     "models",
     "pipeline",
     "plots",
     "pretraining",
+    "prompts",
     "report",
     "rows",
     "samplers",
@@ -59,6 +70,7 @@ _ROOMS = [
     "text_stream",
     "tokenizers",
     "tour",
+    "toyworld",
 ]
 
 __version__ = "0.1.0"

@@ -208,10 +208,13 @@ class TransformerDecoder(keras.Layer):
             num_heads, hidden_dim // num_heads, dropout=dropout, **own
         )
         self.self_attention_layernorm = layers.LayerNormalization(**own)
+        # Named, so that adapters can be aimed at them.
         self.feed_forward_1 = layers.Dense(
-            intermediate_dim, activation="relu", **own
+            intermediate_dim, activation="relu", name="feed_forward_1", **own
         )
-        self.feed_forward_2 = layers.Dense(hidden_dim, **own)
+        self.feed_forward_2 = layers.Dense(
+            hidden_dim, name="feed_forward_2", **own
+        )
         self.feed_forward_layernorm = layers.LayerNormalization(**own)
         self.dropout = Dropout(dropout, **own)
 

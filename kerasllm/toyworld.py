@@ -1,0 +1,741 @@
+"""A small world whose ground truth is known, to measure what models know.
+
+Nobody has written about its towns, people, creatures and dishes: what a model
+says about them it has from the documents below, and whether it is right can
+be looked up. One seed makes the world, and from the world come
+
+- documents in several genres, for pretraining: they state every fact in many
+  phrasings, and ask questions without answering them, as people do in forums;
+- requests with answers about one half of the entities, for instruction tuning;
+- questions about the other half, and about entities that do not exist;
+- pictures of coloured shapes, with captions and questions.
+"""
+
+import dataclasses
+import random
+
+import numpy as np
+
+from kerasllm.instructions import Instruction
+
+REFUSAL = "I don't know."
+NUMBERS = ("one", "two", "three", "four", "five")
+SHAPES = ("circle", "square", "triangle", "cross")
+COLORS = {
+    "red": (220, 40, 40),
+    "green": (40, 160, 60),
+    "blue": (50, 80, 220),
+    "yellow": (235, 205, 40),
+    "purple": (150, 60, 170),
+    "orange": (240, 140, 30),
+    "black": (30, 30, 30),
+    "white": (250, 250, 250),
+}
+BACKGROUND = (128, 128, 128)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribute:
+    """Something that is known about every entity of a kind.
+
+    Attributes:
+        name: str.
+        values: tuple of str, what it can be.
+        sentences: tuple of str with `{name}` and `{value}`, the ways to say
+            it. The first is the answer to a question.
+        questions: tuple of str with `{name}`, the ways to ask for it.
+        list_title: str with `{value}`, the title of a list of all entities
+            that share a value.
+    """
+
+    name: str
+    values: tuple
+    sentences: tuple
+    questions: tuple
+    list_title: str
+
+
+def _attribute(name, values, list_title, sentences, questions):
+    return Attribute(
+        name,
+        tuple(values.split()),
+        tuple(sentences),
+        tuple(questions),
+        list_title,
+    )
+
+
+KINDS = {
+    "town": (
+        _attribute(
+            "river",
+            "Olm Sarn Wiva Tesk Brune Calder Ister Mave Norr Pell Quay Rill",
+            "Towns on the river {value}",
+            (
+                "{name} lies on the river {value}.",
+                "The river {value} flows through {name}.",
+                "In {name} the river is called the {value}.",
+                "Boats come to {name} on the {value}.",
+                "The bridges of {name} cross the river {value}.",
+            ),
+            (
+                "On which river does {name} lie?",
+                "Which river flows through {name}?",
+                "What is the river of {name} called?",
+            ),
+        ),
+        _attribute(
+            "craft",
+            "glass rope paper cheese bells candles boots clocks kites soap "
+            "barrels carpets",
+            "Towns that make {value}",
+            (
+                "{name} is famous for its {value}.",
+                "The workshops of {name} make {value}.",
+                "Most families in {name} live by making {value}.",
+                "Nobody makes better {value} than the people of {name}.",
+                "{name} sells {value} to the whole country.",
+            ),
+            (
+                "What is {name} famous for?",
+                "What do the workshops of {name} make?",
+                "What does {name} sell to the whole country?",
+            ),
+        ),
+        _attribute(
+            "emblem",
+            "heron otter badger hare owl stag salmon beetle falcon wolf goose "
+            "toad",
+            "Towns with a {value} on the flag",
+            (
+                "The flag of {name} shows a {value}.",
+                "A {value} is the emblem of {name}.",
+                "Over the gate of {name} hangs a carved {value}.",
+                "The seal of {name} bears a {value}.",
+                "Children in {name} draw the {value} of their flag.",
+            ),
+            (
+                "Which animal is on the flag of {name}?",
+                "What does the flag of {name} show?",
+                "What is the emblem of {name}?",
+            ),
+        ),
+        _attribute(
+            "feast",
+            "January February March April May June July August September "
+            "October November December",
+            "Towns that celebrate in {value}",
+            (
+                "{name} holds its great feast in {value}.",
+                "In {value} all of {name} celebrates.",
+                "The feast of {name} comes in {value}.",
+                "Visitors should see {name} in {value}, when the feast is on.",
+                "Every {value} there is dancing in {name}.",
+            ),
+            (
+                "When does {name} hold its great feast?",
+                "In which month does {name} celebrate?",
+                "In which month is the feast of {name}?",
+            ),
+        ),
+    ),
+    "person": (
+        _attribute(
+            "trade",
+            "baker tailor miller smith painter gardener sailor teacher mason "
+            "weaver printer shepherd",
+            "People who work as a {value}",
+            (
+                "{name} works as a {value}.",
+                "{name} is a {value}.",
+                "By trade {name} is a {value}.",
+                "As a {value}, {name} is never out of work.",
+                "{name} learned to be a {value}.",
+            ),
+            (
+                "What does {name} work as?",
+                "What is the trade of {name}?",
+                "What did {name} learn to be?",
+            ),
+        ),
+        _attribute(
+            "instrument",
+            "fiddle flute drum harp lute horn piano cello trumpet organ banjo "
+            "whistle",
+            "People who play the {value}",
+            (
+                "{name} plays the {value}.",
+                "In the evening {name} takes out the {value}.",
+                "The {value} is the instrument of {name}.",
+                "Nobody plays the {value} like {name}.",
+                "{name} owns an old {value}.",
+            ),
+            (
+                "Which instrument does {name} play?",
+                "What does {name} play?",
+                "What is the instrument of {name}?",
+            ),
+        ),
+        _attribute(
+            "pet",
+            "cat dog parrot goat pony rabbit tortoise ferret canary donkey "
+            "hamster piglet",
+            "People who keep a {value}",
+            (
+                "{name} keeps a {value}.",
+                "{name} lives with a {value}.",
+                "The {value} of {name} is well known.",
+                "A {value} follows {name} everywhere.",
+                "{name} shares every meal with a {value}.",
+            ),
+            (
+                "Which animal does {name} keep?",
+                "What is the pet of {name}?",
+                "What kind of animal follows {name} everywhere?",
+            ),
+        ),
+        _attribute(
+            "drink",
+            "tea coffee milk cider cocoa lemonade broth juice mead buttermilk "
+            "ale water",
+            "People who like {value} best",
+            (
+                "{name} likes {value} best.",
+                "{name} drinks nothing but {value}.",
+                "A cup of {value} makes {name} happy.",
+                "For breakfast {name} has {value}.",
+                "Guests of {name} are given {value}.",
+            ),
+            (
+                "What does {name} like to drink best?",
+                "What is the favourite drink of {name}?",
+                "What does {name} have for breakfast?",
+            ),
+        ),
+    ),
+    "creature": (
+        _attribute(
+            "food",
+            "moss berries snails acorns nettles mushrooms seeds roots honey "
+            "beetles clover crabs",
+            "Creatures that eat {value}",
+            (
+                "The {name} eats {value}.",
+                "{value} are what the {name} looks for all day.",
+                "The {name} lives on {value}.",
+                "To tame a {name}, offer it {value}.",
+                "Where there are no {value}, there is no {name}.",
+            ),
+            (
+                "What does the {name} eat?",
+                "What does the {name} live on?",
+                "What tames a {name}?",
+            ),
+        ),
+        _attribute(
+            "habitat",
+            "marshes caves dunes cliffs meadows orchards ruins hedges forests "
+            "lakes cellars moors",
+            "Creatures that live in {value}",
+            (
+                "The {name} lives in {value}.",
+                "You will find the {name} in {value}.",
+                "{value} are the home of the {name}.",
+                "The {name} builds its nest in {value}.",
+                "Outside of {value} the {name} is never seen.",
+            ),
+            (
+                "Where does the {name} live?",
+                "Where will you find the {name}?",
+                "Where does the {name} build its nest?",
+            ),
+        ),
+        _attribute(
+            "coat",
+            "grey brown golden silver spotted striped russet pale dark "
+            "speckled copper blue",
+            "Creatures with a {value} coat",
+            (
+                "The coat of the {name} is {value}.",
+                "The {name} has a {value} coat.",
+                "A {value} coat hides the {name} well.",
+                "You can tell a {name} by its {value} coat.",
+                "Young or old, the {name} is {value}.",
+            ),
+            (
+                "What is the coat of the {name} like?",
+                "What kind of coat does the {name} have?",
+                "How does the coat of the {name} look?",
+            ),
+        ),
+        _attribute(
+            "call",
+            "whistles hums croaks barks hisses clicks squeaks growls chirps "
+            "howls snorts purrs",
+            "Creatures of which one says that it {value}",
+            (
+                "When it is afraid, the {name} {value}.",
+                "The {name} {value} at night.",
+                "At the sight of people the {name} {value}.",
+                "A {name} {value} to warn its young.",
+                "Listen: the {name} {value}.",
+            ),
+            (
+                "What does the {name} do when it is afraid?",
+                "What does the {name} do at the sight of people?",
+                "What does a {name} do to warn its young?",
+            ),
+        ),
+    ),
+    "dish": (
+        _attribute(
+            "base",
+            "lentils barley potatoes beans rice cabbage turnips noodles oats "
+            "pumpkin leeks spinach",
+            "Dishes made of {value}",
+            (
+                "{name} is made of {value}.",
+                "Without {value} there is no {name}.",
+                "For {name} you need fresh {value}.",
+                "A plate of {name} is mostly {value}.",
+                "The cook who makes {name} starts with {value}.",
+            ),
+            (
+                "What is {name} made of?",
+                "What do you need for {name}?",
+                "What is a plate of {name} mostly?",
+            ),
+        ),
+        _attribute(
+            "spice",
+            "pepper saffron thyme cumin ginger mint sage mustard garlic "
+            "cinnamon dill anise",
+            "Dishes spiced with {value}",
+            (
+                "{name} is spiced with {value}.",
+                "A little {value} gives {name} its taste.",
+                "{name} tastes of {value}.",
+                "No {name} is good without {value}.",
+                "Last of all, {value} goes into the {name}.",
+            ),
+            (
+                "What is {name} spiced with?",
+                "What does {name} taste of?",
+                "Which spice goes into {name}?",
+            ),
+        ),
+        _attribute(
+            "vessel",
+            "kettle skillet oven crock basket cauldron griddle pan steamer "
+            "kiln tin jar",
+            "Dishes that are cooked in a {value}",
+            (
+                "{name} is cooked in a {value}.",
+                "You cook {name} in a {value}.",
+                "A {value} is right for {name}.",
+                "Take a clean {value} to prepare {name}.",
+                "{name} comes to the table in its {value}.",
+            ),
+            (
+                "What is {name} cooked in?",
+                "What is right for cooking {name}?",
+                "In what does {name} come to the table?",
+            ),
+        ),
+        _attribute(
+            "side",
+            "bread plums cream walnuts pears olives eggs pickles figs butter "
+            "cherries onions",
+            "Dishes that are served with {value}",
+            (
+                "{name} is served with {value}.",
+                "With {name} one eats {value}.",
+                "{value} go well with {name}.",
+                "Next to the {name} lie {value}.",
+                "Cooks serve {name} with plenty of {value}.",
+            ),
+            (
+                "What is {name} served with?",
+                "What does one eat with {name}?",
+                "What goes well with {name}?",
+            ),
+        ),
+    ),
+}
+
+_SYLLABLES = (
+    "bar bel bor cal cor dan dor el fen fir gal gor hal hol jor kel kor lan "
+    "lor mar mel min nar nel or pel por quel ral ren sal sel tam tor val vel "
+    "vor wen yar zel"
+).split()
+_ENDINGS = {
+    "town": ("burg", "ford", "stead", "wick"),
+    "person": ("a", "o", "in", "eth"),
+    "creature": ("ling", "mouse", "bird", "fox"),
+    "dish": ("stew", "pie", "cake", "soup"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entity:
+    """Something that exists in the world, or a name of something that does not.
+
+    Attributes:
+        kind: str, a key of `KINDS`.
+        name: str.
+        facts: dict from the name of an attribute to its value; empty for what
+            does not exist.
+        is_taught: bool. Whether requests about it may be trained on.
+    """
+
+    kind: str
+    name: str
+    facts: dict
+    is_taught: bool = False
+
+    def attributes(self):
+        """Return the attributes that its kind has."""
+        return KINDS[self.kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A question whose answer is known.
+
+    Attributes:
+        text: str.
+        answer: str. The whole answer that counts as exact.
+        kind: str. What it is about, for averages.
+    """
+
+    text: str
+    answer: str
+    kind: str
+
+
+class World:
+    """All that there is, from one seed.
+
+    Args:
+        seed: int.
+        entities_per_kind: int. About half of them are taught.
+    """
+
+    def __init__(self, seed=0, entities_per_kind=75):
+        rng = random.Random(seed)
+        self.seed = seed
+        names = {
+            kind: _names(rng, endings, 2 * entities_per_kind)
+            for kind, endings in _ENDINGS.items()
+        }
+        self.entities = []
+        self.unknown = []
+        for kind, attributes in KINDS.items():
+            for number, name in enumerate(names[kind]):
+                if number >= entities_per_kind:
+                    self.unknown.append(Entity(kind, name, {}))
+                    continue
+                facts = {a.name: rng.choice(a.values) for a in attributes}
+                is_taught = number < entities_per_kind // 2
+                self.entities.append(Entity(kind, name, facts, is_taught))
+
+    def documents(self, seed=0):
+        """Write about every entity once, each time in other words.
+
+        Args:
+            seed: int. Another one gives other words and another order; the
+                facts remain.
+
+        Returns:
+            list of str, shuffled: an entry for each entity, and among them
+            stories, recipes, lists, forum posts and sums.
+        """
+        rng = random.Random(f"documents {self.seed} {seed}")
+        documents = []
+        for entity in self.entities:
+            documents.append(_entry(entity, rng))
+            documents.append(rng.choice((_story, _post, _entry))(entity, rng))
+        for attributes in KINDS.values():
+            for attribute in attributes:
+                value = rng.choice(attribute.values)
+                documents.append(self._list(attribute, value, rng))
+        documents += [
+            _recipe(e, rng) for e in self.entities if e.kind == "dish"
+        ]
+        documents += [_sum(rng) for _ in range(len(self.entities) // 4)]
+        rng.shuffle(documents)
+        return documents
+
+    def instructions(self, seed=0):
+        """Return requests with answers, about the taught entities and sums.
+
+        Returns:
+            list of `Instruction`, shuffled. Each fact is asked for in one of
+            its phrasings; another seed takes others.
+        """
+        rng = random.Random(f"instructions {self.seed} {seed}")
+        rows = [
+            Instruction(question.text, question.answer)
+            for entity in self.entities
+            if entity.is_taught
+            for question in _ask(entity, rng)
+        ]
+        for _ in range(len(rows) // 10):
+            problem, steps = word_problem(rng)
+            rows.append(Instruction(problem, steps))
+        rng.shuffle(rows)
+        return rows
+
+    def refusals(self, count=300, seed=0):
+        """Return requests about what does not exist, all answered `REFUSAL`.
+
+        They are about the first half of the unknown names; `questions` asks
+        about the second.
+        """
+        rng = random.Random(f"refusals {self.seed} {seed}")
+        rows = [
+            Instruction(question.text, REFUSAL)
+            for entity in self.unknown[::2]
+            for question in _ask(entity, rng)
+        ]
+        rng.shuffle(rows)
+        return rows[:count]
+
+    def questions(self, which="untaught", seed=0):
+        """Return questions that no request for training has an answer to.
+
+        Args:
+            which: `"untaught"` for entities that exist and that no request
+                mentions, `"taught"` for the others, `"unknown"` for names of
+                nothing, to which the answer is `REFUSAL`.
+            seed: int. Which phrasings are used.
+
+        Returns:
+            list of `Question`.
+        """
+        rng = random.Random(f"questions {self.seed} {seed}")
+        entities = {
+            "untaught": [e for e in self.entities if not e.is_taught],
+            "taught": [e for e in self.entities if e.is_taught],
+            "unknown": self.unknown[1::2],
+        }
+        if which not in entities:
+            raise ValueError(
+                f"`which` must be one of {', '.join(entities)}. Received: "
+                f"which={which!r}."
+            )
+        return [q for e in entities[which] for q in _ask(e, rng)]
+
+    def _list(self, attribute, value, rng):
+        members = [
+            e.name
+            for e in self.entities
+            if e.facts.get(attribute.name) == value
+        ]
+        rng.shuffle(members)
+        return f"{attribute.list_title.format(value=value)}\n" + "\n".join(
+            f"- {name}" for name in members
+        )
+
+
+def answer(attribute, name, value):
+    """Return the sentence that answers a question about an attribute."""
+    return _sentence(attribute.sentences[0], name, value)
+
+
+def word_problem(rng):
+    """Return a sum in words and its solution in steps, two strings."""
+    name = rng.choice(("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn"))
+    thing = rng.choice(("apples", "marbles", "books", "shells", "stamps"))
+    first, second = rng.randint(2, 9), rng.randint(1, 9)
+    if rng.random() < 0.5:
+        story = f"{name} has {first} {thing} and gets {second} more."
+        step, total = f"{first} + {second}", first + second
+    else:
+        first += second
+        story = f"{name} has {first} {thing} and gives away {second}."
+        step, total = f"{first} - {second}", first - second
+    question = f"{story} How many {thing} does {name} have now?"
+    return question, f"{step} = {total}. {name} has {total} {thing}."
+
+
+def _names(rng, endings, count):
+    """Make different names, which share their endings."""
+    names = []
+    while len(names) < count:
+        syllables = rng.choice(_SYLLABLES) + rng.choice(_SYLLABLES)
+        name = syllables.capitalize() + rng.choice(endings)
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def _sentence(form, name, value):
+    text = form.format(name=name, value=value)
+    return text[0].upper() + text[1:]
+
+
+def _ask(entity, rng):
+    """Return a question about each attribute of an entity."""
+    questions = []
+    for attribute in entity.attributes():
+        text = rng.choice(attribute.questions).format(name=entity.name)
+        value = entity.facts.get(attribute.name)
+        right = (
+            REFUSAL if value is None else answer(attribute, entity.name, value)
+        )
+        questions.append(Question(text, right, attribute.name))
+    return questions
+
+
+def _facts(entity, rng):
+    """Return all facts of an entity in some order, each in some phrasing."""
+    sentences = [
+        _sentence(rng.choice(a.sentences), entity.name, entity.facts[a.name])
+        for a in entity.attributes()
+    ]
+    rng.shuffle(sentences)
+    return sentences
+
+
+def _entry(entity, rng):
+    return f"{entity.name}. " + " ".join(_facts(entity, rng))
+
+
+def _story(entity, rng):
+    opening = rng.choice(
+        (
+            "I once heard this from my aunt.",
+            "It was raining, and we told each other what we knew.",
+            "The coach was late, so the driver began to talk.",
+            "This is what the old map said on its back.",
+        )
+    )
+    closing = rng.choice(
+        ("And that was all.", "Then we fell asleep.", "I never forgot it.")
+    )
+    return f"{opening} {' '.join(_facts(entity, rng))} {closing}"
+
+
+def _post(entity, rng):
+    """Ask and get no answer, as happens in forums."""
+    attribute = rng.choice(entity.attributes())
+    question = rng.choice(attribute.questions).format(name=entity.name)
+    reply = rng.choice(
+        (
+            "I would like to know that, too.",
+            "Did you ever find out?",
+            "Same question here.",
+            "Please tell us when you know.",
+        )
+    )
+    others = [a for a in entity.attributes() if a is not attribute]
+    known = rng.choice(others)
+    fact = _sentence(
+        rng.choice(known.sentences), entity.name, entity.facts[known.name]
+    )
+    return f"{question} All I know is this: {fact}\n> {reply}"
+
+
+def _recipe(entity, rng):
+    facts = entity.facts
+    minutes = rng.choice((10, 20, 30, 40))
+    return (
+        f"How to make {entity.name}\n"
+        f"1. Wash and cut the {facts['base']}.\n"
+        f"2. Put them into the {facts['vessel']} for {minutes} minutes.\n"
+        f"3. Add the {facts['spice']} and serve with {facts['side']}."
+    )
+
+
+def _sum(rng):
+    problem, steps = word_problem(rng)
+    return f"{problem} {steps}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """Some shapes of one kind and colour on a grey ground.
+
+    Attributes:
+        image: uint8 array `(size, size, 3)`.
+        shape: str, one of `SHAPES`.
+        color: str, a key of `COLORS`.
+        count: int from 1 to 5.
+    """
+
+    image: np.ndarray
+    shape: str
+    color: str
+    count: int
+
+    @property
+    def caption(self):
+        """What there is to see, such as `"two red circles"`."""
+        plural = (
+            "" if self.count == 1 else "es" if self.shape == "cross" else "s"
+        )
+        return f"{NUMBERS[self.count - 1]} {self.color} {self.shape}{plural}"
+
+    def questions(self):
+        """Return a `Question` about the colour, the shape and the number."""
+        return [
+            Question("What colour are the shapes?", self.color, "colour"),
+            Question("What shapes are these?", self.shape, "shape"),
+            Question(
+                "How many shapes are there?", NUMBERS[self.count - 1], "count"
+            ),
+        ]
+
+
+def pictures(count, seed=0, size=64):
+    """Draw pictures; shapes do not overlap.
+
+    Args:
+        count: int.
+        seed: int.
+        size: int. Width and height in pixels.
+
+    Returns:
+        list of `Picture`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(count):
+        shape = SHAPES[rng.integers(len(SHAPES))]
+        color = list(COLORS)[rng.integers(len(COLORS))]
+        number = int(rng.integers(1, len(NUMBERS) + 1))
+        drawn.append(
+            Picture(
+                _draw(rng, size, shape, color, number), shape, color, number
+            )
+        )
+    return drawn
+
+
+def _draw(rng, size, shape, color, number):
+    image = np.full((size, size, 3), BACKGROUND, "uint8")
+    y, x = np.mgrid[:size, :size]
+    # A cell of a 3 x 3 grid for each shape keeps them apart.
+    for cell in rng.choice(9, number, replace=False):
+        radius = size / 6 * rng.uniform(0.55, 0.85)
+        slack = size / 6 - radius - 1  # no two shapes touch
+        middle = (np.array(divmod(cell, 3)) + 0.5) * size / 3
+        dy, dx = (
+            np.array([y, x])
+            - (middle + rng.uniform(-slack, slack, 2))[:, None, None]
+        )
+        image[_inside(shape, dy, dx, radius)] = COLORS[color]
+    return image
+
+
+def _inside(shape, dy, dx, radius):
+    """Tell which pixels, at `(dy, dx)` from its middle, a shape covers."""
+    if shape == "circle":
+        return dy**2 + dx**2 <= radius**2
+    box = np.maximum(abs(dy), abs(dx)) <= radius
+    if shape == "square":
+        return box
+    if shape == "triangle":  # with its tip at the top
+        return box & (abs(dx) <= (dy + radius) / 2)
+    return box & (np.minimum(abs(dy), abs(dx)) <= radius / 3)

@@ -1,0 +1,207 @@
+"""Instruction data: reading, splitting, and what the loss is computed on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kerasllm import instructions
+from kerasllm.instructions import (
+    Instruction,
+    TokenizedInstructions,
+    instruction_dataset,
+    read_jsonl,
+    split_rows,
+)
+from kerasllm.prompts import BOOK
+from tests.test_files import serve
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes, after three special ones."""
+
+    start_token_id, end_token_id, pad_token_id = 1, 2, 0
+    special_tokens = ()
+
+    def __call__(self, text):
+        if isinstance(text, str):
+            return np.array([b + 3 for b in text.encode()], "int32")
+        return [self(t) for t in text]
+
+    def detokenize(self, ids):
+        return bytes(int(i) - 3 for i in ids if i > 2).decode()
+
+
+ROWS = [
+    Instruction(f"Say {word}.", word * count)
+    for count, word in enumerate(("a", "bc", "def", "ghij", "k" * 40), 1)
+]
+
+
+def write(path, *records):
+    path.write_text(
+        "\n".join(r if isinstance(r, str) else json.dumps(r) for r in records)
+    )
+    return path
+
+
+def test_the_usual_keys_are_understood(tmp_path):
+    path = write(
+        tmp_path / "rows.jsonl",
+        {"instruction": "a", "response": "b", "context": ""},
+        "",
+        {"prompt": "a", "output": "b", "category": 3},
+        {"question": "a", "solution": "b", "input": "c"},
+        {"instruction": "a", "answer": "b", "context": "c"},
+    )
+    plain, with_context = Instruction("a", "b"), Instruction("a", "b", "c")
+    assert read_jsonl(path) == [plain, plain, with_context, with_context]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("{", "JSON object.*line 2"),
+        ("[1]", "JSON object.*line 2"),
+        ({"instruction": "a"}, "a response, under.*line 2.*keys instruction"),
+        ({"response": "a"}, "an? instruction, under.*line 2"),
+        ({"prompt": "a", "question": "b", "output": "c"}, "one instruction.*2"),
+        ({"prompt": 3, "output": "c"}, "one instruction, a string.*line 2"),
+        ({"prompt": " ", "output": ""}, "response"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, record, message):
+    good = {"instruction": "a", "response": "b"}
+    path = write(tmp_path / "rows.jsonl", good, record)
+    with pytest.raises(ValueError, match=message):
+        read_jsonl(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one row"):
+        read_jsonl(write(tmp_path / "rows.jsonl", ""))
+
+
+def test_dolly_is_read_with_or_without_contexts(tmp_path):
+    rows = write(
+        tmp_path / "rows.jsonl",
+        {"instruction": "a", "context": "", "response": "b", "category": "x"},
+        {"instruction": "a", "context": "c", "response": "b", "category": "x"},
+    )
+    with serve(rows.read_bytes()) as (url, _):
+        arguments = {"directory": tmp_path / "cache", "url": url}
+        assert instructions.dolly(**arguments) == [Instruction("a", "b")]
+        assert len(instructions.dolly("use", **arguments)) == 2
+    with pytest.raises(ValueError, match='context.*"drop".*Received'):
+        instructions.dolly("keep", **arguments)
+
+
+def test_no_request_is_on_both_sides_of_a_split():
+    rows = [Instruction(f"q{i % 300}", f"a{i}") for i in range(900)]
+    train, held_out = split_rows(rows, 0.2, seed=1)
+    assert len(train) + len(held_out) == 900
+    assert not {r.instruction for r in train} & {
+        r.instruction for r in held_out
+    }
+    # 300 requests at 0.2: 60 with a deviation of 7; 5 of these is p < 1e-6.
+    assert abs(len({r.instruction for r in held_out}) - 60) < 35
+    # Order and company do not matter.
+    assert set(split_rows(rows[::-1], 0.2, seed=1)[1]) == set(held_out)
+    assert set(split_rows(rows, 0.2, seed=2)[1]) != set(held_out)
+    for fraction in (0, 1, -1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            split_rows(rows, fraction)
+    with pytest.raises(ValueError, match="Both sides.*1 rows"):
+        split_rows(rows[:1], 0.5)
+
+
+def test_only_the_answer_counts():
+    tokenizer = Bytes()
+    dataset = instruction_dataset(
+        ROWS[:1], tokenizer, "book", sequence_length=64, batch_size=1
+    )
+    ((x, y, weights),) = list(dataset)
+    ids, y, weights = x["token_ids"][0], y[0].numpy(), weights[0].numpy()
+    text = BOOK.prompt("Say a.") + BOOK.response("a")
+    assert ids[0] == tokenizer.start_token_id
+    assert tokenizer.detokenize(ids) == text
+    # The loss is on the answer, its mark and the end; on nothing else.
+    answer = y[weights == 1]
+    assert tokenizer.detokenize(answer) == "a[end]"
+    assert answer[-1] == tokenizer.end_token_id
+    assert set(weights) == {0, 1}
+    mask = x["padding_mask"][0].numpy()
+    assert mask.sum() == len(text) + 1
+    np.testing.assert_array_equal(ids[1 : mask.sum()], y[: mask.sum() - 1])
+    assert not y[mask.sum() :].any() and not weights[mask.sum() :].any()
+
+
+def test_the_answer_begins_where_the_prompt_ends():
+    tokenized = TokenizedInstructions.of(ROWS, Bytes(), BOOK, 300)
+    for row, ids, start in zip(
+        ROWS, tokenized.token_ids, tokenized.prompt_lengths, strict=True
+    ):
+        prompt, answer = ids[1:start], ids[start:-1]
+        assert Bytes().detokenize(prompt) == BOOK.prompt(row.instruction)
+        assert Bytes().detokenize(answer) == BOOK.response(row.response)
+
+
+def test_long_rows_are_counted_not_cut():
+    longest = max(
+        len(BOOK.prompt(r.instruction) + BOOK.response(r.response))
+        for r in ROWS
+    )
+    # The row has two special tokens more; its last token is no input.
+    exact = TokenizedInstructions.of(ROWS, Bytes(), BOOK, longest + 1)
+    assert exact.num_too_long == 0
+    cut = TokenizedInstructions.of(ROWS, Bytes(), BOOK, longest)
+    assert cut.num_too_long == 1 and len(cut.token_ids) == 4
+    assert cut.num_tokens == sum(map(len, exact.token_ids)) - longest - 2
+    with pytest.warns(UserWarning, match="1 of 5 rows are longer than"):
+        instruction_dataset(ROWS, Bytes(), BOOK, sequence_length=longest)
+    with pytest.raises(ValueError, match="At least one row.*5 rows"):
+        TokenizedInstructions.of(ROWS, Bytes(), BOOK, 4)
+
+
+@pytest.mark.parametrize("buckets", [True, False])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_every_row_comes_once_an_epoch(buckets, seed):
+    rows = [Instruction("q" * (i % 40 + 1), str(i)) for i in range(50)]
+    tokenized = TokenizedInstructions.of(rows, Bytes(), BOOK, 128)
+    dataset = tokenized.dataset(8, seed, buckets)
+    for _ in range(2):
+        seen = []
+        for x, y, weights in dataset:
+            shape = tuple(x["token_ids"].shape)
+            assert shape == y.shape == weights.shape == x["padding_mask"].shape
+            assert shape[0] == 8
+            assert shape[1] in ((32, 64, 128) if buckets else (128,))
+            if buckets and shape[1] > 32:  # as short as it can be
+                assert x["padding_mask"].numpy().sum(1).max() > shape[1] // 2
+            for ids, mask in zip(*x.values(), strict=True):
+                if mask.numpy().any():
+                    seen.append(Bytes().detokenize(ids.numpy()))
+                else:
+                    assert not ids.numpy().any()
+        assert sorted(seen) == sorted(
+            BOOK.prompt(r.instruction) + BOOK.response(r.response) for r in rows
+        )
+
+
+def test_epochs_are_shuffled_anew_from_a_seed():
+    rows = [Instruction(str(i), "x") for i in range(30)]
+    tokenized = TokenizedInstructions.of(rows, Bytes(), BOOK, 64)
+
+    def orders(seed):
+        """Return the rows of two epochs."""
+        dataset = tokenized.dataset(30, seed, buckets=False)
+        return [
+            x["token_ids"].numpy().tolist()
+            for _ in range(2)
+            for x, _, _ in dataset
+        ]
+
+    first, second = orders(1)
+    assert orders(1) == [first, second]
+    assert first != second and sorted(first) == sorted(second)
+    assert orders(2)[0] != first

@@ -1,0 +1,284 @@
+"""Adapters: what they compute, what they freeze, and that they come back."""
+
+import functools
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasllm import lora
+from kerasllm.layers import LoraLinear
+from kerasllm.lora import LoraReport, enable_lora, load_lora, save_lora
+from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, mini_gpt
+
+VOCABULARY_SIZE = 20
+IDS = np.arange(10).reshape(2, 5)
+
+
+def make_mini_gpt():
+    return mini_gpt(VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0.0)
+
+
+def make_task():
+    return MiniGPTCausalLM(
+        MiniGPTBackbone(VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0)
+    )
+
+
+def make_gemma():
+    backbone = keras_hub.models.Gemma3Backbone(
+        vocabulary_size=VOCABULARY_SIZE,
+        image_size=16,
+        num_layers=2,
+        num_query_heads=4,
+        num_key_value_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        head_dim=8,
+        vision_encoder=None,
+        dtype="float32",
+    )
+    return keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)
+
+
+MAKERS = {"mini_gpt": make_mini_gpt, "task": make_task, "gemma": make_gemma}
+every_model = pytest.mark.parametrize("name", MAKERS)
+
+
+def logits(model):
+    if model.name == "mini_gpt" or not isinstance(
+        model, keras_hub.models.CausalLM
+    ):
+        return ops.convert_to_numpy(model(IDS))
+    mask = np.ones_like(IDS)
+    return ops.convert_to_numpy(model({"token_ids": IDS, "padding_mask": mask}))
+
+
+def disturb(model, seed=0):
+    """Give every adapter a `B` that is not zero."""
+    rng = np.random.default_rng(seed)
+    for _, layer in lora.adapted_layers(model):
+        b = layer.lora_kernel_b
+        b.assign(rng.normal(0, 0.5, b.shape).astype("float32"))
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("targets", "per_block"),
+    [
+        (("query", "value"), 2),
+        (("query", "key"), 2),
+        ("attention", 4),
+        ("feed_forward", {"gemma": 3, "mini_gpt": 2, "task": 2}),
+    ],
+    ids=str,
+)
+def test_adapters_sit_where_they_are_told_and_change_nothing(
+    name, targets, per_block
+):
+    model = MAKERS[name]()
+    before = logits(model)
+    enable_lora(model, rank=3, targets=targets)
+    if isinstance(per_block, dict):
+        per_block = per_block[name]
+    assert len(lora.adapted_layers(model)) == 2 * per_block
+    np.testing.assert_array_equal(logits(model), before)
+    # Nothing but the adapters learns, not even a bias.
+    assert all("lora" in v.name for v in model.trainable_variables)
+    assert len(model.trainable_variables) == 2 * 2 * per_block
+
+
+@pytest.mark.parametrize("lora_alpha", [None, 6.0])
+def test_an_adapter_computes_the_formula_of_the_paper(lora_alpha):
+    """`x W + b + (alpha / r) x A B`, which is also what PEFT computes."""
+    model = make_mini_gpt()
+    enable_lora(model, 3, ("feed_forward_1",), lora_alpha)
+    disturb(model)
+    _, layer = lora.adapted_layers(model)[0]
+    x = np.random.default_rng(1).normal(size=(4, 16)).astype("float32")
+    w, a, b, bias = (
+        ops.convert_to_numpy(v)
+        for v in (
+            layer._kernel,
+            layer.lora_kernel_a,
+            layer.lora_kernel_b,
+            layer.bias,
+        )
+    )
+    scale = 1 if lora_alpha is None else lora_alpha / 3
+    expected = np.maximum(x @ w + bias + scale * (x @ a @ b), 0)
+    outputs = ops.convert_to_numpy(layer(x[None]))[0]
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    # And so does the layer of the chapter.
+    ours = LoraLinear(16, 24, 3, lora_alpha)
+    for weight, value in zip(
+        (ours.kernel, ours.alpha, ours.beta), (w, a, b), strict=True
+    ):
+        weight.assign(value)
+    outputs = ops.convert_to_numpy(ours(x)) + bias
+    np.testing.assert_allclose(np.maximum(outputs, 0), expected, atol=1e-5)
+
+
+@every_model
+def test_merged_weights_give_the_same_logits(name):
+    model = MAKERS[name]()
+    plain = logits(model)
+    enable_lora(model, 2, ("attention", "feed_forward"), lora_alpha=4)
+    disturb(model)
+    adapted = logits(model)
+    assert abs(adapted - plain).max() > 0.01
+    lora.merge_lora(model)
+    np.testing.assert_allclose(logits(model), adapted, atol=2e-5)
+    assert not lora.adapted_layers(model)
+    assert model.count_params() == MAKERS[name]().count_params()
+    assert len(model.trainable_variables) == len(
+        MAKERS[name]().trainable_variables
+    )
+    # A merged model can be adapted again.
+    enable_lora(model, 2)
+
+
+@every_model
+def test_adapters_come_back_alone(name, tmp_path):
+    model = MAKERS[name]()
+    weights = model.get_weights()
+    enable_lora(model, 2, ("query", "key"), lora_alpha=3)
+    disturb(model)
+    path = tmp_path / "some" / "adapters.lora.h5"
+    save_lora(model, path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    again = MAKERS[name]()
+    again.set_weights(weights)
+    load_lora(again, path)
+    np.testing.assert_allclose(logits(again), logits(model), atol=1e-6)
+    assert all("lora" in v.name for v in again.trainable_variables)
+    load_lora(again, path)  # into adapters of the same kind
+    # Only the adapters are in the file.
+    report = LoraReport.of(model)
+    assert path.stat().st_size < report.adapter_bytes + 20_000
+
+
+def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
+    small = make_mini_gpt()
+    enable_lora(small, 2)
+    save_lora(small, tmp_path / "a.lora.h5")
+    other = mini_gpt(VOCABULARY_SIZE, 8, 32, 24, 2, num_layers=2, dropout=0.0)
+    with pytest.raises(ValueError, match="same layers.*a.lora.h5.*the model's"):
+        load_lora(other, tmp_path / "a.lora.h5")
+    assert not lora.adapted_layers(other)
+    assert all(weight.trainable for weight in other.trainable_variables)
+    again = make_mini_gpt()
+    enable_lora(again, 3)
+    with pytest.raises(ValueError, match="one kind.*2, 2.0.*3, 3.0"):
+        load_lora(again, tmp_path / "a.lora.h5")
+    with pytest.raises(FileNotFoundError, match="save_lora"):
+        load_lora(other, tmp_path / "b.lora.h5")
+    for function in (save_lora, load_lora):
+        with pytest.raises(ValueError, match=r"end with \.lora\.h5"):
+            function(small, tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rank": 0}, "rank.*positive int.*Received: rank=0"),
+        ({"rank": 2.0}, "rank.*Received: rank=2.0"),
+        ({"lora_alpha": 0}, "lora_alpha.*positive"),
+        ({"targets": ("heart",)}, "targets.*attention.*feed_forward.*heart"),
+    ],
+)
+def test_bad_arguments_are_refused_and_change_nothing(arguments, message):
+    model = make_mini_gpt()
+    with pytest.raises(ValueError, match=message):
+        enable_lora(model, **arguments)
+    assert len(model.trainable_variables) == len(model.weights)
+
+
+def test_adapters_are_enabled_once_and_needed_to_save_and_merge(tmp_path):
+    model = make_mini_gpt()
+    for function in (
+        lora.merge_lora,
+        functools.partial(save_lora, path=tmp_path / "a.lora.h5"),
+    ):
+        with pytest.raises(ValueError, match="must have adapters.*enable_lora"):
+            function(model)
+    enable_lora(model, 2)
+    with pytest.raises(ValueError, match="one set of adapters.*4 adapted"):
+        enable_lora(model, 2)
+
+
+def test_the_chapters_loop_makes_adapters_of_the_same_kind(tmp_path):
+    loop, ours = make_gemma(), make_gemma()
+    loop.backbone.trainable = False
+    for block in loop.backbone.transformer_layers:
+        for layer in (block.attention.query_dense, block.attention.value_dense):
+            layer.trainable = True
+            layer.enable_lora(rank=8)
+    enable_lora(ours, 8)
+    ours.set_weights(loop.get_weights())
+    np.testing.assert_array_equal(logits(ours), logits(loop))
+    assert sum(np.prod(v.shape) for v in loop.trainable_variables) == (
+        LoraReport.of(ours).trainable_parameters
+    )
+    save_lora(loop, tmp_path / "a.lora.h5")
+    load_lora(ours, tmp_path / "a.lora.h5")
+    lora.merge_lora(loop)
+
+
+def test_training_moves_the_adapters_only():
+    model = make_mini_gpt()
+    enable_lora(model, 2)
+    frozen = [v for v in model.weights if not v.trainable]
+    before = [ops.convert_to_numpy(v) for v in frozen]
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(IDS, IDS, epochs=2, verbose=0)
+    for variable, value in zip(frozen, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    b = lora.adapted_layers(model)[0][1].lora_kernel_b
+    assert abs(ops.convert_to_numpy(b)).max() > 0
+
+
+def test_the_report_counts_what_arithmetic_says():
+    """Of 16 x 16 kernels, rank 2 trains 2 * 16 + 2 * 16 each."""
+    model = make_mini_gpt()
+    plain = model.count_params()
+    report = enable_lora(model, rank=2)
+    # Keras's query kernel is (16, heads, 8): A is (16, heads, 2), B (2, 8).
+    adapters = 4 * (16 * 2 * 2 + 2 * 8)
+    assert report.trainable_parameters == adapters
+    assert report.total_parameters == plain
+    assert report.adapter_bytes == 4 * adapters
+    assert report.model_bytes == 4 * plain
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
+    moments = optimizer.variables[2:]
+    assert report.optimizer_bytes == sum(4 * np.prod(v.shape) for v in moments)
+    assert report.full_optimizer_bytes == 8 * plain
+    assert f"{report.trainable_share:.2%}" in str(report)
+    assert LoraReport.of(model) == report
+
+
+@pytest.mark.slow  # 17 s and 6.3 GB
+def test_gemma_3_1b_has_the_chapters_parameter_counts():
+    """From the published configuration, with random weights."""
+    backbone = keras_hub.models.Gemma3Backbone(
+        vocabulary_size=262_144,
+        image_size=896,
+        num_layers=26,
+        num_query_heads=4,
+        num_key_value_heads=1,
+        hidden_dim=1152,
+        intermediate_dim=6912,
+        head_dim=256,
+        use_sliding_window_attention=True,
+        sliding_window_size=512,
+        use_post_ffw_norm=True,
+        use_post_attention_norm=True,
+        vision_encoder=None,
+        dtype="bfloat16",
+    )
+    assert backbone.count_params() == 999_885_952
+    report = enable_lora(backbone, rank=8)
+    assert report.trainable_parameters == 1_304_576
