@@ -7,7 +7,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from kerasllm.tokenizers import END_OF_TEXT
+from kerasllm.tokenizers import END_OF_TEXT, token_id_of
 
 # Tokens that end an answer, beside the one that ends a text.
 END_OF_TURN = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>")
@@ -131,18 +131,8 @@ def end_token_ids(tokenizer):
     }
     if hasattr(tokenizer, "token_to_id"):
         for token in (END_OF_TEXT, *END_OF_TURN):
-            ids.add(_id_of(tokenizer, token))
+            ids.add(token_id_of(tokenizer, token))
     return ids - {None}
-
-
-def _id_of(tokenizer, token):
-    """Return the id of a token, or `None` if the vocabulary lacks it."""
-    try:
-        token_id = tokenizer.token_to_id(token)
-        # An unknown token may get an id too, that of "unknown": ask back.
-        return token_id if tokenizer.id_to_token(token_id) == token else None
-    except (KeyError, ValueError, TypeError):
-        return None
 
 
 def get_vocabulary_size(model, tokenizer):

@@ -62,6 +62,22 @@ def gpu():
     return None
 
 
+def keep_tensorflow_off_gpus():
+    """Leave the GPUs to the running backend, if that is not TensorFlow.
+
+    Text is tokenized and batched by TensorFlow on every backend. At its first
+    operation it would take nearly all the memory of every GPU for that.
+    """
+    if name() == "tensorflow":
+        return
+    import tensorflow as tf
+
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:  # it has them already; somebody wanted that
+        pass
+
+
 def device_name():
     """Name what computes, for reports: `"NVIDIA A100..."`, `"CPU, 2 cores"`."""
     if gpu() is not None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from kerasllm.files import cache_dir, download
 from kerasllm.prompts import encode_all, get_template
+from kerasllm.tokenizers import end_of_text_id
 
 DOLLY_URL = (
     "https://huggingface.co/datasets/databricks/databricks-dolly-15k/"
@@ -184,7 +185,9 @@ class TokenizedInstructions:
             tokenizer, [template.response_segments(r.response) for r in rows]
         )
         start = getattr(tokenizer, "start_token_id", None)
-        end = tokenizer.end_token_id
+        end = getattr(tokenizer, "end_token_id", None)
+        if end is None:
+            end = end_of_text_id(tokenizer)
         if start == end:  # `<|endoftext|>`, which pretraining sets after texts
             start = None
         prefix = [] if start is None else [start]

@@ -11,6 +11,8 @@ import re
 
 from keras import ops
 
+from kerasllm.tokenizers import token_id_of
+
 USER, MODEL = "user", "model"
 SYSTEM = "system"
 _ROLES = {USER: USER, MODEL: MODEL, "assistant": MODEL, SYSTEM: SYSTEM}
@@ -315,12 +317,8 @@ def special_tokens(tokenizer, segments=()):
         if is_mark:
             # <end_of_turn>, <|im_end|>, </s>
             found = re.findall(r"<[^<>\s]+>", text)
-            special.update(t for t in found if _is_token(tokenizer, t))
+            special.update(t for t in found if token_id_of(tokenizer, t))
     return {token for token in special if len(token) > 1}
-
-
-def _is_token(tokenizer, text):
-    return len(tokenizer(text)) == 1
 
 
 def _halve(text, special):

@@ -19,7 +19,10 @@ import keras_hub
 import sentencepiece
 import tensorflow as tf
 
+from kerasllm import backend
 from kerasllm import files as whole_files
+
+backend.keep_tensorflow_off_gpus()
 
 END_OF_TEXT = "<|endoftext|>"
 """The token that ends each document."""
@@ -191,11 +194,26 @@ def book_vocabulary(directory=None, sha256=None):
     )
 
 
-def end_of_text_id(tokenizer):
-    """Return the id of `<|endoftext|>`, or say that there is none.
+def token_id_of(tokenizer, token):
+    """Return the id of a token, or `None` if the vocabulary lacks it.
 
     A SentencePiece tokenizer answers for a token that it does not have with
     the id of the unknown token, so the way back is checked too.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        token: str.
+    """
+    try:
+        token_id = tokenizer.token_to_id(token)
+        found = tokenizer.id_to_token(token_id)
+    except (KeyError, ValueError, TypeError):
+        return None
+    return int(token_id) if found == token else None
+
+
+def end_of_text_id(tokenizer):
+    """Return the id of `<|endoftext|>`, or say that there is none.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -206,18 +224,14 @@ def end_of_text_id(tokenizer):
     Raises:
         ValueError: the vocabulary lacks the token.
     """
-    try:
-        token_id = tokenizer.token_to_id(END_OF_TEXT)
-        found = tokenizer.id_to_token(token_id)
-    except (KeyError, ValueError, TypeError):
-        found = None
-    if found != END_OF_TEXT:
+    token_id = token_id_of(tokenizer, END_OF_TEXT)
+    if token_id is None:
         raise ValueError(
             f"The vocabulary must have the token {END_OF_TEXT!r}. Received: a "
             f"vocabulary of {tokenizer.vocabulary_size()} tokens without it. "
             "Train one with `train_sentence_piece`, which adds it."
         )
-    return int(token_id)
+    return token_id
 
 
 def check_shards(files):

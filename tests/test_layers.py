@@ -289,3 +289,20 @@ def test_layers_survive_their_config(layer):
     copy = keras.saving.deserialize_keras_object(config)
     assert type(copy) is type(layer)
     assert copy.get_config() == layer.get_config()
+
+
+def test_tensorflow_takes_no_gpu_from_another_backend(monkeypatch):
+    import tensorflow as tf
+
+    calls = []
+    monkeypatch.setattr(
+        tf.config, "set_visible_devices", lambda *a: calls.append(a)
+    )
+    backend.keep_tensorflow_off_gpus()
+    assert calls == ([] if backend.name() == "tensorflow" else [([], "GPU")])
+
+    def too_late(*arguments):
+        raise RuntimeError("Visible devices cannot be modified")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
+    backend.keep_tensorflow_off_gpus()
