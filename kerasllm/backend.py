@@ -154,10 +154,9 @@ def dropout(inputs, rate, seed):
 def multiply_few_rows(x, matrix):
     """Multiply a few rows by a large matrix, as decoding does all the time.
 
-    The time goes into reading the matrix. The plain product does so on one
-    core under PyTorch, and under TensorFlow XLA makes that of one row part of
-    a loop that reads the matrix in the wrong order. A batch of products of
-    blocks is spared both.
+    The time goes into reading the matrix. The plain product of one row does so
+    on one core, and TensorFlow's XLA makes it part of a loop that reads the
+    matrix in the wrong order. A batch of products of blocks is spared both.
 
     Args:
         x: float tensor `(rows, size)`.
@@ -167,9 +166,9 @@ def multiply_few_rows(x, matrix):
         float tensor `(rows, columns)`.
     """
     rows, size = x.shape
-    if name() == "jax":
+    if name() == "jax" and rows > 1:
         return ops.matmul(x, matrix)
-    blocks = math.gcd(size, 4)
+    blocks = math.gcd(size, 2 if name() == "tensorflow" else 4)
     x = ops.reshape(x, (rows, blocks, size // blocks))
     matrix = ops.reshape(matrix, (blocks, size // blocks, -1))
     return ops.sum(ops.matmul(ops.swapaxes(x, 0, 1), matrix), axis=0)
@@ -248,8 +247,9 @@ class Compiled:
         function: callable of (nested tuples of) arrays, without side effects.
             Called anew with other shapes or dtypes it is compiled again.
         model: Keras model whose weights `function` uses.
-        donate: ints, positions of arguments whose memory the results may
-            take over. The caller must not use these arrays again.
+        donate: dict from the position of an argument to that of the result
+            which may take over its memory. The caller must not use these
+            arrays again.
         record: bool. Whether PyTorch records `function`. It must not if any
             number in it comes from the value of an array: the recording would
             have that number forever.
@@ -258,8 +258,9 @@ class Compiled:
         count: int. How often it was compiled so far.
     """
 
-    def __init__(self, function, model=None, donate=(), record=True):
+    def __init__(self, function, model=None, donate=None, record=True):
         self.count = 0
+        self._donate = donate or {}
         self._model = model
         self._record = record
         self._versions = {}
@@ -277,12 +278,26 @@ class Compiled:
         if name() == "jax":
             import jax
 
-            donated = [position + 1 for position in donate]
+            donated = [position + 1 for position in self._donate]
             self._call = jax.jit(stateless, donate_argnums=donated)
         elif name() == "tensorflow":
             import tensorflow as tf
 
-            self._call = tf.function(stateless, jit_compile=True)
+            def assigning(values, *arguments):
+                # TensorFlow gives no memory away, but variables are written
+                # in place. A donated argument comes as one and stays one.
+                results = stateless(values, *_read_variables(arguments))
+                if self._donate:
+                    results = list(results)
+                for taken, given in self._donate.items():
+                    variables = keras.tree.flatten(arguments[taken])
+                    new = keras.tree.flatten(results[given])
+                    for variable, value in zip(variables, new, strict=True):
+                        variable.assign(value)
+                    results[given] = ()
+                return results
+
+            self._call = tf.function(assigning, jit_compile=True)
 
     def _variables(self):
         return self._model.variables if self._model is not None else []
@@ -294,30 +309,50 @@ class Compiled:
         """Return the function with the weights that the model has now.
 
         Under JAX and TensorFlow weights are arguments like any other; to
-        collect them for each token of a text would take time.
+        collect them for each token of a text would take time. All calls of
+        what is returned must have arguments of the same shapes.
         """
         if name() == "torch":
             return self._run_torch
         values = [variable.value for variable in self._variables()]
         if name() == "jax":
             return functools.partial(self._call, values)
+        return self._bind_tensorflow(values)
+
+    def _bind_tensorflow(self, values):
         import tensorflow as tf
 
         values = [tf.convert_to_tensor(value) for value in values]
-        return functools.partial(self._run_tensorflow, values)
+        version = None
 
-    def _run_tensorflow(self, values, *arguments):
-        arguments = _tensors(arguments)
-        flat = [a for a in keras.tree.flatten(arguments) if a is not None]
-        shapes = tuple((array.shape, array.dtype) for array in flat)
-        if shapes not in self._versions:
-            self._versions[shapes] = self._call.get_concrete_function(
-                values, *arguments
+        def run(*arguments):
+            nonlocal version
+            arguments = [
+                _as_variables(argument)
+                if position in self._donate
+                # Somebody else's donation may have been a variable, too.
+                else _read_variables(_tensors(argument))
+                for position, argument in enumerate(arguments)
+            ]
+            flat = [a for a in keras.tree.flatten(arguments) if a is not None]
+            if version is None:
+                shapes = tuple((array.shape, array.dtype) for array in flat)
+                if shapes not in self._versions:
+                    self._versions[shapes] = self._call.get_concrete_function(
+                        values, *arguments
+                    )
+                version = self._versions[shapes]
+            handles = [getattr(array, "handle", array) for array in flat]
+            # The public way in sorts 150 arguments by name, for a quarter of
+            # the time of a decoding step.
+            results = version._call_flat(
+                [*values, *handles], version.captured_inputs
             )
-        version = self._versions[shapes]
-        # The public way in sorts 150 arguments by name, for a quarter of the
-        # time of a decoding step.
-        return version._call_flat([*values, *flat], version.captured_inputs)
+            for taken, given in self._donate.items():
+                results[given] = arguments[taken]
+            return results
+
+        return run
 
     def _run_torch(self, *arguments):
         import torch
@@ -334,7 +369,7 @@ class Compiled:
 
 
 def _tensors(arguments):
-    """Make tensors of all arrays in nested tuples, and leave `None` alone."""
+    """Make tensors of all NumPy arrays in nested tuples."""
     return keras.tree.map_structure(
         lambda array: (
             ops.convert_to_tensor(array)
@@ -343,6 +378,27 @@ def _tensors(arguments):
         ),
         arguments,
     )
+
+
+def _read_variables(arguments):
+    """Return the values of all TensorFlow variables in nested tuples."""
+    import tensorflow as tf
+
+    return keras.tree.map_structure(
+        lambda array: (
+            array.read_value() if isinstance(array, tf.Variable) else array
+        ),
+        arguments,
+    )
+
+
+def _as_variables(arrays):
+    """Return TensorFlow variables with the values of nested tensors."""
+    import tensorflow as tf
+
+    if isinstance(keras.tree.flatten(arrays)[0], tf.Variable):
+        return arrays
+    return keras.tree.map_structure(tf.Variable, arrays)
 
 
 def _record(function, arguments):

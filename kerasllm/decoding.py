@@ -14,7 +14,7 @@ from keras import ops
 from kerasllm import backend
 from kerasllm.arguments import position_tables
 
-SMALLEST_BUCKET = 16
+SMALLEST_BUCKET = 8
 
 
 class CachedDecoder:
@@ -76,7 +76,7 @@ class CachedDecoder:
             return keras.tree.map_structure(take_array, cache)
 
         self._step = backend.Compiled(
-            step, model, donate=(1,), record=_is_traceable(model)
+            step, model, donate={1: 1}, record=_is_traceable(model)
         )
         self._take = backend.Compiled(take)
 
@@ -149,7 +149,7 @@ class CachedDecoder:
 
 
 def length_bucket(length, longest=None):
-    """Round a length up to 16, 24, 32, 48, 64, ..., but at most `longest`."""
+    """Round a length up to 8, 12, 16, 24, 32, ..., but at most `longest`."""
     bucket = SMALLEST_BUCKET
     while bucket < length:
         # A power of two and one and a half times it follow in turns.

@@ -136,13 +136,14 @@ class RowSampler:
             self._compiled_samplers[key] = _compile_sampler(
                 greedy, with_logprobs
             )
-        compiled = self._compiled_samplers[key]
+        compiled = self._compiled_samplers[key].bind()
         numbers = backend.scalars(numbers)
         generators = [np.random.default_rng(row.seed) for row in rows]
 
         def sample(logits, token_ids, index):
-            uniforms = np.zeros(len(token_ids), "float32")
+            uniforms = None
             if not greedy:
+                uniforms = np.zeros(len(token_ids), "float32")
                 for i, row in enumerate(rows):
                     if index >= len(row.prompt_ids):
                         uniforms[i] = generators[i].random(dtype="float32")

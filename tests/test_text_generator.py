@@ -577,7 +577,7 @@ def test_new_variables_are_seen():
 
 @pytest.mark.parametrize(
     ("length", "bucket"),
-    [(1, 16), (16, 16), (17, 24), (25, 32), (33, 48), (97, 128), (256, 256)],
+    [(1, 8), (8, 8), (9, 12), (17, 24), (25, 32), (97, 128), (256, 256)],
 )
 def test_lengths_are_rounded_up_to_buckets(length, bucket):
     assert decoding.length_bucket(length) == bucket

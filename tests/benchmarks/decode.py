@@ -23,6 +23,7 @@ import torch
 import transformers
 
 from kerasllm import backend
+from kerasllm.decoding import CachedDecoder
 from kerasllm.generation import TextGenerator, compiled_generate
 from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, get_recipe
 
@@ -218,6 +219,37 @@ def print_long_texts(recipe):
     print(f"\nratio {times[2048] / times[256]:.2f}")
 
 
+def print_memory(recipe):
+    """Print what XLA plans for one step beyond weights, cache and logits."""
+    if backend.name() != "jax":
+        print("\nmemory: measured on JAX, whose compiler tells its plan")
+        return
+    model = make_ours(recipe, "float32")
+    decoder = CachedDecoder.of(model)
+    print("\n| batch | weights, MB | cache | logits | all else in a step |")
+    print("|---|---|---|---|---|")
+    for batch_size in (1, 8, 32):
+        token_ids = np.ones((batch_size, PROMPT_LENGTH), "int32")
+        cache = decoder.prefill(token_ids, PROMPT_LENGTH, 256)
+        # Takes the same arguments, and only compiles.
+        step = decoder._step._call.lower(
+            [variable.value for variable in model.variables],
+            token_ids[:, :1],
+            cache,
+            np.int32(PROMPT_LENGTH),
+        )
+        plan = step.compile().memory_analysis()
+        cache_bytes = sum(array.nbytes for pair in cache for array in pair)
+        sizes = (
+            4 * model.count_params(),
+            cache_bytes,
+            plan.output_size_in_bytes - cache_bytes,
+            plan.temp_size_in_bytes,
+        )
+        row = " | ".join(f"{size / 1e6:.2f}" for size in sizes)
+        print(f"| {batch_size} | {row} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
@@ -284,6 +316,7 @@ def main():
     if arguments.details:
         print_first_token(recipe)
         print_long_texts(recipe)
+        print_memory(recipe)
 
 
 if __name__ == "__main__":
