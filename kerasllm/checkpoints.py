@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from kerasllm import backend, files
+from kerasllm.lora import adapted_layers
 
 HISTORY_FILE = "history.csv"
 
@@ -211,4 +212,12 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _variables(model):
     """Return all that training changes, in a fixed order."""
-    return [*model.variables, *model.optimizer.variables]
+    variables = model.variables
+    if adapted_layers(model):
+        # The weights below adapters are frozen, and may be gigabytes.
+        variables = [
+            v
+            for v in variables
+            if v.trainable or not keras.backend.is_float_dtype(v.dtype)
+        ]
+    return [*variables, *model.optimizer.variables]

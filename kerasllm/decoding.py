@@ -13,6 +13,7 @@ from keras import ops
 
 from kerasllm import backend
 from kerasllm.arguments import position_tables
+from kerasllm.images import vision_inputs
 
 SMALLEST_BUCKET = 8
 
@@ -85,7 +86,7 @@ class CachedDecoder:
         longest = min(position_tables(self.causal_lm), default=None)
         return length_bucket(max_length, longest)
 
-    def prefill(self, token_ids, length, cache_length):
+    def prefill(self, token_ids, length, cache_length, images=()):
         """Read the beginning that all rows have.
 
         No logits are computed here; the first ones come from the step that
@@ -95,28 +96,46 @@ class CachedDecoder:
             token_ids: int32 array `(batch_size, at least length)`.
             length: int. How many tokens to read.
             cache_length: int, from `cache_length`.
+            images: list of sequences of images, one for each of the first
+                rows; all of them lie in the first `length` tokens.
 
         Returns:
             A cache whose first `length` positions are filled.
         """
-        bucket = length_bucket(length, cache_length)
+        num_images = max(map(len, images), default=0)
+        # A mask over image tokens has the length of the whole cache.
+        bucket = cache_length
+        if not num_images:
+            bucket = length_bucket(length, cache_length)
         padded = np.zeros((len(token_ids), bucket), "int32")
         padded[:, :length] = token_ids[:, :length]
-        key = len(token_ids), cache_length
+        key = len(token_ids), cache_length, num_images
         if key not in self._prefills:
             self._prefills[key] = self._make_prefill(*key)
-        return self._prefills[key](padded)
+        if not num_images:
+            return self._prefills[key](padded)
+        copies = [images[0]] * (len(token_ids) - len(images))
+        vision = vision_inputs(
+            padded, [*images, *copies], self.causal_lm.preprocessor
+        )
+        return self._prefills[key](padded, vision)
 
-    def _make_prefill(self, batch_size, cache_length):
+    def _make_prefill(self, batch_size, cache_length, num_images):
         model = self.causal_lm
         spec = _cache_spec(model, batch_size, cache_length)
 
-        def prefill(token_ids):
+        def prefill(token_ids, vision=None):
             cache = keras.tree.map_structure(
                 lambda array: ops.zeros(array.shape, array.dtype), spec
             )
+            keywords = {}
+            if vision is not None:
+                keywords = dict(vision)
+                keywords["img_embeddings"] = model.backbone.vision_encoder(
+                    keywords.pop("images")
+                )
             # Nothing uses the logits, so they are compiled away.
-            return model.call_with_cache(token_ids, cache, 0)[2]
+            return model.call_with_cache(token_ids, cache, 0, **keywords)[2]
 
         return backend.Compiled(prefill, model, record=_is_traceable(model))
 

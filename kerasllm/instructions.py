@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.files import cache_dir, download
+from kerasllm.images import place_images, vision_inputs
 from kerasllm.prompts import encode_all, get_template
 from kerasllm.tokenizers import end_of_text_id
 
@@ -39,11 +40,14 @@ class Instruction:
         instruction: str. What is asked.
         response: str. The answer to learn.
         context: str, a text that the request is about, or `None`.
+        images: tuple of images, one for each `<start_of_image>` in the
+            request; see `kerasllm.images.load_image`.
     """
 
     instruction: str
     response: str
     context: str | None = None
+    images: tuple = ()
 
 
 def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
@@ -154,32 +158,43 @@ class TokenizedInstructions:
             are longer than `sequence_length`. Cut, they would teach the model
             to stop in the middle or never.
         sequence_length: int.
-        pad_id: int. The token that fills rows up.
+        preprocessor: the preprocessor of the model.
+        images: list of tuples, the images of each row.
     """
 
     token_ids: list
     prompt_lengths: list
     num_too_long: int
     sequence_length: int
-    pad_id: int
+    preprocessor: object
+    images: list
 
     @classmethod
-    def of(cls, rows, tokenizer, template, sequence_length):
+    def of(cls, rows, preprocessor, template, sequence_length):
         """Tokenize rows with the marks of a template.
 
         Args:
             rows: list of `Instruction`.
-            tokenizer: a KerasHub tokenizer.
+            preprocessor: the preprocessor of a KerasHub `CausalLM`.
             template: `PromptTemplate` or the name of one.
             sequence_length: int. Longest row, all marks included.
 
         Raises:
-            ValueError: no row is short enough.
+            ValueError: no row is short enough, or the images of a row do not
+                fit its marks or the model.
         """
         template = get_template(template)
+        tokenizer = preprocessor.tokenizer
         prompts = encode_all(
             tokenizer,
-            [template.prompt_segments(r.instruction, r.context) for r in rows],
+            [
+                place_images(
+                    template.prompt_segments(row.instruction, row.context),
+                    len(row.images),
+                    preprocessor,
+                )
+                for row in rows
+            ],
         )
         responses = encode_all(
             tokenizer, [template.response_segments(r.response) for r in rows]
@@ -191,13 +206,14 @@ class TokenizedInstructions:
         if start == end:  # `<|endoftext|>`, which pretraining sets after texts
             start = None
         prefix = [] if start is None else [start]
-        token_ids, prompt_lengths = [], []
-        for prompt, response in zip(prompts, responses, strict=True):
-            row = np.array([*prefix, *prompt, *response, end], "int32")
+        token_ids, prompt_lengths, images = [], [], []
+        for row, prompt, response in zip(rows, prompts, responses, strict=True):
+            tokens = np.array([*prefix, *prompt, *response, end], "int32")
             # One token more than the inputs: the last is only predicted.
-            if len(row) <= sequence_length + 1:
-                token_ids.append(row)
+            if len(tokens) <= sequence_length + 1:
+                token_ids.append(tokens)
                 prompt_lengths.append(len(prefix) + len(prompt))
+                images.append(row.images)
         if not token_ids:
             raise ValueError(
                 "At least one row must fit in `sequence_length`. Received: "
@@ -209,13 +225,38 @@ class TokenizedInstructions:
             prompt_lengths,
             len(rows) - len(token_ids),
             sequence_length,
-            getattr(tokenizer, "pad_token_id", 0) or 0,
+            preprocessor,
+            images,
         )
 
     @property
     def num_tokens(self):
         """Tokens of all rows without padding: an int."""
         return sum(map(len, self.token_ids))
+
+    def warn_of_long_rows(self):
+        """Say how many rows were left out, if any was."""
+        if self.num_too_long:
+            warnings.warn(
+                f"{self.num_too_long} of "
+                f"{self.num_too_long + len(self.token_ids)} rows are longer "
+                f"than sequence_length={self.sequence_length} tokens and left "
+                "out.",
+                stacklevel=3,
+            )
+
+    def num_batches(self, batch_size=8, buckets=True):
+        """Return the number of batches that `dataset` gives: an int."""
+        lengths = [len(tokens) - 1 for tokens in self.token_ids]
+        buckets = np.searchsorted(self._bucket_lengths(buckets), lengths)
+        _, counts = np.unique(buckets, return_counts=True)
+        return int(np.sum(-(-counts // batch_size)))
+
+    def _bucket_lengths(self, buckets):
+        lengths = [self.sequence_length]
+        while buckets and lengths[0] // 2 >= SHORTEST_BUCKET:
+            lengths.insert(0, lengths[0] // 2)
+        return lengths
 
     def dataset(self, batch_size=8, seed=None, buckets=True):
         """Return batches for `fit`.
@@ -233,47 +274,83 @@ class TokenizedInstructions:
             `tf.data.Dataset` of `(x, y, sample_weight)`: `x` a dict of int32
             `token_ids` and bool `padding_mask`, `y` the tokens that follow,
             `sample_weight` float32, one for tokens of a response and zero for
-            all others; each `(batch_size, length)`.
+            all others; each `(batch_size, length)`. For a model that takes
+            images `x` has what `kerasllm.images.vision_inputs` returns, too.
         """
         rows = tf.data.Dataset.from_tensor_slices(
-            (tf.ragged.constant(self.token_ids, "int32"), self.prompt_lengths)
+            (
+                tf.ragged.constant(self.token_ids, "int32"),
+                self.prompt_lengths,
+                np.arange(len(self.token_ids)),
+            )
         )
         if seed is not None:
             rows = rows.shuffle(len(self.token_ids), seed=seed)
-        lengths = [self.sequence_length]
-        while buckets and lengths[0] // 2 >= SHORTEST_BUCKET:
-            lengths.insert(0, lengths[0] // 2)
+        lengths = self._bucket_lengths(buckets)
+        pad_id = getattr(self.preprocessor.tokenizer, "pad_token_id", 0) or 0
         batches = rows.map(self._weigh).bucket_by_sequence_length(
-            lambda x, y, weight: tf.shape(y)[0],
+            lambda row, x, y, weight: tf.shape(y)[0],
             bucket_boundaries=[length + 1 for length in lengths],
             bucket_batch_sizes=[batch_size] * (len(lengths) + 1),
             pad_to_bucket_boundary=True,
             padding_values=(
-                {"token_ids": self.pad_id, "padding_mask": False},
-                self.pad_id,
+                np.int64(-1),
+                {"token_ids": pad_id, "padding_mask": False},
+                pad_id,
                 0.0,
             ),
         )
 
-        def fill(*batch):
-            return tf.nest.map_structure(_fill_rows(batch_size), batch)
+        def fill(rows, *batch):
+            x, y, weight = tf.nest.map_structure(_fill_rows(batch_size), batch)
+            if getattr(self.preprocessor, "image_converter", None) is not None:
+                x |= self._vision_inputs(rows, x["token_ids"], batch_size)
+            return x, y, weight
 
-        return batches.map(fill).prefetch(4)
+        return batches.map(fill, tf.data.AUTOTUNE).prefetch(4)
+
+    def _vision_inputs(self, rows, token_ids, batch_size):
+        """Return the images of a batch, read only when they are needed."""
+        num_images = max(map(len, self.images))
+        tokens_per_image = self.preprocessor.num_vision_tokens_per_image
+        image_size = self.preprocessor.image_converter.image_size
+
+        def read(rows, token_ids):
+            images = [self.images[row] for row in rows]
+            images += [()] * (batch_size - len(images))
+            inputs = vision_inputs(
+                token_ids, images, self.preprocessor, num_images
+            )
+            return [inputs[name] for name in names]
+
+        names = ("images", "vision_mask", "vision_indices")
+        images, mask, indices = tf.numpy_function(
+            read, [rows, token_ids], ("float32", "bool", "int32")
+        )
+        shape = batch_size, num_images, *image_size, 3
+        return {
+            "images": tf.ensure_shape(images, shape),
+            "vision_mask": tf.ensure_shape(mask, token_ids.shape),
+            "vision_indices": tf.ensure_shape(
+                indices, (batch_size, num_images * tokens_per_image)
+            ),
+        }
 
     @staticmethod
-    def _weigh(token_ids, prompt_length):
-        """Make a row `(x, y, sample_weight)` of its tokens."""
+    def _weigh(token_ids, prompt_length, row):
+        """Make `(row, x, y, sample_weight)` of the tokens of a row."""
         x = {
             "token_ids": token_ids[:-1],
             "padding_mask": tf.ones_like(token_ids[:-1], "bool"),
         }
         places = tf.range(1, tf.shape(token_ids)[0])
-        return x, token_ids[1:], tf.cast(places >= prompt_length, "float32")
+        weight = tf.cast(places >= prompt_length, "float32")
+        return row, x, token_ids[1:], weight
 
 
 def instruction_dataset(
     rows,
-    tokenizer,
+    preprocessor,
     template,
     sequence_length=256,
     batch_size=8,
@@ -284,7 +361,7 @@ def instruction_dataset(
 
     Args:
         rows: list of `Instruction`.
-        tokenizer: a KerasHub tokenizer.
+        preprocessor: the preprocessor of a KerasHub `CausalLM`.
         template: `PromptTemplate` or the name of one.
         sequence_length: int. Longest row; longer ones are left out, with a
             warning that counts them.
@@ -296,14 +373,9 @@ def instruction_dataset(
         `tf.data.Dataset`, see `TokenizedInstructions.dataset`.
     """
     tokenized = TokenizedInstructions.of(
-        rows, tokenizer, template, sequence_length
+        rows, preprocessor, template, sequence_length
     )
-    if tokenized.num_too_long:
-        warnings.warn(
-            f"{tokenized.num_too_long} of {len(rows)} rows are longer than "
-            f"sequence_length={sequence_length} tokens and left out.",
-            stacklevel=2,
-        )
+    tokenized.warn_of_long_rows()
     return tokenized.dataset(batch_size, seed, buckets)
 
 

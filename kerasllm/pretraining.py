@@ -94,18 +94,64 @@ def pretrain(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.optimizer.build(model.trainable_variables)
+    if sample is not None:
+        callbacks = [*callbacks, _PrintSample(sample)]
+    if validation_dataset is not None and validation_steps is not None:
+        validation_dataset = validation_dataset.take(validation_steps)
+    return resumable_fit(
+        model,
+        train_dataset,
+        validation_dataset,
+        directory=directory,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        tokens_in_a_batch=_tokens_in_a_batch(train_dataset),
+        checkpoint_steps=checkpoint_steps,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
 
+
+def resumable_fit(
+    model,
+    train_dataset,
+    validation_dataset=None,
+    *,
+    directory,
+    epochs,
+    steps_per_epoch,
+    tokens_in_a_batch,
+    checkpoint_steps=200,
+    callbacks=(),
+    verbose="auto",
+):
+    """Call `fit` on a compiled model so that it can be killed and called again.
+
+    Args:
+        model: compiled keras model.
+        train_dataset: `tf.data.Dataset` that gives the same batches in the
+            same order whenever it is read.
+        validation_dataset: the same, or `None`.
+        directory: str or path. See `pretrain`, as for the rest.
+        epochs: int.
+        steps_per_epoch: int.
+        tokens_in_a_batch: number, the mean, for `tokens_per_second`.
+        checkpoint_steps: int.
+        callbacks: more Keras callbacks.
+        verbose: `"auto"`, 0, 1 or 2.
+
+    Returns:
+        A list of dicts, see `pretrain`.
+
+    Raises:
+        RuntimeError, FloatingPointError, TrainingInterrupted: as `pretrain`.
+    """
+    model.optimizer.build(model.trainable_variables)
     run = Checkpoint(directory, steps_per_epoch, checkpoint_steps)
     run.restore(model)
     # Keras passes one dict of logs along the callbacks in order: what the
     # first one adds is in the checkpoint, the progress bar and the history.
-    tokens = _tokens_in_a_batch(train_dataset)
-    callbacks = [_EpochLogs(run, tokens), run, *callbacks]
-    if sample is not None:
-        callbacks.append(_PrintSample(sample))
-    if validation_dataset is not None and validation_steps is not None:
-        validation_dataset = validation_dataset.take(validation_steps)
+    callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
 
     def fit(first_epoch, last_epoch, steps):
         model.fit(
@@ -367,8 +413,9 @@ def _share_of_one_pass(dataset, epochs):
 
 def _tokens_in_a_batch(dataset):
     """Read one batch, which also shows early that there is one."""
-    for x, _ in dataset.take(1):
-        return math.prod(x.shape)
+    for batch in dataset.take(1):
+        x = batch[0]
+        return math.prod((x["token_ids"] if isinstance(x, dict) else x).shape)
     raise ValueError(
         "The training data must hold at least one batch. Received: an empty "
         "dataset. Give more text or a smaller batch."

@@ -30,11 +30,26 @@ from kerasllm.samplers import (
 from kerasllm.text_stream import TextStream
 
 
+@dataclasses.dataclass(frozen=True)
+class TokenizedPrompt:
+    """A prompt that is tokens already, and the images in it.
+
+    Attributes:
+        token_ids: tuple of ints, all that the model should read: its start
+            token, and a run of placeholder tokens for each image.
+        images: tuple of images, see `kerasllm.images.load_image`.
+    """
+
+    token_ids: tuple
+    images: tuple = ()
+
+
 @dataclasses.dataclass
 class Row:
     """One text while it is written."""
 
     prompt_ids: list
+    images: tuple
     max_length: int
     stop_token_ids: set
     sampler: object

@@ -23,7 +23,13 @@ from kerasllm.arguments import (
 )
 from kerasllm.beam_search import search_beams
 from kerasllm.decoding import CachedDecoder, batch_bucket
-from kerasllm.rows import Row, RowSampler, row_seeds, token_array
+from kerasllm.rows import (
+    Row,
+    RowSampler,
+    TokenizedPrompt,
+    row_seeds,
+    token_array,
+)
 from kerasllm.samplers import check_sampler, greedy_search
 from kerasllm.text_stream import TextStream
 
@@ -139,7 +145,8 @@ class TextGenerator:
         """Continue prompts, each until it stops by itself.
 
         Args:
-            prompts: str or list of str, of any lengths.
+            prompts: str or list of str, of any lengths. A `TokenizedPrompt`
+                may stand for a str.
             max_length: int. Number of tokens at which to stop, prompt
                 included. Defaults to the preprocessor's `sequence_length`.
             stop_token_ids: int or list of ints, the tokens that end a text;
@@ -165,7 +172,7 @@ class TextGenerator:
                 computed; or the logits are NaN, or a sampler of your own
                 returns no token id, at the first token.
         """
-        one = isinstance(prompts, str)
+        one = isinstance(prompts, str | TokenizedPrompt)
         if not one and not isinstance(prompts, list | tuple | np.ndarray):
             check_prompt(prompts)
         prompts = [prompts] if one else list(prompts)
@@ -206,7 +213,7 @@ class TextGenerator:
         `strip_prompt=True`. None ends within a character.
 
         Args:
-            prompt: str.
+            prompt: str or `TokenizedPrompt`.
             max_length: see `generate`, as for the rest.
             stop_token_ids: int, list of ints, `None` or `"auto"`.
             seed: int or `keras.random.SeedGenerator`.
@@ -220,7 +227,8 @@ class TextGenerator:
             ValueError: as for `generate`; a wrong argument shows at once, not
                 when the first piece is asked for.
         """
-        check_prompt(prompt)
+        if not isinstance(prompt, TokenizedPrompt):
+            check_prompt(prompt)
         rows = self._make_rows(
             [prompt], max_length, stop_token_ids, seed, stop_strings, 1,
             sampler, stream=True,
@@ -324,10 +332,12 @@ class TextGenerator:
         check_sampler(sampler, self._vocabulary_size)
         seeds = row_seeds(sampler, seed, len(prompts), num_samples)
         rows = []
-        for token_ids in self._tokenize(prompts, max_length):
+        for prompt in self._tokenize(prompts, max_length):
+            token_ids = list(prompt.token_ids)
             for _ in range(num_samples):
                 row = Row(
                     prompt_ids=token_ids,
+                    images=prompt.images,
                     max_length=int(max_length),
                     stop_token_ids=stop_token_ids,
                     sampler=sampler,
@@ -342,30 +352,69 @@ class TextGenerator:
         return rows
 
     def _tokenize(self, prompts, max_length):
-        """Return the tokens of each prompt as the model wants them begun."""
-        if not prompts:
-            return []
-        for prompt in prompts:
-            check_prompt(prompt)
+        """Return all prompts as `TokenizedPrompt`s, begun as the model wants.
+
+        Those that are one already stay as they are.
+        """
+        texts = [p for p in prompts if not isinstance(p, TokenizedPrompt)]
+        for text in texts:
+            check_prompt(text)
+        rows = iter(self._tokenize_texts(texts) if texts else ())
+        tokenized = [
+            prompt
+            if isinstance(prompt, TokenizedPrompt)
+            else TokenizedPrompt(next(rows))
+            for prompt in prompts
+        ]
+        for row, prompt in zip(tokenized, prompts, strict=True):
+            if isinstance(prompt, TokenizedPrompt):
+                prompt = self._detokenize(row.token_ids)
+            check_prompt_tokens(
+                row.token_ids, prompt, max_length, self._vocabulary_size
+            )
+        return tokenized
+
+    def _tokenize_texts(self, texts):
         # Long enough that nothing is cut: a token is at least a byte.
-        longest = max(len(prompt.encode()) for prompt in prompts) + 8
+        longest = max(len(text.encode()) for text in texts) + 8
         inputs = self.causal_lm.preprocessor.generate_preprocess(
-            prompts, sequence_length=longest
+            texts, sequence_length=longest
         )
         token_ids = ops.convert_to_numpy(inputs["token_ids"])
         lengths = ops.convert_to_numpy(inputs["padding_mask"]).sum(axis=-1)
-        rows = [
-            list(map(int, row[:length]))
+        return [
+            tuple(map(int, row[:length]))
             for row, length in zip(token_ids, lengths, strict=True)
         ]
-        for row, prompt in zip(rows, prompts, strict=True):
-            check_prompt_tokens(row, prompt, max_length, self._vocabulary_size)
-        return rows
 
     def _run(self, rows, num_samples=1, with_logprobs=False):
         """Fill the rows, and yield after each position."""
-        if not rows:
-            return
+        self._steps, self._seconds = 0, 0.0
+        for batch in self._batches(rows, num_samples):
+            yield from self._run_batch(batch, num_samples, with_logprobs)
+
+    def _batches(self, rows, num_samples):
+        """Return lists of rows that can be read together.
+
+        All of them, unless one has an image that goes on after the end of
+        another's prompt: an image is read as a whole, before any sampling.
+        """
+        if not any(row.images for row in rows):
+            return [rows] if rows else []
+        placeholder = self._tokenizer.image_placeholder_id
+        image_ends = [
+            max(
+                np.flatnonzero(np.equal(row.prompt_ids, placeholder)), default=0
+            )
+            for row in rows
+        ]
+        if max(image_ends) < min(len(row.prompt_ids) for row in rows):
+            return [rows]
+        return [
+            rows[i : i + num_samples] for i in range(0, len(rows), num_samples)
+        ]
+
+    def _run_batch(self, rows, num_samples, with_logprobs):
         sample = self._sampling.prepare(rows, with_logprobs)
         decoder = self._decoder
         decoder.refresh()
@@ -376,7 +425,8 @@ class TextGenerator:
         # One row a prompt is read, then copied for each of its samples.
         sources = rows[::num_samples]
         token_ids = token_array(sources, cache_length)
-        cache = decoder.prefill(token_ids, start, cache_length)
+        images = [row.images for row in sources]
+        cache = decoder.prefill(token_ids, start, cache_length, images)
         if num_samples > 1:
             copies = np.arange(batch_bucket(len(rows)), dtype="int32")
             copies = np.minimum(copies // num_samples, len(sources) - 1)
@@ -384,7 +434,6 @@ class TextGenerator:
             token_ids = token_array(rows, cache_length)
 
         step = decoder.bind_step()
-        self._steps, self._seconds = 0, 0.0
         for index in range(start, max_length):
             started = time.perf_counter()
             # A row that is done has no token here; what it reads is the same.

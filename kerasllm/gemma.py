@@ -1,0 +1,598 @@
+"""Gemma 3: load it, ask it, tune it (sections 16.3 and 16.4).
+
+`Gemma` is a thin wrapper that hides nothing: `gemma.causal_lm` is KerasHub's
+own model, and all that is done with it here can be done without.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import tempfile
+
+import keras
+import keras_hub
+
+from kerasllm import lora
+from kerasllm.arguments import check_prompt
+from kerasllm.images import place_images
+from kerasllm.instructions import TokenizedInstructions
+from kerasllm.pretraining import resumable_fit
+from kerasllm.prompts import MODEL, SYSTEM, USER, encode_all, get_template
+from kerasllm.rows import TokenizedPrompt
+from kerasllm.samplers import greedy_search
+from kerasllm.text_generator import TextGenerator
+
+OFFLINE_PRESETS = ("tiny", "tiny_instruct")
+# (hidden_dim, num_layers, num_query_heads, num_key_value_heads, head_dim), as
+# Google published them. Gemma Team, 2025, arXiv:2503.19786.
+ARCHITECTURES = {
+    "270m": (640, 18, 4, 1, 256),
+    "1b": (1152, 26, 4, 1, 256),
+    "4b": (2560, 34, 8, 4, 256),
+    "12b": (3840, 48, 16, 8, 256),
+    "27b": (5376, 62, 32, 16, 128),
+}
+
+
+class Gemma:
+    """A Gemma 3 with its prompt template and its generator.
+
+    Args:
+        causal_lm: a `keras_hub.models.Gemma3CausalLM` with a preprocessor.
+            Any other `CausalLM` that `TextGenerator` takes will do, too.
+        template: `PromptTemplate` or the name of one.
+
+    Example:
+    ```python
+    gemma = Gemma.from_preset("tiny_instruct")  # or "gemma3_instruct_4b"
+    gemma.ask("What is the river of Calgorburg called?")
+    ```
+
+    Source: chapter 16, "Using a pretrained LLM".
+    """
+
+    def __init__(self, causal_lm, template="gemma"):
+        self.causal_lm = causal_lm
+        self.template = get_template(template)
+        self.generator = TextGenerator(causal_lm)
+
+    @classmethod
+    def from_preset(cls, name, dtype=None, template="gemma"):
+        """Load a model.
+
+        Args:
+            name: `"tiny"` or `"tiny_instruct"`, which come with this package;
+                the name of a Gemma 3 preset of KerasHub, such as
+                `"gemma3_1b"`, which is downloaded from Kaggle once; a folder
+                that `save_to_preset` wrote; or a folder with a Hugging Face
+                checkpoint.
+            dtype: a Keras dtype. Defaults to Keras's own, float32;
+                `"bfloat16"` takes half the memory.
+            template: `PromptTemplate` or the name of one.
+
+        Returns:
+            A `Gemma`.
+
+        Raises:
+            ValueError: there is no such preset.
+            OSError: the preset cannot be downloaded; says what is missing.
+        """
+        name = os.fspath(name)
+        kwargs = {} if dtype is None else {"dtype": dtype}
+        source = preset_source(name)
+        is_local = source != name or os.path.isdir(name)
+        try:
+            causal_lm = keras_hub.models.CausalLM.from_preset(source, **kwargs)
+        except Exception as error:
+            if is_local:
+                raise ValueError(
+                    "A folder must hold a KerasHub preset or a Hugging Face "
+                    f"checkpoint of Gemma 3. Received: {name} ({error}). Write "
+                    "one with `causal_lm.save_to_preset(folder)`."
+                ) from error
+            raise _download_error(name, error) from error
+        return cls(causal_lm, template)
+
+    def generate(
+        self, prompts, max_length=None, sampler=greedy_search, **kwargs
+    ):
+        """Continue text, without any template.
+
+        Args:
+            prompts: str or list of str.
+            max_length: int. See `TextGenerator.generate`, as for the rest.
+            sampler: any sampler.
+            **kwargs: passed on to `TextGenerator.generate`.
+
+        Returns:
+            What `TextGenerator.generate` returns.
+        """
+        return self.generator.generate(
+            prompts, max_length, sampler=sampler, **kwargs
+        )
+
+    def ask(
+        self,
+        question,
+        images=None,
+        *,
+        context=None,
+        max_length=None,
+        sampler=greedy_search,
+        seed=None,
+    ):
+        """Ask as a user asks an instruction model.
+
+        Special tokens in a question are text: nobody can end a turn with
+        them, or begin one.
+
+        Args:
+            question: str with one `<start_of_image>` for each image; or a
+                list of questions, answered together.
+            images: list of images, see `kerasllm.images.load_image`. For a
+                list of questions a list of such lists, or `None`.
+            context: str, a text that the question is about.
+            max_length: int. Tokens of question and answer together.
+            sampler: any sampler.
+            seed: int.
+
+        Returns:
+            str, the answer, without marks; or a list of them.
+
+        Raises:
+            ValueError: a question is empty or too long, or its marks and
+                images do not fit.
+        """
+        one = isinstance(question, str)
+        questions = [question] if one else list(question)
+        if images is None:
+            images = [()] * len(questions)
+        elif one:
+            images = [images]
+        if len(images) != len(questions):
+            raise ValueError(
+                "`images` must have a list of images for each question. "
+                f"Received: {len(images)} for {len(questions)} questions."
+            )
+        segments = []
+        for text in questions:
+            check_prompt(text)
+            segments.append(self.template.prompt_segments(text, context))
+        answers = self.generator.generate(
+            self._tokenize(segments, images),
+            max_length,
+            seed=seed,
+            strip_prompt=True,
+            sampler=sampler,
+            stop_strings=self._stop_strings(),
+        )
+        answers = [answer.strip() for answer in answers]
+        return answers[0] if one else answers
+
+    def chat(self, system=None, max_length=None, sampler=greedy_search):
+        """Begin a conversation.
+
+        Args:
+            system: str. What the model is told before the first turn.
+            max_length: int. Tokens that it sees at most, its answer included.
+            sampler: any sampler.
+
+        Returns:
+            A `Chat`.
+        """
+        return Chat(self, system, max_length, sampler)
+
+    def summary(self):
+        """Print the layers of the model, as Keras does."""
+        self.causal_lm.summary()
+
+    def enable_lora(self, rank=8, targets=("query", "value"), lora_alpha=None):
+        """Freeze the model and add adapters; see `kerasllm.enable_lora`."""
+        return lora.enable_lora(self.causal_lm, rank, targets, lora_alpha)
+
+    def save_lora(self, path):
+        """Write the adapters to a file; see `kerasllm.save_lora`."""
+        lora.save_lora(self.causal_lm, path)
+
+    def load_lora(self, path):
+        """Read adapters from a file; see `kerasllm.load_lora`."""
+        lora.load_lora(self.causal_lm, path)
+
+    def merge_lora(self):
+        """Add the adapters to the weights; see `kerasllm.merge_lora`."""
+        lora.merge_lora(self.causal_lm)
+
+    def finetune(
+        self,
+        rows,
+        validation_rows=None,
+        *,
+        epochs=3,
+        batch_size=8,
+        learning_rate=1e-3,
+        sequence_length=256,
+        buckets=True,
+        seed=0,
+        directory=None,
+        callbacks=(),
+        verbose="auto",
+    ):
+        """Tune the model on requests and answers.
+
+        What is trained is what is trainable: the adapters after
+        `enable_lora`, the whole model otherwise. Only tokens of answers
+        count.
+
+        Args:
+            rows: list of `Instruction`, see `kerasllm.instructions`.
+            validation_rows: the same, to measure on after each epoch.
+            epochs: int.
+            batch_size: int.
+            learning_rate: float or schedule. For adapters ten times that of
+                full fine-tuning is usual.
+            sequence_length: int. Rows with more tokens are left out and
+                counted in a warning.
+            buckets: bool. See `TokenizedInstructions.dataset`.
+            seed: int. The order of the rows.
+            directory: str or path. Where checkpoints go; the same call with
+                the same directory goes on where it was killed. `None` keeps
+                none.
+            callbacks: more Keras callbacks.
+            verbose: as for `fit`.
+
+        Returns:
+            A list of dicts, one an epoch; see `kerasllm.pretrain`.
+
+        Raises:
+            ValueError: rows do not fit the model.
+        """
+        preprocessor = self.causal_lm.preprocessor
+        parts = [
+            TokenizedInstructions.of(
+                part, preprocessor, self.template, sequence_length
+            )
+            for part in (rows, validation_rows)
+            if part is not None
+        ]
+        train = parts[0]
+        train.warn_of_long_rows()
+        validation = None
+        if validation_rows is not None:
+            validation = parts[1].dataset(batch_size, buckets=buckets)
+        steps = train.num_batches(batch_size, buckets)
+        # A batch counts by the tokens in it, not by their share of its row.
+        self.causal_lm.compile(
+            optimizer=keras.optimizers.Adam(learning_rate),
+            loss=keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight"
+            ),
+            weighted_metrics=[
+                keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+            ],
+            sampler="greedy",
+        )
+        # With its preprocessor the task would tokenize what are tokens.
+        self.causal_lm.preprocessor = None
+        try:
+            with tempfile.TemporaryDirectory() as temporary:
+                return resumable_fit(
+                    self.causal_lm,
+                    train.dataset(batch_size, seed, buckets),
+                    validation,
+                    directory=directory or temporary,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    tokens_in_a_batch=train.num_tokens / steps,
+                    checkpoint_steps=200 if directory else 10**9,
+                    callbacks=callbacks,
+                    verbose=verbose,
+                )
+        finally:
+            self.causal_lm.preprocessor = preprocessor
+
+    def _tokenize(self, segments, images):
+        """Return a `TokenizedPrompt` for each list of segments."""
+        preprocessor = self.causal_lm.preprocessor
+        images = [tuple(row or ()) for row in images]
+        segments = [
+            place_images(row, len(row_images), preprocessor)
+            for row, row_images in zip(segments, images, strict=True)
+        ]
+        tokenizer = preprocessor.tokenizer
+        start = getattr(tokenizer, "start_token_id", None)
+        prefix = () if start is None else (start,)
+        return [
+            TokenizedPrompt((*prefix, *tokens), row_images)
+            for tokens, row_images in zip(
+                encode_all(tokenizer, segments), images, strict=True
+            )
+        ]
+
+    def _stop_strings(self):
+        """Return the mark that ends an answer, unless it is a stop token."""
+        end = self.template.end_of_turn
+        return [end] if end else []
+
+
+class Chat:
+    """A conversation with a model.
+
+    Attributes:
+        messages: list of dicts `{"role": ..., "content": str}`, all that was
+            said. What no longer fits into `max_length` stays here and is not
+            shown to the model.
+    """
+
+    def __init__(self, gemma, system=None, max_length=None, sampler=None):
+        self.gemma = gemma
+        self.messages = []
+        if system is not None:
+            check_prompt(system)
+            self.messages.append({"role": SYSTEM, "content": system})
+        if max_length is None:
+            max_length = gemma.causal_lm.preprocessor.sequence_length
+        self.max_length = max_length
+        self.sampler = greedy_search if sampler is None else sampler
+        self._images = []
+
+    def send(self, text, images=None, seed=None):
+        """Say something and return the answer.
+
+        Args:
+            text: str, with one `<start_of_image>` for each image.
+            images: list of images.
+            seed: int.
+
+        Returns:
+            str.
+
+        Raises:
+            ValueError: the text alone does not fit into `max_length`.
+        """
+        return "".join(self.stream(text, images, seed)).strip()
+
+    def stream(self, text, images=None, seed=None):
+        """Say something and yield the answer in pieces, as it is written.
+
+        Args:
+            text: str, with one `<start_of_image>` for each image.
+            images: list of images.
+            seed: int.
+
+        Returns:
+            An iterator of str. What was said is remembered once it ends.
+        """
+        check_prompt(text)
+        message = {"role": USER, "content": text}
+        images = list(images or ())
+        prompt = self._prompt(message, images)
+        return self._stream(message, images, prompt, seed)
+
+    def _stream(self, message, images, prompt, seed):
+        gemma = self.gemma
+        pieces = []
+        for piece in gemma.generator.stream(
+            prompt,
+            self.max_length,
+            seed=seed,
+            sampler=self.sampler,
+            stop_strings=gemma._stop_strings(),
+        ):
+            pieces.append(piece)
+            yield piece
+        answer = "".join(pieces).strip()
+        self.messages += [message, {"role": MODEL, "content": answer}]
+        self._images.append(images)
+
+    def _prompt(self, message, images):
+        """Return the tokens of as many turns as leave room for an answer."""
+        is_system = bool(self.messages) and self.messages[0]["role"] == SYSTEM
+        head = self.messages[:is_system]
+        turns, past_images = self.messages[is_system:], list(self._images)
+        # A quarter of the room belongs to the answer.
+        longest = self.max_length - math.ceil(self.max_length / 4)
+        while True:
+            segments = self._segments(head, turns, past_images, message, images)
+            shown = [image for row in past_images for image in row] + images
+            prompt = TokenizedPrompt(
+                self.gemma._tokenize([segments], [()])[0].token_ids,
+                tuple(shown),
+            )
+            if len(prompt.token_ids) <= longest:
+                return prompt
+            if not turns:
+                raise ValueError(
+                    "A message must leave a quarter of `max_length` for the "
+                    f"answer. Received: {len(prompt.token_ids)} tokens for "
+                    f"max_length={self.max_length}. Say less, or raise it."
+                )
+            turns, past_images = turns[2:], past_images[1:]
+
+    def _segments(self, head, turns, past_images, message, images):
+        """Return the segments of a conversation with its images placed."""
+        template = self.gemma.template
+        preprocessor = self.gemma.causal_lm.preprocessor
+        segments = template.chat_segments([*head, *turns, message])
+        # Each text of the user's, in order, takes the images that came with
+        # it; a mark in a text that came without images stays text.
+        waiting = [
+            (turn["content"], row)
+            for turn, row in zip(turns[::2], past_images, strict=True)
+        ] + [(message["content"], images)]
+        placed = []
+        for text, is_mark in segments:
+            if not is_mark and waiting and text == waiting[0][0]:
+                _, row = waiting.pop(0)
+                placed += place_images([(text, False)], len(row), preprocessor)
+            else:
+                placed.append((text, is_mark))
+        return placed
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryEstimate:
+    """What a model needs, before it is loaded; activations come on top.
+
+    Attributes:
+        parameters: int.
+        lora_parameters: int. Those of adapters at query and value.
+        weights_bytes: int.
+        adam_bytes: int. Weights, gradients and Adam's two moments.
+        lora_bytes: int. Weights, adapters, their gradients and moments.
+    """
+
+    parameters: int
+    lora_parameters: int
+    weights_bytes: int
+    adam_bytes: int
+    lora_bytes: int
+
+    def __str__(self):
+        rows = (
+            ("weights, to generate", self.weights_bytes),
+            ("full fine-tuning with Adam", self.adam_bytes),
+            ("LoRA", self.lora_bytes),
+        )
+        lines = [f"{self.parameters:,} parameters"]
+        lines += [f"{name:28}{size / 2**30:9.2f} GiB" for name, size in rows]
+        return "\n".join(lines)
+
+
+def estimate_memory(name, dtype="float32", rank=8):
+    """Tell what a model needs without loading or downloading it.
+
+    Args:
+        name: a name of a preset, or a folder; see `Gemma.from_preset`.
+        dtype: str. That of weights and optimizer.
+        rank: int. That of the adapters.
+
+    Returns:
+        A `MemoryEstimate`.
+
+    Raises:
+        ValueError: there is no such preset, or nothing is known of its size.
+    """
+    source = preset_source(name)
+    if os.path.isdir(source):
+        parameters, architecture = _read_sizes(pathlib.Path(source))
+    else:
+        presets = keras_hub.models.Gemma3CausalLM.presets
+        parameters = presets[source]["metadata"]["params"]
+        sizes = [size for size in ARCHITECTURES if size in source.split("_")]
+        if not sizes:
+            raise ValueError(
+                "`name` must be a Gemma 3 whose sizes were published: "
+                f"{', '.join(ARCHITECTURES)}. Received: {name!r}."
+            )
+        architecture = ARCHITECTURES[sizes[0]]
+    hidden_dim, num_layers, num_heads, num_kv_heads, head_dim = architecture
+    # Keras's adapters of a kernel (heads, hidden_dim, head_dim).
+    per_layer = (num_heads + num_kv_heads) * hidden_dim + 2 * head_dim
+    adapters = num_layers * rank * per_layer
+    size = keras.backend.standardize_dtype(dtype)
+    width = 2 if "16" in size else 4
+    return MemoryEstimate(
+        parameters=parameters,
+        lora_parameters=adapters,
+        weights_bytes=width * parameters,
+        adam_bytes=4 * width * parameters,
+        lora_bytes=width * (parameters + 4 * adapters),
+    )
+
+
+def preset_source(name):
+    """Return what KerasHub should load: a folder or the name itself.
+
+    Raises:
+        ValueError: it is neither a folder nor the name of a preset.
+    """
+    name = os.fspath(name)
+    if name in OFFLINE_PRESETS:
+        return str(assets_dir() / name)
+    presets = keras_hub.models.Gemma3CausalLM.presets
+    if os.path.isdir(name) or name in presets or "://" in name:
+        return name
+    gemmas = [preset for preset in presets if preset.startswith("gemma3")]
+    raise ValueError(
+        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), a "
+        f"folder, or a preset of KerasHub: {', '.join(sorted(gemmas))}. "
+        f"Received: {name!r}."
+    )
+
+
+def assets_dir():
+    """Return the folder of the presets that come with the package."""
+    here = pathlib.Path(__file__).parent
+    installed = here / "assets"
+    return installed if installed.is_dir() else here.parent / "assets"
+
+
+def _read_sizes(folder):
+    """Return the number of parameters of a preset, and its architecture."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if "model_type" in config:
+            return _read_hugging_face_sizes(folder, config)
+        metadata = json.loads((folder / "metadata.json").read_text())
+        config = config["config"]
+        return metadata["parameter_count"], (
+            config["hidden_dim"],
+            config["num_layers"],
+            config["num_query_heads"],
+            config["num_key_value_heads"],
+            config["head_dim"],
+        )
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            "A folder must hold a KerasHub preset or a Hugging Face "
+            f"checkpoint of Gemma 3. Received: {folder} ({error})."
+        ) from error
+
+
+def _read_hugging_face_sizes(folder, config):
+    """Count parameters in the headers of the safetensors files."""
+    parameters = 0
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as file:
+            header = json.loads(
+                file.read(int.from_bytes(file.read(8), "little"))
+            )
+        header.pop("__metadata__", None)
+        parameters += sum(math.prod(e["shape"]) for e in header.values())
+    text = config.get("text_config", config)
+    return parameters, (
+        text["hidden_size"],
+        text["num_hidden_layers"],
+        text["num_attention_heads"],
+        text["num_key_value_heads"],
+        text["head_dim"],
+    )
+
+
+def _download_error(name, error):
+    """Return the `OSError` that says what is missing for a download."""
+    messages, cause = [], error
+    while cause is not None:  # what was raised, and what that was raised for
+        messages.append(f"{type(cause).__name__}: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(messages).lower()
+    if "403" in text or "gated" in text or "not accessible" in text:
+        problem = "its terms have not been accepted by this account"
+        cure = "Accept them on the model's page on kaggle.com, then try again"
+    elif "401" in text or "credential" in text or "unauthenticated" in text:
+        problem = "there are no valid Kaggle credentials"
+        cure = (
+            "Create an API token in your Kaggle account and set "
+            "KAGGLE_USERNAME and KAGGLE_KEY, or run `kagglehub.login()`"
+        )
+    else:
+        problem = "it could not be downloaded; is there a network?"
+        cure = "Look at the network and try again"
+    offline = "tiny_instruct" if "instruct" in name else "tiny"
+    return OSError(
+        f"The preset must be reachable. Received: {name!r}, but {problem} "
+        f"({messages[0][:200]}). {cure}. {offline!r} is a small Gemma 3 that "
+        "needs no network."
+    )

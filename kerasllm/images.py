@@ -1,0 +1,206 @@
+"""Images in a prompt: from a file to soft tokens (section 16.4.2).
+
+A multimodal Gemma reads an image as a run of *soft tokens*: a vision encoder
+turns the picture into, say, 256 vectors, and these take the places of as many
+placeholder tokens `<img>` in the sequence. In a prompt the user writes one
+mark, `<start_of_image>`, for each image; `place_images` puts the run in its
+stead and `vision_inputs` tells the model where the runs are.
+"""
+
+import io
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import numpy as np
+from keras import ops
+from PIL import Image, UnidentifiedImageError
+
+IMAGE_MARK = "<start_of_image>"
+SECONDS_TO_WAIT = 30
+
+
+def load_image(source):
+    """Return an image as an array.
+
+    Args:
+        source: str or path of a file, an `http(s)://` address, a
+            `PIL.Image.Image`, or an array `(height, width)`,
+            `(height, width, 3)` or `(height, width, 4)`, of uint8 or of
+            floats from 0 to 255.
+
+    Returns:
+        uint8 array `(height, width, 3)`, RGB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the address does not answer.
+        ValueError: it is no image.
+    """
+    if isinstance(source, Image.Image):
+        return np.array(source.convert("RGB"))
+    if isinstance(source, str | os.PathLike):
+        content = _read(os.fspath(source))
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                return np.array(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(
+                "An image must be a file that Pillow can read, such as PNG or "
+                f"JPEG. Received: {source}, {len(content)} bytes of something "
+                f"else ({error})."
+            ) from error
+    array = np.asarray(ops.convert_to_numpy(source))
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=-1)
+    is_number = array.dtype.kind in "uif"
+    if array.ndim != 3 or array.shape[-1] not in (3, 4) or not is_number:
+        raise ValueError(
+            "An image must be a path, an address, a `PIL.Image.Image` or an "
+            "array (height, width, 3). Received: "
+            f"{type(source).__name__} of shape {array.shape}, {array.dtype}."
+        )
+    if array.size == 0 or array.min() < 0 or array.max() > 255:
+        raise ValueError(
+            "The values of an image must be in [0, 255]. Received: an array "
+            f"of shape {array.shape}"
+            + (
+                f" with values from {array.min()} to {array.max()}."
+                if array.size
+                else ", without values."
+            )
+        )
+    return array[..., :3].astype("uint8")
+
+
+def place_images(segments, num_images, preprocessor):
+    """Put a run of placeholder tokens where each image belongs.
+
+    Args:
+        segments: list of pairs `(text, is_mark)`, see
+            `PromptTemplate.prompt_segments`. Each `<start_of_image>` in what
+            the user wrote stands for an image, in order.
+        num_images: int. Without images `<start_of_image>` is text.
+        preprocessor: the `Gemma3CausalLMPreprocessor` of the model.
+
+    Returns:
+        list of pairs `(text, is_mark)`.
+
+    Raises:
+        ValueError: there are not as many marks as images, or the model takes
+            no images.
+    """
+    if not num_images:
+        return segments
+    tokens_per_image = check_takes_images(preprocessor)
+    num_marks = sum(
+        text.count(IMAGE_MARK) for text, mark in segments if not mark
+    )
+    if num_marks != num_images:
+        raise ValueError(
+            f"A prompt must have one {IMAGE_MARK} for each image. Received: "
+            f"{num_marks} in the prompt and {num_images} images. Write it "
+            "where the image belongs, at the beginning for example."
+        )
+    tokenizer = preprocessor.tokenizer
+    run = (
+        f"\n\n{tokenizer.start_of_image_token}"
+        + tokenizer.image_placeholder * tokens_per_image
+        + f"{tokenizer.end_of_image_token}\n\n"
+    )
+    placed = []
+    for text, is_mark in segments:
+        if is_mark:
+            placed.append((text, True))
+            continue
+        first, *others = text.split(IMAGE_MARK)
+        placed.append((first, False))
+        for other in others:
+            placed += [(run, True), (other, False)]
+    return [segment for segment in placed if segment[0]]
+
+
+def check_takes_images(preprocessor):
+    """Return the number of soft tokens of an image: an int.
+
+    Raises:
+        ValueError: the model takes no images.
+    """
+    if getattr(preprocessor, "image_converter", None) is None:
+        raise ValueError(
+            "Images need a model that takes them. Received: images for a "
+            'text-only preset. "tiny", "gemma3_4b" and larger take images; '
+            '"gemma3_270m" and "gemma3_1b" do not.'
+        )
+    return preprocessor.num_vision_tokens_per_image
+
+
+def vision_inputs(token_ids, images, preprocessor, num_images=None):
+    """Return what a multimodal Gemma needs to know about the images.
+
+    Args:
+        token_ids: int array `(batch_size, length)`.
+        images: list of lists of images, one list a row, in the order of their
+            marks; see `load_image`.
+        preprocessor: the `Gemma3CausalLMPreprocessor` of the model.
+        num_images: int. Places for images in a row; those without one are
+            black and used by no token. Defaults to the longest list.
+
+    Returns:
+        A dict with `images`, float32
+        `(batch_size, num_images, image_size, image_size, 3)`;
+        `vision_mask`, bool `(batch_size, length)`, true where a soft token
+        is; and `vision_indices`, int32 `(batch_size, num_images *
+        tokens_per_image)`, the positions of these, filled up with 0.
+    """
+    batch_size = len(token_ids)
+    if num_images is None:
+        num_images = max(map(len, images), default=0)
+    tokens_per_image = preprocessor.num_vision_tokens_per_image
+    mask = token_ids == preprocessor.tokenizer.image_placeholder_id
+    indices = np.zeros((batch_size, num_images * tokens_per_image), "int32")
+    height, width = preprocessor.image_converter.image_size
+    pixels = np.zeros((batch_size, num_images, height, width, 3), "float32")
+    for row, row_images in enumerate(images):
+        places = np.flatnonzero(mask[row])
+        indices[row, : len(places)] = places
+        for i, image in enumerate(row_images):
+            pixels[row, i] = convert_image(image, preprocessor)
+    return {"images": pixels, "vision_mask": mask, "vision_indices": indices}
+
+
+def convert_image(image, preprocessor):
+    """Return an image in the size and the scale that the model wants.
+
+    Args:
+        image: see `load_image`.
+        preprocessor: the `Gemma3CausalLMPreprocessor` of the model.
+
+    Returns:
+        float32 array `(image_size, image_size, 3)`.
+    """
+    batch = load_image(image)[None].astype("float32")
+    return ops.convert_to_numpy(preprocessor.image_converter(batch))[0]
+
+
+def _read(source):
+    """Return the bytes of a file or an address."""
+    if urllib.parse.urlsplit(source).scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(
+                source, timeout=SECONDS_TO_WAIT
+            ) as response:
+                return response.read()
+        except (urllib.error.URLError, OSError) as error:
+            raise OSError(
+                f"The address of an image must answer. Received: {error} from "
+                f"{source}. Look at the address and the network."
+            ) from error
+    if not os.path.isfile(source):
+        raise FileNotFoundError(
+            "An image must be a file or an address that begins with http:// "
+            f"or https://. Received: {source}, which does not exist."
+        )
+    with open(source, "rb") as file:
+        return file.read()
