@@ -47,7 +47,7 @@ class Instruction:
     instruction: str
     response: str
     context: str | None = None
-    images: tuple = ()
+    images: tuple = dataclasses.field(default=(), compare=False)
 
 
 def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
@@ -307,7 +307,16 @@ class TokenizedInstructions:
                 x |= self._vision_inputs(rows, x["token_ids"], batch_size)
             return x, y, weight
 
-        return batches.map(fill, tf.data.AUTOTUNE).prefetch(4)
+        batches = batches.map(fill, tf.data.AUTOTUNE)
+        if seed is None:
+            # Keras warns of a dataset that ends without having said when. A
+            # shuffled one must not say: tf.data would skip whole epochs, as
+            # a resumed run does, without drawing their order.
+            count = self.num_batches(batch_size, buckets)
+            batches = batches.apply(
+                tf.data.experimental.assert_cardinality(count)
+            )
+        return batches.prefetch(4)
 
     def _vision_inputs(self, rows, token_ids, batch_size):
         """Return the images of a batch, read only when they are needed."""

@@ -48,3 +48,16 @@ def shared_cache(tmp_path_factory):
     if _KERAS_HOME and not _IS_WORKER:
         return _KERAS_HOME
     return str(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def tiny_untrained():
+    """A Gemma 3 with random weights that takes images of 64 x 64 pixels."""
+    from kerasllm import tiny_gemma
+
+    return tiny_gemma.build(
+        tiny_gemma.train_tokenizer(),
+        hidden_dim=32,
+        num_layers=2,
+        vision_dim=32,
+    )

@@ -1,6 +1,7 @@
 """Instruction data: reading, splitting, and what the loss is computed on."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from kerasllm.instructions import (
     split_rows,
 )
 from kerasllm.prompts import BOOK
+from kerasllm.toyworld import pictures
 from tests.test_files import serve
+
+images = [picture.image for picture in pictures(3)]
 
 
 class Bytes:
@@ -32,6 +36,7 @@ class Bytes:
         return bytes(int(i) - 3 for i in ids if i > 2).decode()
 
 
+PREPROCESSOR = types.SimpleNamespace(tokenizer=Bytes())
 ROWS = [
     Instruction(f"Say {word}.", word * count)
     for count, word in enumerate(("a", "bc", "def", "ghij", "k" * 40), 1)
@@ -118,7 +123,7 @@ def test_no_request_is_on_both_sides_of_a_split():
 def test_only_the_answer_counts():
     tokenizer = Bytes()
     dataset = instruction_dataset(
-        ROWS[:1], tokenizer, "book", sequence_length=64, batch_size=1
+        ROWS[:1], PREPROCESSOR, "book", sequence_length=64, batch_size=1
     )
     ((x, y, weights),) = list(dataset)
     ids, y, weights = x["token_ids"][0], y[0].numpy(), weights[0].numpy()
@@ -137,7 +142,7 @@ def test_only_the_answer_counts():
 
 
 def test_the_answer_begins_where_the_prompt_ends():
-    tokenized = TokenizedInstructions.of(ROWS, Bytes(), BOOK, 300)
+    tokenized = TokenizedInstructions.of(ROWS, PREPROCESSOR, BOOK, 300)
     for row, ids, start in zip(
         ROWS, tokenized.token_ids, tokenized.prompt_lengths, strict=True
     ):
@@ -152,22 +157,22 @@ def test_long_rows_are_counted_not_cut():
         for r in ROWS
     )
     # The row has two special tokens more; its last token is no input.
-    exact = TokenizedInstructions.of(ROWS, Bytes(), BOOK, longest + 1)
+    exact = TokenizedInstructions.of(ROWS, PREPROCESSOR, BOOK, longest + 1)
     assert exact.num_too_long == 0
-    cut = TokenizedInstructions.of(ROWS, Bytes(), BOOK, longest)
+    cut = TokenizedInstructions.of(ROWS, PREPROCESSOR, BOOK, longest)
     assert cut.num_too_long == 1 and len(cut.token_ids) == 4
     assert cut.num_tokens == sum(map(len, exact.token_ids)) - longest - 2
     with pytest.warns(UserWarning, match="1 of 5 rows are longer than"):
-        instruction_dataset(ROWS, Bytes(), BOOK, sequence_length=longest)
+        instruction_dataset(ROWS, PREPROCESSOR, BOOK, sequence_length=longest)
     with pytest.raises(ValueError, match="At least one row.*5 rows"):
-        TokenizedInstructions.of(ROWS, Bytes(), BOOK, 4)
+        TokenizedInstructions.of(ROWS, PREPROCESSOR, BOOK, 4)
 
 
 @pytest.mark.parametrize("buckets", [True, False])
 @pytest.mark.parametrize("seed", [None, 3])
 def test_every_row_comes_once_an_epoch(buckets, seed):
     rows = [Instruction("q" * (i % 40 + 1), str(i)) for i in range(50)]
-    tokenized = TokenizedInstructions.of(rows, Bytes(), BOOK, 128)
+    tokenized = TokenizedInstructions.of(rows, PREPROCESSOR, BOOK, 128)
     dataset = tokenized.dataset(8, seed, buckets)
     for _ in range(2):
         seen = []
@@ -190,7 +195,7 @@ def test_every_row_comes_once_an_epoch(buckets, seed):
 
 def test_epochs_are_shuffled_anew_from_a_seed():
     rows = [Instruction(str(i), "x") for i in range(30)]
-    tokenized = TokenizedInstructions.of(rows, Bytes(), BOOK, 64)
+    tokenized = TokenizedInstructions.of(rows, PREPROCESSOR, BOOK, 64)
 
     def orders(seed):
         """Return the rows of two epochs."""
@@ -205,3 +210,39 @@ def test_epochs_are_shuffled_anew_from_a_seed():
     assert orders(1) == [first, second]
     assert first != second and sorted(first) == sorted(second)
     assert orders(2)[0] != first
+
+
+def test_the_number_of_batches_is_known_before():
+    rows = [Instruction("q" * (i % 90 + 1), str(i)) for i in range(100)]
+    tokenized = TokenizedInstructions.of(rows, PREPROCESSOR, BOOK, 128)
+    for buckets in (True, False):
+        for batch_size in (3, 8, 200):
+            dataset = tokenized.dataset(batch_size, 0, buckets)
+            count = sum(1 for _ in dataset)
+            assert tokenized.num_batches(batch_size, buckets) == count
+
+
+def test_images_come_with_their_rows(tiny_untrained):
+    """Each row's picture is where its soft tokens are, in any order."""
+    preprocessor = tiny_untrained.preprocessor
+    rows = [
+        Instruction("<start_of_image>" * n + f"row {n}", "x", images=(i,) * n)
+        for n, i in ((1, images[0]), (0, None), (2, images[1]), (1, images[2]))
+    ]
+    tokenized = TokenizedInstructions.of(rows, preprocessor, "gemma", 128)
+    seen = 0
+    for x, y, weights in tokenized.dataset(2, seed=0):
+        assert x["images"].shape == (2, 2, 64, 64, 3)
+        assert x["vision_indices"].shape == (2, 32)
+        assert x["vision_mask"].shape == y.shape == weights.shape
+        for i, ids in enumerate(x["token_ids"].numpy()):
+            text = "".join(preprocessor.tokenizer.id_to_token(t) for t in ids)
+            count = int(text.split("row")[1][1]) if "row" in text else 0
+            assert x["vision_mask"].numpy()[i].sum() == 16 * count
+            pixels = x["images"].numpy()[i]
+            assert [bool(image.any()) for image in pixels] == [
+                count > 0,
+                count > 1,
+            ]
+            seen += count
+    assert seen == 4
