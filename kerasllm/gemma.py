@@ -279,7 +279,7 @@ class Gemma:
             with tempfile.TemporaryDirectory() as temporary:
                 return resumable_fit(
                     self.causal_lm,
-                    train.dataset(batch_size, seed, buckets),
+                    train.endless(batch_size, seed, buckets),
                     validation,
                     directory=directory or temporary,
                     epochs=epochs,

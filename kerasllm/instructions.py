@@ -277,18 +277,52 @@ class TokenizedInstructions:
             all others; each `(batch_size, length)`. For a model that takes
             images `x` has what `kerasllm.images.vision_inputs` returns, too.
         """
-        rows = tf.data.Dataset.from_tensor_slices(
-            (
-                tf.ragged.constant(self.token_ids, "int32"),
-                self.prompt_lengths,
-                np.arange(len(self.token_ids)),
-            )
-        )
+        rows = tf.data.Dataset.range(len(self.token_ids))
         if seed is not None:
             rows = rows.shuffle(len(self.token_ids), seed=seed)
+        batches = self._batches(rows, batch_size, buckets)
+        # Keras warns of a dataset that ends without having said when.
+        count = self.num_batches(batch_size, buckets)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+        return batches.prefetch(4)
+
+    def endless(self, batch_size=8, seed=0, buckets=True):
+        """Return the batches of one epoch after another, without an end.
+
+        What `Dataset.shuffle` gives depends on how often and how far anybody
+        has read it before, and Keras peeks. The order here depends on the
+        seed and the number of the epoch alone, so that a run that goes on
+        where it was killed sees what it would have seen.
+
+        Args:
+            batch_size: int.
+            seed: int.
+            buckets: bool. See `dataset`.
+
+        Returns:
+            `tf.data.Dataset`, see `dataset`.
+        """
+        last = len(self.token_ids) - 1
+
+        def epoch_batches(epoch):
+            key = tf.stack([tf.cast(seed, "int64"), epoch])
+            rows = tf.data.Dataset.range(last + 1).map(
+                lambda row: tf.random.experimental.index_shuffle(row, key, last)
+            )
+            return self._batches(rows, batch_size, buckets)
+
+        return tf.data.Dataset.range(2**62).flat_map(epoch_batches).prefetch(4)
+
+    def _batches(self, rows, batch_size, buckets):
+        """Return the batches of a dataset of row numbers."""
+        token_ids = tf.ragged.constant(self.token_ids, "int32")
+        prompt_lengths = tf.constant(self.prompt_lengths)
         lengths = self._bucket_lengths(buckets)
         pad_id = getattr(self.preprocessor.tokenizer, "pad_token_id", 0) or 0
-        batches = rows.map(self._weigh).bucket_by_sequence_length(
+        rows = rows.map(
+            lambda row: self._weigh(token_ids[row], prompt_lengths[row], row)
+        )
+        batches = rows.bucket_by_sequence_length(
             lambda row, x, y, weight: tf.shape(y)[0],
             bucket_boundaries=[length + 1 for length in lengths],
             bucket_batch_sizes=[batch_size] * (len(lengths) + 1),
@@ -307,16 +341,7 @@ class TokenizedInstructions:
                 x |= self._vision_inputs(rows, x["token_ids"], batch_size)
             return x, y, weight
 
-        batches = batches.map(fill, tf.data.AUTOTUNE)
-        if seed is None:
-            # Keras warns of a dataset that ends without having said when. A
-            # shuffled one must not say: tf.data would skip whole epochs, as
-            # a resumed run does, without drawing their order.
-            count = self.num_batches(batch_size, buckets)
-            batches = batches.apply(
-                tf.data.experimental.assert_cardinality(count)
-            )
-        return batches.prefetch(4)
+        return batches.map(fill, tf.data.AUTOTUNE)
 
     def _vision_inputs(self, rows, token_ids, batch_size):
         """Return the images of a batch, read only when they are needed."""

@@ -16,6 +16,7 @@ import random
 
 import numpy as np
 
+from kerasllm.images import IMAGE_MARK
 from kerasllm.instructions import Instruction
 
 REFUSAL = "I don't know."
@@ -686,6 +687,15 @@ class Picture:
                 "How many shapes are there?", NUMBERS[self.count - 1], "count"
             ),
         ]
+
+
+def picture_instructions(drawn):
+    """Return three requests about each picture, with the picture in them."""
+    return [
+        Instruction(IMAGE_MARK + q.text, q.answer, images=(picture.image,))
+        for picture in drawn
+        for q in picture.questions()
+    ]
 
 
 def pictures(count, seed=0, size=64):

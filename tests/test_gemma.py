@@ -295,18 +295,16 @@ def test_adapters_travel_alone(gemma, tmp_path):
     np.testing.assert_allclose(logits(other), expected, atol=1e-3)
 
 
-def test_an_interrupted_tuning_goes_on(gemma, tmp_path):
+def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
     """Two epochs, killed after one, end where two in one go end."""
-    backbone = gemma.causal_lm.backbone
+    backbone = tiny_untrained.backbone
 
     def tune(directory, epochs, callbacks=()):
         model = keras_hub.models.Gemma3CausalLM(
             backbone=backbone.from_config(backbone.get_config()),
-            preprocessor=gemma.causal_lm.preprocessor,
+            preprocessor=tiny_untrained.preprocessor,
         )
-        for new, old in zip(
-            model.weights, gemma.causal_lm.weights, strict=True
-        ):
+        for new, old in zip(model.weights, tiny_untrained.weights, strict=True):
             new.assign(keras.ops.convert_to_numpy(old))
         gemma_ = Gemma(model)
         rng = np.random.default_rng(0)

@@ -246,3 +246,26 @@ def test_images_come_with_their_rows(tiny_untrained):
             ]
             seen += count
     assert seen == 4
+
+
+def test_an_endless_run_can_begin_anywhere():
+    rows = [Instruction("q" * (i % 60 + 1), str(i)) for i in range(30)]
+    tokenized = TokenizedInstructions.of(rows, PREPROCESSOR, BOOK, 128)
+    count = tokenized.num_batches(4)
+
+    def read(dataset):
+        return [x["token_ids"].numpy().tolist() for x, _, _ in dataset]
+
+    whole = read(tokenized.endless(4, seed=1).take(3 * count))
+    dataset = tokenized.endless(4, seed=1)
+    next(iter(dataset))  # somebody peeks
+    assert (
+        read(dataset.skip(count + 1).take(count))
+        == whole[count + 1 : 2 * count + 1]
+    )
+    one_pass = sorted(row for b in read(tokenized.dataset(4)) for row in b)
+    epochs = [whole[i * count : (i + 1) * count] for i in range(3)]
+    for epoch in epochs:
+        assert sorted(row for batch in epoch for row in batch) == one_pass
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert read(tokenized.endless(4, seed=2).take(count)) != epochs[0]
