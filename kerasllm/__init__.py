@@ -2,10 +2,10 @@
 
 The rooms of the package follow the chapter "Text generation": `corpora`,
 `tokenizers`, `pipeline`, `layers`, `models`, `schedules`, `pretraining`,
-`samplers`, `generation`, `prompts`, `instructions` and `lora`. The names below
-are what most programs need; each is imported when it is first used, so that
-`import kerasllm` starts no backend and `KERAS_BACKEND` can still be set after
-it.
+`samplers`, `generation`, `prompts`, `instructions`, `lora`, `images` and
+`gemma`. The names below are what most programs need; each is imported when it
+is first used, so that `import kerasllm` starts no backend and `KERAS_BACKEND`
+can still be set after it.
 """
 
 import importlib
@@ -42,6 +42,7 @@ _ROOM_OF = {
     "save_lora": "lora",
     "load_lora": "lora",
     "merge_lora": "lora",
+    "Gemma": "gemma",
 }
 _ROOMS = [
     "arguments",
@@ -51,7 +52,9 @@ _ROOMS = [
     "corpora",
     "decoding",
     "files",
+    "gemma",
     "generation",
+    "images",
     "instructions",
     "layers",
     "logit_filters",
@@ -68,6 +71,7 @@ _ROOMS = [
     "schedules",
     "text_generator",
     "text_stream",
+    "tiny_gemma",
     "tokenizers",
     "tour",
     "toyworld",

@@ -1,4 +1,4 @@
-"""The command line: `kerasllm tour`, `pretrain`, `generate`, `chat`, `info`.
+"""The command line: `kerasllm tour`, `pretrain`, `generate`, `finetune`, ....
 
 Nothing heavy is imported at the top: `KERAS_BACKEND` must be set before Keras
 is imported, and help must come at once. So the commands import what they use.
@@ -48,6 +48,13 @@ ModelOption = Annotated[
     pathlib.Path,
     typer.Option(
         exists=True, file_okay=False, help="Folder that pretrain wrote."
+    ),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="tiny or tiny_instruct (offline), gemma3_1b or another preset of "
+        "KerasHub, or a folder with one."
     ),
 ]
 TopKOption = Annotated[
@@ -359,62 +366,193 @@ def generate(
     )  # fmt: skip
     max_length = min(64, longest) if max_length is None else max_length
     if stream:
-        _print_stream(generator, prompt, max_length, seed)
+        pieces = generator.stream(prompt, max_length, seed=seed)
+        print(prompt, end="", flush=True)
+        _print_pieces(pieces, generator)
         return
     text = generator.generate(prompt, max_length, seed=seed)
     print(text)
 
 
 @app.command()
+def finetune(
+    data: Annotated[
+        pathlib.Path,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSONL: an instruction (or prompt, question) and a response "
+            "(or output, solution, answer) a line, maybe a context (input).",
+        ),
+    ],
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(file_okay=False, help="Folder for adapters.lora.h5."),
+    ],
+    preset: PresetOption = "tiny",
+    rank: Annotated[int, typer.Option(help="Inner size of the adapters.")] = 8,
+    targets: Annotated[
+        str,
+        typer.Option(help="What to adapt: query,value or attention or ..."),
+    ] = "query,value",
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Rows in a step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Adam's.")] = 1e-3,
+    sequence_length: Annotated[
+        int | None,
+        typer.Option(help="Longest row in tokens; longer ones are left out."),
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="gemma, book, alpaca, vicuna or chatml.")
+    ] = "gemma",
+    validation: Annotated[
+        float, typer.Option(help="Share of the rows to measure on.")
+    ] = 0.1,
+    seed: Annotated[int, SeedOption] = 0,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 (default) or bfloat16.")
+    ] = None,
+    backend: BackendOption = None,
+):
+    """Tune a model on instructions, by adapters (LoRA).
+
+    Interrupted, it goes on when the same command is given again.
+    """
+    with _started(backend):
+        from kerasllm import gemma as gemma_
+        from kerasllm import instructions, lora
+
+    rows = instructions.read_jsonl(data)
+    train, held_out = instructions.split_rows(rows, validation, seed)
+    # These fail before anything is loaded.
+    print(gemma_.estimate_memory(preset, dtype or "float32", rank))
+    with _started(backend):
+        model = gemma_.Gemma.from_preset(preset, dtype, template)
+    print(model.enable_lora(rank, tuple(targets.split(","))))
+    longest = model.causal_lm.preprocessor.sequence_length
+    model.finetune(
+        train,
+        held_out,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        sequence_length=sequence_length or longest,
+        seed=seed,
+        directory=out / "checkpoint",
+        verbose=2,
+    )
+    path = out / f"adapters{lora.SUFFIX}"
+    model.save_lora(path)
+    print(f"kerasllm chat --preset {shlex.quote(preset)} --lora {path}")
+
+
+@app.command()
 def chat(
-    model: ModelOption,
+    model: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder that pretrain wrote: goes on with each line.",
+        ),
+    ] = None,
+    preset: PresetOption = None,
+    adapters: Annotated[
+        pathlib.Path | None,
+        typer.Option("--lora", exists=True, help="File that finetune wrote."),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="File or address; shown with the first line."),
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="That of finetune: gemma, book, ...")
+    ] = "gemma",
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     min_p: MinPOption = None,
-    temperature: TemperatureOption = 0.8,
+    temperature: TemperatureOption = None,
     frequency_penalty: FrequencyPenaltyOption = 0.0,
     presence_penalty: PresencePenaltyOption = 0.0,
     max_length: MaxLengthOption = None,
     seed: Annotated[int | None, SeedOption] = None,
     backend: BackendOption = None,
 ):
-    """Continue one line after the other, until an empty one or Ctrl-D.
+    """Talk with a model, line by line, until an empty one or Ctrl-D.
 
-    A pretrained model does not answer; it goes on with what you began. Each
-    line stands for itself.
+    With --preset an instruction model answers and remembers what was said.
+    With --model a pretrained one, which does not answer, goes on with each
+    line for itself.
     """
-    generator, longest = _load_generator(
-        model, backend, temperature, top_k, top_p, min_p, frequency_penalty,
-        presence_penalty,
-    )  # fmt: skip
+    if (model is None) == (preset is None):
+        raise ValueError(
+            "`chat` needs either a --preset or a --model. Received: "
+            f"{'none' if model is None else 'both'}. --preset tiny_instruct "
+            "needs no network."
+        )
+    numbers = (top_k, top_p, min_p, frequency_penalty, presence_penalty)
+    if preset is not None:
+        gemma, conversation = _begin_chat(
+            preset, adapters, template, max_length, temperature, numbers,
+            backend,
+        )  # fmt: skip
+        generator = gemma.generator
+        waiting = list(image or ())
+
+        def stream(text):
+            images = list(waiting)
+            waiting.clear()
+            mark = "<start_of_image>" * (len(images) - text.count(
+                "<start_of_image>"))  # fmt: skip
+            return conversation.stream(mark + text, images, seed)
+    else:
+        if temperature is None:
+            temperature = 0.8
+        generator, longest = _load_generator(
+            model, backend, temperature, *numbers
+        )
+
+        def stream(text):
+            pieces = generator.stream(text, max_length or longest, seed=seed)
+            print(text, end="", flush=True)
+            return pieces
+
     asks = sys.stdin.isatty()
     while True:
         if asks:
             print("> ", end="", flush=True)
-        prompt = sys.stdin.readline().rstrip("\n")
-        if not prompt:
+        text = sys.stdin.readline().rstrip("\n")
+        if not text:
             return
         try:
-            _print_stream(generator, prompt, max_length or longest, seed)
+            _print_pieces(stream(text), generator)
         except ValueError as error:  # too long a line is no reason to leave
             if _status(error) is None:
                 raise
             print(f"kerasllm: {_message(error)}", file=sys.stderr)
 
 
-def _load_generator(directory, backend, temperature, top_k, top_p, min_p,
-                    frequency_penalty, presence_penalty):  # fmt: skip
+def _begin_chat(preset, adapters, template, max_length, temperature, numbers,
+                backend):  # fmt: skip
+    """Return a model and a conversation with it."""
+    with _started(backend):
+        from kerasllm.gemma import Gemma
+
+    sampler = _make_sampler(temperature, *numbers)
+    with _started(backend):
+        gemma = Gemma.from_preset(preset, template=template)
+    if adapters is not None:
+        gemma.load_lora(adapters)
+    return gemma, gemma.chat(max_length=max_length, sampler=sampler)
+
+
+def _load_generator(directory, backend, temperature, *numbers):
     """Return the generator of a trained model and its longest text."""
     with _started(backend):
-        from kerasllm import pretraining, samplers
+        from kerasllm import pretraining
 
-    if temperature is None:
-        draws = any(number is not None for number in (top_k, top_p, min_p))
-        temperature = 1.0 if draws else 0.0
     # Before the model is loaded, so that a wrong number shows at once.
-    sampler = samplers.chain(
-        temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
-    )
+    sampler = _make_sampler(temperature, *numbers)
     trained = pretraining.PretrainedModel.load(directory)
     return (
         trained.generator(sampler),
@@ -422,10 +560,18 @@ def _load_generator(directory, backend, temperature, top_k, top_p, min_p,
     )
 
 
-def _print_stream(generator, prompt, max_length, seed):
+def _make_sampler(temperature, top_k, top_p, min_p, *penalties):
+    """Return the sampler that the options describe; greedy without any."""
+    from kerasllm import samplers
+
+    if temperature is None:
+        draws = any(number is not None for number in (top_k, top_p, min_p))
+        temperature = 1.0 if draws else 0.0
+    return samplers.chain(temperature, top_k, top_p, min_p, *penalties)
+
+
+def _print_pieces(pieces, generator):
     """Print a text as it is written, and its speed on stderr."""
-    pieces = generator.stream(prompt, max_length, seed=seed)
-    print(prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

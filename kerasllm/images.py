@@ -184,6 +184,37 @@ def convert_image(image, preprocessor):
     return ops.convert_to_numpy(preprocessor.image_converter(batch))[0]
 
 
+def embed(causal_lm, token_ids, images):
+    """Return the vectors that enter the decoder, from a real forward pass.
+
+    Args:
+        causal_lm: a `Gemma3CausalLM` that takes images.
+        token_ids: sequence of ints, with a run of placeholders for each image.
+        images: list of images.
+
+    Returns:
+        `(pieces, embeddings, is_soft)`: a list of str, float32
+        `(length, hidden_dim)`, and bool `(length,)`, true where a vector is
+        the vision encoder's.
+    """
+    preprocessor, backbone = causal_lm.preprocessor, causal_lm.backbone
+    token_ids = np.array([token_ids], "int32")
+    vision = vision_inputs(token_ids, [images], preprocessor)
+    text = backbone.token_embedding(token_ids) * backbone.hidden_dim**0.5
+    embeddings = backbone.interleave_embeddings(
+        image_embeddings=backbone.vision_encoder(vision["images"]),
+        text_embeddings=text,
+        vision_indices=vision["vision_indices"],
+    )
+    tokenizer = preprocessor.tokenizer
+    pieces = [tokenizer.id_to_token(int(i)) for i in token_ids[0]]
+    return (
+        pieces,
+        ops.convert_to_numpy(embeddings)[0],
+        vision["vision_mask"][0],
+    )
+
+
 def _read(source):
     """Return the bytes of a file or an address."""
     if urllib.parse.urlsplit(source).scheme in ("http", "https"):

@@ -252,6 +252,101 @@ def plot_sampling_strategies(
     return axes
 
 
+def plot_soft_tokens(image, pieces, embeddings, is_soft, figure=None):
+    """Draw how an image lies among the tokens of a prompt.
+
+    On the left the image, cut into as many fields as it has soft tokens; on
+    the right the first numbers of each vector that enters the decoder, a
+    column a position, with the soft tokens in a frame.
+
+    Args:
+        image: uint8 array `(height, width, 3)`.
+        pieces: list of str, the token at each position.
+        embeddings: float array `(length, hidden_dim)`.
+        is_soft: bool array `(length,)`, true where a vector comes from the
+            image; `kerasllm.images.embed` returns these three.
+        figure: Matplotlib `Figure`. Defaults to a new one.
+
+    Returns:
+        The two `Axes`.
+
+    Raises:
+        ValueError: no position is soft, or lengths differ.
+
+    Source: chapter 16, "Extending an LLM with image input".
+    """
+    is_soft = np.asarray(is_soft, "bool")
+    embeddings = np.asarray(embeddings, "float32")
+    if not len(pieces) == len(embeddings) == len(is_soft) or not is_soft.any():
+        raise ValueError(
+            "`plot_soft_tokens` needs one vector and one flag for each piece, "
+            f"and some of the flags true. Received: {len(pieces)} pieces, "
+            f"{len(embeddings)} vectors, {len(is_soft)} flags, "
+            f"{is_soft.sum()} true."
+        )
+    if figure is None:
+        figure = _pyplot().figure(figsize=(12, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, width_ratios=[1, 3])
+    places = np.flatnonzero(is_soft)
+    side = math.isqrt(len(places))
+    height, width = image.shape[:2]
+    axes[0].imshow(image, extent=(0, width, height, 0))
+    for i in range(1, side):
+        axes[0].axvline(i * width / side, color=_OUTLINE, linewidth=0.8)
+        axes[0].axhline(i * height / side, color=_OUTLINE, linewidth=0.8)
+    axes[0].set(
+        title=f"image: {side} x {side} soft tokens", xticks=[], yticks=[]
+    )
+    rows = min(32, embeddings.shape[-1])
+    values = embeddings[:, :rows].T
+    # Soft tokens and text have other scales; compare shapes, not sizes.
+    values = values / np.maximum(abs(values).max(axis=0), 1e-9)
+    axes[1].imshow(values, aspect="auto", cmap="gray", vmin=-1, vmax=1)
+    first, last = places[0] - 0.5, places[-1] + 0.5
+    axes[1].plot(
+        [first, last, last, first, first],
+        [-0.5, -0.5, rows - 0.5, rows - 0.5, -0.5],
+        color=_LINE_STYLES[1]["color"],
+        linewidth=3,
+    )
+    axes[1].set_xticks(
+        range(len(pieces)),
+        [_token_name(0, [piece]) for piece in pieces],
+        rotation=90,
+        fontsize=8,
+    )
+    axes[1].set(
+        title="what enters the decoder, the image's tokens in the frame",
+        xlabel="position",
+        ylabel=f"first {rows} of {embeddings.shape[-1]} numbers",
+    )
+    return axes
+
+
+def plot_pictures(shown, titles, figure=None):
+    """Draw pictures side by side, each with a title.
+
+    Args:
+        shown: list of uint8 arrays `(height, width, 3)`.
+        titles: list of str.
+        figure: Matplotlib `Figure`. Defaults to a new one.
+
+    Returns:
+        An array of `Axes`.
+    """
+    _check_not_empty("shown", shown)
+    if figure is None:
+        figure = _pyplot().figure(
+            figsize=(2 * len(shown), 2.5), layout="constrained"
+        )
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for ax, image, title in zip(axes, shown, titles, strict=True):
+        ax.imshow(image)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, fontsize=9)
+    return axes
+
+
 def _divide(logits, temperature):
     # `chain` knows which temperatures are good, and what 0 means.
     samplers.chain(temperature=temperature)

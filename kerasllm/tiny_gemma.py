@@ -11,21 +11,35 @@ in about an hour on two cores, and measured again by
     python -m kerasllm.tiny_gemma --measure
 """
 
+import argparse
 import dataclasses
+import hashlib
 import itertools
+import json
+import pathlib
+import subprocess
 
 import keras
 import keras_hub
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.files import cache_dir, whole_file, whole_folder
+from kerasllm.gemma import OFFLINE_PRESETS, Gemma, assets_dir
 from kerasllm.images import IMAGE_MARK, place_images, vision_inputs
 from kerasllm.pretraining import pretrain
 from kerasllm.prompts import encode_all
 from kerasllm.tokenizers import train_sentence_piece
-from kerasllm.toyworld import World, pictures
+from kerasllm.toyworld import (
+    REFUSAL,
+    World,
+    picture_instructions,
+    pictures,
+)
 
 SEED = 0
+CARD_FILE = "card.json"
+TEST_SEED = 4000  # of pictures to measure on
 IMAGE_SIZE = 64
 VOCABULARY_SIZE = 2048
 SEQUENCE_LENGTH = 128
@@ -150,6 +164,140 @@ def pretrain_base(recipe, directory, verbose="auto"):
     return causal_lm, history
 
 
+def tune_instruct(gemma, recipe, epochs=8, verbose="auto"):
+    """Make an instruction model of the base model, in place.
+
+    It learns to answer questions about one half of the world, to say that it
+    does not know what does not exist, and to look at pictures. All weights
+    are trained.
+
+    Args:
+        gemma: a `Gemma` with the base model.
+        recipe: `TinyRecipe`.
+        epochs: int.
+        verbose: as for `fit`.
+
+    Returns:
+        What `Gemma.finetune` returns.
+    """
+    world = recipe.world()
+    rows = [row for seed in range(2) for row in world.instructions(seed)]
+    rows += world.refusals(600)
+    rows += picture_instructions(pictures(600, seed=recipe.seed + 2000))
+    return gemma.finetune(
+        rows,
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=5e-4,
+        sequence_length=SEQUENCE_LENGTH,
+        seed=recipe.seed,
+        verbose=verbose,
+    )
+
+
+def measure(gemma, recipe=None, num_pictures=200):
+    """Score a model on questions that no training has seen.
+
+    Args:
+        gemma: a `Gemma`.
+        recipe: `TinyRecipe` of the world to ask about.
+        num_pictures: int. New pictures, with three questions each.
+
+    Returns:
+        dict of floats, shares of all questions of a kind:
+        `completed`, facts that it ends a sentence with;
+        `known`, exact answers about what no instruction is about;
+        `taught`, exact answers about what instructions are about;
+        `refused_known` and `refused_unknown`, answers `REFUSAL`;
+        `colour`, `shape`, `count`, exact answers about pictures;
+        and these three with `_without_image` and with `_other_image`.
+    """
+    world = (recipe or TinyRecipe()).world()
+    beginnings = world.beginnings()
+    texts = [beginning.text for beginning in beginnings]
+    ends = in_batches(
+        lambda batch: gemma.generate(
+            batch, SEQUENCE_LENGTH // 2, strip_prompt=True, stop_strings=["."]
+        ),
+        texts,
+    )
+    scores = {
+        "completed": _share(
+            end.strip().startswith(b.answer)
+            for end, b in zip(ends, beginnings, strict=True)
+        )
+    }
+    for name, which in (("known", "untaught"), ("taught", "taught")):
+        questions = world.questions(which)
+        answers = ask_all(gemma, questions)
+        scores[name] = exact_share(answers, questions)
+        if which == "untaught":
+            scores["refused_known"] = _share(a == REFUSAL for a in answers)
+    answers = ask_all(gemma, world.questions("unknown"))
+    scores["refused_unknown"] = _share(a == REFUSAL for a in answers)
+
+    # Seeds that no training uses.
+    drawn = pictures(num_pictures, seed=TEST_SEED)
+    others = pictures(num_pictures, seed=TEST_SEED + 1)
+    for number in range(3):
+        questions = [picture.questions()[number] for picture in drawn]
+        kind = questions[0].kind
+        for suffix, shown in (
+            ("", drawn),
+            ("_without_image", None),
+            ("_other_image", others),
+        ):
+            answers = ask_all(gemma, questions, shown)
+            scores[kind + suffix] = exact_share(answers, questions)
+    return scores
+
+
+def ask_all(gemma, questions, shown=None, max_length=SEQUENCE_LENGTH // 2):
+    """Return the answers to many questions, a list of str.
+
+    Args:
+        gemma: a `Gemma`.
+        questions: list of `toyworld.Question`.
+        shown: list of `toyworld.Picture`, one for each question, or `None`.
+        max_length: int. Tokens of question and answer together.
+    """
+    if shown is None:
+        return in_batches(
+            lambda batch: gemma.ask(
+                [question.text for question in batch], max_length=max_length
+            ),
+            questions,
+        )
+    return in_batches(
+        lambda batch: gemma.ask(
+            [IMAGE_MARK + question.text for question, _ in batch],
+            [[picture.image] for _, picture in batch],
+            max_length=max_length,
+        ),
+        list(zip(questions, shown, strict=True)),
+    )
+
+
+def exact_share(answers, questions):
+    """Return the share of answers that are right to the letter: a float."""
+    return _share(
+        answer == question.answer
+        for answer, question in zip(answers, questions, strict=True)
+    )
+
+
+def in_batches(function, items, batch_size=64):
+    """Return what `function` gives for batches of a list, as one list."""
+    batches = [
+        items[i : i + batch_size] for i in range(0, len(items), batch_size)
+    ]
+    return [result for batch in batches for result in function(batch)]
+
+
+def _share(flags):
+    return float(np.mean([bool(flag) for flag in flags]))
+
+
 def build(tokenizer, hidden_dim=128, num_layers=6, vision_dim=96):
     """Return an untrained `Gemma3CausalLM` with its preprocessor."""
     vision_encoder = keras_hub.models.Gemma3VisionEncoder(
@@ -270,3 +418,91 @@ def _next_token_batch(rows, images, preprocessor):
     # Nobody needs to guess where a picture's tokens are.
     weight = y != preprocessor.tokenizer.image_placeholder_id
     return x, y, weight.astype("float32")
+
+
+def save_preset(gemma, folder, card):
+    """Write a model in bfloat16, with a card that says where it is from.
+
+    Args:
+        gemma: a `Gemma`.
+        folder: str or path of the preset.
+        card: dict for `card.json`.
+    """
+    model = gemma.causal_lm
+    half = model.backbone.from_config(
+        model.backbone.get_config() | {"dtype": "bfloat16"}
+    )
+    half.set_weights(model.backbone.get_weights())
+    with whole_folder(folder) as temporary:
+        keras_hub.models.Gemma3CausalLM(
+            backbone=half, preprocessor=model.preprocessor
+        ).save_to_preset(temporary)
+        (temporary / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
+
+
+def fingerprint(recipe):
+    """Return a SHA-256 of what a recipe's models read: a str."""
+    world = recipe.world()
+    digest = hashlib.sha256()
+    for text in world.documents(recipe.seed):
+        digest.update(text.encode())
+    for row in world.instructions() + world.refusals():
+        digest.update(f"{row.instruction}\n{row.response}".encode())
+    for picture in pictures(16, seed=[recipe.seed, 1]):
+        digest.update(picture.image.tobytes())
+    return digest.hexdigest()
+
+
+def _commit():
+    """Return the commit of this code, or "unknown" outside of a clone."""
+    result = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def main(arguments=None):
+    """Train both presets, or measure those that are there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, default=assets_dir())
+    parser.add_argument(
+        "--run", type=pathlib.Path, help="folder for checkpoints"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="only measure what is there"
+    )
+    options = parser.parse_args(arguments)
+    recipe = TinyRecipe()
+    if options.measure:
+        for name in OFFLINE_PRESETS:
+            scores = measure(Gemma.from_preset(options.out / name))
+            print(name, json.dumps(scores, indent=2))
+        return
+
+    run = options.run or cache_dir("runs", "tiny-gemma")
+    card = {
+        "recipe": dataclasses.asdict(recipe),
+        "commit": _commit(),
+        "data_sha256": fingerprint(recipe),
+        "backend": keras.config.backend(),
+    }
+    causal_lm, history = pretrain_base(recipe, run, verbose=2)
+    card["pretraining"] = history[-1]
+    gemma = Gemma(causal_lm)
+    for name in OFFLINE_PRESETS:
+        if name == OFFLINE_PRESETS[1]:
+            card["tuning"] = tune_instruct(gemma, recipe, verbose=2)[-1]
+        save_preset(gemma, options.out / name, card)
+        # What is measured is what is shipped, rounded to bfloat16.
+        scores = measure(Gemma.from_preset(options.out / name))
+        print(name, json.dumps(scores, indent=2))
+        with whole_file(options.out / name / CARD_FILE) as file:
+            json.dump(card | {"scores": scores}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

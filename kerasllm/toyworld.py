@@ -502,6 +502,25 @@ class World:
         rng.shuffle(rows)
         return rows[:count]
 
+    def beginnings(self, which="untaught"):
+        """Return sentences that state a fact, without their end.
+
+        Args:
+            which: `"untaught"` or `"taught"`.
+
+        Returns:
+            list of `Question`: the beginning, and the value that follows.
+        """
+        beginnings = []
+        for entity in self.entities:
+            if entity.is_taught == (which == "taught"):
+                for attribute in entity.attributes():
+                    before, _ = attribute.sentences[0].split("{value}")
+                    text = _sentence(before, entity.name, "").rstrip()
+                    value = entity.facts[attribute.name]
+                    beginnings.append(Question(text, value, attribute.name))
+        return beginnings
+
     def questions(self, which="untaught", seed=0):
         """Return questions that no request for training has an answer to.
 

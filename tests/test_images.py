@@ -5,10 +5,12 @@ import threading
 
 import numpy as np
 import pytest
+from keras import ops
 from PIL import Image
 
 from kerasllm.images import (
     convert_image,
+    embed,
     load_image,
     place_images,
     vision_inputs,
@@ -162,3 +164,23 @@ def test_places_equal_those_of_keras_hub(preprocessor):
         np.testing.assert_allclose(
             np.array(expected[name], array.dtype), array, atol=1e-5
         )
+
+
+def test_soft_tokens_take_the_places_of_placeholders(
+    tiny_untrained, preprocessor
+):
+    tokenizer = preprocessor.tokenizer
+    segments = place_images([("Hi <start_of_image>!", False)], 1, preprocessor)
+    ids = [2, *encode(tokenizer, segments)]
+    pieces, embeddings, is_soft = embed(tiny_untrained, ids, [PICTURE])
+    assert [p == "<img>" for p in pieces] == is_soft.tolist()
+    backbone = tiny_untrained.backbone
+    pixels = convert_image(PICTURE, preprocessor)[None, None]
+    soft = ops.convert_to_numpy(backbone.vision_encoder(pixels))
+    np.testing.assert_allclose(
+        embeddings[is_soft], soft.reshape(16, -1), atol=1e-5
+    )
+    text = ops.convert_to_numpy(backbone.token_embedding(np.array(ids)))
+    np.testing.assert_allclose(
+        embeddings[~is_soft], text[~is_soft] * 32**0.5, atol=1e-5
+    )
