@@ -162,11 +162,15 @@ def vision_inputs(token_ids, images, preprocessor, num_images=None):
     indices = np.zeros((batch_size, num_images * tokens_per_image), "int32")
     height, width = preprocessor.image_converter.image_size
     pixels = np.zeros((batch_size, num_images, height, width, 3), "float32")
+    by_shape = {}  # one call for many images of a size
     for row, row_images in enumerate(images):
         places = np.flatnonzero(mask[row])
         indices[row, : len(places)] = places
-        for i, image in enumerate(row_images):
-            pixels[row, i] = convert_image(image, preprocessor)
+        for i, image in enumerate(map(load_image, row_images)):
+            by_shape.setdefault(image.shape, []).append(((row, i), image))
+    for found in by_shape.values():
+        rows, columns = zip(*(place for place, _ in found), strict=True)
+        pixels[rows, columns] = _convert([x for _, x in found], preprocessor)
     return {"images": pixels, "vision_mask": mask, "vision_indices": indices}
 
 
@@ -180,8 +184,13 @@ def convert_image(image, preprocessor):
     Returns:
         float32 array `(image_size, image_size, 3)`.
     """
-    batch = load_image(image)[None].astype("float32")
-    return ops.convert_to_numpy(preprocessor.image_converter(batch))[0]
+    return _convert([load_image(image)], preprocessor)[0]
+
+
+def _convert(arrays, preprocessor):
+    """Convert arrays of one shape: float32 `(count, size, size, 3)`."""
+    batch = np.stack(arrays).astype("float32")
+    return ops.convert_to_numpy(preprocessor.image_converter(batch))
 
 
 def embed(causal_lm, token_ids, images):
