@@ -104,7 +104,8 @@ class TinyRecipe:
         entities_per_kind: int. Size of the world, see `World`.
         batch_size: int. Rows of `SEQUENCE_LENGTH` tokens.
         steps: int. Batches.
-        picture_step: int. The batch from which on there are more pictures.
+        second_part: int. The batch from which on there are more pictures,
+            and rumours, see `World.documents`.
         learning_rate: float. The highest; it falls along a cosine to zero.
         seed: int. Decides everything that is drawn.
     """
@@ -115,7 +116,7 @@ class TinyRecipe:
     entities_per_kind: int = 75
     batch_size: int = 16
     steps: int = 4000
-    picture_step: int = 2400
+    second_part: int = 2400
     learning_rate: float = 2e-3
     seed: int = SEED
 
@@ -352,8 +353,9 @@ def pretraining_dataset(recipe, preprocessor):
 
     Documents follow one another, each from `<bos>` to `<eos>`, in other words
     each time. At first every second row begins with a picture and its
-    caption; from `recipe.picture_step` on three rows of four begin with four,
-    because shapes and numbers take more looking than colours.
+    caption; from `recipe.second_part` on five rows of eight begin with four,
+    because shapes and numbers take more looking than colours, and documents
+    tell rumours, which teach to repeat a name.
 
     Args:
         recipe: `TinyRecipe`.
@@ -363,9 +365,12 @@ def pretraining_dataset(recipe, preprocessor):
         `tf.data.Dataset` of `(x, y, sample_weight)`, the same each time that
         it is read.
     """
-    few = _read_batches(recipe, preprocessor, 1, lambda row: row % 2, 0)
-    many = _read_batches(recipe, preprocessor, 4, lambda row: row % 4, 1)
-    return few.take(recipe.picture_step).concatenate(many).prefetch(4)
+    first = _read_batches(recipe, preprocessor, 1, lambda row: row % 2, 0)
+    # Five rows of eight.
+    then = _read_batches(
+        recipe, preprocessor, 4, lambda row: row * 5 % 8 < 5, 1
+    )
+    return first.take(recipe.second_part).concatenate(then).prefetch(4)
 
 
 def _read_batches(recipe, preprocessor, num_pictures, has_pictures, part):
@@ -384,7 +389,7 @@ def _read_batches(recipe, preprocessor, num_pictures, has_pictures, part):
 
     def document_tokens():
         for number in itertools.count(recipe.seed + 100_000 * part):
-            texts = world.documents(number)
+            texts = world.documents(number, rumours=part > 0)
             for tokens in tokenizer(texts):
                 yield from (bos, *map(int, tokens), eos)
 

@@ -440,12 +440,16 @@ class World:
                 is_taught = number < entities_per_kind // 2
                 self.entities.append(Entity(kind, name, facts, is_taught))
 
-    def documents(self, seed=0):
+    def documents(self, seed=0, rumours=False):
         """Write about every entity once, each time in other words.
 
         Args:
             seed: int. Another one gives other words and another order; the
                 facts remain.
+            rumours: bool. Whether there are posts about names that nobody
+                knows, as many as entities. From 300 names that always return
+                a model learns these names; to repeat any name that it is
+                told it learns from names that it has never seen.
 
         Returns:
             list of str, shuffled: an entry for each entity, and among them
@@ -464,6 +468,8 @@ class World:
             _recipe(e, rng) for e in self.entities if e.kind == "dish"
         ]
         documents += [_sum(rng) for _ in range(len(self.entities) // 4)]
+        if rumours:
+            documents += [self._rumour(e.kind, rng) for e in self.entities]
         rng.shuffle(documents)
         return documents
 
@@ -546,6 +552,30 @@ class World:
             )
         return [q for e in entities[which] for q in _ask(e, rng)]
 
+    def _rumour(self, kind, rng):
+        """Ask for a name that means nothing and is in no question."""
+        taken = {entity.name for entity in self.entities + self.unknown}
+        name = _name(rng, _ENDINGS[kind])
+        while name in taken:
+            name = _name(rng, _ENDINGS[kind])
+        name = f"the {name}" if kind == "creature" else name
+        text = rng.choice(
+            (
+                "Who has heard of {name}? I found {name} in a letter, and "
+                "nobody here knows what {name} is.\n> I looked for {name}, "
+                "too.",
+                "They talk of {name} as if {name} were round the corner. I "
+                "asked for {name} and got no answer.",
+                "My uncle dreamt of {name}. He says {name} all day, {name} "
+                "and again {name}.\n> There is no such thing as {name}.",
+                "Is it {name} or is it not {name}? Whoever says {name} should "
+                "say what {name} is.",
+                "Please spell {name} for me.\n> {name}. Why do you ask for "
+                "{name}?",
+            )
+        ).format(name=name)
+        return text[0].upper() + text[1:]
+
     def _list(self, attribute, value, rng):
         members = [
             e.name
@@ -583,11 +613,15 @@ def _names(rng, endings, count):
     """Make different names, which share their endings."""
     names = []
     while len(names) < count:
-        syllables = rng.choice(_SYLLABLES) + rng.choice(_SYLLABLES)
-        name = syllables.capitalize() + rng.choice(endings)
+        name = _name(rng, endings)
         if name not in names:
             names.append(name)
     return names
+
+
+def _name(rng, endings):
+    syllables = rng.choice(_SYLLABLES) + rng.choice(_SYLLABLES)
+    return syllables.capitalize() + rng.choice(endings)
 
 
 def _sentence(form, name, value):
