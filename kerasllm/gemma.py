@@ -19,7 +19,7 @@ from kerasllm.arguments import check_prompt
 from kerasllm.images import place_images
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.pretraining import resumable_fit
-from kerasllm.prompts import MODEL, SYSTEM, USER, encode_all, get_template
+from kerasllm.prompts import MODEL, SYSTEM, USER, encode, get_template
 from kerasllm.rows import TokenizedPrompt
 from kerasllm.samplers import greedy_search
 from kerasllm.text_generator import TextGenerator
@@ -156,12 +156,12 @@ class Gemma:
                 "`images` must have a list of images for each question. "
                 f"Received: {len(images)} for {len(questions)} questions."
             )
-        segments = []
-        for text in questions:
-            check_prompt(text)
-            segments.append(self.template.prompt_segments(text, context))
+        prompts = [
+            self.prompt(text, row_images, context)
+            for text, row_images in zip(questions, images, strict=True)
+        ]
         answers = self.generator.generate(
-            self._tokenize(segments, images),
+            prompts,
             max_length,
             seed=seed,
             strip_prompt=True,
@@ -170,6 +170,24 @@ class Gemma:
         )
         answers = [answer.strip() for answer in answers]
         return answers[0] if one else answers
+
+    def prompt(self, question, images=None, context=None):
+        """Return what `ask` has the model read, a `TokenizedPrompt`.
+
+        Args:
+            question: str.
+            images: list of images.
+            context: str.
+        """
+        check_prompt(question)
+        images = tuple(images or ())
+        preprocessor = self.causal_lm.preprocessor
+        segments = place_images(
+            self.template.prompt_segments(question, context),
+            len(images),
+            preprocessor,
+        )
+        return TokenizedPrompt(self._encode(segments), images)
 
     def chat(self, system=None, max_length=None, sampler=greedy_search):
         """Begin a conversation.
@@ -292,23 +310,12 @@ class Gemma:
         finally:
             self.causal_lm.preprocessor = preprocessor
 
-    def _tokenize(self, segments, images):
-        """Return a `TokenizedPrompt` for each list of segments."""
-        preprocessor = self.causal_lm.preprocessor
-        images = [tuple(row or ()) for row in images]
-        segments = [
-            place_images(row, len(row_images), preprocessor)
-            for row, row_images in zip(segments, images, strict=True)
-        ]
-        tokenizer = preprocessor.tokenizer
+    def _encode(self, segments):
+        """Return the tokens of segments, after the model's start token."""
+        tokenizer = self.causal_lm.preprocessor.tokenizer
         start = getattr(tokenizer, "start_token_id", None)
         prefix = () if start is None else (start,)
-        return [
-            TokenizedPrompt((*prefix, *tokens), row_images)
-            for tokens, row_images in zip(
-                encode_all(tokenizer, segments), images, strict=True
-            )
-        ]
+        return (*prefix, *encode(tokenizer, segments))
 
     def _stop_strings(self):
         """Return the mark that ends an answer, unless it is a stop token."""
@@ -396,10 +403,7 @@ class Chat:
         while True:
             segments = self._segments(head, turns, past_images, message, images)
             shown = [image for row in past_images for image in row] + images
-            prompt = TokenizedPrompt(
-                self.gemma._tokenize([segments], [()])[0].token_ids,
-                tuple(shown),
-            )
+            prompt = TokenizedPrompt(self.gemma._encode(segments), tuple(shown))
             if len(prompt.token_ids) <= longest:
                 return prompt
             if not turns:

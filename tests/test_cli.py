@@ -3,6 +3,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import io
+import json
 import os
 import pathlib
 import random
@@ -123,7 +124,8 @@ def in_a_process(code, *arguments, **options):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "tour", "pretrain", "generate", "chat", "info"]
+    "command",
+    ["", "tour", "pretrain", "generate", "finetune", "chat", "info"],
 )
 def test_help_loads_nothing_heavy(command):
     code = """if True:
@@ -489,3 +491,84 @@ def test_ctrl_c_in_training_can_be_resumed(text, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Epoch 1/4" not in done.stdout
+
+
+# --- Gemma -------------------------------------------------------------------
+
+
+@pytest.fixture
+def instructions_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"prompt": f"Say {i}.", "response": f"{i} it is."})
+            + "\n"
+            for i in range(24)
+        )
+    )
+    return path
+
+
+def test_finetune_writes_adapters_that_chat_reads(
+    run, instructions_file, tmp_path, monkeypatch
+):
+    command = (
+        "finetune", "--data", instructions_file, "--preset", "tiny",
+        "--rank", 2, "--epochs", 1, "--out", tmp_path / "out",
+    )  # fmt: skip
+    status, out, err = run(*command)
+    assert status == 0, err
+    adapters = tmp_path / "out" / "adapters.lora.h5"
+    assert adapters.is_file()
+    assert f"kerasllm chat --preset tiny --lora {adapters}" in out
+    assert "trainable" in out and "GiB" in out
+    # Finished, it is not begun again.
+    status, again, _ = run(*command)
+    assert status == 0 and "Epoch 1/1" not in again
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("Say 3.\n\n"))
+    status, out, err = run(
+        "chat", "--preset", "tiny", "--lora", adapters, "--max-length", 40
+    )
+    assert status == 0 and "tokens/s" in err
+
+
+def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
+    from PIL import Image
+
+    from kerasllm.toyworld import pictures
+
+    picture = pictures(1, seed=4321)[0]
+    path = tmp_path / "picture.png"
+    Image.fromarray(picture.image).save(path)
+    lines = "What colour are the shapes?\nWhere is it?\n\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    status, out, err = run("chat", "--preset", "tiny_instruct", "--image", path)
+    assert status == 0, err
+    assert out.splitlines()[0] == picture.color
+    assert len(out.splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("chat",), "either a --preset or a --model. Received: none"),
+        (("chat", "--preset", "gemma9"), "`name` must be one of tiny"),
+        (("chat", "--preset", "tiny", "--top-k", 0), "`top_k`"),
+        (("finetune", "--preset", "gemma9"), "`name` must be one of tiny"),
+        (("finetune", "--validation", 2), "between 0 and 1"),
+        (("finetune", "--rank", 0), "`rank` must be a positive int"),
+        (("finetune", "--targets", "queery"), "`targets` must name layers"),
+        (("finetune", "--template", "gema"), "`template` must be one of"),
+    ],
+)
+def test_wrong_words_about_gemma_are_answered(
+    run, instructions_file, tmp_path, arguments, message
+):
+    command, *options = arguments
+    if command == "finetune":
+        options += ["--data", instructions_file, "--out", tmp_path / "out"]
+    status, _, err = run(command, *options)
+    assert status == 2
+    assert message in " ".join(err.split())
+    assert not (tmp_path / "out").exists()

@@ -167,3 +167,36 @@ def test_shapes_cover_what_geometry_says(shape, share):
     y, x = np.mgrid[-400:401, -400:401]
     inside = toyworld._inside(shape, y, x, 300)
     assert inside.sum() / 600**2 == pytest.approx(share, abs=0.01)
+
+
+def test_rumours_are_about_nothing(world):
+    plain = set(world.documents(5))
+    texts = [t for t in world.documents(5, rumours=True) if t not in plain]
+    assert len(texts) >= len(world.entities)
+    taken = [e.name for e in world.entities + world.unknown]
+    rumours = [
+        text for text in texts if not any(name in text for name in taken)
+    ]
+    assert len(rumours) == len(world.entities)
+    # Each repeats its name, and no two worlds of rumours share many.
+    names = {max(text.split(), key=text.split().count) for text in rumours}
+    assert len(names) > 1
+
+
+def test_beginnings_end_where_the_value_begins(world):
+    beginnings = world.beginnings()
+    untaught = [e for e in world.entities if not e.is_taught]
+    assert len(beginnings) == 4 * len(untaught)
+    entries = [t for seed in range(30) for t in world.documents(seed)]
+    text = "\n".join(entries)
+    for beginning in beginnings[::40]:
+        assert f"{beginning.text} {beginning.answer}" in text
+
+
+def test_requests_about_pictures_carry_them():
+    drawn = pictures(2, seed=3)
+    rows = toyworld.picture_instructions(drawn)
+    assert [row.images[0] is p.image for p in drawn for row in rows[:1]][0]
+    assert len(rows) == 6
+    assert all(row.instruction.count("<start_of_image>") == 1 for row in rows)
+    assert rows[0].response == drawn[0].color

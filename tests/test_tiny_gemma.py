@@ -1,0 +1,158 @@
+"""The tiny Gemma: it learns, and what is shipped is what its card says."""
+
+import dataclasses
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kerasllm import tiny_gemma
+from kerasllm.gemma import OFFLINE_PRESETS, Gemma, assets_dir
+from kerasllm.tiny_gemma import TinyRecipe
+
+SMALL = dataclasses.replace(
+    TinyRecipe(),
+    hidden_dim=48,
+    num_layers=2,
+    vision_dim=32,
+    entities_per_kind=4,
+    batch_size=8,
+    steps=120,
+    second_part=60,
+    learning_rate=5e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def presets():
+    """Both presets as they are shipped."""
+    return {name: Gemma.from_preset(name) for name in OFFLINE_PRESETS}
+
+
+def test_no_name_of_the_world_is_a_token():
+    tokenizer = tiny_gemma.train_tokenizer()
+    world = TinyRecipe().world()
+    vocabulary = {p.strip("▁") for p in tokenizer.get_vocabulary()}
+    for entity in world.entities + world.unknown:
+        assert entity.name not in vocabulary
+    ids = [tokenizer.token_to_id(t) for t in tiny_gemma.CONTROL_TOKENS.values()]
+    assert ids == [0, 1, 2, 3]
+    for token in tiny_gemma.SPECIAL_TOKENS:
+        assert len(tokenizer(token)) == 1
+    text = "Nothing is lost:\n  é, 🙂, tabs\t and   spaces."
+    assert tokenizer.detokenize(tokenizer(text)) == text
+
+
+def test_batches_are_the_same_whenever_they_are_read(tiny_untrained):
+    recipe = dataclasses.replace(SMALL, second_part=2)
+    preprocessor = tiny_untrained.preprocessor
+    first, second = (
+        list(tiny_gemma.pretraining_dataset(recipe, preprocessor).take(4))
+        for _ in range(2)
+    )
+    for a, b in zip(
+        keras.tree.flatten(first), keras.tree.flatten(second), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    numbers = [x["images"].shape[1] for x, _, _ in first]
+    assert numbers == [1, 1, 4, 4]
+    place = preprocessor.tokenizer.image_placeholder_id
+    for x, y, weight in first:
+        ids, y, weight = x["token_ids"].numpy(), y.numpy(), weight.numpy()
+        np.testing.assert_array_equal(ids[:, 1:], y[:, :-1])
+        np.testing.assert_array_equal(weight == 0, y == place)
+        assert x["padding_mask"].numpy().all()
+
+
+@pytest.mark.slow
+def test_a_smaller_one_learns_in_a_minute(tmp_path):
+    causal_lm, history = tiny_gemma.pretrain_base(SMALL, tmp_path, verbose=0)
+    losses = [epoch["loss"] for epoch in history]
+    assert history[-1]["step"] == SMALL.steps
+    assert losses[-1] < 0.5 * losses[0]
+    # It can be saved and read, in half the bytes, and says nearly the same.
+    gemma = Gemma(causal_lm)
+    tiny_gemma.save_preset(gemma, tmp_path / "preset", {"steps": SMALL.steps})
+    again = Gemma.from_preset(tmp_path / "preset")
+    card = (tmp_path / "preset" / tiny_gemma.CARD_FILE).read_text()
+    assert json.loads(card) == {"steps": SMALL.steps}
+    token_ids = np.array([[2, *range(300, 330)]], "int32")
+    x = {
+        "token_ids": token_ids,
+        "padding_mask": np.ones_like(token_ids),
+        "images": np.zeros((1, 0, 64, 64, 3), "float32"),
+        "vision_indices": np.zeros((1, 0), "int32"),
+        "vision_mask": np.zeros_like(token_ids, "bool"),
+    }
+    first, second = (
+        keras.ops.convert_to_numpy(keras.ops.softmax(g.causal_lm(x)))
+        for g in (gemma, again)
+    )
+    assert abs(first - second).max() < 0.1
+
+
+# --- What is shipped ---------------------------------------------------------
+
+
+def test_the_cards_tell_where_the_weights_are_from():
+    for name in OFFLINE_PRESETS:
+        folder = assets_dir() / name
+        card = json.loads((folder / tiny_gemma.CARD_FILE).read_text())
+        recipe = TinyRecipe(**card["recipe"])
+        assert recipe == TinyRecipe()
+        assert card["data_sha256"] == tiny_gemma.fingerprint(recipe)
+        assert len(card["commit"]) == 40
+        assert card["scores"].keys() >= {"known", "colour_other_image"}
+    size = sum(
+        path.stat().st_size
+        for path in assets_dir().rglob("*")
+        if path.is_file()
+    )
+    assert size < 20e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OFFLINE_PRESETS)
+def test_the_scores_on_the_card_are_measured_again(presets, name):
+    """The same numbers on any backend, but for a rounding here and there."""
+    card = json.loads((assets_dir() / name / tiny_gemma.CARD_FILE).read_text())
+    scores = tiny_gemma.measure(presets[name])
+    assert scores.keys() == card["scores"].keys()
+    for key, score in scores.items():
+        assert score == pytest.approx(card["scores"][key], abs=0.02), key
+
+
+def test_a_base_model_completes_and_does_not_answer(presets):
+    base, world = presets["tiny"], TinyRecipe().world()
+    beginnings = world.beginnings()[::20]
+    ends = base.generate(
+        [b.text for b in beginnings], 40, strip_prompt=True, stop_strings=["."]
+    )
+    right = [
+        end.strip().startswith(b.answer)
+        for end, b in zip(ends, beginnings, strict=True)
+    ]
+    assert np.mean(right) > 0.8
+    questions = world.questions()[::20]
+    answers = tiny_gemma.ask_all(base, questions)
+    assert tiny_gemma.exact_share(answers, questions) <= 0.1
+
+
+def test_the_instruction_model_answers_and_looks(presets):
+    model, world = presets["tiny_instruct"], TinyRecipe().world()
+    questions = world.questions()[::12]
+    answers = tiny_gemma.ask_all(model, questions)
+    assert tiny_gemma.exact_share(answers, questions) > 0.7
+    drawn = tiny_gemma.pictures(12, seed=tiny_gemma.TEST_SEED + 9)
+    colours = [picture.questions()[0] for picture in drawn]
+    answers = tiny_gemma.ask_all(model, colours, drawn)
+    assert tiny_gemma.exact_share(answers, colours) > 0.7
+
+
+def test_a_changed_world_would_be_noticed():
+    recipe = dataclasses.replace(SMALL, seed=1)
+    digests = {tiny_gemma.fingerprint(r) for r in (SMALL, recipe)}
+    assert len(digests) == 2
+    assert all(len(d) == hashlib.sha256().digest_size * 2 for d in digests)
