@@ -77,7 +77,7 @@ print(f"{gemma.causal_lm.count_params():,} parameters")
 # %%
 if PRESET == "tiny":
     world = TinyRecipe().world()
-    rows = world.instructions(seed=0) + world.instructions(seed=1)
+    rows = world.instructions()
 else:
     rows = dolly()
 train_rows, validation_rows = split_rows(rows, 0.05)
@@ -153,7 +153,7 @@ print(f"adapters: {sum(np.prod(w.shape) for w in (layer.alpha, layer.beta)):,}")
 # that it trains, and that is where most of the memory goes.
 
 # %%
-report = gemma.enable_lora(rank=8)
+report = gemma.enable_lora(rank=8, targets="attention")
 print(report)
 print()
 print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
@@ -163,6 +163,8 @@ print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
 
 # %%
 SAMPLE = 3  # every third question
+LORA_RATE, LORA_EPOCHS = 6e-3, 8
+FULL_RATE, FULL_EPOCHS = 1e-3, 6
 
 
 def score(model, which="untaught"):
@@ -284,8 +286,8 @@ else:
 # %%
 if PRESET == "tiny":
     careful = Gemma.from_preset(PRESET)
-    careful.enable_lora(rank=8)
-    tune(careful, train_rows + world.refusals(600), LORA_RATE, LORA_EPOCHS)
+    careful.enable_lora(rank=8, targets="attention")
+    tune(careful, train_rows + world.refusals(300), LORA_RATE, LORA_EPOCHS)
     known_share, refused_known, _ = score(careful)
     _, refused_unknown, answers = score(careful, "unknown")
     print(f"refuses unknown names: {refused_unknown:.1%}")

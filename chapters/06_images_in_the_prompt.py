@@ -156,7 +156,7 @@ rows = [
         ask_for_both(picture).answer,
         images=(picture.image,),
     )
-    for picture in pictures(NUM_PICTURES, seed=TEST_SEED + 3)
+    for picture in pictures(400, seed=TEST_SEED + 3)
 ]
 questions = [ask_for_both(picture) for picture in shown]
 print(f"before: {exact_share(ask_all(gemma, questions, shown), questions):.1%}")
@@ -164,9 +164,9 @@ print(gemma.enable_lora(rank=8, targets="attention"))
 start = time.perf_counter()
 history = gemma.finetune(
     rows,
-    epochs=EPOCHS,
+    epochs=4,
     batch_size=16,
-    learning_rate=RATE,
+    learning_rate=6e-3,
     sequence_length=128,
     verbose=0,
 )

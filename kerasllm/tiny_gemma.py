@@ -165,7 +165,7 @@ def pretrain_base(recipe, directory, verbose="auto"):
     return causal_lm, history
 
 
-def tune_instruct(gemma, recipe, epochs=8, verbose="auto"):
+def tune_instruct(gemma, recipe, epochs=5, verbose="auto"):
     """Make an instruction model of the base model, in place.
 
     It learns to answer questions about one half of the world, to say that it
