@@ -325,7 +325,7 @@ def _report_tuning(report, console):
         report.sample(
             question.text,
             text,
-            "jupyter execute chapters/05_instruction_tuning_and_lora.ipynb",
+            "kerasllm tour --out again",
         )
 
 
