@@ -59,6 +59,7 @@ def test_cached_answers_equal_full_passes(gemma, num_images):
     np.testing.assert_allclose(result.logprobs, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_answers_about_images_do_not_depend_on_the_batch(gemma):
     """Also when an image lies beyond the end of the shortest prompt."""
     texts = [
@@ -194,6 +195,7 @@ def test_a_chat_remembers_and_forgets_from_the_front(gemma):
     assert len(chat.messages) == 13
 
 
+@pytest.mark.slow
 def test_a_chat_is_ask_with_a_memory(gemma):
     chat = gemma.chat(max_length=80)
     assert chat.send("Hello there") == gemma.ask("Hello there", max_length=80)
@@ -229,6 +231,7 @@ ROWS = [
 ] + [Instruction("Say red.", "red"), Instruction("Say blue.", "blue")]
 
 
+@pytest.mark.slow
 def test_tuning_learns_from_text_and_images(tiny_untrained):
     backbone = tiny_untrained.backbone
     gemma = Gemma(
@@ -250,6 +253,7 @@ def test_tuning_learns_from_text_and_images(tiny_untrained):
     assert gemma.ask(ROWS[0].instruction, ROWS[1].images) == "blue"
 
 
+@pytest.mark.slow
 def test_adapters_travel_alone(gemma, tmp_path):
     backbone = gemma.causal_lm.backbone
 
@@ -290,6 +294,7 @@ def test_adapters_travel_alone(gemma, tmp_path):
     np.testing.assert_allclose(logits(other), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
     """Two epochs, killed after one, end where two in one go end."""
     backbone = tiny_untrained.backbone

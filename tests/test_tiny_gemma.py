@@ -124,6 +124,7 @@ def agrees(share, count, score):
     return abs(share - score) < 5 * deviation
 
 
+@pytest.mark.slow
 def test_the_base_model_completes_and_does_not_answer(presets):
     base, world = presets["tiny"], TinyRecipe().world()
     beginnings = world.beginnings()[::15]
@@ -141,6 +142,7 @@ def test_the_base_model_completes_and_does_not_answer(presets):
     assert tiny_gemma.exact_share(answers, questions) <= 0.1
 
 
+@pytest.mark.slow
 def test_the_instruction_model_answers_and_looks(presets):
     """What the card says of all questions holds for some, on any backend."""
     model, world = presets["tiny_instruct"], TinyRecipe().world()
