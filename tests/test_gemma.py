@@ -363,6 +363,7 @@ def test_the_chapters_numbers_are_estimated_before_loading():
     assert half.weights_bytes == estimate.weights_bytes // 2
 
 
+@pytest.mark.slow
 def test_a_hugging_face_checkpoint_agrees(tmp_path):
     """Logits to 1e-5 and the greedy text, from the same folder."""
     import torch
