@@ -40,6 +40,7 @@ def logits_of(gemma, token_ids, images):
     return keras.ops.convert_to_numpy(gemma.causal_lm(x))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_images", [0, 1, 2])
 def test_cached_answers_equal_full_passes(gemma, num_images):
     """What was drawn has the probability that a full pass gives it."""
@@ -143,6 +144,7 @@ def test_special_tokens_in_a_question_are_text(gemma):
     assert sly in tokenizer.detokenize(list(prompt))
 
 
+@pytest.mark.slow
 def test_questions_and_images_must_fit(gemma):
     with pytest.raises(ValueError, match="one <start_of_image> for each"):
         gemma.ask("No mark here.", [IMAGES[0]])
@@ -209,6 +211,7 @@ def test_a_chat_is_ask_with_a_memory(gemma):
     assert marks == 16 * len(prompt.images)
 
 
+@pytest.mark.slow
 def test_sampling_takes_a_seed(gemma):
     answers = {
         gemma.ask("Hi", max_length=30, sampler=chain(temperature=1.5), seed=s)
