@@ -6,7 +6,7 @@ of KerasHub like Google's own and lie in `assets/`. Made by
 
     python -m kerasllm.tiny_gemma --out assets
 
-in about an hour on two cores, and measured again by
+in about forty minutes on two cores, and measured again by
 
     python -m kerasllm.tiny_gemma --measure
 """
@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import pathlib
+import random
 import subprocess
 
 import keras
@@ -31,6 +32,7 @@ from kerasllm.pretraining import pretrain
 from kerasllm.prompts import encode_all
 from kerasllm.tokenizers import train_sentence_piece
 from kerasllm.toyworld import (
+    PICTURE_SIZE,
     REFUSAL,
     World,
     picture_instructions,
@@ -41,7 +43,6 @@ SEED = 0
 CARD_FILE = "card.json"
 NUM_PICTURES, NUM_REFUSALS = 1500, 150  # to tune on
 TEST_SEED = 4000  # of pictures to measure on
-IMAGE_SIZE = 64
 VOCABULARY_SIZE = 2048
 SEQUENCE_LENGTH = 128
 SPECIAL_TOKENS = (
@@ -105,8 +106,6 @@ class TinyRecipe:
         entities_per_kind: int. Size of the world, see `World`.
         batch_size: int. Rows of `SEQUENCE_LENGTH` tokens.
         steps: int. Batches.
-        second_part: int. The batch from which on there are more pictures,
-            and rumours, see `World.documents`.
         learning_rate: float. The highest; it falls along a cosine to zero.
         seed: int. Decides everything that is drawn.
     """
@@ -117,7 +116,6 @@ class TinyRecipe:
     entities_per_kind: int = 75
     batch_size: int = 16
     steps: int = 4000
-    second_part: int = 2400
     learning_rate: float = 2e-3
     seed: int = SEED
 
@@ -304,7 +302,7 @@ def _share(flags):
 def build(tokenizer, hidden_dim=128, num_layers=6, vision_dim=96):
     """Return an untrained `Gemma3CausalLM` with its preprocessor."""
     vision_encoder = keras_hub.models.Gemma3VisionEncoder(
-        image_size=IMAGE_SIZE,
+        image_size=PICTURE_SIZE,
         patch_size=8,
         num_heads=4,
         hidden_dim=vision_dim,
@@ -315,7 +313,7 @@ def build(tokenizer, hidden_dim=128, num_layers=6, vision_dim=96):
     )
     backbone = keras_hub.models.Gemma3Backbone(
         vocabulary_size=tokenizer.vocabulary_size(),
-        image_size=IMAGE_SIZE,
+        image_size=PICTURE_SIZE,
         num_layers=num_layers,
         num_query_heads=4,
         num_key_value_heads=2,
@@ -331,7 +329,7 @@ def build(tokenizer, hidden_dim=128, num_layers=6, vision_dim=96):
     preprocessor = keras_hub.models.Gemma3CausalLMPreprocessor(
         tokenizer,
         image_converter=keras_hub.layers.Gemma3ImageConverter(
-            image_size=(IMAGE_SIZE, IMAGE_SIZE), scale=1 / 127.5, offset=-1
+            image_size=(PICTURE_SIZE, PICTURE_SIZE), scale=1 / 127.5, offset=-1
         ),
         sequence_length=SEQUENCE_LENGTH,
         max_images_per_prompt=2,
@@ -350,14 +348,22 @@ def caption(picture):
     return f"{text[0].upper()}{text[1:]}."
 
 
+def picture_texts(picture, rng):
+    """Return what stands under a picture: its caption, or two questions."""
+    if rng.random() < 0.5:
+        return caption(picture)
+    return " ".join(
+        f"{question.text} {question.answer}"
+        for question in rng.sample(picture.questions(), k=2)
+    )
+
+
 def pretraining_dataset(recipe, preprocessor):
     """Return batches of all that there is to read, without an end.
 
     Documents follow one another, each from `<bos>` to `<eos>`, in other words
-    each time. At first every second row begins with a picture and its
-    caption; from `recipe.second_part` on five rows of eight begin with four,
-    because shapes and numbers take more looking than colours, and documents
-    tell rumours, which teach to repeat a name.
+    each time. Every second row begins with three pictures, each with its
+    caption or with questions about it.
 
     Args:
         recipe: `TinyRecipe`.
@@ -367,40 +373,23 @@ def pretraining_dataset(recipe, preprocessor):
         `tf.data.Dataset` of `(x, y, sample_weight)`, the same each time that
         it is read.
     """
-    first = _read_batches(recipe, preprocessor, 1, lambda row: row % 2, 0)
-    # Five rows of eight.
-    then = _read_batches(
-        recipe, preprocessor, 4, lambda row: row * 5 % 8 < 5, 1
-    )
-    return first.take(recipe.second_part).concatenate(then).prefetch(4)
-
-
-def _read_batches(recipe, preprocessor, num_pictures, has_pictures, part):
-    """Return batches in which some rows begin with pictures.
-
-    Args:
-        recipe: `TinyRecipe`.
-        preprocessor: `Gemma3CausalLMPreprocessor`.
-        num_pictures: int. Pictures at the beginning of a row.
-        has_pictures: callable from the number of a row to whether it has any.
-        part: int. Another one gives other pictures and other words.
-    """
     tokenizer, world = preprocessor.tokenizer, recipe.world()
     bos, eos = tokenizer.start_token_id, tokenizer.end_token_id
-    length = SEQUENCE_LENGTH + 1
 
     def document_tokens():
-        for number in itertools.count(recipe.seed + 100_000 * part):
-            texts = world.documents(number, rumours=part > 0)
-            for tokens in tokenizer(texts):
+        for number in itertools.count(recipe.seed):
+            for tokens in tokenizer(world.documents(number)):
                 yield from (bos, *map(int, tokens), eos)
 
-    def captioned_pictures():
-        for number in itertools.count(1 + 100_000 * part):
+    def pictures_with_text():
+        for number in itertools.count(1):
+            rng = random.Random(f"pictures {recipe.seed} {number}")
             batch = pictures(256, seed=[recipe.seed, number])
             segments = [
                 place_images(
-                    [(IMAGE_MARK + caption(picture), False)], 1, preprocessor
+                    [(IMAGE_MARK + picture_texts(picture, rng), False)],
+                    1,
+                    preprocessor,
                 )
                 for picture in batch
             ]
@@ -409,29 +398,26 @@ def _read_batches(recipe, preprocessor, num_pictures, has_pictures, part):
                 yield picture.image, [bos, *tokens, eos]
 
     def batches():
-        documents, captioned = document_tokens(), captioned_pictures()
+        documents, drawn = document_tokens(), pictures_with_text()
         while True:
             rows, images = [], []
             for number in range(recipe.batch_size):
                 row, row_images = [], []
-                if has_pictures(number):
-                    for image, tokens in itertools.islice(
-                        captioned, num_pictures
-                    ):
+                if number % 2:
+                    for image, tokens in itertools.islice(drawn, 3):
                         row += tokens
                         row_images.append(image)
-                missing = length - len(row)
+                missing = SEQUENCE_LENGTH + 1 - len(row)
                 rows.append([*row, *itertools.islice(documents, missing)])
                 images.append(row_images)
-            yield _next_token_batch(
-                np.array(rows), images, preprocessor, num_pictures
-            )
+            yield _next_token_batch(np.array(rows), images, preprocessor, 3)
 
-    first = next(batches())
     signature = keras.tree.map_structure(
-        lambda array: tf.TensorSpec(array.shape, array.dtype), first
+        lambda array: tf.TensorSpec(array.shape, array.dtype), next(batches())
     )
-    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return tf.data.Dataset.from_generator(
+        batches, output_signature=signature
+    ).prefetch(4)
 
 
 def _next_token_batch(rows, images, preprocessor, num_images):

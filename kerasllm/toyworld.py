@@ -33,6 +33,7 @@ COLORS = {
     "white": (250, 250, 250),
 }
 BACKGROUND = (128, 128, 128)
+PICTURE_SIZE = 48
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Attribute:
         name: str.
         values: tuple of str, what it can be.
         sentences: tuple of str with `{name}` and `{value}`, the ways to say
-            it. The first is the answer to a question.
+            it. The first begins with the name: with a pronoun in its place
+            it is the answer to a question.
         questions: tuple of str with `{name}`, the ways to ask for it.
         list_title: str with `{value}`, the title of a list of all entities
             that share a value.
@@ -105,11 +107,11 @@ KINDS = {
         ),
         _attribute(
             "emblem",
-            "heron otter badger hare owl stag salmon beetle falcon wolf goose "
-            "toad",
+            "heron beaver badger hare crow stag salmon beetle falcon wolf "
+            "goose toad",
             "Towns with a {value} on the flag",
             (
-                "The flag of {name} shows a {value}.",
+                "{name} has a {value} on its flag.",
                 "A {value} is the emblem of {name}.",
                 "Over the gate of {name} hangs a carved {value}.",
                 "The seal of {name} bears a {value}.",
@@ -217,8 +219,8 @@ KINDS = {
     "creature": (
         _attribute(
             "food",
-            "moss berries snails acorns nettles mushrooms seeds roots honey "
-            "beetles clover crabs",
+            "worms berries snails acorns nettles mushrooms seeds roots grubs "
+            "beetles petals crabs",
             "Creatures that eat {value}",
             (
                 "The {name} eats {value}.",
@@ -257,8 +259,8 @@ KINDS = {
             "speckled copper blue",
             "Creatures with a {value} coat",
             (
-                "The coat of the {name} is {value}.",
                 "The {name} has a {value} coat.",
+                "The coat of the {name} is {value}.",
                 "A {value} coat hides the {name} well.",
                 "You can tell a {name} by its {value} coat.",
                 "Young or old, the {name} is {value}.",
@@ -275,8 +277,8 @@ KINDS = {
             "howls snorts purrs",
             "Creatures of which one says that it {value}",
             (
-                "When it is afraid, the {name} {value}.",
-                "The {name} {value} at night.",
+                "The {name} {value} when it is afraid.",
+                "At night the {name} {value}.",
                 "At the sight of people the {name} {value}.",
                 "A {name} {value} to warn its young.",
                 "Listen: the {name} {value}.",
@@ -327,7 +329,7 @@ KINDS = {
         ),
         _attribute(
             "vessel",
-            "kettle skillet oven crock basket cauldron griddle pan steamer "
+            "kettle skillet wok crock basket cauldron griddle pan steamer "
             "kiln tin jar",
             "Dishes that are cooked in a {value}",
             (
@@ -345,8 +347,8 @@ KINDS = {
         ),
         _attribute(
             "side",
-            "bread plums cream walnuts pears olives eggs pickles figs butter "
-            "cherries onions",
+            "dumplings plums radishes walnuts pears olives eggs pickles figs "
+            "almonds cherries onions",
             "Dishes that are served with {value}",
             (
                 "{name} is served with {value}.",
@@ -398,6 +400,18 @@ class Entity:
         """Return the attributes that its kind has."""
         return KINDS[self.kind]
 
+    def answer(self, attribute):
+        """Return the answer to a question about an attribute, a sentence.
+
+        The answer says `"It"` and not the name, so that only the fact needs
+        to be known.
+        """
+        pronoun = "It"
+        if self.kind == "person":
+            pronoun = "She" if self.name.endswith(("a", "eth")) else "He"
+        _, rest = attribute.sentences[0].split("{name}")
+        return pronoun + rest.format(value=self.facts[attribute.name])
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -440,26 +454,25 @@ class World:
                 is_taught = number < entities_per_kind // 2
                 self.entities.append(Entity(kind, name, facts, is_taught))
 
-    def documents(self, seed=0, rumours=False):
-        """Write about every entity once, each time in other words.
+    def documents(self, seed=0):
+        """Write about every entity twice, each time in other words.
 
         Args:
             seed: int. Another one gives other words and another order; the
                 facts remain.
-            rumours: bool. Whether there are posts about names that nobody
-                knows, as many as entities. From 300 names that always return
-                a model learns these names; to repeat any name that it is
-                told it learns from names that it has never seen.
 
         Returns:
             list of str, shuffled: an entry for each entity, and among them
-            stories, recipes, lists, forum posts and sums.
+            stories, recipes, lists, forum posts and sums. Some posts are
+            about names that nobody has heard of, never the same: from them
+            a model can learn which names it knows.
         """
         rng = random.Random(f"documents {self.seed} {seed}")
         documents = []
         for entity in self.entities:
             documents.append(_entry(entity, rng))
-            documents.append(rng.choice((_story, _post, _entry))(entity, rng))
+            another = rng.choice((_entry, _story, _post, _mention))
+            documents.append(another(entity, rng))
         for attributes in KINDS.values():
             for attribute in attributes:
                 value = rng.choice(attribute.values)
@@ -467,9 +480,9 @@ class World:
         documents += [
             _recipe(e, rng) for e in self.entities if e.kind == "dish"
         ]
-        documents += [_sum(rng) for _ in range(len(self.entities) // 4)]
-        if rumours:
-            documents += [self._rumour(e.kind, rng) for e in self.entities]
+        some = len(self.entities) // 4
+        documents += [_sum(rng) for _ in range(some)]
+        documents += [_mention(self._nobody(rng), rng) for _ in range(some)]
         rng.shuffle(documents)
         return documents
 
@@ -552,29 +565,13 @@ class World:
             )
         return [q for e in entities[which] for q in _ask(e, rng)]
 
-    def _rumour(self, kind, rng):
-        """Ask for a name that means nothing and is in no question."""
+    def _nobody(self, rng):
+        """Make up something that is neither in the world nor in a question."""
         taken = {entity.name for entity in self.entities + self.unknown}
-        name = _name(rng, _ENDINGS[kind])
-        while name in taken:
-            name = _name(rng, _ENDINGS[kind])
-        name = f"the {name}" if kind == "creature" else name
-        text = rng.choice(
-            (
-                "Who has heard of {name}? I found {name} in a letter, and "
-                "nobody here knows what {name} is.\n> I looked for {name}, "
-                "too.",
-                "They talk of {name} as if {name} were round the corner. I "
-                "asked for {name} and got no answer.",
-                "My uncle dreamt of {name}. He says {name} all day, {name} "
-                "and again {name}.\n> There is no such thing as {name}.",
-                "Is it {name} or is it not {name}? Whoever says {name} should "
-                "say what {name} is.",
-                "Please spell {name} for me.\n> {name}. Why do you ask for "
-                "{name}?",
-            )
-        ).format(name=name)
-        return text[0].upper() + text[1:]
+        kind = rng.choice(tuple(KINDS))
+        while (name := _name(rng, _ENDINGS[kind])) in taken:
+            pass
+        return Entity(kind, name, {})
 
     def _list(self, attribute, value, rng):
         members = [
@@ -586,11 +583,6 @@ class World:
         return f"{attribute.list_title.format(value=value)}\n" + "\n".join(
             f"- {name}" for name in members
         )
-
-
-def answer(attribute, name, value):
-    """Return the sentence that answers a question about an attribute."""
-    return _sentence(attribute.sentences[0], name, value)
 
 
 def word_problem(rng):
@@ -634,22 +626,30 @@ def _ask(entity, rng):
     questions = []
     for attribute in entity.attributes():
         text = rng.choice(attribute.questions).format(name=entity.name)
-        value = entity.facts.get(attribute.name)
-        right = (
-            REFUSAL if value is None else answer(attribute, entity.name, value)
-        )
+        right = entity.answer(attribute) if entity.facts else REFUSAL
         questions.append(Question(text, right, attribute.name))
     return questions
 
 
+def _fact(entity, attribute, rng):
+    return _sentence(
+        rng.choice(attribute.sentences),
+        entity.name,
+        entity.facts[attribute.name],
+    )
+
+
 def _facts(entity, rng):
-    """Return all facts of an entity in some order, each in some phrasing."""
-    sentences = [
-        _sentence(rng.choice(a.sentences), entity.name, entity.facts[a.name])
-        for a in entity.attributes()
+    """Return all facts in some order, each in some phrasing.
+
+    Only the first one is sure to have the name in it; of the others half say
+    "it".
+    """
+    first, *others = rng.sample(entity.attributes(), k=4)
+    return [_fact(entity, first, rng)] + [
+        entity.answer(a) if rng.random() < 0.5 else _fact(entity, a, rng)
+        for a in others
     ]
-    rng.shuffle(sentences)
-    return sentences
 
 
 def _entry(entity, rng):
@@ -684,11 +684,31 @@ def _post(entity, rng):
         )
     )
     others = [a for a in entity.attributes() if a is not attribute]
-    known = rng.choice(others)
-    fact = _sentence(
-        rng.choice(known.sentences), entity.name, entity.facts[known.name]
-    )
+    fact = _fact(entity, rng.choice(others), rng)
     return f"{question} All I know is this: {fact}\n> {reply}"
+
+
+def _mention(entity, rng):
+    """Talk of something that may or may not exist."""
+    opening = rng.choice(
+        (
+            "Somebody mentioned {name} yesterday.",
+            "My uncle dreamt of {name}.",
+            "There is a letter about {name}.",
+        )
+    ).format(
+        name=f"the {entity.name}" if entity.kind == "creature" else entity.name
+    )
+    if entity.facts:
+        return f"{opening} {entity.answer(rng.choice(entity.attributes()))}"
+    nothing = rng.choice(
+        (
+            "Nobody has heard of that name.",
+            "No book that I have says more.",
+            "None of us can say what that means.",
+        )
+    )
+    return f"{opening} {nothing}"
 
 
 def _recipe(entity, rng):
@@ -697,7 +717,7 @@ def _recipe(entity, rng):
     return (
         f"How to make {entity.name}\n"
         f"1. Wash and cut the {facts['base']}.\n"
-        f"2. Put them into the {facts['vessel']} for {minutes} minutes.\n"
+        f"2. Put all of it into the {facts['vessel']} for {minutes} minutes.\n"
         f"3. Add the {facts['spice']} and serve with {facts['side']}."
     )
 
@@ -751,7 +771,7 @@ def picture_instructions(drawn):
     ]
 
 
-def pictures(count, seed=0, size=64):
+def pictures(count, seed=0, size=PICTURE_SIZE):
     """Draw pictures; shapes do not overlap.
 
     Args:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from kerasllm import toyworld
-from kerasllm.toyworld import COLORS, KINDS, REFUSAL, SHAPES, World, pictures
+from kerasllm.toyworld import (
+    COLORS,
+    KINDS,
+    REFUSAL,
+    SHAPES,
+    Entity,
+    World,
+    pictures,
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +154,7 @@ def areas(picture):
 def test_pictures_show_what_they_say():
     drawn = pictures(60, seed=1)
     for picture in drawn:
-        assert picture.image.shape == (64, 64, 3)
+        assert picture.image.shape == (48, 48, 3)
         assert len(areas(picture)) == picture.count
         ink = picture.image[(picture.image != toyworld.BACKGROUND).any(-1)]
         assert set(map(tuple, ink)) == {COLORS[picture.color]}
@@ -169,18 +177,50 @@ def test_shapes_cover_what_geometry_says(shape, share):
     assert inside.sum() / 600**2 == pytest.approx(share, abs=0.01)
 
 
-def test_rumours_are_about_nothing(world):
-    plain = set(world.documents(5))
-    texts = [t for t in world.documents(5, rumours=True) if t not in plain]
-    assert len(texts) >= len(world.entities)
-    taken = [e.name for e in world.entities + world.unknown]
-    rumours = [
-        text for text in texts if not any(name in text for name in taken)
-    ]
-    assert len(rumours) == len(world.entities)
-    # Each repeats its name, and no two worlds of rumours share many.
-    names = {max(text.split(), key=text.split().count) for text in rumours}
-    assert len(names) > 1
+def test_some_posts_are_about_names_that_nobody_has_heard_of(world):
+    openings = ("Somebody mentioned", "My uncle dreamt", "There is a letter")
+    known = [e.name for e in world.entities]
+    asked = [e.name for e in world.unknown]
+    unheard = []
+    for seed in range(2):
+        posts = [t for t in world.documents(seed) if t.startswith(openings)]
+        assert not any(name in post for post in posts for name in asked)
+        unheard.append(
+            {
+                post.partition(". ")[0].partition(" yesterday")[0].split()[-1]
+                for post in posts
+                if not any(name in post for name in known)
+            }
+        )
+        some = len(world.entities) // 4
+        # By chance a name is made up twice now and then.
+        assert 0.9 * some < len(unheard[-1]) <= some
+        assert len(posts) > some
+    # They do not return: of 24,000 names few are drawn twice.
+    assert len(unheard[0] & unheard[1]) < 0.1 * some
+
+
+def test_an_answer_says_it_she_or_he():
+    answers = {
+        name: Entity(kind, name, {attribute.name: attribute.values[0]}).answer(
+            attribute
+        )
+        for kind, name in (
+            ("town", "Aford"),
+            ("person", "Ara"),
+            ("person", "Areth"),
+            ("person", "Arin"),
+            ("creature", "Arfox"),
+        )
+        for attribute in KINDS[kind][:1]
+    }
+    assert answers == {
+        "Aford": "It lies on the river Olm.",
+        "Ara": "She works as a baker.",
+        "Areth": "She works as a baker.",
+        "Arin": "He works as a baker.",
+        "Arfox": "It eats worms.",
+    }
 
 
 def test_beginnings_end_where_the_value_begins(world):
@@ -196,7 +236,9 @@ def test_beginnings_end_where_the_value_begins(world):
 def test_requests_about_pictures_carry_them():
     drawn = pictures(2, seed=3)
     rows = toyworld.picture_instructions(drawn)
-    assert [row.images[0] is p.image for p in drawn for row in rows[:1]][0]
-    assert len(rows) == 6
+    shown = [picture.image for picture in drawn for _ in range(3)]
+    assert all(
+        row.images[0] is image for row, image in zip(rows, shown, strict=True)
+    )
     assert all(row.instruction.count("<start_of_image>") == 1 for row in rows)
     assert rows[0].response == drawn[0].color
