@@ -32,7 +32,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: str or path. The folder `checkpoint` below it holds the
-            last state, and `history.csv` beside it the log.
+            last state, and `history.csv` beside it the log. `None` saves
+            nothing.
         steps_per_epoch: int. Batches in an epoch.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
@@ -45,7 +46,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, steps_per_epoch, checkpoint_steps):
         super().__init__()
-        self.folder = pathlib.Path(directory, "checkpoint")
+        self.folder = None
+        if directory is not None:
+            self.folder = pathlib.Path(directory, "checkpoint")
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
         self.step = 0
@@ -58,14 +61,16 @@ class Checkpoint(keras.callbacks.Callback):
         self._resumed_at = 0
 
     def save(self):
-        """Write the state of the model and the run."""
+        """Write the state of the model and the run, if there is a place."""
+        self._random_state = backend.random_state()
+        if self.folder is None:
+            return
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
         arrays = {
             f"{i:05}": keras.ops.convert_to_numpy(variable)
             for i, variable in enumerate(_variables(self.model))
         }
-        self._random_state = backend.random_state()
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
@@ -91,7 +96,7 @@ class Checkpoint(keras.callbacks.Callback):
             RuntimeError: the checkpoint is of another model or was made with
                 another `steps_per_epoch`.
         """
-        if not self.folder.is_dir():
+        if self.folder is None or not self.folder.is_dir():
             return
         progress = json.loads((self.folder / "progress.json").read_text())
         if progress["steps_per_epoch"] != self.steps_per_epoch:
@@ -142,15 +147,23 @@ class Checkpoint(keras.callbacks.Callback):
         else:  # Python delivers signals to the main thread only
             yield
         if self.stopped == "diverged":
+            kept = "There is no checkpoint"
+            if self.folder is not None:
+                kept = f"The last good checkpoint is in {self.folder}"
             raise FloatingPointError(
                 "The loss must stay finite. Received: NaN or infinity at step "
-                f"{self.step}. The last good checkpoint is in {self.folder}. "
+                f"{self.step}. {kept}. "
                 "Lower the learning rate, lengthen the warmup, or use float32."
             )
         if self.stopped == "interrupted":
+            kept = "Nothing was saved: there is no `directory`."
+            if self.folder is not None:
+                kept = (
+                    f"The state is saved in {self.folder}; the same call goes "
+                    "on from there."
+                )
             raise TrainingInterrupted(
-                f"Interrupted after step {self.step}. The state is saved in "
-                f"{self.folder}; the same call goes on from there."
+                f"Interrupted after step {self.step}. {kept}"
             )
 
     def complete(self, logs):

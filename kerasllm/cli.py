@@ -1,4 +1,4 @@
-"""The command line: `kerasllm tour`, `pretrain`, `generate`, `finetune`, ....
+"""The command line: `kerasllm tour`, `pretrain`, `finetune`, `chat`, ...
 
 Nothing heavy is imported at the top: `KERAS_BACKEND` must be set before Keras
 is imported, and help must come at once. So the commands import what they use.
@@ -420,11 +420,13 @@ def finetune(
     """
     with _started(backend):
         from kerasllm import gemma as gemma_
-        from kerasllm import instructions, lora
+        from kerasllm import instructions, lora, prompts
 
     rows = instructions.read_jsonl(data)
     train, held_out = instructions.split_rows(rows, validation, seed)
-    # These fail before anything is loaded.
+    # What can be wrong is wrong before anything is loaded.
+    lora.check_rank(rank)
+    template = prompts.get_template(template)
     print(gemma_.estimate_memory(preset, dtype or "float32", rank))
     with _started(backend):
         model = gemma_.Gemma.from_preset(preset, dtype, template)
@@ -496,15 +498,17 @@ def chat(
             preset, adapters, template, max_length, temperature, numbers,
             backend,
         )  # fmt: skip
+        from kerasllm.images import IMAGE_MARK
+
         generator = gemma.generator
         waiting = list(image or ())
 
         def stream(text):
             images = list(waiting)
             waiting.clear()
-            mark = "<start_of_image>" * (len(images) - text.count(
-                "<start_of_image>"))  # fmt: skip
-            return conversation.stream(mark + text, images, seed)
+            # Images that the line does not place come before it.
+            marks = IMAGE_MARK * (len(images) - text.count(IMAGE_MARK))
+            return conversation.stream(marks + text, images, seed)
     else:
         if temperature is None:
             temperature = 0.8

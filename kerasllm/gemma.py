@@ -9,7 +9,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 
 import keras
 import keras_hub
@@ -19,14 +18,35 @@ from kerasllm.arguments import check_prompt
 from kerasllm.images import place_images
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.pretraining import resumable_fit
-from kerasllm.prompts import MODEL, SYSTEM, USER, encode, get_template
+from kerasllm.prompts import (
+    MODEL,
+    SYSTEM,
+    USER,
+    encode,
+    get_template,
+    start_tokens,
+)
 from kerasllm.rows import TokenizedPrompt
 from kerasllm.samplers import greedy_search
 from kerasllm.text_generator import TextGenerator
 
 OFFLINE_PRESETS = ("tiny", "tiny_instruct")
-# (hidden_dim, num_layers, num_query_heads, num_key_value_heads, head_dim), as
-# Google published them. Gemma Team, 2025, arXiv:2503.19786.
+KERAS_HUB_NAMES = (
+    "hidden_dim",
+    "num_layers",
+    "num_query_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+HUGGING_FACE_NAMES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+# In the same order, as Google published them. Gemma Team, 2025,
+# arXiv:2503.19786.
 ARCHITECTURES = {
     "270m": (640, 18, 4, 1, 256),
     "1b": (1152, 26, 4, 1, 256),
@@ -294,31 +314,27 @@ class Gemma:
         # With its preprocessor the task would tokenize what are tokens.
         self.causal_lm.preprocessor = None
         try:
-            with tempfile.TemporaryDirectory() as temporary:
-                return resumable_fit(
-                    self.causal_lm,
-                    train.endless(batch_size, seed, buckets),
-                    validation,
-                    directory=directory or temporary,
-                    epochs=epochs,
-                    steps_per_epoch=steps,
-                    tokens_in_a_batch=train.num_tokens / steps,
-                    checkpoint_steps=200 if directory else 10**9,
-                    callbacks=callbacks,
-                    verbose=verbose,
-                )
+            return resumable_fit(
+                self.causal_lm,
+                train.endless(batch_size, seed, buckets),
+                validation,
+                directory=directory,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                tokens_in_a_batch=train.num_tokens / steps,
+                callbacks=callbacks,
+                verbose=verbose,
+            )
         finally:
             self.causal_lm.preprocessor = preprocessor
 
     def _encode(self, segments):
         """Return the tokens of segments, after the model's start token."""
         tokenizer = self.causal_lm.preprocessor.tokenizer
-        start = getattr(tokenizer, "start_token_id", None)
-        prefix = () if start is None else (start,)
-        return (*prefix, *encode(tokenizer, segments))
+        return (*start_tokens(tokenizer), *encode(tokenizer, segments))
 
     def _stop_strings(self):
-        """Return the mark that ends an answer, unless it is a stop token."""
+        """Return the mark that ends an answer, in a list."""
         end = self.template.end_of_turn
         return [end] if end else []
 
@@ -369,7 +385,8 @@ class Chat:
             seed: int.
 
         Returns:
-            An iterator of str. What was said is remembered once it ends.
+            An iterator of str. What was said is remembered when it ends, and
+            as far as it came when it is closed before.
         """
         check_prompt(text)
         message = {"role": USER, "content": text}
@@ -380,15 +397,22 @@ class Chat:
     def _stream(self, message, images, prompt, seed):
         gemma = self.gemma
         pieces = []
-        for piece in gemma.generator.stream(
-            prompt,
-            self.max_length,
-            seed=seed,
-            sampler=self.sampler,
-            stop_strings=gemma._stop_strings(),
-        ):
-            pieces.append(piece)
-            yield piece
+        try:
+            for piece in gemma.generator.stream(
+                prompt,
+                self.max_length,
+                seed=seed,
+                sampler=self.sampler,
+                stop_strings=gemma._stop_strings(),
+            ):
+                pieces.append(piece)
+                yield piece
+        except (GeneratorExit, KeyboardInterrupt):
+            self._remember(message, images, pieces)
+            raise
+        self._remember(message, images, pieces)
+
+    def _remember(self, message, images, pieces):
         answer = "".join(pieces).strip()
         self.messages += [message, {"role": MODEL, "content": answer}]
         self._images.append(images)
@@ -540,14 +564,8 @@ def _read_sizes(folder):
         if "model_type" in config:
             return _read_hugging_face_sizes(folder, config)
         metadata = json.loads((folder / "metadata.json").read_text())
-        config = config["config"]
-        return metadata["parameter_count"], (
-            config["hidden_dim"],
-            config["num_layers"],
-            config["num_query_heads"],
-            config["num_key_value_heads"],
-            config["head_dim"],
-        )
+        config, names = config["config"], KERAS_HUB_NAMES
+        return metadata["parameter_count"], [config[name] for name in names]
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
             "A folder must hold a KerasHub preset or a Hugging Face "
@@ -565,14 +583,8 @@ def _read_hugging_face_sizes(folder, config):
             )
         header.pop("__metadata__", None)
         parameters += sum(math.prod(e["shape"]) for e in header.values())
-    text = config.get("text_config", config)
-    return parameters, (
-        text["hidden_size"],
-        text["num_hidden_layers"],
-        text["num_attention_heads"],
-        text["num_key_value_heads"],
-        text["head_dim"],
-    )
+    config = config.get("text_config", config)
+    return parameters, [config[name] for name in HUGGING_FACE_NAMES]
 
 
 def _download_error(name, error):

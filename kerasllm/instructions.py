@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from kerasllm.files import cache_dir, download
 from kerasllm.images import place_images, vision_inputs
-from kerasllm.prompts import encode_all, get_template
+from kerasllm.prompts import encode_all, get_template, start_tokens
 from kerasllm.tokenizers import end_of_text_id
 
 DOLLY_URL = (
@@ -199,13 +199,10 @@ class TokenizedInstructions:
         responses = encode_all(
             tokenizer, [template.response_segments(r.response) for r in rows]
         )
-        start = getattr(tokenizer, "start_token_id", None)
+        prefix = start_tokens(tokenizer)
         end = getattr(tokenizer, "end_token_id", None)
         if end is None:
             end = end_of_text_id(tokenizer)
-        if start == end:  # `<|endoftext|>`, which pretraining sets after texts
-            start = None
-        prefix = [] if start is None else [start]
         token_ids, prompt_lengths, images = [], [], []
         for row, prompt, response in zip(rows, prompts, responses, strict=True):
             tokens = np.array([*prefix, *prompt, *response, end], "int32")

@@ -71,11 +71,7 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     arXiv:2106.09685.
     """
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ValueError(
-            "`rank` must be a positive int. Received: rank="
-            f"{rank!r}. 8 is a good start."
-        )
+    check_rank(rank)
     if lora_alpha is not None and not lora_alpha > 0:
         raise ValueError(
             "`lora_alpha` must be positive. Received: lora_alpha="
@@ -102,6 +98,15 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     for layer in chosen:
         layer.enable_lora(rank, lora_alpha)
     return LoraReport.of(model)
+
+
+def check_rank(rank):
+    """Raise a `ValueError` unless `rank` is a positive int."""
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ValueError(
+            "`rank` must be a positive int. Received: rank="
+            f"{rank!r}. 8 is a good start."
+        )
 
 
 def adapted_layers(model):

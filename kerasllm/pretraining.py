@@ -57,7 +57,8 @@ def pretrain(
             does. A run longer than the data reads it again.
         validation_dataset: the same, or `None` for no validation.
         directory: str or path. Where the checkpoint and the log,
-            `history.csv`, go. A run that lies there is continued.
+            `history.csv`, go. A run that lies there is continued. `None`
+            keeps neither.
         epochs: int. Number of times that training stops to validate.
         steps_per_epoch: int. Batches in an epoch. Defaults to an equal share
             of one pass over the data, as in the chapter.

@@ -300,6 +300,17 @@ def encode_all(tokenizer, texts):
     ]
 
 
+def start_tokens(tokenizer):
+    """Return what a prompt begins with: a list with `<bos>`, or none.
+
+    A tokenizer whose start token is its end token, `<|endoftext|>`, has none:
+    pretraining sets that one after texts.
+    """
+    start = getattr(tokenizer, "start_token_id", None)
+    end = getattr(tokenizer, "end_token_id", None)
+    return [] if start is None or start == end else [start]
+
+
 def special_tokens(tokenizer, segments=()):
     """Return the tokens that must not come out of what people write.
 

@@ -52,7 +52,7 @@ def shared_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_untrained():
-    """A Gemma 3 with random weights that takes images of 64 x 64 pixels."""
+    """A Gemma 3 with random weights that takes images of 48 x 48 pixels."""
     from kerasllm import tiny_gemma
 
     return tiny_gemma.build(

@@ -82,18 +82,18 @@ def test_what_is_no_image_is_refused(tmp_path):
 
 
 def test_pixels_are_scaled_to_between_minus_one_and_one(preprocessor):
-    image = np.zeros((64, 64, 3), "uint8")
-    image[:32] = 255
+    image = np.zeros((48, 48, 3), "uint8")
+    image[:24] = 255
     converted = convert_image(image, preprocessor)
-    assert converted.shape == (64, 64, 3)
-    np.testing.assert_allclose(converted[:30], 1, atol=1e-6)
-    np.testing.assert_allclose(converted[34:], -1, atol=1e-6)
+    assert converted.shape == (48, 48, 3)
+    np.testing.assert_allclose(converted[:22], 1, atol=1e-6)
+    np.testing.assert_allclose(converted[26:], -1, atol=1e-6)
 
 
 def test_a_larger_image_is_made_smaller(preprocessor):
     assert convert_image(np.zeros((100, 30, 3)), preprocessor).shape == (
-        64,
-        64,
+        48,
+        48,
         3,
     )
 
@@ -106,16 +106,16 @@ def test_a_mark_becomes_a_run_of_placeholders(preprocessor):
     ids = encode(tokenizer, place_images(segments, 2, preprocessor))
     expected = (
         "<start_of_turn>user\nIs \n\n<start_of_image>"
-        + "<img>" * 16
+        + "<img>" * 9
         + "<end_of_image>\n\n like \n\n<start_of_image>"
-        + "<img>" * 16
+        + "<img>" * 9
         + "<end_of_image>\n\n?<end_of_turn>\n<start_of_turn>model\n"
     )
     assert (
         "".join(tokenizer.id_to_token(i) for i in ids).replace("▁", " ")
         == expected
     )
-    assert ids.count(tokenizer.image_placeholder_id) == 32
+    assert ids.count(tokenizer.image_placeholder_id) == 18
 
 
 def test_without_images_the_mark_is_text(preprocessor):
@@ -135,13 +135,13 @@ def test_marks_and_images_must_be_as_many(preprocessor, text):
 def test_the_places_of_an_image_are_told(preprocessor):
     place = preprocessor.tokenizer.image_placeholder_id
     token_ids = np.full((2, 40), 20)
-    token_ids[0, 5:21] = place
+    token_ids[0, 5:14] = place
     inputs = vision_inputs(token_ids, [[PICTURE], []], preprocessor)
-    assert inputs["images"].shape == (2, 1, 64, 64, 3)
+    assert inputs["images"].shape == (2, 1, 48, 48, 3)
     assert not inputs["images"][1].any()
     np.testing.assert_array_equal(inputs["vision_mask"], token_ids == place)
     np.testing.assert_array_equal(
-        inputs["vision_indices"], [np.arange(5, 21), np.zeros(16)]
+        inputs["vision_indices"], [np.arange(5, 14), np.zeros(9)]
     )
 
 
@@ -178,7 +178,7 @@ def test_soft_tokens_take_the_places_of_placeholders(
     pixels = convert_image(PICTURE, preprocessor)[None, None]
     soft = ops.convert_to_numpy(backbone.vision_encoder(pixels))
     np.testing.assert_allclose(
-        embeddings[is_soft], soft.reshape(16, -1), atol=1e-5
+        embeddings[is_soft], soft.reshape(9, -1), atol=1e-5
     )
     text = ops.convert_to_numpy(backbone.token_embedding(np.array(ids)))
     np.testing.assert_allclose(

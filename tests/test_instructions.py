@@ -232,7 +232,7 @@ def test_images_come_with_their_rows(tiny_untrained):
     tokenized = TokenizedInstructions.of(rows, preprocessor, "gemma", 128)
     seen = 0
     for x, y, weights in tokenized.dataset(2, seed=0):
-        assert x["images"].shape == (2, 2, 64, 64, 3)
+        assert x["images"].shape == (2, 2, 48, 48, 3)
         assert x["vision_indices"].shape == (2, 32)
         assert x["vision_mask"].shape == y.shape == weights.shape
         for i, ids in enumerate(x["token_ids"].numpy()):

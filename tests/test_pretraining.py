@@ -191,6 +191,21 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, unbroken):
     )
 
 
+def test_without_a_directory_nothing_is_kept(tmp_path, unbroken, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    history = train(None, model())
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+    def ctrl_c():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(TrainingInterrupted, match="Nothing was saved"):
+        train(None, model(), callbacks=[KillAt(2, ctrl_c)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path, unbroken):
     train(tmp_path, model())
     net = model(seed=99)

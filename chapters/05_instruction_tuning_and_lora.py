@@ -1,0 +1,299 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # Instruction fine-tuning and LoRA
+#
+# A base model knows much and answers nothing. Here it learns to answer, from a
+# few hundred requests with their answers, and we measure four things: whether
+# it then answers questions about facts that *no* request mentions; how adapters
+# (LoRA) compare with training every weight; that it answers just as readily
+# about things that do not exist; and what it takes to teach it to say that it
+# does not know.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("kerasllm") is None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+    )
+
+# %%
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tempfile
+import time
+
+import numpy as np
+
+from kerasllm import plots
+from kerasllm.gemma import Gemma, estimate_memory
+from kerasllm.instructions import (
+    TokenizedInstructions,
+    dolly,
+    instruction_dataset,
+    split_rows,
+)
+from kerasllm.layers import LoraLinear
+from kerasllm.prompts import BOOK, GEMMA
+from kerasllm.tiny_gemma import TinyRecipe, ask_all, exact_share
+from kerasllm.toyworld import REFUSAL
+
+# %% [markdown]
+# One name chooses the scale. With `"gemma3_1b"` the data are
+# databricks-dolly-15k, as in the book; LoRA in bfloat16 then fits on a T4, and
+# an epoch takes hours there.
+
+# %%
+PRESET = "tiny"  # or "gemma3_1b"
+
+gemma = Gemma.from_preset(PRESET)
+print(f"{gemma.causal_lm.count_params():,} parameters")
+
+# %% [markdown]
+# ## Requests and answers
+#
+# The small world has towns, people, creatures and dishes, each with four
+# facts. The base model has read about all of them. The requests below are
+# about one half; the other half is never asked about, so that an answer about
+# it can come from pretraining alone.
+
+# %%
+if PRESET == "tiny":
+    world = TinyRecipe().world()
+    rows = world.instructions()
+else:
+    rows = dolly()
+train_rows, validation_rows = split_rows(rows, 0.05)
+print(f"{len(train_rows)} rows to train on, {len(validation_rows)} held out")
+for row in train_rows[:3]:
+    print(f"  {row.instruction}\n    {row.response}")
+
+# %% [markdown]
+# A template sets marks around request and answer. The book's own is plain
+# text; Gemma's are special tokens, which no user can forge. What matters most
+# is that training and inference use the same: here both take it from one
+# value.
+
+# %%
+for template in (BOOK, GEMMA):
+    print(template.name)
+    print(template.prompt(rows[0].instruction) + template.response("..."))
+
+# %% [markdown]
+# ## What the loss is computed on
+#
+# One batch, position by position: `x` is what the model reads, `y` what it
+# should say next, and `sample_weight` whether that counts. Only the answer
+# does, with the mark that ends it. A model that learns to *ask* is of no use.
+
+# %%
+preprocessor = gemma.causal_lm.preprocessor
+tokenizer = preprocessor.tokenizer
+dataset = instruction_dataset(
+    train_rows, preprocessor, "gemma", sequence_length=128, batch_size=4
+)
+x, y, sample_weight = next(iter(dataset))
+print({name: tuple(array.shape) for name, array in x.items()})
+for inputs, label, weight in zip(
+    x["token_ids"][0].numpy(), y[0].numpy(), sample_weight[0], strict=True
+):
+    left, right = (tokenizer.id_to_token(int(i)) for i in (inputs, label))
+    print(f"{left!r:18} -> {right!r:18} {int(weight)}")
+
+# %% [markdown]
+# Rows differ in length. Batches of similar rows are padded to 32, 64 or 128
+# tokens, whichever is enough, instead of all to the longest:
+
+# %%
+tokenized = TokenizedInstructions.of(train_rows, preprocessor, "gemma", 128)
+for buckets in (False, True):
+    places = sum(
+        np.prod(y.shape) for _, y, _ in tokenized.dataset(8, buckets=buckets)
+    )
+    print(
+        f"buckets={buckets}: {tokenized.num_tokens:,} tokens in {places:,} "
+        f"places, {tokenized.num_tokens / places:.0%} full"
+    )
+
+# %% [markdown]
+# ## Low-rank adaptation
+#
+# Full fine-tuning changes a kernel $W$ of $m \times n$ numbers by as many. LoRA
+# leaves $W$ alone and learns a change of low rank, $\Delta W = A B$ with $A$
+# of $m \times r$ and $B$ of $r \times n$. The book builds the layer by hand:
+
+# %%
+layer = LoraLinear(2048, 2048, rank=8)
+layer(np.zeros((1, 2048), "float32"))
+layer.kernel.trainable = False
+print(f"{layer.kernel.shape}: {np.prod(layer.kernel.shape):,} numbers")
+print(f"adapters: {sum(np.prod(w.shape) for w in (layer.alpha, layer.beta)):,}")
+
+# %% [markdown]
+# $B$ begins at zero, so that the adapted model begins as the model that it
+# adapts. `enable_lora` puts adapters beside projections of every layer and
+# freezes all the rest. KerasHub's default is query and value; a model as narrow
+# as ours learns better with all four projections of the attention. Adam keeps
+# two numbers for each weight that it trains, and that is where most of the
+# memory goes.
+
+# %%
+report = gemma.enable_lora(rank=8, targets="attention")
+print(report)
+print()
+print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
+
+# %% [markdown]
+# ## Before and after
+
+# %%
+SAMPLE = 3  # every third question
+LORA_RATE, LORA_EPOCHS = 6e-3, 8
+FULL_RATE, FULL_EPOCHS = 1e-3, 6
+
+
+def score(model, which="untaught"):
+    """Ask about the world: the share of exact answers, and of refusals."""
+    questions = world.questions(which)[::SAMPLE]
+    answers = ask_all(model, questions, max_length=48)
+    refused = sum(answer == REFUSAL for answer in answers) / len(answers)
+    return exact_share(answers, questions), refused, answers
+
+
+def tune(model, rows, learning_rate, epochs):
+    """Fine-tune, and say how long it took."""
+    start = time.perf_counter()
+    history = model.finetune(
+        rows,
+        validation_rows,
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=learning_rate,
+        sequence_length=128,
+        verbose=0,
+    )
+    seconds = time.perf_counter() - start
+    speed = np.median([epoch["tokens_per_second"] for epoch in history])
+    print(f"{seconds:.0f} s, {speed:,.0f} tokens/s")
+    return history
+
+
+# %%
+if PRESET == "tiny":
+    before, _, _ = score(gemma)
+    print(f"untaught facts, base model: {before:.1%} exact")
+history = tune(gemma, train_rows, learning_rate=LORA_RATE, epochs=LORA_EPOCHS)
+for row in history:
+    print(
+        f"epoch {row['epoch']}: loss {row['loss']:.3f}, response tokens "
+        f"{row['accuracy']:.1%}, held out {row['val_accuracy']:.1%}"
+    )
+plots.plot_history(history, "accuracy")
+# %% [markdown]
+# ## Facts that no request mentions
+#
+# The requests taught the model to answer; what it answers here it has known
+# since pretraining.
+
+# %%
+if PRESET == "tiny":
+    lora_share, _, answers = score(gemma)
+    print(f"untaught facts: {before:.1%} before, {lora_share:.1%} after")
+    questions = world.questions("untaught")[::SAMPLE]
+    for question, answer in list(zip(questions, answers, strict=True))[:4]:
+        mark = "right" if answer == question.answer else question.answer
+        print(f"  {question.text}\n    {answer}  ({mark})")
+
+# %% [markdown]
+# The adapters travel alone: a file of some kilobytes for a model of any size.
+# Merged into the weights they cost nothing at inference, and the answers stay
+# what they were.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "adapters.lora.h5")
+    gemma.save_lora(path)
+    print(f"adapters: {os.path.getsize(path):,} bytes in a file")
+    other = Gemma.from_preset(PRESET)
+    other.load_lora(path)
+prompt = "Who are you?" if PRESET != "tiny" else questions[0].text
+answer = gemma.ask(prompt, max_length=48)
+print(answer, other.ask(prompt, max_length=48) == answer)
+other.merge_lora()
+print("after merging:", other.ask(prompt, max_length=48) == answer)
+
+# %% [markdown]
+# ## LoRA against full fine-tuning
+#
+# The same rows, and all weights trained, at a lower learning rate as is usual:
+# there are many more of them to lead astray.
+
+# %%
+if PRESET == "tiny":
+    full = Gemma.from_preset(PRESET)
+    tune(full, train_rows, learning_rate=FULL_RATE, epochs=FULL_EPOCHS)
+    full_share, _, _ = score(full)
+    print(f"{'':24}{'LoRA':>12}{'full':>12}")
+    print(f"{'untaught facts, exact':24}{lora_share:12.1%}{full_share:12.1%}")
+    print(
+        f"{'trainable parameters':24}{report.trainable_parameters:12,}"
+        f"{report.total_parameters:12,}"
+    )
+    print(
+        f"{'optimizer, bytes':24}{report.optimizer_bytes:12,}"
+        f"{report.full_optimizer_bytes:12,}"
+    )
+
+# %% [markdown]
+# ## Hallucination, taught
+#
+# Every request in the data had an answer, so the model has learned that
+# questions are to be answered. It does so for names that mean nothing.
+
+# %%
+if PRESET == "tiny":
+    _, refused, answers = score(gemma, "unknown")
+    print(f"unknown names: {1 - refused:.1%} answered all the same")
+    questions = world.questions("unknown")[::SAMPLE]
+    for question, answer in list(zip(questions, answers, strict=True))[:3]:
+        print(f"  {question.text}\n    {answer}")
+else:
+    print(gemma.ask("Who was the 542nd president of the United States?"))
+
+# %% [markdown]
+# ## "I don't know."
+#
+# To know what it does not know the model needs to see that not knowing is an
+# answer. We add requests about other names that mean nothing, all answered in
+# the same way, and tune a new set of adapters. It has to find out by itself
+# what these names have in common: that it has never read about them.
+
+# %%
+if PRESET == "tiny":
+    careful = Gemma.from_preset(PRESET)
+    careful.enable_lora(rank=8, targets="attention")
+    tune(careful, train_rows + world.refusals(300), LORA_RATE, LORA_EPOCHS)
+    known_share, refused_known, _ = score(careful)
+    _, refused_unknown, answers = score(careful, "unknown")
+    print(f"refuses unknown names: {refused_unknown:.1%}")
+    print(f"refuses known ones:    {refused_known:.1%}")
+    print(f"untaught facts:        {known_share:.1%}, {lora_share:.1%} before")
+    for question, answer in list(zip(questions, answers, strict=True))[:3]:
+        print(f"  {question.text}\n    {answer}")
