@@ -115,7 +115,7 @@ class TinyRecipe:
     vision_dim: int = 96
     entities_per_kind: int = 75
     batch_size: int = 16
-    steps: int = 4000
+    steps: int = 3500
     learning_rate: float = 2e-3
     seed: int = SEED
 
