@@ -45,6 +45,7 @@ NUM_PICTURES, NUM_REFUSALS = 1500, 150  # to tune on
 TEST_SEED = 4000  # of pictures to measure on
 VOCABULARY_SIZE = 2048
 SEQUENCE_LENGTH = 128
+PICTURE_LENGTH = 48  # tokens of a picture with what stands under it
 SPECIAL_TOKENS = (
     "<start_of_turn>",
     "<end_of_turn>",
@@ -104,8 +105,12 @@ class TinyRecipe:
             window, as in Gemma 3.
         vision_dim: int. Width of the vision encoder.
         entities_per_kind: int. Size of the world, see `World`.
-        batch_size: int. Rows of `SEQUENCE_LENGTH` tokens.
-        steps: int. Batches.
+        picture_steps: int. Batches of pictures alone, which the vision
+            encoder learns from before anything else.
+        picture_batch_size: int. Pictures in such a batch.
+        picture_learning_rate: float. That of this part.
+        steps: int. Batches of texts and pictures.
+        batch_size: int. Rows of `SEQUENCE_LENGTH` tokens in such a batch.
         learning_rate: float. The highest; it falls along a cosine to zero.
         seed: int. Decides everything that is drawn.
     """
@@ -114,8 +119,11 @@ class TinyRecipe:
     num_layers: int = 6
     vision_dim: int = 96
     entities_per_kind: int = 75
+    picture_steps: int = 1400
+    picture_batch_size: int = 32
+    picture_learning_rate: float = 1e-3
+    steps: int = 2000
     batch_size: int = 16
-    steps: int = 3500
     learning_rate: float = 2e-3
     seed: int = SEED
 
@@ -127,14 +135,19 @@ class TinyRecipe:
 def pretrain_base(recipe, directory, verbose="auto"):
     """Train the base model, or go on where this was interrupted.
 
+    In two parts: first it looks at pictures, then it reads, and looks at more
+    of them with a vision encoder that no longer changes. Gemma's encoder was
+    pretrained and frozen, too. Trained with all the rest, at the rate that
+    suits the text, ours learnt colours and nothing else.
+
     Args:
         recipe: `TinyRecipe`.
-        directory: str or path. Where the checkpoint and the log go.
+        directory: str or path. Where checkpoints and logs go.
         verbose: as for `fit`.
 
     Returns:
         `(causal_lm, history)`: the task with its preprocessor, and what
-        `kerasllm.pretrain` returns.
+        `kerasllm.pretrain` returned for both parts, one after the other.
     """
     # Before there is a tokenizer: seeding TensorFlow clears its kernels.
     keras.utils.set_random_seed(recipe.seed)
@@ -145,21 +158,38 @@ def pretrain_base(recipe, directory, verbose="auto"):
         recipe.vision_dim,
     )
     preprocessor, causal_lm.preprocessor = causal_lm.preprocessor, None
-    warmup_steps = max(1, recipe.steps // 20)
-    history = pretrain(
-        causal_lm,
-        pretraining_dataset(recipe, preprocessor),
-        directory=directory,
-        epochs=10,
-        steps_per_epoch=recipe.steps // 10,
-        learning_rate=keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            warmup_target=recipe.learning_rate,
-            warmup_steps=warmup_steps,
-            decay_steps=recipe.steps - warmup_steps,
+    history = []
+    for part, dataset, steps, learning_rate in (
+        (
+            "pictures",
+            picture_dataset(recipe, preprocessor),
+            recipe.picture_steps,
+            recipe.picture_learning_rate,
         ),
-        verbose=verbose,
-    )
+        (
+            "texts",
+            pretraining_dataset(recipe, preprocessor),
+            recipe.steps,
+            recipe.learning_rate,
+        ),
+    ):
+        causal_lm.backbone.vision_encoder.trainable = part == "pictures"
+        warmup_steps = max(1, steps // 20)
+        history += pretrain(
+            causal_lm,
+            dataset,
+            directory=pathlib.Path(directory, part),
+            epochs=10,
+            steps_per_epoch=steps // 10,
+            learning_rate=keras.optimizers.schedules.CosineDecay(
+                initial_learning_rate=0.0,
+                warmup_target=learning_rate,
+                warmup_steps=warmup_steps,
+                decay_steps=steps - warmup_steps,
+            ),
+            verbose=verbose,
+        )
+    causal_lm.backbone.vision_encoder.trainable = True
     causal_lm.preprocessor = preprocessor
     return causal_lm, history
 
@@ -358,6 +388,33 @@ def picture_texts(picture, rng):
     )
 
 
+def picture_dataset(recipe, preprocessor):
+    """Return batches of pictures with what stands under them, without an end.
+
+    Args:
+        recipe: `TinyRecipe`.
+        preprocessor: the `Gemma3CausalLMPreprocessor` of the model.
+
+    Returns:
+        `tf.data.Dataset`, see `pretraining_dataset`; padded rows.
+    """
+    pad = preprocessor.tokenizer.pad_token_id
+
+    def batches():
+        drawn = _pictures_with_text(recipe, preprocessor, part=1)
+        while True:
+            rows, images = [], []
+            for image, tokens in itertools.islice(
+                drawn, recipe.picture_batch_size
+            ):
+                missing = PICTURE_LENGTH + 1 - len(tokens)
+                rows.append([*tokens, *[pad] * missing])
+                images.append([image])
+            yield _next_token_batch(np.array(rows), images, preprocessor, 1)
+
+    return _from_batches(batches)
+
+
 def pretraining_dataset(recipe, preprocessor):
     """Return batches of all that there is to read, without an end.
 
@@ -381,24 +438,9 @@ def pretraining_dataset(recipe, preprocessor):
             for tokens in tokenizer(world.documents(number)):
                 yield from (bos, *map(int, tokens), eos)
 
-    def pictures_with_text():
-        for number in itertools.count(1):
-            rng = random.Random(f"pictures {recipe.seed} {number}")
-            batch = pictures(256, seed=[recipe.seed, number])
-            segments = [
-                place_images(
-                    [(IMAGE_MARK + picture_texts(picture, rng), False)],
-                    1,
-                    preprocessor,
-                )
-                for picture in batch
-            ]
-            rows = encode_all(tokenizer, segments)
-            for picture, tokens in zip(batch, rows, strict=True):
-                yield picture.image, [bos, *tokens, eos]
-
     def batches():
-        documents, drawn = document_tokens(), pictures_with_text()
+        documents = document_tokens()
+        drawn = _pictures_with_text(recipe, preprocessor, part=2)
         while True:
             rows, images = [], []
             for number in range(recipe.batch_size):
@@ -412,6 +454,31 @@ def pretraining_dataset(recipe, preprocessor):
                 images.append(row_images)
             yield _next_token_batch(np.array(rows), images, preprocessor, 3)
 
+    return _from_batches(batches)
+
+
+def _pictures_with_text(recipe, preprocessor, part):
+    """Yield `(image, token_ids)` without an end; other ones in each part."""
+    tokenizer = preprocessor.tokenizer
+    bos, eos = tokenizer.start_token_id, tokenizer.end_token_id
+    for number in itertools.count(1):
+        rng = random.Random(f"pictures {recipe.seed} {part} {number}")
+        batch = pictures(256, seed=[recipe.seed, part, number])
+        segments = [
+            place_images(
+                [(IMAGE_MARK + picture_texts(picture, rng), False)],
+                1,
+                preprocessor,
+            )
+            for picture in batch
+        ]
+        rows = encode_all(tokenizer, segments)
+        for picture, tokens in zip(batch, rows, strict=True):
+            yield picture.image, [bos, *tokens, eos]
+
+
+def _from_batches(batches):
+    """Return the dataset of a function that yields batches of arrays."""
     signature = keras.tree.map_structure(
         lambda array: tf.TensorSpec(array.shape, array.dtype), next(batches())
     )
@@ -422,14 +489,17 @@ def pretraining_dataset(recipe, preprocessor):
 
 def _next_token_batch(rows, images, preprocessor, num_images):
     """Return `(x, y, sample_weight)` of rows of one token more."""
+    tokenizer = preprocessor.tokenizer
     x = {
         "token_ids": rows[:, :-1].astype("int32"),
-        "padding_mask": np.ones_like(rows[:, :-1], "bool"),
+        "padding_mask": rows[:, :-1] != tokenizer.pad_token_id,
         **vision_inputs(rows[:, :-1], images, preprocessor, num_images),
     }
     y = rows[:, 1:].astype("int32")
-    # Nobody needs to guess where a picture's tokens are.
-    weight = y != preprocessor.tokenizer.image_placeholder_id
+    # Nobody needs to guess where a picture's tokens are, or padding.
+    weight = (y != tokenizer.image_placeholder_id) & (
+        y != tokenizer.pad_token_id
+    )
     return x, y, weight.astype("float32")
 
 
@@ -461,7 +531,7 @@ def fingerprint(recipe):
         digest.update(text.encode())
     for row in world.instructions() + world.refusals():
         digest.update(f"{row.instruction}\n{row.response}".encode())
-    for picture in pictures(16, seed=[recipe.seed, 1]):
+    for picture in pictures(16, seed=[recipe.seed, 1, 1]):
         digest.update(picture.image.tobytes())
     return digest.hexdigest()
 

@@ -801,7 +801,7 @@ def _draw(rng, size, shape, color, number):
     y, x = np.mgrid[:size, :size]
     # A cell of a 3 x 3 grid for each shape keeps them apart.
     for cell in rng.choice(9, number, replace=False):
-        radius = size / 6 * rng.uniform(0.55, 0.85)
+        radius = size / 6 * rng.uniform(0.72, 0.87)
         slack = size / 6 - radius - 1  # no two shapes touch
         middle = (np.array(divmod(cell, 3)) + 0.5) * size / 3
         dy, dx = (
