@@ -1,0 +1,51 @@
+"""Which homework may be shown: notebooks without solutions."""
+
+import json
+import pathlib
+import shutil
+
+from sphinx.util import logging
+
+SECRETS = ("BEGIN SOLUTION", "BEGIN HIDDEN TESTS", "BEGIN MARK SCHEME")
+STUBS = ("NotImplementedError", "YOUR CODE HERE", "YOUR ANSWER HERE")
+
+logger = logging.getLogger(__name__)
+
+
+def may_be_shown(notebook):
+    """Tell whether a notebook is the student's version of an assignment.
+
+    Args:
+        notebook: dict, what a notebook file holds.
+
+    Returns:
+        bool. `False` if any marker of nbgrader is left in it, or if a cell
+        that students fill in is filled in already.
+    """
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if any(secret in source for secret in SECRETS):
+            return False
+        answers = cell["metadata"].get("nbgrader", {}).get("solution", False)
+        if answers and not any(stub in source for stub in STUBS):
+            return False
+    return True
+
+
+def copy(source, target):
+    """Copy the notebooks of `source` that may be shown, and its pages.
+
+    Args:
+        source: path of a folder, which may be missing.
+        target: path of a folder. What was in it is removed.
+    """
+    source, target = pathlib.Path(source), pathlib.Path(target)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for path in sorted([*source.glob("*.ipynb"), *source.glob("*.md")]):
+        if path.suffix == ".ipynb":
+            with open(path, encoding="utf-8") as file:
+                if not may_be_shown(json.load(file)):
+                    logger.info("homework with solutions left out: %s", path)
+                    continue
+        shutil.copyfile(path, target / path.name)
