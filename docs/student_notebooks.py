@@ -9,6 +9,23 @@ from sphinx.util import logging
 SECRETS = ("BEGIN SOLUTION", "BEGIN HIDDEN TESTS", "BEGIN MARK SCHEME")
 STUBS = ("NotImplementedError", "YOUR CODE HERE", "YOUR ANSWER HERE")
 
+INTRODUCTION = """# Homework
+
+Assignments to the chapters, as students get them: without solutions and
+without hidden tests.
+"""
+LIST = """
+```{toctree}
+:maxdepth: 1
+:glob:
+
+*
+```
+"""
+NO_LIST = """
+This version has none yet.
+"""
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +50,9 @@ def may_be_shown(notebook):
 
 
 def copy(source, target):
-    """Copy the notebooks of `source` that may be shown, and its pages.
+    """Copy the notebooks of `source` that may be shown, its pages, its images.
+
+    An `index.md` that lists them is written, too.
 
     Args:
         source: path of a folder, which may be missing.
@@ -42,10 +61,19 @@ def copy(source, target):
     source, target = pathlib.Path(source), pathlib.Path(target)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    for path in sorted([*source.glob("*.ipynb"), *source.glob("*.md")]):
-        if path.suffix == ".ipynb":
-            with open(path, encoding="utf-8") as file:
-                if not may_be_shown(json.load(file)):
-                    logger.info("homework with solutions left out: %s", path)
-                    continue
+    pages = 0
+    for path in sorted(source.glob("*")):
+        if path.suffix not in (".ipynb", ".md", ".png", ".svg"):
+            continue
+        if path.suffix == ".ipynb" and not may_be_shown(read(path)):
+            logger.info("homework with solutions left out: %s", path)
+            continue
         shutil.copyfile(path, target / path.name)
+        pages += path.suffix in (".ipynb", ".md")
+    index = INTRODUCTION + (LIST if pages else NO_LIST)
+    (target / "index.md").write_text(index, encoding="utf-8")
+
+
+def read(path):
+    """Return what a notebook file holds, a dict."""
+    return json.loads(path.read_text(encoding="utf-8"))
