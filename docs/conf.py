@@ -5,6 +5,7 @@
 Nothing is executed and nothing is downloaded.
 """
 
+import html
 import inspect
 import os
 import pathlib
@@ -22,9 +23,15 @@ ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import student_notebooks  # noqa: E402
+from docutils import nodes  # noqa: E402
+from docutils.utils.math import MathError, pick_math_environment  # noqa: E402
+from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
+from sphinx.util import logging  # noqa: E402
 from sphinx.util.docutils import SphinxDirective  # noqa: E402
 
 import kerasllm  # noqa: E402
+
+logger = logging.getLogger(__name__)
 
 project = "kerasllm"
 author = "the kerasllm authors"
@@ -43,12 +50,14 @@ html_title = "kerasllm"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+# Formulas are part of the page; MathJax would be fetched from its host.
+html_math_renderer = "mathml"
 html_show_sphinx = False
 html_show_copyright = False
 
 nb_execution_mode = "off"
 nb_merge_streams = True
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 # `name` in a docstring is code, as in Keras.
@@ -114,6 +123,20 @@ def read_constructor(app, what, name, obj, options, signature, returns):
     return signature, returns
 
 
+def write_math(translator, node):
+    """Write a formula as MathML, which browsers draw by themselves."""
+    is_block = isinstance(node, nodes.math_block)
+    text = pick_math_environment(node.astext()) if is_block else node.astext()
+    try:
+        formula = tex2mathml(text, as_block=is_block)
+    except MathError as error:
+        logger.warning("formula %r: %s", text, error, location=node)
+        formula = f"<code>{html.escape(text)}</code>"
+    tag = "div" if is_block else "span"
+    translator.body.append(f'<{tag} class="math">{formula}</{tag}>')
+    raise nodes.SkipNode
+
+
 class PublicNames(SphinxDirective):
     """A table of what `kerasllm` exports, each with its first sentence."""
 
@@ -132,6 +155,7 @@ class PublicNames(SphinxDirective):
 def setup(app):
     """Register the hooks, and fetch the chapters before files are listed."""
     copy_chapters()
+    app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.add_directive("public-names", PublicNames)
     # Napoleon comes at 500 and would take fences for paragraphs.
     app.connect("autodoc-process-docstring", read_keras_docstring, priority=400)
