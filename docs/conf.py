@@ -79,7 +79,9 @@ def copy_chapters():
     chapters.mkdir()
     for notebook in sorted((ROOT / "chapters").glob("0*.ipynb")):
         shutil.copyfile(notebook, chapters / notebook.name)
-    student_notebooks.copy(ROOT / "chapters" / "homework", DOCS / "homework")
+    student_notebooks.copy(
+        ROOT / "chapters" / "homework", chapters / "homework"
+    )
 
 
 def to_restructured_text(lines):

@@ -71,6 +71,8 @@ def copy(source, target):
         shutil.copyfile(path, target / path.name)
         pages += path.suffix in (".ipynb", ".md")
     index = INTRODUCTION + (LIST if pages else NO_LIST)
+    for path in sorted(target.glob("*.ipynb")):
+        index += f"\n{{download}}`{path.name} <{path.name}>`\n"
     (target / "index.md").write_text(index, encoding="utf-8")
 
 

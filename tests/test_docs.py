@@ -114,7 +114,7 @@ def site(tmp_path_factory):
     shutil.copytree(
         ROOT / "docs",
         root / "docs",
-        ignore=shutil.ignore_patterns("_build", "chapters", "homework"),
+        ignore=shutil.ignore_patterns("_build", "chapters"),
     )
     result = subprocess.run(
         [
