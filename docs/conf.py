@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import sys
+import textwrap
 
 # Autodoc imports the package; which backend then runs makes no difference.
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -24,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import student_notebooks  # noqa: E402
 from docutils import nodes  # noqa: E402
-from docutils.utils.math import MathError, pick_math_environment  # noqa: E402
+from docutils.utils.math import MathError  # noqa: E402
 from docutils.utils.math.latex2mathml import tex2mathml  # noqa: E402
 from sphinx.util import logging  # noqa: E402
 from sphinx.util.docutils import SphinxDirective  # noqa: E402
@@ -84,37 +85,37 @@ def copy_chapters():
     )
 
 
-def to_restructured_text(lines):
+def to_restructured_text(text):
     """Translate the Markdown of a docstring: fences and `code`."""
-    result, inside = [], False
-    for line in lines:
-        fence = re.match(r"(\s*)```(\w*)\s*$", line)
-        if fence and not inside:
-            indent, language = fence.groups()
-            directive = f"{indent}.. code-block:: {language or 'text'}"
-            result += ["", directive, ""]
-        elif fence:
-            result.append("")
-        else:
-            result.append(f"    {line}" if inside and line.strip() else line)
-        inside ^= bool(fence)
-    text = "\n".join(result)
+    fence = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+    prose, *rest = fence.split(text)
+    result = mark_code_and_papers(prose)
+    while rest:
+        indent, language, code, prose, *rest = rest
+        result += f"\n{indent}.. code-block:: {language or 'text'}\n\n"
+        result += textwrap.indent(code, "    ") + "\n"
+        result += mark_code_and_papers(prose)
+    return result
+
+
+def mark_code_and_papers(prose):
+    """Translate `code`, and link papers to arXiv."""
     # A letter may follow at once, as in `Generation`s.
-    code = re.compile(r"(?<!`)`([^`]+)`(?!`)(?=(\w?))")
-    text = code.sub(
-        lambda match: f"``{match[1]}``" + ("\\ " if match[2] else ""), text
+    prose = re.sub(
+        r"(?<!`)`([^`]+)`(?!`)(?=(\w?))",
+        lambda match: f"``{match[1]}``" + ("\\ " if match[2] else ""),
+        prose,
     )
-    text = re.sub(
+    return re.sub(
         r"\barXiv:(\d{4}\.\d{4,5})",
         r"`arXiv:\1 <https://arxiv.org/abs/\1>`__",
-        text,
+        prose,
     )
-    return text.split("\n")
 
 
 def read_keras_docstring(app, what, name, obj, options, lines):
     """Prepare a docstring for napoleon, which reads `Args:` and the like."""
-    lines[:] = to_restructured_text(lines)
+    lines[:] = to_restructured_text("\n".join(lines)).split("\n")
 
 
 def read_constructor(app, what, name, obj, options, signature, returns):
@@ -127,8 +128,7 @@ def read_constructor(app, what, name, obj, options, signature, returns):
 
 def write_math(translator, node):
     """Write a formula as MathML, which browsers draw by themselves."""
-    is_block = isinstance(node, nodes.math_block)
-    text = pick_math_environment(node.astext()) if is_block else node.astext()
+    text, is_block = node.astext(), isinstance(node, nodes.math_block)
     try:
         formula = tex2mathml(text, as_block=is_block)
     except MathError as error:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -201,6 +202,41 @@ class Text(HTMLParser):
     def handle_data(self, data):
         if not any(self.open[tag] for tag in ("script", "style", "pre")):
             self.text += data
+
+
+@pytest.fixture
+def conf(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    path = ROOT / "docs" / "conf.py"
+    spec = importlib.util.spec_from_file_location("docs_conf", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_markdown_of_docstrings_is_translated(conf):
+    text = "Of `a` and\n`b` many `Row`s, arXiv:1904.09751.\n\nExample:\n"
+    text += "```python\nx = `y`\n```\n\nSource: `z`."
+    link = "`arXiv:1904.09751 <https://arxiv.org/abs/1904.09751>`__"
+    assert conf.to_restructured_text(text) == (
+        f"Of ``a`` and\n``b`` many ``Row``\\ s, {link}.\n\nExample:\n"
+        "\n.. code-block:: python\n\n    x = `y`\n\n\n\nSource: ``z``."
+    )
+
+
+def test_formulas_become_mathml(conf):
+    from docutils import nodes
+
+    for node in (
+        nodes.math(text=r"\Delta W = A B"),
+        nodes.math_block(text=r"p_i &= \frac{e^{x_i}}{2} \\ q &= 1"),
+    ):
+        translator = types.SimpleNamespace(body=[])
+        with pytest.raises(nodes.SkipNode):
+            conf.write_math(translator, node)
+        (formula,) = translator.body
+        assert "<math" in formula and "<mi>" in formula
+    assert "<mfrac>" in formula and "<mtable" in formula
 
 
 def notebook(*cells):
