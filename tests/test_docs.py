@@ -1,0 +1,277 @@
+"""The site: it builds without a warning, its links lead somewhere, and it
+reads offline.
+"""
+
+import collections
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import types
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import kerasllm
+
+ROOT = pathlib.Path(__file__).parent.parent
+MISSING = [
+    name
+    for name in ("sphinx", "furo", "myst_nb", "sphinx_copybutton")
+    if importlib.util.find_spec(name) is None
+]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(MISSING),
+        reason=f'no {", ".join(MISSING)}: `pip install -e ".[docs]"`',
+    ),
+]
+
+
+class Page(HTMLParser):
+    """What a page defines, links to, and fetches while it is viewed."""
+
+    FETCHED = {
+        ("script", "src"),
+        ("link", "href"),
+        ("img", "src"),
+        ("iframe", "src"),
+        ("source", "src"),
+        ("video", "src"),
+        ("object", "data"),
+    }
+    # These tell a search engine something; no browser follows them.
+    NOT_FETCHED = {"canonical", "index", "search", "next", "prev", "author"}
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.ids, self.links, self.fetched = set(), [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = {name: value or "" for name, value in attrs}
+        self.ids.add(attributes.get("id"))
+        if tag == "a":
+            self.ids.add(attributes.get("name"))
+        for name, value in attributes.items():
+            if (tag, name) in self.FETCHED:
+                if attributes.get("rel") in self.NOT_FETCHED:
+                    self.links.append(value)
+                else:
+                    self.fetched.append(value)
+            elif (tag, name) == ("a", "href"):
+                self.links.append(value)
+
+    handle_startendtag = handle_starttag
+
+
+def is_external(link):
+    """A link with a scheme or a host: `data:` is neither, it is content."""
+    parts = urlsplit(link)
+    return bool(parts.netloc) or parts.scheme not in ("", "data")
+
+
+def broken_links(pages):
+    """Return what leads nowhere, as `page: link`."""
+    broken = []
+    for path, page in pages.items():
+        for link in page.links + page.fetched:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = path
+            if parts.path:
+                target = (path.parent / unquote(parts.path)).resolve()
+            anchor = unquote(parts.fragment)
+            known = pages[target].ids if target in pages else set()
+            if not target.is_file() or (anchor and anchor not in known):
+                broken.append(f"{path.name}: {link}")
+    return broken
+
+
+def read_pages(folder):
+    paths = sorted(folder.resolve().rglob("*.html"))
+    return {path: Page(path) for path in paths if "_static" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages of a fresh build.
+
+    It is made in a folder of its own, since the build copies the notebooks
+    into its source.
+    """
+    root = tmp_path_factory.mktemp("site")
+    for path in ROOT.iterdir():
+        if path.name != "docs" and not path.name.startswith("."):
+            (root / path.name).symlink_to(path)
+    shutil.copytree(
+        ROOT / "docs",
+        root / "docs",
+        ignore=shutil.ignore_patterns("_build", "chapters"),
+    )
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q"),
+            *("-b", "html", "docs", "build"),
+        ],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return read_pages(root / "build")
+
+
+def test_every_chapter_has_a_page_with_its_outputs(site):
+    pages = {path.stem: path for path in site if path.parent.name == "chapters"}
+    notebooks = {path.stem for path in (ROOT / "chapters").glob("0*.ipynb")}
+    assert notebooks == set(pages)
+    for path in pages.values():
+        text = path.read_text(encoding="utf-8")
+        assert 'class="output' in text
+        assert any("_images/" in source for source in site[path].fetched)
+
+
+def test_every_link_leads_somewhere(site):
+    assert broken_links(site) == []
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    fetched = {link for page in site.values() for link in page.fetched}
+    assert fetched, "a page without style sheets was not read right"
+    assert [link for link in fetched if is_external(link)] == []
+    folder = next(path.parent for path in site if path.name == "search.html")
+    for path in folder.rglob("*.css"):
+        style = path.read_text(encoding="utf-8")
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", style), (
+            path
+        )
+
+
+def test_every_public_name_is_documented(site):
+    ids = set().union(*(page.ids for page in site.values()))
+    public = [getattr(kerasllm, name) for name in kerasllm._ROOM_OF]
+    names = {f"{obj.__module__}.{obj.__name__}" for obj in public}
+    # What the design promises beside them.
+    for owner, members in {
+        "gemma.Gemma": "from_preset generate ask chat enable_lora finetune "
+        "save_lora load_lora merge_lora",
+        "layers": "Linear LoraLinear",
+        "logit_filters": "top_k_filter top_p_filter min_p_filter "
+        "apply_penalties",
+        "prompts": "BOOK ALPACA VICUNA CHATML GEMMA",
+        "text_generator.TextGenerator": "generate stream beam_search",
+    }.items():
+        names |= {f"kerasllm.{owner}.{name}" for name in members.split()}
+    assert names - ids == set()
+
+
+def test_docstrings_are_rendered(site):
+    """Fields as fields and code as code: nothing of the markup is left."""
+    for path in site:
+        if path.parent.name == "api":
+            text = Text(path).text
+            assert "Args:" not in text, path
+            assert "`" not in text, (path, text[text.index("`") - 60 :][:120])
+
+
+class Text(HTMLParser):
+    """The text of a page, without its scripts and its code blocks."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text = ""
+        self.open = collections.Counter()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.open[tag] += 1
+
+    def handle_endtag(self, tag):
+        self.open[tag] -= 1
+
+    def handle_data(self, data):
+        if not any(self.open[tag] for tag in ("script", "style", "pre")):
+            self.text += data
+
+
+@pytest.fixture
+def conf(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    path = ROOT / "docs" / "conf.py"
+    spec = importlib.util.spec_from_file_location("docs_conf", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_markdown_of_docstrings_is_translated(conf):
+    text = "Of `a` and\n`b` many `Row`s, arXiv:1904.09751.\n\nExample:\n"
+    text += "```python\nx = `y`\n```\n\nSource: `z`."
+    link = "`arXiv:1904.09751 <https://arxiv.org/abs/1904.09751>`__"
+    assert conf.to_restructured_text(text) == (
+        f"Of ``a`` and\n``b`` many ``Row``\\ s, {link}.\n\nExample:\n"
+        "\n.. code-block:: python\n\n    x = `y`\n\n\n\nSource: ``z``."
+    )
+
+
+def test_formulas_become_mathml(conf):
+    from docutils import nodes
+
+    for node in (
+        nodes.math(text=r"\Delta W = A B"),
+        nodes.math_block(text=r"p_i &= \frac{e^{x_i}}{2} \\ q &= 1"),
+    ):
+        translator = types.SimpleNamespace(body=[])
+        with pytest.raises(nodes.SkipNode):
+            conf.write_math(translator, node)
+        (formula,) = translator.body
+        assert "<math" in formula and "<mi>" in formula
+    assert "<mfrac>" in formula and "<mtable" in formula
+
+
+def notebook(*cells):
+    return {
+        "cells": [
+            {"source": source, "metadata": {"nbgrader": {"solution": answer}}}
+            for source, answer in cells
+        ]
+    }
+
+
+def test_solutions_are_not_shown(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from student_notebooks import may_be_shown
+
+    stub = ("# YOUR CODE HERE\nraise NotImplementedError()", True)
+    assert may_be_shown(notebook(("# Homework", False), stub))
+    assert not may_be_shown(notebook(stub, ("### BEGIN SOLUTION\nx", False)))
+    assert not may_be_shown(notebook(("### BEGIN HIDDEN TESTS\n1", False)))
+    assert not may_be_shown(notebook(stub, ("def top_k(): return 1", True)))
+
+
+def test_the_checker_finds_what_is_broken(tmp_path):
+    good = '<h1 id="here">x</h1><a href="#here">x</a><a href="b.html#b">x</a>'
+    (tmp_path / "a.html").write_text(
+        good + '<a href="#gone">x</a><a href="gone.html">x</a>'
+        '<img src="https://host/x.png"><img src="gone.png">'
+    )
+    (tmp_path / "b.html").write_text('<a href="a.html#b">x</a><p id="b">')
+    pages = read_pages(tmp_path)
+    assert broken_links(pages) == [
+        "a.html: #gone",
+        "a.html: gone.html",
+        "a.html: gone.png",
+        "b.html: a.html#b",
+    ]
+    fetched = pages[(tmp_path / "a.html").resolve()].fetched
+    assert [is_external(link) for link in fetched] == [True, False]
