@@ -43,6 +43,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
+from kerasllm import plots
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.samplers import chain
 from kerasllm.tiny_gemma import TinyRecipe, ask_all, exact_share, in_batches
@@ -92,6 +93,7 @@ if PRESET == "tiny":
     dish = next(e for e in world.entities if e.kind == "dish")
     prompts = [
         f"{somebody.name} plays the",
+        f"There is a letter about {somebody.name}.",
         f"How to make {dish.name}\n1.",
         "Ada has 5 apples and gets 3 more.",
         "I once heard this from my aunt.",
@@ -136,7 +138,8 @@ if PRESET == "tiny":
         end.strip().startswith(beginning.answer)
         for end, beginning in zip(ends, beginnings, strict=True)
     ]
-    print(f"{sum(right) / len(right):.1%} of {len(right)} facts completed")
+    completed = sum(right) / len(right)
+    print(f"{completed:.1%} of {len(right)} facts completed")
     for beginning, end in list(zip(beginnings, ends, strict=True))[:3]:
         print(f"  {beginning.text} [{end.strip()}]  ({beginning.answer})")
 
@@ -176,9 +179,9 @@ if PRESET == "tiny":
         stop_strings=["\n"],
     )
     few_shot = [text.strip() for text in few_shot]
-    share = exact_share(few_shot, questions[:60])
+    few_shot_share = exact_share(few_shot, questions[:60])
     print(examples + questions[0].text, few_shot[0])
-    print(f"\n{share:.1%} of {len(few_shot)} with three examples before them")
+    print(f"\n{few_shot_share:.1%} of {len(few_shot)} with three examples first")
 else:
     examples = "Italy: Rome\nSpain: Madrid\nFrance:"
     print(gemma.generate(examples, max_length=32, stop_strings=["\n"]))
@@ -217,6 +220,15 @@ if PRESET == "tiny":
     answers = ask_all(instruct, questions, max_length=40)
     share = exact_share(answers, questions)
     print(f"{share:.1%} exact; the base model had {base_share:.1%}")
+    plots.plot_comparison(
+        {
+            "base model, completes": completed,
+            "base model, asked": base_share,
+            "base model, few-shot": few_shot_share,
+            "instruction model, asked": share,
+        },
+        "share of facts that come out right",
+    )
     for question, answer in list(zip(questions, answers, strict=True))[:4]:
         print(f"  {question.text}\n    {answer}")
     print(f"  What does {nobody[0]} play?")

@@ -170,7 +170,9 @@ def vision_inputs(token_ids, images, preprocessor, num_images=None):
             by_shape.setdefault(image.shape, []).append(((row, i), image))
     for found in by_shape.values():
         rows, columns = zip(*(place for place, _ in found), strict=True)
-        pixels[rows, columns] = _convert([x for _, x in found], preprocessor)
+        pixels[rows, columns] = convert_images(
+            [image for _, image in found], preprocessor
+        )
     return {"images": pixels, "vision_mask": mask, "vision_indices": indices}
 
 
@@ -184,11 +186,19 @@ def convert_image(image, preprocessor):
     Returns:
         float32 array `(image_size, image_size, 3)`.
     """
-    return _convert([load_image(image)], preprocessor)[0]
+    return convert_images([load_image(image)], preprocessor)[0]
 
 
-def _convert(arrays, preprocessor):
-    """Convert arrays of one shape: float32 `(count, size, size, 3)`."""
+def convert_images(arrays, preprocessor):
+    """Convert many images of one size at once, as `load_image` returns them.
+
+    Args:
+        arrays: list of uint8 arrays `(height, width, 3)`.
+        preprocessor: the `Gemma3CausalLMPreprocessor` of the model.
+
+    Returns:
+        float32 array `(len(arrays), image_size, image_size, 3)`.
+    """
     batch = np.stack(arrays).astype("float32")
     return ops.convert_to_numpy(preprocessor.image_converter(batch))
 

@@ -30,9 +30,10 @@ COLORS = {
     "purple": (150, 60, 170),
     "orange": (240, 140, 30),
     "black": (30, 30, 30),
-    "white": (250, 250, 250),
+    "brown": (120, 70, 30),
 }
-BACKGROUND = (128, 128, 128)
+# All colours are darker than the ground: light tells shapes from it.
+BACKGROUND = (255, 255, 255)
 PICTURE_SIZE = 48
 
 
@@ -729,7 +730,7 @@ def _sum(rng):
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Some shapes of one kind and colour on a grey ground.
+    """Some shapes of one kind and colour on a white ground.
 
     Attributes:
         image: uint8 array `(size, size, 3)`.

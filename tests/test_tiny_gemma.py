@@ -5,13 +5,14 @@ import hashlib
 import json
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 
 from kerasllm import tiny_gemma
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma, assets_dir
 from kerasllm.tiny_gemma import TinyRecipe
-from kerasllm.toyworld import COLORS, PICTURE_SIZE, SHAPES
+from kerasllm.toyworld import PICTURE_SIZE
 
 SMALL = dataclasses.replace(
     TinyRecipe(),
@@ -19,9 +20,8 @@ SMALL = dataclasses.replace(
     num_layers=2,
     vision_dim=32,
     entities_per_kind=4,
-    picture_steps=40,
-    picture_batch_size=8,
-    steps=80,
+    vision_steps=40,
+    steps=120,
     batch_size=8,
     learning_rate=5e-3,
 )
@@ -71,40 +71,25 @@ def test_batches_are_the_same_whenever_they_are_read(tiny_untrained):
         assert np.all(np.any(x["images"][1::2], axis=(2, 3, 4)))
 
 
-def test_a_picture_stands_before_what_is_said_of_it(tiny_untrained):
-    preprocessor = tiny_untrained.preprocessor
-    tokenizer = preprocessor.tokenizer
-    x, y, weight = next(
-        iter(tiny_gemma.picture_dataset(SMALL, preprocessor).take(1))
+@pytest.mark.slow
+def test_the_vision_encoder_learns_to_see(tiny_untrained):
+    config = tiny_untrained.backbone.vision_encoder.get_config()
+    encoder = keras_hub.models.Gemma3VisionEncoder.from_config(config)
+    recipe = dataclasses.replace(SMALL, vision_steps=200)
+    history = tiny_gemma.pretrain_vision(
+        encoder, recipe, tiny_untrained.preprocessor, verbose=0
     )
-    assert x["images"].shape == (8, 1, PICTURE_SIZE, PICTURE_SIZE, 3)
-    for ids, mask, labels, weights in zip(
-        x["token_ids"].numpy(),
-        x["padding_mask"].numpy(),
-        y.numpy(),
-        weight.numpy(),
-        strict=True,
-    ):
-        assert ids[0] == tokenizer.start_token_id
-        assert (ids == tokenizer.image_placeholder_id).sum() == 9
-        np.testing.assert_array_equal(mask, ids != tokenizer.pad_token_id)
-        counted = labels[weights == 1]
-        # All that is said is to be guessed, up to the end and not beyond.
-        assert counted[-1] == tokenizer.end_token_id
-        assert tokenizer.pad_token_id not in counted
-        text = tokenizer.detokenize([int(i) for i in counted])
-        assert any(color in text.lower() for color in COLORS) or any(
-            shape in text for shape in SHAPES
-        )
+    # By chance a fifth, an eighth, a fourth.
+    for name in ("number", "color", "shape"):
+        assert history[f"{name}_accuracy"][-1] > 0.7
 
 
 @pytest.mark.slow
 def test_a_smaller_one_learns_in_a_minute(tmp_path):
     causal_lm, history = tiny_gemma.pretrain_base(SMALL, tmp_path, verbose=0)
     losses = [epoch["loss"] for epoch in history]
-    assert [row["step"] for row in history[9::10]] == [40, 80]
-    assert losses[9] < 0.5 * losses[0]
-    assert losses[-1] < 0.5 * losses[10]
+    assert history[-1]["step"] == SMALL.steps
+    assert losses[-1] < 0.5 * losses[0]
     # It can be saved and read, in half the bytes, and says nearly the same.
     gemma = Gemma(causal_lm)
     tiny_gemma.save_preset(gemma, tmp_path / "preset", {"steps": SMALL.steps})
