@@ -1,0 +1,105 @@
+"""The process that a student's notebook runs in while it is graded.
+
+    python -m kerasllm.homework_kernel CONNECTION_FILE SETTINGS_AS_JSON
+
+An IPython kernel that first gives up what it does not need: memory and time
+beyond its limits, all files but the libraries and its own folder, all network,
+other processes, and the modules that the assignment forbids.
+"""
+
+import importlib.abc
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+
+# What libraries look at when they are loaded.
+_SYSTEM = (
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc",
+    "/sys/devices/system", "/sys/fs/cgroup", "/etc/ld.so.cache",
+    "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
+    "/etc/hosts", "/etc/mime.types", "/etc/fonts", "/etc/alternatives",
+    "/dev/urandom", "/dev/random", "/dev/zero",
+)  # fmt: skip
+
+
+class Forbidden(importlib.abc.MetaPathFinder):
+    """Refuses to import modules, and says why.
+
+    A student can take it out of `sys.meta_path`. Then the files are still not
+    readable, where Landlock is; this is for the message.
+    """
+
+    def __init__(self, modules):
+        self.modules = tuple(modules)
+
+    def find_spec(self, name, path=None, target=None):
+        for module in self.modules:
+            if name == module or name.startswith(module + "."):
+                raise ImportError(
+                    f"This assignment is written without `{module}`, which "
+                    f"has what it asks for. Received: an import of `{name}`. "
+                    "Write it yourself."
+                )
+        return None
+
+
+def module_files(modules):
+    """Return the files and folders of modules, without importing them."""
+    files = []
+    for name in modules:
+        try:
+            spec = importlib.util.find_spec(name)
+        except ImportError:
+            continue
+        if spec is None:
+            continue
+        files += spec.submodule_search_locations or [spec.origin]
+    return [file for file in files if os.path.exists(file)]
+
+
+def library_folders():
+    """Return where Python and its packages are, and no checkout beside them."""
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    folders |= {
+        entry
+        for entry in sys.path
+        if pathlib.Path(entry).name in ("site-packages", "dist-packages")
+    }
+    return sorted(folders)
+
+
+def main(connection_file, settings):
+    """Give up rights, then serve as a kernel."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    from kerasllm import homework_remote, sandbox
+
+    settings = json.loads(settings)
+    forbidden = settings["forbidden"]
+    folder = os.getcwd()
+    hidden = module_files(forbidden)
+    # The allowed parts of kerasllm, wherever it is installed.
+    readable = [*_SYSTEM, *library_folders(), connection_file]
+    readable += module_files(["kerasllm"])
+    sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
+    sandbox.restrict(readable, [folder, "/dev/null"], hidden)
+
+    sys.modules[homework_remote.SERVANT] = homework_remote
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "kerasllm":
+            del sys.modules[name]
+    sys.meta_path.insert(0, Forbidden(forbidden))
+    IPKernelApp.launch_instance(
+        argv=[
+            "-f",
+            connection_file,
+            "--HistoryManager.hist_file=:memory:",
+            "--log-level=ERROR",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
