@@ -508,8 +508,10 @@ class _Course:
         api = self._api()
         answer = api.autograde(self.name, student)
         if not answer["success"]:
-            reason = answer.get("error", "").strip().splitlines()[-1:]
-            notes.append(f"not graded: {''.join(reason)[:300]}")
+            # The error that it returns only points to its log.
+            errors = re.findall(r"(?m)^ +(\w+Error: .*)$", answer["log"])
+            reason = errors[-1] if errors else answer["error"]
+            notes.append(f"not graded: {reason[:300]}")
             return Result(student, nothing, {}, notes)
         result = self._read_result(student, notes)
         answer = api.generate_feedback(self.name, student)

@@ -12,6 +12,7 @@ Needs nbgrader: `pip install "kerasllm[instructor]"`.
 import copy
 import json
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
@@ -27,8 +28,14 @@ from traitlets import Any, Dict, Float, Integer, List, Unicode
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _FEWEST_SECONDS = 1
 # What a program needs to know about the machine, and nothing about the course.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "KERAS_BACKEND",
-              "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "VIRTUAL_ENV")  # fmt: skip
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "VIRTUAL_ENV",
+)
 
 
 class StudentKernelManager(AsyncKernelManager):
@@ -63,7 +70,11 @@ class Judge(NotebookClient):
         self.folder = tempfile.mkdtemp()
         self.create_kernel_manager()
         # The seed goes this way, so that no student's process inherits it.
-        environment = {**os.environ, "KERASLLM_HOMEWORK_SEED": str(seed)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": _python_path(),
+            "KERASLLM_HOMEWORK_SEED": str(seed),
+        }
         self.start_new_kernel(cwd=self.folder, env=environment)
         self.start_new_kernel_client()
         begin = (
@@ -131,6 +142,7 @@ class JudgedExecute(Execute):
             name: os.environ[name] for name in _PASSED_ON if name in os.environ
         }
         environment |= {
+            "PYTHONPATH": _python_path(),
             "HOME": self.folder,
             "TMPDIR": self.folder,
             "MPLCONFIGDIR": self.folder,
@@ -219,6 +231,12 @@ class JudgedExecute(Execute):
         if self.printed > _MOST_OUTPUT:
             return None
         return super().output(outs, msg, display_id, cell_index)
+
+
+def _python_path():
+    """Let both kernels find this kerasllm, not another that is installed."""
+    root = pathlib.Path(__file__).parent.parent
+    return os.pathsep.join(filter(None, [str(root), os.getenv("PYTHONPATH")]))
 
 
 def _error(name, message):

@@ -55,8 +55,14 @@ def module_files(modules):
             continue
         if spec is None:
             continue
-        files += spec.submodule_search_locations or [spec.origin]
-    return [file for file in files if os.path.exists(file)]
+        if spec.submodule_search_locations:
+            files += spec.submodule_search_locations
+        elif spec.has_location:
+            source = pathlib.Path(spec.origin)
+            # Python is content with the compiled file alone.
+            cache = source.parent / "__pycache__"
+            files += [source, *cache.glob(f"{source.stem}.*.pyc")]
+    return [str(file) for file in files if os.path.exists(file)]
 
 
 def library_folders():
@@ -88,7 +94,7 @@ def main(connection_file, settings):
 
     sys.modules[homework_remote.SERVANT] = homework_remote
     for name in [*sys.modules]:
-        if name.partition(".")[0] == "kerasllm":
+        if name.startswith(("kerasllm", *forbidden)):
             del sys.modules[name]
     sys.meta_path.insert(0, Forbidden(forbidden))
     IPKernelApp.launch_instance(

@@ -59,7 +59,8 @@ def restrict(readable, writable, hidden=()):
     """Leave this process and its children only the files that are named.
 
     Nor can they begin a TCP connection, or signal processes other than
-    themselves, where the kernel's Landlock is young enough. Without Landlock nothing happens.
+    themselves, where the kernel's Landlock is young enough. Without Landlock
+    nothing happens.
 
     Args:
         readable: paths, of files and folders, with all that is below.
