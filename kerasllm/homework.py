@@ -392,7 +392,12 @@ class _Course:
             self.root = pathlib.Path(tempfile.mkdtemp()).resolve()
         else:
             self.root = pathlib.Path(directory).resolve()
-            self.root.mkdir(parents=True, exist_ok=False)
+            if self.root.exists():
+                raise ValueError(
+                    "`course` must be a new folder. Received: "
+                    f"{directory}, which exists. Name another."
+                )
+            self.root.mkdir(parents=True)
         self.root.chmod(0o700)
         # nbgrader calls alembic by name, even if Python was called by path.
         scripts = sysconfig.get_path("scripts")

@@ -9,11 +9,13 @@ name stands for the student's function (`homework_remote`).
 Needs nbgrader: `pip install "kerasllm[instructor]"`.
 """
 
+import contextlib
 import copy
 import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -57,10 +59,13 @@ class Judge(NotebookClient):
         student_kernel: connection file of the kernel with the submission.
         graded: the names that stand for the student's functions.
         call_seconds: how long one call of them may take.
+        memory_gb: float, memory of the submission.
         seed: int, what hidden inputs are drawn from.
     """
 
-    def __init__(self, student_kernel, graded, call_seconds, seed, **kwargs):
+    def __init__(
+        self, student_kernel, graded, call_seconds, memory_gb, seed, **kwargs
+    ):
         super().__init__(
             new_notebook(),
             allow_errors=True,
@@ -78,8 +83,11 @@ class Judge(NotebookClient):
         self.start_new_kernel(cwd=self.folder, env=environment)
         self.start_new_kernel_client()
         begin = (
-            "from kerasllm.homework_remote import Student\n"
-            f"_student = Student({str(student_kernel)!r}, {call_seconds})\n"
+            "from kerasllm import homework_remote, sandbox\n"
+            # What is sent to it may be large, too.
+            f"sandbox.limit({2 * memory_gb}, 3600)\n"
+            f"_student = homework_remote.Student({str(student_kernel)!r}, "
+            f"{call_seconds})\n"
             f"for _name in {list(graded)!r}:\n"
             "    globals()[_name] = _student.function(_name)\n"
             "%xmode Minimal"
@@ -122,6 +130,7 @@ class JudgedExecute(Execute):
 
     def preprocess(self, nb, resources, km=None):
         self.judge, self.ended, self.timeouts = None, None, 0
+        self.group = None
         self.deadline = time.monotonic() + self.total_seconds
         # Not below the course, which is not readable from there.
         self.folder = tempfile.mkdtemp()
@@ -130,6 +139,7 @@ class JudgedExecute(Execute):
         finally:
             if self.judge is not None:
                 self.judge.close()
+            self._kill_group()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     async def async_start_new_kernel(self, **kwargs):
@@ -158,6 +168,7 @@ class JudgedExecute(Execute):
         await super().async_start_new_kernel(
             cwd=self.folder, env=environment, **kwargs
         )
+        self.group = self.km.provisioner.pgid
 
     start_new_kernel = run_sync(async_start_new_kernel)
 
@@ -207,9 +218,14 @@ class JudgedExecute(Execute):
             return
         if self.judge is None:
             self.judge = Judge(
-                self.km.connection_file, self.graded, self.call_seconds,
-                self.seed, kernel_name=self.kernel_name, timeout=120,
-            )  # fmt: skip
+                self.km.connection_file,
+                self.graded,
+                self.call_seconds,
+                self.memory_gb,
+                self.seed,
+                kernel_name=self.kernel_name,
+                timeout=120,
+            )
         self.judge.run(cell)
         if cell.outputs:
             # A call that ran out of time may still be running.
@@ -224,6 +240,12 @@ class JudgedExecute(Execute):
         if not self.ended:
             self.ended = f"The notebook was stopped: {reason}."
             run_sync(self.km.shutdown_kernel)(now=True)
+
+    def _kill_group(self):
+        """Kill what the notebook has started and not ended."""
+        if self.group and self.group != os.getpgid(0):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.group, signal.SIGKILL)
 
     def output(self, outs, msg, display_id, cell_index):
         """Keep an output unless the cell has printed enough."""

@@ -247,6 +247,44 @@ def test_a_release_has_neither_solutions_nor_hidden_tests(
     assert "raise NotImplementedError()" in text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_the_notebook_beside_an_assignment_is_its_release(
+    name, nbgrader, tmp_path
+):
+    homework.release(tmp_path)
+    made, kept = (
+        nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        for folder in (tmp_path, ASSIGNMENTS[name].parent)
+    )
+    assert [each.source for each in kept.cells] == [
+        each.source for each in made.cells
+    ], "Run `kerasllm homework release chapters/homework` again."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
+    """The whole way, with the limits that a class has."""
+    notebook = homework.read_source(ASSIGNMENTS[name])
+    (tmp_path / "class").mkdir()
+    nbformat.write(notebook, tmp_path / "class" / f"{name}_ann.ipynb")
+    (result,), _ = homework.grade(
+        tmp_path / "class", tmp_path / "grades.csv", assignment=name
+    )
+    assert result.failures == {} and result.student == "ann"
+    by_hand = [key for key, score in result.scores.items() if score is None]
+    most = {
+        cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("grade")
+    }
+    assert 1 <= len(by_hand) <= 2
+    assert result.total == 100 - sum(most[key] for key in by_hand)
+    page = (tmp_path / "feedback" / "ann.html").read_text()
+    assert "data:image/png" in page  # the figure, for whoever grades it
+
+
 def test_a_leak_is_found():
     source, released = (nbformat.v4.new_notebook() for _ in range(2))
     secret = "answer = sorted(values)[len(values) // 2]"
@@ -351,7 +389,29 @@ def test_a_function_of_a_notebook_answers(monkeypatch):
             answer = {"data": {"text/plain": text}}
             return {"content": {"user_expressions": {"answer": answer}}}
 
+    class Layer:
+        __module__ = "__main__"
+
+        def __init__(self, factor):
+            self.weights = [np.full(2, factor)]
+
+        def scale(self, x, plus=0):
+            return self.weights[0] * x + plus
+
+    monkeypatch.setattr(main, "Layer", Layer, raising=False)
+    monkeypatch.setattr(
+        main, "apply", lambda layer, x: layer.scale(x), raising=False
+    )
+    main.apply.__module__ = "__main__"
+
     student = Direct()
+    # An object stays where it is; what it returns is data.
+    layer = student.function("Layer")(3)
+    assert layer.scale(2, plus=1).tolist() == [7, 7]
+    assert layer.weights[0].tolist() == [3, 3]
+    assert student.function("apply")(layer, 2).tolist() == [6, 6]
+    with pytest.raises(RuntimeError, match="raised AttributeError"):
+        layer.bias.shape
     assert student.function("halve")(7) == 3
     with pytest.raises(TypeError, match="`halve` raised TypeError"):
         student.function("halve")("a")
@@ -461,16 +521,18 @@ CLASS = {
     "loops_in_a_function": ("def double(x):\n    while True: pass", 3),
     # The kernel has to be killed, and `total` comes after that.
     "loops_and_cannot_be_stopped": (
-        "def double(x):\n    return 2 * x\n"
-        "while True:\n"
-        "    try:\n"
-        "        while True: pass\n"
-        "    except BaseException: pass",
+        f"{RIGHT}\n"
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "while True: pass",
         0,
     ),
     "eats_memory_in_a_cell": (f"{RIGHT}\nhoard = [0] * 10**9", 5),
     "eats_memory_in_a_function": (
         "def double(x):\n    return len([0] * 10**9) * 0 + 2 * x", 3
+    ),
+    "leaves_a_process_behind": (
+        f"{RIGHT}\nimport subprocess\nsubprocess.Popen(['sleep', '31415'])", 5
     ),
     "leaves": ("import os\nos._exit(0)", 0),
     "equals_everything": (
@@ -734,6 +796,16 @@ def test_nothing_left_the_sandbox(graded):
     assert not (graded["root"] / "submissions" / "left_behind").exists()
     if sandbox.landlock_version() >= 4:
         assert not graded["called"]
+
+
+@pytest.mark.slow
+def test_no_process_is_left_behind(graded):
+    assert graded["results"]["leaves_a_process_behind"].total == 5
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert b"31415" not in path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
 
 
 @pytest.mark.slow
