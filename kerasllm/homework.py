@@ -12,6 +12,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import platform
 import re
 import secrets
 import shutil
@@ -19,6 +20,8 @@ import sysconfig
 import tempfile
 import warnings
 from collections import Counter
+
+from kerasllm import sandbox
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
 _STUDENT_NAME = re.compile(r"\w[\w.@-]*")
@@ -264,6 +267,7 @@ def grade(
     call_seconds=20,
     total_seconds=600,
     backend="jax",
+    unprotected=False,
     progress=print,
 ):
     """Grade a class.
@@ -283,6 +287,8 @@ def grade(
         call_seconds: int, time of one call by a test.
         total_seconds: int, time of a submission.
         backend: str, what Keras runs on.
+        unprotected: bool. Grade on a system without Landlock, too, where a
+            submission can read and change all files that you can.
         progress: callable that is given a line for each submission.
 
     Returns:
@@ -290,7 +296,15 @@ def grade(
 
     Raises:
         ValueError: no submissions, or it is unclear of what.
+        RuntimeError: nbgrader or Landlock is missing.
     """
+    if not (unprotected or sandbox.landlock_version()):
+        raise RuntimeError(
+            "Grading needs Landlock (Linux 5.13 or newer) to keep submissions "
+            f"from your files. Received: {platform.platform()} without it. "
+            "Grade in a container that has nothing else in it, and say "
+            "--unprotected."
+        )
     found = sources(folder)
     name, paths = find_submissions(submissions, list(found))
     name = assignment or name
@@ -488,6 +502,8 @@ class _Course:
             ClearHiddenTests,
             "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
         ]
+        # Nor should a page run what a student displays.
+        self.config.HTMLExporter.sanitize_html = True
 
     def grade(self, student, path, feedback):
         """Grade one submission, whatever is in it.

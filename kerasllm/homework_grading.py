@@ -53,26 +53,29 @@ class StudentKernelManager(AsyncKernelManager):
 
 
 class Judge(NotebookClient):
-    """The kernel that runs the instructor's cells.
+    """The kernel that runs the instructor's cells."""
 
-    Args:
-        student_kernel: connection file of the kernel with the submission.
-        graded: the names that stand for the student's functions.
-        call_seconds: how long one call of them may take.
-        memory_gb: float, memory of the submission.
-        seed: int, what hidden inputs are drawn from.
-    """
-
-    def __init__(
-        self, student_kernel, graded, call_seconds, memory_gb, seed, **kwargs
-    ):
+    def __init__(self, seconds, **kwargs):
         super().__init__(
             new_notebook(),
             allow_errors=True,
             extra_arguments=["--log-level=ERROR"],
+            interrupt_on_timeout=True,
+            timeout=seconds,
             **kwargs,
         )
         self.folder = tempfile.mkdtemp()
+
+    def start(self, student_kernel, graded, call_seconds, memory_gb, seed):
+        """Start the kernel and let it know the student's functions.
+
+        Args:
+            student_kernel: connection file of the kernel with the submission.
+            graded: the names that stand for the student's functions.
+            call_seconds: int, how long one call of them may take.
+            memory_gb: float, memory of the submission.
+            seed: int, what hidden inputs are drawn from.
+        """
         self.create_kernel_manager()
         # The seed goes this way, so that no student's process inherits it.
         environment = {
@@ -104,9 +107,13 @@ class Judge(NotebookClient):
         # taken for a score, and a traceback would show the hidden tests.
         errors = [out for out in cell.outputs if out.output_type == "error"]
         cell.outputs = [_error(out.ename, out.evalue) for out in errors[:1]]
+        if errors and errors[0].ename == "KeyboardInterrupt":
+            said = f"The calls of a test must return within {self.timeout} s."
+            cell.outputs = [_error("TimeoutError", said)]
 
     def close(self):
-        self._cleanup_kernel()
+        if self.km is not None:
+            self._cleanup_kernel()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -217,14 +224,14 @@ class JudgedExecute(Execute):
             cell.outputs = [_error("NotebookStopped", self.ended)]
             return
         if self.judge is None:
-            self.judge = Judge(
+            # As long as two cells: a test calls many times.
+            self.judge = Judge(2 * self.timeout, kernel_name=self.kernel_name)
+            self.judge.start(
                 self.km.connection_file,
                 self.graded,
                 self.call_seconds,
                 self.memory_gb,
                 self.seed,
-                kernel_name=self.kernel_name,
-                timeout=120,
             )
         self.judge.run(cell)
         if cell.outputs:

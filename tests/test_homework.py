@@ -270,7 +270,10 @@ def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
     (tmp_path / "class").mkdir()
     nbformat.write(notebook, tmp_path / "class" / f"{name}_ann.ipynb")
     (result,), _ = homework.grade(
-        tmp_path / "class", tmp_path / "grades.csv", assignment=name
+        tmp_path / "class",
+        tmp_path / "grades.csv",
+        assignment=name,
+        unprotected=True,
     )
     assert result.failures == {} and result.student == "ann"
     by_hand = [key for key, score in result.scores.items() if score is None]
@@ -350,13 +353,30 @@ def test_what_claims_to_be_data_is_not_taken_for_it():
 
         __hash__ = int.__hash__
 
-    kept = []
-    encoded = homework_remote.encode([Yes(1)], kept)
-    student = object()
-    (received,) = homework_remote.decode(encoded, student)
-    assert received != 1 and not isinstance(received, int)
-    with pytest.raises(TypeError, match="must be data. Received: .* Yes"):
-        homework_remote.encode(Yes(1), None)
+    encoded = homework_remote.encode([Yes(1)], [])
+    (received,) = homework_remote.decode(encoded)
+    assert type(received) is int and received != 2
+
+    class Evil:
+        def __eq__(self, other):
+            return True
+
+    encoded = homework_remote.encode(Evil(), [])
+    assert homework_remote.decode(encoded, object()) != 1
+    with pytest.raises(TypeError, match="must be data. Received: .* Evil"):
+        homework_remote.encode(Evil(), None)
+
+
+def test_what_serves_for_a_list_or_a_dict_is_one():
+    for value, expected in [
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        ((x for x in "ab"), ["a", "b"]),
+        (range(3), [0, 1, 2]),
+        ({"a": 1}.items(), [("a", 1)]),
+        (np.float32(0.5), np.float32(0.5)),
+    ]:
+        again = homework_remote.decode(homework_remote.encode(value, None))
+        assert again == expected and type(again) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +431,7 @@ def test_a_function_of_a_notebook_answers(monkeypatch):
     assert layer.weights[0].tolist() == [3, 3]
     assert student.function("apply")(layer, 2).tolist() == [6, 6]
     with pytest.raises(RuntimeError, match="raised AttributeError"):
-        layer.bias.shape
+        _ = layer.bias
     assert student.function("halve")(7) == 3
     with pytest.raises(TypeError, match="`halve` raised TypeError"):
         student.function("halve")("a")
@@ -526,6 +546,19 @@ CLASS = {
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "while True: pass",
         0,
+    ),
+    "is_slow_in_small_portions": (
+        "import time\n"
+        "def double(x):\n    time.sleep(1)\n    return 2 * x", 3
+    ),
+    "returns_too_much": (
+        "def double(x):\n    return 'x' * (3 * 10**8)", 3
+    ),
+    "writes_a_script": (
+        f"{RIGHT}\n"
+        "from IPython.display import HTML, display\n"
+        "display(HTML('<script>steal_grades()</script>'))",
+        5,
     ),
     "eats_memory_in_a_cell": (f"{RIGHT}\nhoard = [0] * 10**9", 5),
     "eats_memory_in_a_function": (
@@ -725,6 +758,7 @@ def graded(nbgrader, tmp_path_factory):
         cell_seconds=4,
         call_seconds=2,
         total_seconds=60,
+        unprotected=True,
     )
     try:
         listener.accept()
@@ -817,6 +851,8 @@ def test_the_table_the_pages_and_the_notes(graded):
     assert "'=cmd()" in rows, "a name must not become a formula"
     page = (graded["root"] / "feedback" / "wrong.html").read_text()
     assert "The double of 1 is 2." in page
+    script = (graded["root"] / "feedback" / "writes_a_script.html").read_text()
+    assert "<script>steal_grades()" not in script
     for secret in ("HIDDEN TESTS", "rng.randrange", "expected ="):
         assert secret not in page
     notes = graded["results"]["imports_what_is_forbidden"].notes
@@ -887,9 +923,15 @@ def test_submissions_are_found_in_both_forms(tmp_path):
     assert found["ann"].name == "hw1_tokens.ipynb"
 
 
+def test_grading_needs_landlock(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
+    with pytest.raises(RuntimeError, match="needs Landlock .* Received: .*"):
+        homework.grade(tmp_path, tmp_path / "grades.csv")
+
+
 def test_grade_wants_submissions(tmp_path):
     with pytest.raises(ValueError, match="must hold submissions of one"):
-        homework.grade(tmp_path, tmp_path / "grades.csv")
+        homework.grade(tmp_path, tmp_path / "grades.csv", unprotected=True)
 
 
 def test_of_a_submission_only_the_text_is_taken():
