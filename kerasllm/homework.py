@@ -183,8 +183,16 @@ def check(path):
 
     Raises:
         ValueError: it is no notebook of an assignment.
+        RuntimeError: nbclient is missing.
     """
-    from nbclient import NotebookClient
+    try:
+        from nbclient import NotebookClient
+    except ImportError as error:
+        raise RuntimeError(
+            "Checking needs nbclient, which comes with Jupyter. Received: an "
+            f"installation without it ({error}). `pip install "
+            '"kerasllm[notebooks]"`.'
+        ) from None
 
     path = pathlib.Path(path)
     notebook, problem = _read_notebook(path)

@@ -8,7 +8,6 @@ since 5.13, network rules since 6.7; elsewhere only the first half works.
 import ctypes
 import os
 import pathlib
-import resource
 import struct
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -41,6 +40,8 @@ def limit(memory_gb, cpu_seconds, file_gb=1.0):
         cpu_seconds: int, of computing; after it the process is killed.
         file_gb: float, the size of a file that it writes.
     """
+    import resource  # not on Windows, where students check their homework
+
     limits = {
         # Not RLIMIT_AS: numerical libraries reserve far more than they use.
         resource.RLIMIT_DATA: int(memory_gb * 2**30),

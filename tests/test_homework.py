@@ -193,6 +193,37 @@ def test_a_mistake_costs_points(mistake, monkeypatch):
     assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
 
 
+@pytest.mark.slow
+def test_mistakes_cost_the_same_in_grading(nbgrader, tmp_path, monkeypatch):
+    """In one process or in two, the same tests fail."""
+    name = "hw1_tokens_and_windows"
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
+    source = homework.read_source(ASSIGNMENTS[name])
+    expected = {}
+    for number, (old, new, _) in enumerate([*MISTAKES.values()][::3]):
+        failures = run_cells(source, {old: new})
+        submission = nbformat.from_dict(json.loads(json.dumps(source)))
+        for each in submission.cells:
+            if each.metadata.get("nbgrader", {}).get("solution"):
+                each.source = each.source.replace(old, new, 1)
+        # The figure takes longest and is no part of this.
+        submission.cells = [
+            each
+            for each in submission.cells
+            if "plt.subplots" not in each.source
+        ]
+        expected[f"student{number:02}"] = set(failures)
+        nbformat.write(submission, tmp_path / f"student{number:02}.ipynb")
+    results, _ = homework.grade(
+        tmp_path,
+        tmp_path / "out" / "grades.csv",
+        assignment=name,
+        seed=3,
+        unprotected=True,
+    )
+    assert {r.student: set(r.failures) for r in results} == expected
+
+
 # --- What is released ------------------------------------------------------
 
 
@@ -244,6 +275,9 @@ def test_a_release_has_neither_solutions_nor_hidden_tests(
         if line not in public:
             assert json.dumps(line)[1:-1] not in text
     assert "SEED = 77" in text
+    cli_folder = tmp_path / "again"
+    cli.main(["homework", "release", str(cli_folder), "--seed", "77"])
+    assert (cli_folder / f"{name}.ipynb").exists()
     assert "raise NotImplementedError()" in text
 
 
@@ -895,6 +929,29 @@ def test_check_runs_the_visible_tests(tmp_path, capsys):
         cli.main(["homework", "check", str(path)])
     assert finished.value.code == 1
     assert "The double of 1 is 2." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_grading_from_the_command_line(nbgrader, tmp_path, capsys):
+    (tmp_path / "hw").mkdir()
+    (tmp_path / "hw" / "hw0_tiny.py").write_text(TINY)
+    notebook = submit(tiny_release(), {"double": WRONG, "total": TOTAL})
+    (tmp_path / "class" / "ann").mkdir(parents=True)
+    nbformat.write(notebook, tmp_path / "class" / "ann" / "hw0_tiny.ipynb")
+    arguments = ["homework", "grade", tmp_path / "class",
+                 "--csv", tmp_path / "out" / "grades.csv",
+                 "--sources", tmp_path / "hw", "--seed", "5", "--unprotected",
+                 "--course", tmp_path / "course"]  # fmt: skip
+    cli.main([str(argument) for argument in arguments])
+    said = capsys.readouterr().out
+    assert "ann: 3" in said and "--seed 5" in said
+    assert "1 x The double of 1 is 2." in said
+    assert (tmp_path / "out" / "feedback" / "ann.html").exists()
+    assert (tmp_path / "course" / "gradebook.db").exists()
+    with pytest.raises(SystemExit) as finished:
+        cli.main([str(argument) for argument in arguments])
+    assert finished.value.code == 2  # the course exists
+    assert "must be a new folder" in capsys.readouterr().err
 
 
 def test_check_wants_an_assignment(tmp_path):
