@@ -991,7 +991,8 @@ plt.show()
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "discussion", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
 # The first merges join pairs that are everywhere, such as a space and a letter;
-# later ones spell rarer words and touch ever less of the text. Held-out pages
-# of the same manual share most words with the training pages, so that the gap
-# is small; on a novel the curve would stay lower. Each token more is a row more
-# in the embedding and in the output of the model.
+# later ones spell rarer words and touch ever less of the text. The gap is
+# small and may have either sign: 200 merges are so common that they fit all
+# pages of the manual alike, and pages differ more than that. On a novel the
+# curve would stay lower. Each token more is a row more in the embedding and in
+# the output of the model.
