@@ -55,6 +55,7 @@ _ROOMS = [
     "gemma",
     "generation",
     "homework",
+    "homework_course",
     "homework_grading",
     "homework_kernel",
     "homework_remote",

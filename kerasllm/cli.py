@@ -611,9 +611,9 @@ def release_homework(
     sources: SourcesOption = None,
 ):
     """Write the students' notebooks: no solutions, no hidden tests."""
-    from kerasllm import homework
+    from kerasllm import homework_course
 
-    for path in homework.release(directory, sources, seed):
+    for path in homework_course.release(directory, sources, seed):
         print(path)
 
 
@@ -694,9 +694,9 @@ def grade_homework(
     backend: BackendOption = None,
 ):
     """Grade a class: a table, a page a student, what failed most often."""
-    from kerasllm import homework
+    from kerasllm import homework_course
 
-    results, seed = homework.grade(
+    results, seed = homework_course.grade(
         submissions,
         csv,
         sources,
@@ -713,7 +713,7 @@ def grade_homework(
         progress=lambda line: print(line, flush=True),
     )
     print()
-    for line in homework.summarize(results):
+    for line in homework_course.summarize(results):
         print(line)
     print(f"{csv}; the same hidden inputs again: --seed {seed}")
 

@@ -15,7 +15,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from kerasllm import cli, homework, homework_remote, sandbox
+from kerasllm import cli, homework, homework_course, homework_remote, sandbox
 
 nbformat = pytest.importorskip(
     "nbformat", reason='notebooks need `pip install -e ".[notebooks]"`'
@@ -214,7 +214,7 @@ def test_mistakes_cost_the_same_in_grading(nbgrader, tmp_path, monkeypatch):
         ]
         expected[f"student{number:02}"] = set(failures)
         nbformat.write(submission, tmp_path / f"student{number:02}.ipynb")
-    results, _ = homework.grade(
+    results, _ = homework_course.grade(
         tmp_path,
         tmp_path / "out" / "grades.csv",
         assignment=name,
@@ -248,7 +248,7 @@ def cell(source, grade_id=None, kind=None, points=0):
 def test_a_release_has_neither_solutions_nor_hidden_tests(
     name, nbgrader, tmp_path
 ):
-    written = homework.release(tmp_path / "release", seed=77)
+    written = homework_course.release(tmp_path / "release", seed=77)
     path = tmp_path / "release" / f"{name}.ipynb"
     assert path in written
     text = path.read_text()
@@ -286,7 +286,7 @@ def test_a_release_has_neither_solutions_nor_hidden_tests(
 def test_the_notebook_beside_an_assignment_is_its_release(
     name, nbgrader, tmp_path
 ):
-    homework.release(tmp_path)
+    homework_course.release(tmp_path)
     made, kept = (
         nbformat.read(folder / f"{name}.ipynb", as_version=4)
         for folder in (tmp_path, ASSIGNMENTS[name].parent)
@@ -303,7 +303,7 @@ def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
     notebook = homework.read_source(ASSIGNMENTS[name])
     (tmp_path / "class").mkdir()
     nbformat.write(notebook, tmp_path / "class" / f"{name}_ann.ipynb")
-    (result,), _ = homework.grade(
+    (result,), _ = homework_course.grade(
         tmp_path / "class",
         tmp_path / "grades.csv",
         assignment=name,
@@ -642,6 +642,16 @@ CLASS = {
         "    seed = os.environ['KERASLLM_HOMEWORK_SEED']",
         3,
     ),
+    "looks_at_the_tests_process": (
+        "import pathlib\n"
+        "def double(x):\n"
+        "    for path in pathlib.Path('/proc').glob('[0-9]*/environ'):\n"
+        "        try:\n"
+        "            if b'KERASLLM_HOMEWORK_SEED' in path.read_bytes():\n"
+        "                return 2 * x\n"
+        "        except OSError: pass",
+        3,
+    ),
     "imports_what_is_forbidden": (
         "from statistics import fsum\n"
         "def double(x):\n    return int(fsum([x, x]))",
@@ -701,6 +711,7 @@ if sandbox.landlock_version() >= 6:
         3,
     )
 NEEDS_LANDLOCK = {
+    "looks_at_the_tests_process",
     "unblocks_what_is_forbidden", "reads_the_solutions", "finds_the_course",
     "reads_other_students", "writes_elsewhere", "calls_home",
 }  # fmt: skip
@@ -758,7 +769,7 @@ def graded(nbgrader, tmp_path_factory):
     folder.mkdir()
     submissions.mkdir()
     (folder / "hw0_tiny.py").write_text(TINY)
-    (path,) = homework.release(root / "release", folder)
+    (path,) = homework_course.release(root / "release", folder)
     released = nbformat.read(path, as_version=4)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.1)
@@ -784,7 +795,7 @@ def graded(nbgrader, tmp_path_factory):
         '[{"cell_type": "code", "source": 3, "metadata": {"nbgrader": 1}}]}'
     )
     (submissions / "=cmd().ipynb").write_text("{}")
-    results, seed = homework.grade(
+    results, seed = homework_course.grade(
         submissions,
         root / "grades.csv",
         folder,
@@ -891,7 +902,7 @@ def test_the_table_the_pages_and_the_notes(graded):
         assert secret not in page
     notes = graded["results"]["imports_what_is_forbidden"].notes
     assert any("statistics.fsum, which is forbidden" in n for n in notes)
-    lines = homework.summarize([*graded["results"].values()])
+    lines = homework_course.summarize([*graded["results"].values()])
     assert any(re.search(r"\d+ x The double of", line) for line in lines)
 
 
@@ -974,7 +985,7 @@ def test_submissions_are_found_in_both_forms(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("{}")
     (tmp_path / "eve.ipynb").symlink_to("/etc/passwd")
-    name, found = homework.find_submissions(tmp_path, names)
+    name, found = homework_course.find_submissions(tmp_path, names)
     assert name == "hw1_tokens"
     assert list(found) == ["ann", "bob", "cem"]
     assert found["ann"].name == "hw1_tokens.ipynb"
@@ -983,12 +994,14 @@ def test_submissions_are_found_in_both_forms(tmp_path):
 def test_grading_needs_landlock(tmp_path, monkeypatch):
     monkeypatch.setattr(sandbox, "landlock_version", lambda: 0)
     with pytest.raises(RuntimeError, match="needs Landlock .* Received: .*"):
-        homework.grade(tmp_path, tmp_path / "grades.csv")
+        homework_course.grade(tmp_path, tmp_path / "grades.csv")
 
 
 def test_grade_wants_submissions(tmp_path):
     with pytest.raises(ValueError, match="must hold submissions of one"):
-        homework.grade(tmp_path, tmp_path / "grades.csv", unprotected=True)
+        homework_course.grade(
+            tmp_path, tmp_path / "grades.csv", unprotected=True
+        )
 
 
 def test_of_a_submission_only_the_text_is_taken():
@@ -996,7 +1009,7 @@ def test_of_a_submission_only_the_text_is_taken():
     notebook = submit(released, {"double": RIGHT, "test_double": "pass"})
     notebook.cells[2].metadata.tags = ["raises-exception"]
     notebook.cells.pop()
-    rebuilt = homework.rebuild(notebook, released)
+    rebuilt = homework_course.rebuild(notebook, released)
     by_id = {
         each.metadata.nbgrader.grade_id: each
         for each in rebuilt.cells
@@ -1015,7 +1028,7 @@ def test_notes_name_what_is_worth_a_look():
         cell("import numpy as np, ctypes\n__import__('os')"),
         cell("def broken(:"),
     ]
-    notes = homework._notes(notebook, {"forbidden": ["kerasllm"]})
+    notes = homework.find_notes(notebook, {"forbidden": ["kerasllm"]})
     assert notes == [
         "a cell that is not Python",
         "imports kerasllm.tokenizers.x, which is forbidden",
