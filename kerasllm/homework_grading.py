@@ -77,16 +77,14 @@ class Judge(NotebookClient):
             seed: int, what hidden inputs are drawn from.
         """
         self.create_kernel_manager()
-        # The seed goes this way, so that no student's process inherits it.
-        environment = {
-            **os.environ,
-            "PYTHONPATH": _python_path(),
-            "KERASLLM_HOMEWORK_SEED": str(seed),
-        }
+        environment = {**os.environ, "PYTHONPATH": _python_path()}
         self.start_new_kernel(cwd=self.folder, env=environment)
         self.start_new_kernel_client()
         begin = (
+            "import os\n"
             "from kerasllm import homework_remote, sandbox\n"
+            # Not in what the process is started with: others can see that.
+            f"os.environ['KERASLLM_HOMEWORK_SEED'] = '{int(seed)}'\n"
             # What is sent to it may be large, too.
             f"sandbox.limit({2 * memory_gb}, 3600)\n"
             f"_student = homework_remote.Student({str(student_kernel)!r}, "

@@ -13,10 +13,12 @@ import json
 import os
 import pathlib
 import sys
+import types
 
 # What libraries look at when they are loaded.
 _SYSTEM = (
-    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc",
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin",
+    "/proc",  # without capabilities, of others only the command lines
     "/sys/devices/system", "/sys/fs/cgroup", "/etc/ld.so.cache",
     "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
     "/etc/hosts", "/etc/mime.types", "/etc/fonts", "/etc/alternatives",
@@ -83,10 +85,12 @@ def library_folders():
 
 def main(connection_file, settings):
     """Give up rights, then serve as a kernel."""
-    from ipykernel.kernelapp import IPKernelApp
+    from kerasllm import sandbox
 
-    from kerasllm import homework_remote, sandbox
-
+    # Read now and run later: it needs NumPy, which starts threads, and a
+    # thread that is older than the sandbox is outside of it.
+    servant = pathlib.Path(__file__).with_name("homework_remote.py")
+    servant = compile(servant.read_text("utf-8"), servant.name, "exec")
     settings = json.loads(settings)
     forbidden = settings["forbidden"]
     folder = os.getcwd()
@@ -97,11 +101,15 @@ def main(connection_file, settings):
     sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
     sandbox.restrict(readable, [folder, "/dev/null"], hidden)
 
-    sys.modules[homework_remote.SERVANT] = homework_remote
+    module = types.ModuleType("homework_servant")
+    exec(servant, module.__dict__)
+    sys.modules[module.SERVANT] = module
     for name in [*sys.modules]:
         if _is_part(name, ["kerasllm", *forbidden]):
             del sys.modules[name]
     sys.meta_path.insert(0, Forbidden(forbidden))
+    from ipykernel.kernelapp import IPKernelApp
+
     IPKernelApp.launch_instance(
         argv=[
             "-f",

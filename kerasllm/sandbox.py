@@ -73,7 +73,17 @@ def restrict(readable, writable, hidden=()):
 
     Raises:
         OSError: the kernel has Landlock and refused.
+        RuntimeError: the process has threads.
     """
+    if (
+        os.path.isdir("/proc/self/task")
+        and len(os.listdir("/proc/self/task")) > 1
+    ):
+        raise RuntimeError(
+            "`restrict` must be called before there are threads, which would "
+            "stay free. Received: a process with threads. Call it before "
+            "numerical libraries are imported."
+        )
     version = landlock_version()
     if not version:
         return False
@@ -92,6 +102,7 @@ def restrict(readable, writable, hidden=()):
     for path in writable:
         _allow_path(ruleset, path, handled)
     _prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    _drop_capabilities()
     _syscall(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
     return True
@@ -143,3 +154,11 @@ def _prctl(*arguments):
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(*(ctypes.c_ulong(argument) for argument in arguments)):
         raise OSError(ctypes.get_errno(), "prctl was refused")
+
+
+def _drop_capabilities():
+    """Leave root nothing that an ordinary user could not do."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", 0x20080522, 0)  # version 3, this process
+    if libc.capset(header, struct.pack("6I", *[0] * 6)):
+        raise OSError(ctypes.get_errno(), "capset was refused")

@@ -643,11 +643,12 @@ CLASS = {
         3,
     ),
     "looks_at_the_tests_process": (
-        "import pathlib\n"
+        "import os, pathlib\n"
         "def double(x):\n"
         "    for path in pathlib.Path('/proc').glob('[0-9]*/environ'):\n"
         "        try:\n"
-        "            if b'KERASLLM_HOMEWORK_SEED' in path.read_bytes():\n"
+        "            if 'PATH=' in path.read_text() and (\n"
+        "                    path.parent.name != str(os.getpid())):\n"
         "                return 2 * x\n"
         "        except OSError: pass",
         3,
