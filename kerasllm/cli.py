@@ -584,6 +584,140 @@ def _print_pieces(pieces, generator):
         print(f"{speed:,.0f} tokens/s", file=sys.stderr)
 
 
+homework_app = typer.Typer(
+    help="Hand out homework, check it at home, grade it.", no_args_is_help=True
+)
+app.add_typer(homework_app, name="homework")
+
+SourcesOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Folder of the assignments. Default: chapters/homework of the "
+        "checkout."
+    ),
+]
+
+
+@homework_app.command("release")
+def release_homework(
+    directory: Annotated[
+        pathlib.Path,
+        typer.Argument(metavar="DIR", file_okay=False, help="Where to write."),
+    ],
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Which data the class works on this term."),
+    ] = None,
+    sources: SourcesOption = None,
+):
+    """Write the students' notebooks: no solutions, no hidden tests."""
+    from kerasllm import homework_course
+
+    for path in homework_course.release(directory, sources, seed):
+        print(path)
+
+
+@homework_app.command("check")
+def check_homework(
+    file: Annotated[
+        pathlib.Path,
+        typer.Argument(exists=True, dir_okay=False, help="Your notebook."),
+    ],
+):
+    """Run your notebook and its visible tests. Needs no nbgrader."""
+    from kerasllm import homework
+
+    result = homework.check(file)
+    for question, score in result.scores.items():
+        failure = result.failures.get(question)
+        said = "graded by a person" if score is None else "passes"
+        print(f"{question:28} {failure or said}")
+    for note in result.notes:
+        print(f"note: {note}")
+    most = result.total
+    print(
+        f"{len(result.failures)} tests fail; those that pass give up to "
+        f"{most:g} points. Grading runs more tests than these."
+    )
+    if result.failures:
+        raise typer.Exit(1)
+
+
+@homework_app.command("grade")
+def grade_homework(
+    submissions: Annotated[
+        pathlib.Path,
+        typer.Argument(
+            exists=True,
+            file_okay=False,
+            help="Folder with STUDENT.ipynb or STUDENT/.../NAME.ipynb.",
+        ),
+    ],
+    csv: Annotated[
+        pathlib.Path, typer.Option(dir_okay=False, help="Table to write.")
+    ],
+    assignment: Annotated[
+        str | None,
+        typer.Option(help="Which one. Default: recognized by file names."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Draws the hidden inputs. Default: a new one, printed."
+        ),
+    ] = None,
+    feedback: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            file_okay=False, help="Folder for pages. Default: beside the table."
+        ),
+    ] = None,
+    course: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="New folder to keep as nbgrader's course, for its formgrader."
+        ),
+    ] = None,
+    memory: Annotated[float, typer.Option(help="GB a submission.")] = 4.0,
+    cell_seconds: Annotated[int, typer.Option(help="Time of a cell.")] = 60,
+    call_seconds: Annotated[
+        int, typer.Option(help="Time of a call by a test.")
+    ] = 20,
+    total_seconds: Annotated[
+        int, typer.Option(help="Time of a submission.")
+    ] = 600,
+    unprotected: Annotated[
+        bool,
+        typer.Option("--unprotected", help="Grade without Landlock, too."),
+    ] = False,
+    sources: SourcesOption = None,
+    backend: BackendOption = None,
+):
+    """Grade a class: a table, a page a student, what failed most often."""
+    from kerasllm import homework_course
+
+    results, seed = homework_course.grade(
+        submissions,
+        csv,
+        sources,
+        assignment,
+        seed,
+        feedback,
+        course,
+        memory_gb=memory,
+        cell_seconds=cell_seconds,
+        call_seconds=call_seconds,
+        total_seconds=total_seconds,
+        backend=str(backend or "jax"),
+        unprotected=unprotected,
+        progress=lambda line: print(line, flush=True),
+    )
+    print()
+    for line in homework_course.summarize(results):
+        print(line)
+    print(f"{csv}; the same hidden inputs again: --seed {seed}")
+
+
 @app.command()
 def info(backend: BackendOption = None):
     """Print versions, backends, the device, the cache and the recipes."""

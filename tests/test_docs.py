@@ -26,7 +26,7 @@ MISSING = [
 ]
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.once,
     pytest.mark.skipif(
         bool(MISSING),
         reason=f'no {", ".join(MISSING)}: `pip install -e ".[docs]"`',

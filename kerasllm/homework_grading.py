@@ -1,0 +1,272 @@
+"""nbgrader's autograding, with the tests in a process of their own.
+
+nbgrader runs the tests of an assignment in the kernel of the submission. Code
+that is graded could then read them, replace what they use, or print a score.
+Here it may not: the cells of the student run in one kernel, which is locked in
+(`homework_kernel`), the cells of the instructor in another, where each graded
+name stands for the student's function (`homework_remote`).
+
+Needs nbgrader: `pip install "kerasllm[instructor]"`.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.util import run_sync
+from nbformat.v4 import new_notebook, new_output
+from nbgrader.preprocessors import Execute
+from traitlets import Any, Dict, Float, Integer, List, Unicode
+
+_MOST_OUTPUT = 1_000_000  # characters that a cell may print
+_FEWEST_SECONDS = 1
+# What a program needs to know about the machine, and nothing about the course.
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "VIRTUAL_ENV",
+)
+
+
+class StudentKernelManager(AsyncKernelManager):
+    """Starts `homework_kernel` in place of the usual kernel."""
+
+    settings = Dict()
+
+    def format_kernel_cmd(self, extra_arguments=None):
+        return [
+            sys.executable, "-m", "kerasllm.homework_kernel",
+            self.connection_file, json.dumps(self.settings),
+        ]  # fmt: skip
+
+
+class Judge(NotebookClient):
+    """The kernel that runs the instructor's cells."""
+
+    def __init__(self, seconds, **kwargs):
+        super().__init__(
+            new_notebook(),
+            allow_errors=True,
+            extra_arguments=["--log-level=ERROR"],
+            interrupt_on_timeout=True,
+            timeout=seconds,
+            **kwargs,
+        )
+        self.folder = tempfile.mkdtemp()
+
+    def start(self, student_kernel, graded, call_seconds, memory_gb, seed):
+        """Start the kernel and let it know the student's functions.
+
+        Args:
+            student_kernel: connection file of the kernel with the submission.
+            graded: the names that stand for the student's functions.
+            call_seconds: int, how long one call of them may take.
+            memory_gb: float, memory of the submission.
+            seed: int, what hidden inputs are drawn from.
+        """
+        self.create_kernel_manager()
+        environment = {**os.environ, "PYTHONPATH": _python_path()}
+        self.start_new_kernel(cwd=self.folder, env=environment)
+        self.start_new_kernel_client()
+        begin = (
+            "import os\n"
+            "from kerasllm import homework_remote, sandbox\n"
+            # Not in what the process is started with: others can see that.
+            f"os.environ['KERASLLM_HOMEWORK_SEED'] = '{int(seed)}'\n"
+            # What is sent to it may be large, too.
+            f"sandbox.limit({2 * memory_gb}, 3600)\n"
+            f"_student = homework_remote.Student({str(student_kernel)!r}, "
+            f"{call_seconds})\n"
+            f"for _name in {list(graded)!r}:\n"
+            "    globals()[_name] = _student.function(_name)\n"
+            "%xmode Minimal"
+        )
+        reply = self.wait_for_reply(self.kc.execute(begin))
+        if reply is None or reply["content"]["status"] != "ok":
+            raise RuntimeError(f"The tests could not begin: {reply}")
+
+    def run(self, cell):
+        """Run a cell; keep of its outputs what failed and nothing else."""
+        self.nb.cells = [cell]
+        self.execute_cell(cell, 0)
+        # A warning on stderr would cost all points, a last value would be
+        # taken for a score, and a traceback would show the hidden tests.
+        errors = [out for out in cell.outputs if out.output_type == "error"]
+        cell.outputs = [_error(out.ename, out.evalue) for out in errors[:1]]
+        if errors and errors[0].ename == "KeyboardInterrupt":
+            said = f"The calls of a test must return within {self.timeout} s."
+            cell.outputs = [_error("TimeoutError", said)]
+
+    def close(self):
+        if self.km is not None:
+            self._cleanup_kernel()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class JudgedExecute(Execute):
+    """nbgrader's `Execute` for two kernels."""
+
+    tests = Dict(help="source of each locked cell, by its id").tag(config=True)
+    graded = List(help="names that students define").tag(config=True)
+    forbidden = List(help="modules that they may not use").tag(config=True)
+    seed = Integer(0).tag(config=True)
+    memory_gb = Float(4.0).tag(config=True)
+    call_seconds = Integer(20).tag(config=True)
+    total_seconds = Integer(600).tag(config=True)
+    backend = Unicode("jax").tag(config=True)
+    judge = Any(None, allow_none=True)
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("kernel_manager_class", StudentKernelManager)
+        super().__init__(*args, **kwargs)
+        self.store_widget_state = False
+
+    def preprocess(self, nb, resources, km=None):
+        self.judge, self.ended, self.timeouts = None, None, 0
+        self.group = None
+        self.deadline = time.monotonic() + self.total_seconds
+        # Not below the course, which is not readable from there.
+        self.folder = tempfile.mkdtemp()
+        try:
+            return super().preprocess(nb, resources, km)
+        finally:
+            if self.judge is not None:
+                self.judge.close()
+            self._kill_group()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def async_start_new_kernel(self, **kwargs):
+        self.km.settings = {
+            "forbidden": list(self.forbidden),
+            "memory_gb": self.memory_gb,
+            "cpu_seconds": self.total_seconds,
+        }
+        environment = {
+            name: os.environ[name] for name in _PASSED_ON if name in os.environ
+        }
+        environment |= {
+            "PYTHONPATH": _python_path(),
+            "HOME": self.folder,
+            "TMPDIR": self.folder,
+            "MPLCONFIGDIR": self.folder,
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "KERAS_HOME": self.folder,
+            "KERAS_BACKEND": self.backend,
+            "IPYTHONDIR": self.folder,
+            "JUPYTER_RUNTIME_DIR": self.folder,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        await super().async_start_new_kernel(
+            cwd=self.folder, env=environment, **kwargs
+        )
+        self.group = self.km.provisioner.pgid
+
+    start_new_kernel = run_sync(async_start_new_kernel)
+
+    def preprocess_cell(self, cell, resources, index):
+        self._check_assign_resources(resources)
+        if cell.cell_type != "code":
+            return cell, resources
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        locked = self.tests.get(grade_id)
+        if locked is None:
+            self._run_student(cell, index)
+        elif cell.source != locked["source"]:
+            raise RuntimeError(f"The cell {grade_id} is not the instructor's.")
+        else:
+            if locked["is_test"]:
+                self._run_judge(cell)
+            else:  # a helper, which both sides may use
+                self._run_judge(copy.deepcopy(cell))
+                self._run_student(cell, index)
+        return cell, resources
+
+    def _run_student(self, cell, index):
+        """Run a cell of the student, whatever it may do."""
+        cell.outputs = []
+        left = self.deadline - time.monotonic()
+        if left < _FEWEST_SECONDS:
+            self._stop(f"it ran for more than {self.total_seconds} s")
+        if self.ended:
+            cell.outputs = [_error("NotebookStopped", self.ended)]
+            return
+        self.printed = 0
+        try:
+            self.execute_cell(cell, index)
+        except Exception as error:
+            # A kernel that died, or one that speaks no proper protocol.
+            self._stop(f"it stopped here ({type(error).__name__})")
+            cell.outputs.append(_error("NotebookStopped", self.ended))
+        names = [out.get("ename") for out in cell.outputs]
+        self.timeouts += "CellTimeoutError" in names
+        if self.timeouts > 1:
+            self._stop("two of its cells ran out of time")
+
+    def _run_judge(self, cell):
+        cell.outputs = []
+        if self.ended:
+            cell.outputs = [_error("NotebookStopped", self.ended)]
+            return
+        if self.judge is None:
+            # As long as two cells: a test calls many times.
+            self.judge = Judge(2 * self.timeout, kernel_name=self.kernel_name)
+            self.judge.start(
+                self.km.connection_file,
+                self.graded,
+                self.call_seconds,
+                self.memory_gb,
+                self.seed,
+            )
+        self.judge.run(cell)
+        if cell.outputs:
+            # A call that ran out of time may still be running.
+            run_sync(self.km.interrupt_kernel)()
+            if cell.outputs[0].ename == "TimeoutError":
+                self.timeouts += 1
+            if self.timeouts > 1:
+                self._stop("two of its cells or functions ran out of time")
+
+    def _stop(self, reason):
+        """End the student's kernel; what it earned so far remains."""
+        if not self.ended:
+            self.ended = f"The notebook was stopped: {reason}."
+            run_sync(self.km.shutdown_kernel)(now=True)
+
+    def _kill_group(self):
+        """Kill what the notebook has started and not ended."""
+        if self.group and self.group != os.getpgid(0):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.group, signal.SIGKILL)
+
+    def output(self, outs, msg, display_id, cell_index):
+        """Keep an output unless the cell has printed enough."""
+        self.printed += len(str(msg["content"]))
+        if self.printed > _MOST_OUTPUT:
+            return None
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def _python_path():
+    """Let both kernels find this kerasllm, not another that is installed."""
+    root = pathlib.Path(__file__).parent.parent
+    return os.pathsep.join(filter(None, [str(root), os.getenv("PYTHONPATH")]))
+
+
+def _error(name, message):
+    return new_output(
+        "error", ename=name, evalue=message, traceback=[f"{name}: {message}"]
+    )

@@ -1,0 +1,124 @@
+"""The process that a student's notebook runs in while it is graded.
+
+    python -m kerasllm.homework_kernel CONNECTION_FILE SETTINGS_AS_JSON
+
+An IPython kernel that first gives up what it does not need: memory and time
+beyond its limits, all files but the libraries and its own folder, all network,
+other processes, and the modules that the assignment forbids.
+"""
+
+import importlib.abc
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+import types
+
+# What libraries look at when they are loaded.
+_SYSTEM = (
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin",
+    "/proc",  # without capabilities, of others only the command lines
+    "/sys/devices/system", "/sys/fs/cgroup", "/etc/ld.so.cache",
+    "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
+    "/etc/hosts", "/etc/mime.types", "/etc/fonts", "/etc/alternatives",
+    "/dev/urandom", "/dev/random", "/dev/zero",
+)  # fmt: skip
+
+
+class Forbidden(importlib.abc.MetaPathFinder):
+    """Refuses to import modules, and says why.
+
+    A student can take it out of `sys.meta_path`. Then the files are still not
+    readable, where Landlock is; this is for the message.
+    """
+
+    def __init__(self, modules):
+        self.modules = tuple(modules)
+
+    def find_spec(self, name, path=None, target=None):
+        if _is_part(name, self.modules):
+            raise ImportError(
+                "This assignment is written without the modules that have "
+                f"what it asks for. Received: an import of `{name}`. Write it "
+                "yourself."
+            )
+        return None
+
+
+def _is_part(name, modules):
+    return any(
+        name == module or name.startswith(f"{module}.") for module in modules
+    )
+
+
+def module_files(modules):
+    """Return the files and folders of modules, without importing them."""
+    files = []
+    for name in modules:
+        try:
+            spec = importlib.util.find_spec(name)
+        except ImportError:
+            continue
+        if spec is None:
+            continue
+        if spec.submodule_search_locations:
+            files += spec.submodule_search_locations
+        elif spec.has_location:
+            source = pathlib.Path(spec.origin)
+            # Python is content with the compiled file alone.
+            cache = source.parent / "__pycache__"
+            files += [source, *cache.glob(f"{source.stem}.*.pyc")]
+    return [str(file) for file in files if os.path.exists(file)]
+
+
+def library_folders():
+    """Return where Python and its packages are, and no checkout beside them."""
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    folders |= {
+        entry
+        for entry in sys.path
+        if pathlib.Path(entry).name in ("site-packages", "dist-packages")
+    }
+    return sorted(folders)
+
+
+def main(connection_file, settings):
+    """Give up rights, then serve as a kernel."""
+    from kerasllm import sandbox
+
+    # Read now and run later: it needs NumPy, which starts threads, and a
+    # thread that is older than the sandbox is outside of it.
+    servant = pathlib.Path(__file__).with_name("homework_remote.py")
+    servant = compile(servant.read_text("utf-8"), servant.name, "exec")
+    settings = json.loads(settings)
+    forbidden = settings["forbidden"]
+    folder = os.getcwd()
+    hidden = module_files(forbidden)
+    # The allowed parts of kerasllm, wherever it is installed.
+    readable = [*_SYSTEM, *library_folders(), connection_file]
+    readable += module_files(["kerasllm"])
+    sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
+    sandbox.restrict(readable, [folder, "/dev/null"], hidden)
+
+    module = types.ModuleType("homework_servant")
+    exec(servant, module.__dict__)
+    sys.modules[module.SERVANT] = module
+    for name in [*sys.modules]:
+        if _is_part(name, ["kerasllm", *forbidden]):
+            del sys.modules[name]
+    sys.meta_path.insert(0, Forbidden(forbidden))
+    from ipykernel.kernelapp import IPKernelApp
+
+    IPKernelApp.launch_instance(
+        argv=[
+            "-f",
+            connection_file,
+            "--HistoryManager.hist_file=:memory:",
+            "--log-level=ERROR",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,164 @@
+"""Limits that a process sets on itself, for code that is not trusted.
+
+Memory, file sizes and time by `setrlimit`; files, network and other processes
+by Landlock, which needs no rights and cannot be taken back. Linux has Landlock
+since 5.13, network rules since 6.7; elsewhere only the first half works.
+"""
+
+import ctypes
+import os
+import pathlib
+import struct
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_PATH_BENEATH = 1
+_NO_NEW_PRIVILEGES = 38
+
+# linux/landlock.h: bits 0 to 15 are rights to files, by kernel version.
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
+_TRUNCATE, _IOCTL_DEVICE = 1 << 14, 1 << 15
+_READ = _EXECUTE | _READ_FILE | _READ_DIR
+_FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
+_NUM_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # 16 from version 5 on
+_CONNECT_TCP = 2
+_SCOPES = 0b11  # abstract sockets and signals do not leave the sandbox
+
+
+def landlock_version():
+    """Return the version of Landlock that this kernel has, 0 for none."""
+    try:
+        return max(_syscall(_CREATE_RULESET, None, 0, 1), 0)
+    except (AttributeError, OSError):
+        return 0
+
+
+def limit(memory_gb, cpu_seconds, file_gb=1.0):
+    """Limit what this process, and each child of it, may use.
+
+    Args:
+        memory_gb: float, of data; more raises `MemoryError`.
+        cpu_seconds: int, of computing; after it the process is killed.
+        file_gb: float, the size of a file that it writes.
+    """
+    import resource  # not on Windows, where students check their homework
+
+    limits = {
+        # Not RLIMIT_AS: numerical libraries reserve far more than they use.
+        resource.RLIMIT_DATA: int(memory_gb * 2**30),
+        resource.RLIMIT_CPU: int(cpu_seconds),
+        resource.RLIMIT_FSIZE: int(file_gb * 2**30),
+        resource.RLIMIT_CORE: 0,
+    }
+    for what, most in limits.items():
+        _, allowed = resource.getrlimit(what)
+        if allowed != resource.RLIM_INFINITY:
+            most = min(most, allowed)
+        resource.setrlimit(what, (most, most))
+
+
+def restrict(readable, writable, hidden=()):
+    """Leave this process and its children only the files that are named.
+
+    Nor can they begin a TCP connection, or signal processes other than
+    themselves, where the kernel's Landlock is young enough. Without Landlock
+    nothing happens.
+
+    Args:
+        readable: paths, of files and folders, with all that is below.
+        writable: paths, likewise, readable too.
+        hidden: paths below readable ones that are not readable all the same.
+
+    Returns:
+        bool, whether the kernel could do it.
+
+    Raises:
+        OSError: the kernel has Landlock and refused.
+        RuntimeError: the process has threads.
+    """
+    if (
+        os.path.isdir("/proc/self/task")
+        and len(os.listdir("/proc/self/task")) > 1
+    ):
+        raise RuntimeError(
+            "`restrict` must be called before there are threads, which would "
+            "stay free. Received: a process with threads. Call it before "
+            "numerical libraries are imported."
+        )
+    version = landlock_version()
+    if not version:
+        return False
+    handled = (1 << _NUM_FILE_RIGHTS.get(version, 16)) - 1
+    attributes = struct.pack("Q", handled)
+    if version >= 4:
+        attributes += struct.pack("Q", _CONNECT_TCP)
+    if version >= 6:
+        attributes += struct.pack("Q", _SCOPES)
+    ruleset = _syscall(_CREATE_RULESET, attributes, len(attributes), 0)
+    hidden = [os.path.realpath(path) for path in hidden]
+    for path in readable:
+        for part, is_whole in _parts(os.path.realpath(path), hidden):
+            # Names of what is hidden may be listed; imports list folders.
+            _allow_path(ruleset, part, _READ if is_whole else _READ_DIR)
+    for path in writable:
+        _allow_path(ruleset, path, handled)
+    _prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    _drop_capabilities()
+    _syscall(_RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+    return True
+
+
+def _parts(path, hidden):
+    """Yield `(path, is_whole)`: the largest parts with nothing hidden."""
+    if path in hidden:
+        return
+    is_whole = not any(item.startswith(path + os.sep) for item in hidden)
+    yield path, is_whole
+    if not is_whole:
+        for child in sorted(pathlib.Path(path).iterdir()):
+            # Where a link leads is readable if that is named itself.
+            if not child.is_symlink():
+                yield from _parts(str(child), hidden)
+
+
+def _allow_path(ruleset, path, rights):
+    try:
+        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if not os.path.isdir(path):
+            rights &= _FOR_FILES
+        rule = struct.pack("=Qi", rights, file)
+        _syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+    finally:
+        os.close(file)
+
+
+def _syscall(number, *arguments):
+    # Plain ints would be passed as 32 bits, with garbage above them.
+    arguments = [
+        ctypes.c_long(argument) if isinstance(argument, int) else argument
+        for argument in arguments
+    ]
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    result = libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"system call {number}: {os.strerror(error)}")
+    return result
+
+
+def _prctl(*arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(*(ctypes.c_ulong(argument) for argument in arguments)):
+        raise OSError(ctypes.get_errno(), "prctl was refused")
+
+
+def _drop_capabilities():
+    """Leave root nothing that an ordinary user could not do."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", 0x20080522, 0)  # version 3, this process
+    if libc.capset(header, struct.pack("6I", *[0] * 6)):
+        raise OSError(ctypes.get_errno(), "capset was refused")
