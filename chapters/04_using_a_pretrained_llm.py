@@ -181,7 +181,7 @@ if PRESET == "tiny":
     few_shot = [text.strip() for text in few_shot]
     few_shot_share = exact_share(few_shot, questions[:60])
     print(examples + questions[0].text, few_shot[0])
-    print(f"\n{few_shot_share:.1%} of {len(few_shot)} with three examples first")
+    print(f"\n{few_shot_share:.1%} of {len(few_shot)} with three examples")
 else:
     examples = "Italy: Rome\nSpain: Madrid\nFrance:"
     print(gemma.generate(examples, max_length=32, stop_strings=["\n"]))

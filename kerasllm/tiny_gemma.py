@@ -49,7 +49,8 @@ from kerasllm.toyworld import (
 
 SEED = 0
 CARD_FILE = "card.json"
-NUM_PICTURES, NUM_REFUSALS = 1500, 150  # to tune on
+NUM_PICTURES, NUM_REFUSALS = 600, 300  # to tune on
+TUNING_EPOCHS, TUNING_RATE = 5, 6e-3
 TEST_SEED = 4000  # of pictures to measure on
 VOCABULARY_SIZE = 2048
 SEQUENCE_LENGTH = 128
@@ -247,17 +248,16 @@ def pretrain_vision(vision_encoder, recipe, preprocessor, verbose="auto"):
     ).history
 
 
-def tune_instruct(gemma, recipe, epochs=3, verbose="auto"):
+def tune_instruct(gemma, recipe, verbose="auto"):
     """Make an instruction model of the base model, in place.
 
     It learns to answer questions about one half of the world, to say that it
-    does not know what does not exist, and to look at pictures. All weights are
-    trained: adapters alone did not learn to name what is in a picture.
+    does not know what does not exist, and to answer questions about pictures:
+    by adapters, which are merged into the weights at the end.
 
     Args:
         gemma: a `Gemma` with the base model.
         recipe: `TinyRecipe`.
-        epochs: int.
         verbose: as for `fit`.
 
     Returns:
@@ -268,15 +268,18 @@ def tune_instruct(gemma, recipe, epochs=3, verbose="auto"):
     drawn = pictures(NUM_PICTURES, seed=recipe.seed + 2000)
     asked = picture_instructions(drawn)
     about_pictures = [asked[3 * i + i % 3] for i in range(len(drawn))]
-    return gemma.finetune(
+    gemma.enable_lora(rank=8, targets="attention")
+    history = gemma.finetune(
         world.instructions() + world.refusals(NUM_REFUSALS) + about_pictures,
-        epochs=epochs,
+        epochs=TUNING_EPOCHS,
         batch_size=16,
-        learning_rate=5e-4,
+        learning_rate=TUNING_RATE,
         sequence_length=SEQUENCE_LENGTH,
         seed=recipe.seed,
         verbose=verbose,
     )
+    gemma.merge_lora()
+    return history
 
 
 def measure(gemma, recipe=None, num_pictures=200):
