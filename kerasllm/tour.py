@@ -30,8 +30,6 @@ from kerasllm.schedules import WarmupSchedule
 from kerasllm.tiny_gemma import (
     SEQUENCE_LENGTH,
     TEST_SEED,
-    TUNING_EPOCHS,
-    TUNING_RATE,
     TinyRecipe,
     ask_all,
     exact_share,
@@ -43,6 +41,8 @@ MAX_LENGTH = 100
 SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
 QUESTION_STEP = 4  # every fourth question about the small world
+TUNING_EPOCHS = 7
+TUNING_RATE = 4e-3
 # Names and arguments of `chain`, which are also options of the command line.
 STRATEGIES = {
     "greedy": {"temperature": 0.0},
