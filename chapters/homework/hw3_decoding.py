@@ -769,7 +769,7 @@ settings = [
     {"temperature": 1.7, "top_k": 4, "top_p": 0.75, "min_p": 0.5},
 ]
 for setting in settings:
-    size, num = 5, 2000
+    size, num = 5, 1500
     model = rng.uniform(-1, 1, (size, size))
     tokens = [
         0,
