@@ -92,6 +92,11 @@ def next_logits(model, tokens):
     import numpy as np
 
     context = [int(token) for token in tokens][1 - np.ndim(model) :]
+    if len(context) < np.ndim(model) - 1:
+        raise ValueError(
+            f"The model must be given {np.ndim(model) - 1} tokens or more. "
+            f"Received: {len(context)}. Pass the whole text, prompt included."
+        )
     return np.asarray(model)[tuple(context)]
 
 
@@ -969,7 +974,7 @@ for case in range(18):
     received = [tuple(int(token) for token in tokens) for tokens, _ in found]
     assert set(received) == whole and len(received) == len(whole), (
         "With enough beams every sequence must be found once: of `num_tokens` "
-        "tokens, or up to the first `end_id`."
+        "tokens, or up to the first new token that is `end_id`."
     )
     assert received == best, "The sequences must be sorted by their score."
     assert np.allclose(
