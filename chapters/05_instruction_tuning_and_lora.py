@@ -297,3 +297,11 @@ if PRESET == "tiny":
     print(f"untaught facts:        {known_share:.1%}, {lora_share:.1%} before")
     for question, answer in list(zip(questions, answers, strict=True))[:3]:
         print(f"  {question.text}\n    {answer}")
+
+# %% [markdown]
+# It learns this in part. Many unknown names are refused now, but some known
+# ones as well: those that no request mentions. What the rows show is that the
+# names in some requests get an answer and those in others do not; that the
+# former are the ones that the model has read about is one way to tell them
+# apart, and having been asked about them in tuning is another. Refusals that
+# hold for names in general take far more names than a small world has.
