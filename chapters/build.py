@@ -31,12 +31,23 @@ def execute(source):
         # machine even less.
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [
+            cell.outputs = _join(
                 output
                 for output in cell.outputs
                 if output.get("name") != "stderr"
-            ]
+            )
     return notebook
+
+
+def _join(outputs):
+    """Return outputs with prints that follow one another as one."""
+    joined = []
+    for output in outputs:
+        if joined and "stream" == output.output_type == joined[-1].output_type:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def main():
