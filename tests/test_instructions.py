@@ -233,7 +233,7 @@ def test_images_come_with_their_rows(tiny_untrained):
     seen = 0
     for x, y, weights in tokenized.dataset(2, seed=0):
         assert x["images"].shape == (2, 2, 48, 48, 3)
-        assert x["vision_indices"].shape == (2, 32)
+        assert x["vision_indices"].shape == (2, 18)
         assert x["vision_mask"].shape == y.shape == weights.shape
         for i, ids in enumerate(x["token_ids"].numpy()):
             text = "".join(preprocessor.tokenizer.id_to_token(t) for t in ids)
