@@ -56,8 +56,7 @@ from kerasllm.toyworld import REFUSAL
 
 # %% [markdown]
 # One name chooses the scale. With `"gemma3_1b"` the data are
-# databricks-dolly-15k, as in the book; LoRA in bfloat16 then fits on a T4, and
-# an epoch takes hours there.
+# databricks-dolly-15k, as in the book; LoRA in bfloat16 then fits on a T4.
 
 # %%
 PRESET = "tiny"  # or "gemma3_1b"

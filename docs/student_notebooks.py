@@ -6,7 +6,8 @@ import shutil
 
 from sphinx.util import logging
 
-SECRETS = ("BEGIN SOLUTION", "BEGIN HIDDEN TESTS", "BEGIN MARK SCHEME")
+from kerasllm.homework import MARKS
+
 STUBS = ("NotImplementedError", "YOUR CODE HERE", "YOUR ANSWER HERE")
 
 INTRODUCTION = """# Homework
@@ -41,7 +42,7 @@ def may_be_shown(notebook):
     """
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
-        if any(secret in source for secret in SECRETS):
+        if any(secret in source for secret in MARKS):
             return False
         answers = cell["metadata"].get("nbgrader", {}).get("solution", False)
         if answers and not any(stub in source for stub in STUBS):

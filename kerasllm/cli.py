@@ -424,7 +424,7 @@ def finetune(
 
     rows = instructions.read_jsonl(data)
     train, held_out = instructions.split_rows(rows, validation, seed)
-    # What can be wrong is wrong before anything is loaded.
+    # What can be told without the model is told before it is loaded.
     lora.check_rank(rank)
     template = prompts.get_template(template)
     print(gemma_.estimate_memory(preset, dtype or "float32", rank))
@@ -634,10 +634,9 @@ def check_homework(
         print(f"{question:28} {failure or said}")
     for note in result.notes:
         print(f"note: {note}")
-    most = result.total
     print(
         f"{len(result.failures)} tests fail; those that pass give up to "
-        f"{most:g} points. Grading runs more tests than these."
+        f"{result.total:g} points. Grading runs more tests than these."
     )
     if result.failures:
         raise typer.Exit(1)
@@ -708,7 +707,7 @@ def grade_homework(
         cell_seconds=cell_seconds,
         call_seconds=call_seconds,
         total_seconds=total_seconds,
-        backend=str(backend or "jax"),
+        backend=str(backend or _configured_backend()),
         unprotected=unprotected,
         progress=lambda line: print(line, flush=True),
     )

@@ -14,7 +14,8 @@ import pathlib
 import re
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
-_MARKS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS")
+# Whatever stands between such marks is not for students.
+MARKS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 # Shorter lines, such as `return counts`, may stand anywhere.
 _TELLING_LINE = 20
 # Not forbidden, and seldom needed: worth a look before a grade is given.
@@ -105,11 +106,11 @@ def find_leaks(source, released):
     secret, public = set(), set()
     for cell in source.cells:
         inside = False
-        marked = any(mark in cell.source for mark in _MARKS)
+        marked = any(mark in cell.source for mark in MARKS)
         # Without marks all of a solution cell is the solution.
         whole = is_cell(cell, "solution") and not marked
         for line in map(str.strip, cell.source.splitlines()):
-            if any(mark in line for mark in _MARKS):
+            if any(mark in line for mark in MARKS):
                 inside = "BEGIN" in line
             elif inside or whole:
                 secret.add(line)
@@ -119,7 +120,7 @@ def find_leaks(source, released):
     text = "\n".join(cell.source for cell in released.cells)
     lines = {line.strip() for line in text.splitlines()}
     leaks = sorted(telling & lines)
-    leaks += [mark for mark in _MARKS if mark in text]
+    leaks += [mark for mark in MARKS if mark in text]
     leaks += ["an output" for cell in released.cells if cell.get("outputs")]
     return leaks
 

@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 
 from kerasllm import sandbox
+from kerasllm.files import whole_file
 from kerasllm.homework import (
     Result,
     failure_of,
@@ -199,9 +200,7 @@ def write_csv(path, results, points):
         results: list of `Result`.
         points: dict from question to the most points it gives.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["student", "automatic points", *points, "notes"])
         writer.writerow(["(most)", sum(points.values()), *points.values(), ""])

@@ -93,7 +93,7 @@ def pretrain(
             WarmupSchedule() if learning_rate is None else learning_rate
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],
     )
     if sample is not None:
         callbacks = [*callbacks, _PrintSample(sample)]

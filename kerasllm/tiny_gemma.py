@@ -6,7 +6,7 @@ of KerasHub like Google's own and lie in `assets/`. Made by
 
     python -m kerasllm.tiny_gemma --out assets
 
-in about forty minutes on two cores, and measured again by
+in about half an hour on two cores, and measured again by
 
     python -m kerasllm.tiny_gemma --measure
 """

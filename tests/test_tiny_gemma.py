@@ -79,9 +79,10 @@ def test_the_vision_encoder_learns_to_see(tiny_untrained):
     history = tiny_gemma.pretrain_vision(
         encoder, recipe, tiny_untrained.preprocessor, verbose=0
     )
-    # By chance a fifth, an eighth, a fourth.
-    for name in ("number", "color", "shape"):
-        assert history[f"{name}_accuracy"][-1] > 0.7
+    # Eight starts ended at 0.54 to 0.72, 0.58 to 0.81 and 0.89 to 1.00; by
+    # chance it is a fifth, an eighth and a fourth.
+    for name, goal in {"number": 0.4, "color": 0.4, "shape": 0.6}.items():
+        assert history[f"{name}_accuracy"][-1] > goal
 
 
 @pytest.mark.slow
