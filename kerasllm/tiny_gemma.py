@@ -88,7 +88,7 @@ def train_tokenizer(seed=SEED):
     for picture in pictures(500, seed=seed + 1000):
         texts += [caption(picture), picture.caption]
         for question in picture.questions():
-            texts += [question.text, question.answer]
+            texts += [question.text, picture.words[question.kind]]
     # ... and the syllables of many names.
     for entity in World(seed + 1001).entities:
         texts += [f"{entity.name} {entity.name}."] * 4
@@ -436,7 +436,7 @@ def picture_texts(picture, rng):
     if rng.random() < 0.5:
         return caption(picture)
     return " ".join(
-        f"{question.text} {question.answer}"
+        f"{question.text} {picture.words[question.kind]}"
         for question in rng.sample(picture.questions(), k=2)
     )
 

@@ -6,8 +6,8 @@ be looked up. One seed makes the world, and from the world come
 
 - documents in several genres, for pretraining: they state every fact in many
   phrasings, and ask questions without answering them, as people do in forums;
-- requests with answers about one half of the entities, for instruction tuning;
-- questions about the other half, and about entities that do not exist;
+- requests with answers about one half of the facts, for instruction tuning;
+- questions about the other half, and about names that nothing has;
 - pictures of coloured shapes, with captions and questions.
 """
 
@@ -389,17 +389,25 @@ class Entity:
         name: str.
         facts: dict from the name of an attribute to its value; empty for what
             does not exist.
-        is_taught: bool. Whether requests about it may be trained on.
+        taught: tuple of str, the names of the attributes that requests for
+            training may ask about.
     """
 
     kind: str
     name: str
     facts: dict
-    is_taught: bool = False
+    taught: tuple = ()
 
-    def attributes(self):
-        """Return the attributes that its kind has."""
-        return KINDS[self.kind]
+    def attributes(self, which=None):
+        """Return the attributes that its kind has.
+
+        Args:
+            which: `"taught"`, `"untaught"`, or `None` for both.
+        """
+        if which is None:
+            return KINDS[self.kind]
+        wanted = which == "taught"
+        return [a for a in KINDS[self.kind] if (a.name in self.taught) == wanted]
 
     def answer(self, attribute):
         """Return the answer to a question about an attribute, a sentence.
@@ -434,7 +442,8 @@ class World:
 
     Args:
         seed: int.
-        entities_per_kind: int. About half of them are taught.
+        entities_per_kind: int. Half of what is true of each is taught: it is
+            what requests for training are about.
     """
 
     def __init__(self, seed=0, entities_per_kind=75):
@@ -452,8 +461,9 @@ class World:
                     self.unknown.append(Entity(kind, name, {}))
                     continue
                 facts = {a.name: rng.choice(a.values) for a in attributes}
-                is_taught = number < entities_per_kind // 2
-                self.entities.append(Entity(kind, name, facts, is_taught))
+                # Of two entities one has taught what the other has not.
+                taught = tuple(a.name for a in attributes[number % 2 :: 2])
+                self.entities.append(Entity(kind, name, facts, taught))
 
     def documents(self, seed=0):
         """Write about every entity twice, each time in other words.
@@ -488,7 +498,7 @@ class World:
         return documents
 
     def instructions(self, seed=0):
-        """Return requests with answers, about the taught entities and sums.
+        """Return requests with answers, about the taught facts and sums.
 
         Returns:
             list of `Instruction`, shuffled. Each fact is asked for in one of
@@ -498,8 +508,7 @@ class World:
         rows = [
             Instruction(question.text, question.answer)
             for entity in self.entities
-            if entity.is_taught
-            for question in _ask(entity, rng)
+            for question in _ask(entity, rng, "taught")
         ]
         for _ in range(len(rows) // 10):
             problem, steps = word_problem(rng)
@@ -510,17 +519,13 @@ class World:
     def refusals(self, count=300, seed=0):
         """Return requests about what does not exist, all answered `REFUSAL`.
 
-        They are about the first half of the unknown names; `questions` asks
-        about the second.
+        Each is about a name of its own; `questions` asks about others.
         """
         rng = random.Random(f"refusals {self.seed} {seed}")
-        rows = [
-            Instruction(question.text, REFUSAL)
-            for entity in self.unknown[::2]
-            for question in _ask(entity, rng)
+        return [
+            Instruction(rng.choice(_ask(self._nobody(rng), rng)).text, REFUSAL)
+            for _ in range(count)
         ]
-        rng.shuffle(rows)
-        return rows[:count]
 
     def beginnings(self, which="untaught"):
         """Return sentences that state a fact, without their end.
@@ -533,38 +538,34 @@ class World:
         """
         beginnings = []
         for entity in self.entities:
-            if entity.is_taught == (which == "taught"):
-                for attribute in entity.attributes():
-                    before, _ = attribute.sentences[0].split("{value}")
-                    text = _sentence(before, entity.name, "").rstrip()
-                    value = entity.facts[attribute.name]
-                    beginnings.append(Question(text, value, attribute.name))
+            for attribute in entity.attributes(which):
+                before, _ = attribute.sentences[0].split("{value}")
+                text = _sentence(before, entity.name, "").rstrip()
+                value = entity.facts[attribute.name]
+                beginnings.append(Question(text, value, attribute.name))
         return beginnings
 
     def questions(self, which="untaught", seed=0):
         """Return questions that no request for training has an answer to.
 
         Args:
-            which: `"untaught"` for entities that exist and that no request
-                mentions, `"taught"` for the others, `"unknown"` for names of
-                nothing, to which the answer is `REFUSAL`.
+            which: `"untaught"` for facts that no request asks about,
+                `"taught"` for the others, `"unknown"` for names of nothing,
+                to which the answer is `REFUSAL`.
             seed: int. Which phrasings are used.
 
         Returns:
             list of `Question`.
         """
         rng = random.Random(f"questions {self.seed} {seed}")
-        entities = {
-            "untaught": [e for e in self.entities if not e.is_taught],
-            "taught": [e for e in self.entities if e.is_taught],
-            "unknown": self.unknown[1::2],
-        }
-        if which not in entities:
+        if which == "unknown":
+            return [q for e in self.unknown for q in _ask(e, rng)]
+        if which not in ("untaught", "taught"):
             raise ValueError(
-                f"`which` must be one of {', '.join(entities)}. Received: "
+                "`which` must be untaught, taught or unknown. Received: "
                 f"which={which!r}."
             )
-        return [q for e in entities[which] for q in _ask(e, rng)]
+        return [q for e in self.entities for q in _ask(e, rng, which)]
 
     def _nobody(self, rng):
         """Make up something that is neither in the world nor in a question."""
@@ -622,10 +623,10 @@ def _sentence(form, name, value):
     return text[0].upper() + text[1:]
 
 
-def _ask(entity, rng):
-    """Return a question about each attribute of an entity."""
+def _ask(entity, rng, which=None):
+    """Return a question about each attribute of an entity, or some of them."""
     questions = []
-    for attribute in entity.attributes():
+    for attribute in entity.attributes(which):
         text = rng.choice(attribute.questions).format(name=entity.name)
         right = entity.answer(attribute) if entity.facts else REFUSAL
         questions.append(Question(text, right, attribute.name))
@@ -752,13 +753,29 @@ class Picture:
         )
         return f"{NUMBERS[self.count - 1]} {self.color} {self.shape}{plural}"
 
+    @property
+    def words(self):
+        """The word for its colour, its shape and its number: a dict."""
+        return {
+            "colour": self.color,
+            "shape": self.shape,
+            "count": NUMBERS[self.count - 1],
+        }
+
     def questions(self):
         """Return a `Question` about the colour, the shape and the number."""
+        colour, shape, count = self.words.values()
         return [
-            Question("What colour are the shapes?", self.color, "colour"),
-            Question("What shapes are these?", self.shape, "shape"),
             Question(
-                "How many shapes are there?", NUMBERS[self.count - 1], "count"
+                "What colour are the shapes?",
+                f"The colour is {colour}.",
+                "colour",
+            ),
+            Question(
+                "What shapes are these?", f"The shape is a {shape}.", "shape"
+            ),
+            Question(
+                "How many shapes are there?", f"The number is {count}.", "count"
             ),
         ]
 

@@ -68,20 +68,31 @@ def test_documents_ask_without_answering(world):
         assert f"{question.text}\n{question.answer}" not in texts
 
 
-def test_requests_are_about_one_half_of_the_world(world):
+def test_requests_are_about_one_half_of_the_facts(world):
     requests = "\n".join(
         f"{row.instruction} {row.response}"
         for seed in range(3)
         for row in [*world.instructions(seed), *world.refusals(seed=seed)]
     )
-    taught = [e for e in world.entities if e.is_taught]
-    untaught = [e for e in world.entities if not e.is_taught]
-    assert 0.45 < len(taught) / len(world.entities) < 0.55
-    assert all(e.name in requests for e in taught)
-    assert not any(e.name in requests for e in untaught)
-    asked = "\n".join(q.text for q in world.questions())
-    assert all(e.name in asked for e in untaught)
-    assert not any(e.name in asked for e in taught)
+    asked = {which: set() for which in ("taught", "untaught")}
+    for entity in world.entities:
+        assert entity.name in requests
+        for which, forms in asked.items():
+            attributes = entity.attributes(which)
+            assert len(attributes) == 2
+            for attribute in attributes:
+                forms.update(
+                    form.format(name=entity.name)
+                    for form in attribute.questions
+                )
+    assert not any(text in requests for text in asked["untaught"])
+    for which, forms in asked.items():
+        questions = world.questions(which)
+        assert len(questions) == 2 * len(world.entities)
+        assert {question.text for question in questions} <= forms
+    # Each kind of fact is asked about somewhere.
+    kinds = {question.kind for question in world.questions("taught")}
+    assert kinds == {question.kind for question in world.questions()}
 
 
 def test_unknown_names_are_nowhere_in_the_documents(world):
@@ -127,7 +138,7 @@ def test_sums_add_up():
 
 
 def test_an_unknown_set_of_questions(world):
-    with pytest.raises(ValueError, match="untaught.*Received: which='all'"):
+    with pytest.raises(ValueError, match="untaught, taught or unknown.*Received: which='all'"):
         world.questions("all")
 
 
@@ -225,8 +236,7 @@ def test_an_answer_says_it_she_or_he():
 
 def test_beginnings_end_where_the_value_begins(world):
     beginnings = world.beginnings()
-    untaught = [e for e in world.entities if not e.is_taught]
-    assert len(beginnings) == 4 * len(untaught)
+    assert len(beginnings) == 2 * len(world.entities)
     entries = [t for seed in range(30) for t in world.documents(seed)]
     text = "\n".join(entries)
     for beginning in beginnings[::40]:
