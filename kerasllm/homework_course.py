@@ -185,8 +185,9 @@ def grade(
         for student, path in paths.items():
             result = made.grade(student, path, feedback)
             results.append(result)
+            # Each time: who is interrupted keeps what is graded.
+            write_csv(csv_path, results, made.points)
             progress(f"{student}: {result.total:g}")
-    write_csv(csv_path, results, made.points)
     return results, seed
 
 

@@ -277,7 +277,8 @@ def test_a_release_has_neither_solutions_nor_hidden_tests(
     assert "SEED = 77" in text
     cli_folder = tmp_path / "again"
     cli.main(["homework", "release", str(cli_folder), "--seed", "77"])
-    assert (cli_folder / f"{name}.ipynb").exists()
+    # Ids of cells, too: a release changes no file that it need not change.
+    assert (cli_folder / f"{name}.ipynb").read_bytes() == path.read_bytes()
     assert "raise NotImplementedError()" in text
 
 
@@ -291,8 +292,8 @@ def test_the_notebook_beside_an_assignment_is_its_release(
         nbformat.read(folder / f"{name}.ipynb", as_version=4)
         for folder in (tmp_path, ASSIGNMENTS[name].parent)
     )
-    assert [each.source for each in kept.cells] == [
-        each.source for each in made.cells
+    assert [(each.id, each.source) for each in kept.cells] == [
+        (each.id, each.source) for each in made.cells
     ], "Run `kerasllm homework release chapters/homework` again."
 
 
@@ -968,6 +969,31 @@ def test_grading_from_the_command_line(nbgrader, tmp_path, capsys):
         cli.main([str(argument) for argument in arguments])
     assert finished.value.code == 2  # the course exists
     assert "must be a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.once
+def test_an_interrupted_class_keeps_its_marks(nbgrader, tmp_path):
+    (tmp_path / "hw").mkdir()
+    (tmp_path / "hw" / "hw0_tiny.py").write_text(TINY)
+    (tmp_path / "class").mkdir()
+    notebook = submit(tiny_release(), {"double": RIGHT, "total": TOTAL})
+    for student in ("ann", "bob"):
+        nbformat.write(notebook, tmp_path / "class" / f"{student}.ipynb")
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        homework_course.grade(
+            tmp_path / "class",
+            tmp_path / "grades.csv",
+            tmp_path / "hw",
+            unprotected=True,
+            progress=interrupt,
+        )
+    with open(tmp_path / "grades.csv", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert rows["ann"]["automatic points"] == "5.0" and "bob" not in rows
 
 
 def test_check_wants_an_assignment(tmp_path):
