@@ -47,6 +47,13 @@ def cache_dir(*parts):
     return folder
 
 
+def assets_dir():
+    """Return the folder of the presets that come with the package."""
+    here = pathlib.Path(__file__).parent
+    installed = here / "assets"
+    return installed if installed.is_dir() else here.parent / "assets"
+
+
 @contextlib.contextmanager
 def whole_file(path, mode="w", **open_arguments):
     r"""Open a file that appears under `path` only once it is complete.

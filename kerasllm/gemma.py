@@ -15,6 +15,7 @@ import keras_hub
 
 from kerasllm import lora
 from kerasllm.arguments import check_prompt
+from kerasllm.files import assets_dir
 from kerasllm.images import place_images
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.pretraining import resumable_fit
@@ -548,13 +549,6 @@ def preset_source(name):
         f"folder, or a preset of KerasHub: {', '.join(sorted(gemmas))}. "
         f"Received: {name!r}."
     )
-
-
-def assets_dir():
-    """Return the folder of the presets that come with the package."""
-    here = pathlib.Path(__file__).parent
-    installed = here / "assets"
-    return installed if installed.is_dir() else here.parent / "assets"
 
 
 def _read_sizes(folder):

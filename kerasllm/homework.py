@@ -2,8 +2,10 @@
 
 An assignment is one jupytext file `hw*.py` with nbgrader's cell metadata and,
 in its header, `kerasllm: {graded: [...], forbidden: [...]}`: the names that a
-student defines and the modules that have them already. Its solutions and
-hidden tests are in no wheel; releasing and grading need the checkout.
+student defines and the modules that have them already. It may have
+`forbidden_names`, of functions and layers of allowed modules, and `assets`,
+presets of this package to work with. Its solutions and hidden tests are in no
+wheel; releasing and grading need the checkout.
 
 Handing it out and grading it are in `homework_course`.
 """
@@ -229,6 +231,7 @@ def failure_of(cell):
 def find_notes(notebook, metadata):
     """Return what in the code of a student is forbidden or curious."""
     forbidden = set(metadata.get("forbidden", ()))
+    forbidden_names = set(metadata.get("forbidden_names", ()))
     notes = set()
     for cell in notebook.cells:
         if cell.cell_type != "code" or is_locked(cell):
@@ -248,6 +251,8 @@ def find_notes(notebook, metadata):
                 notes.add(f"imports {name}, which is forbidden")
             elif parts[0] in _CURIOUS or name in _CURIOUS_CALLS:
                 notes.add(f"uses {name}")
+        for name in forbidden_names & set(_all_names(tree)):
+            notes.add(f"uses {name}, which is forbidden")
     return sorted(notes)
 
 
@@ -260,3 +265,21 @@ def _used_names(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
+
+
+def _all_names(tree):
+    """Yield every name in code: of variables, attributes, arguments, imports.
+
+    Text counts, too: `getattr(layer, "enable_lora")`.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.alias):
+            yield from node.name.split(".")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value

@@ -332,6 +332,7 @@ class _Course:
         settings.update(limits)
         settings.graded = self.metadata.get("graded", [])
         settings.forbidden = self.metadata.get("forbidden", [])
+        settings.assets = self.metadata.get("assets", [])
         settings.tests = {
             cell.metadata.nbgrader.grade_id: {
                 "source": cell.source,

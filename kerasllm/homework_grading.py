@@ -27,6 +27,8 @@ from nbformat.v4 import new_notebook, new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Any, Dict, Float, Integer, List, Unicode
 
+from kerasllm.files import assets_dir
+
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _FEWEST_SECONDS = 1
 # What a program needs to know about the machine, and nothing about the course.
@@ -66,7 +68,9 @@ class Judge(NotebookClient):
         )
         self.folder = tempfile.mkdtemp()
 
-    def start(self, student_kernel, graded, call_seconds, memory_gb, seed):
+    def start(
+        self, student_kernel, graded, call_seconds, memory_gb, seed, backend
+    ):
         """Start the kernel and let it know the student's functions.
 
         Args:
@@ -75,9 +79,14 @@ class Judge(NotebookClient):
             call_seconds: int, how long one call of them may take.
             memory_gb: float, memory of the submission.
             seed: int, what hidden inputs are drawn from.
+            backend: str, what Keras runs on if a test needs it.
         """
         self.create_kernel_manager()
-        environment = {**os.environ, "PYTHONPATH": _python_path()}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": _python_path(),
+            "KERAS_BACKEND": backend,
+        }
         self.start_new_kernel(cwd=self.folder, env=environment)
         self.start_new_kernel_client()
         begin = (
@@ -121,6 +130,7 @@ class JudgedExecute(Execute):
     tests = Dict(help="source of each locked cell, by its id").tag(config=True)
     graded = List(help="names that students define").tag(config=True)
     forbidden = List(help="modules that they may not use").tag(config=True)
+    assets = List(help="presets that they work with").tag(config=True)
     seed = Integer(0).tag(config=True)
     memory_gb = Float(4.0).tag(config=True)
     call_seconds = Integer(20).tag(config=True)
@@ -139,6 +149,8 @@ class JudgedExecute(Execute):
         self.deadline = time.monotonic() + self.total_seconds
         # Not below the course, which is not readable from there.
         self.folder = tempfile.mkdtemp()
+        for name in self.assets:
+            shutil.copytree(assets_dir() / name, f"{self.folder}/{name}")
         try:
             return super().preprocess(nb, resources, km)
         finally:
@@ -230,6 +242,7 @@ class JudgedExecute(Execute):
                 self.call_seconds,
                 self.memory_gb,
                 self.seed,
+                self.backend,
             )
         self.judge.run(cell)
         if cell.outputs:

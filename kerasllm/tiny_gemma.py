@@ -25,8 +25,8 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.files import cache_dir, whole_file, whole_folder
-from kerasllm.gemma import OFFLINE_PRESETS, Gemma, assets_dir
+from kerasllm.files import assets_dir, cache_dir, whole_file, whole_folder
+from kerasllm.gemma import OFFLINE_PRESETS, Gemma
 from kerasllm.images import (
     IMAGE_MARK,
     convert_images,

@@ -38,18 +38,20 @@ def nbgrader():
 # --- The assignments -------------------------------------------------------
 
 
-def run_cells(notebook, changes=()):
+def run_cells(notebook, changes=(), only=None):
     """Run an assignment here; return the message of each failed test.
 
-    The figure, which a person grades, is left out.
+    The figure, which a person grades, is left out, and so are all tests but
+    `only` where one is named.
     """
     namespace, failures = {"__name__": "__main__"}, {}
     changes = dict(changes)
     for cell in notebook.cells:
         details = cell.metadata.get("nbgrader", {})
-        if cell.cell_type != "code" or (
-            details.get("grade") and details.get("solution")
-        ):
+        is_test = details.get("grade")
+        if cell.cell_type != "code" or (is_test and details.get("solution")):
+            continue
+        if is_test and only not in (None, details.grade_id):
             continue
         source = cell.source
         for old in [old for old in changes if old in source]:
@@ -59,7 +61,7 @@ def run_cells(notebook, changes=()):
             exec(compile(source, details.get("grade_id", "cell"), "exec"),
                  namespace)  # fmt: skip
         except Exception as error:
-            if not details.get("grade"):
+            if not is_test:
                 raise
             failures[details.grade_id] = f"{type(error).__name__}: {error}"
     assert not changes, f"not in any solution: {list(changes)}"
@@ -89,9 +91,26 @@ def test_an_assignment_is_in_form(name):
         for cell in notebook.cells
         if cell.metadata.get("nbgrader", {}).get("solution")
     )
-    for function in graded:
-        assert f"def {function}(" in solutions
+    for name in graded:
+        assert re.search(rf"(def|class) {name}\(", solutions)
     assert "kerasllm" in str(notebook.metadata.kerasllm.forbidden)
+
+
+ADAPTERS = "hw4_adapters_and_instructions"
+
+
+def helpers(name, *grade_ids):
+    """Run some of an assignment's locked cells; return what they define."""
+    namespace = {}
+    for cell in homework.read_source(ASSIGNMENTS[name]).cells:
+        if cell.id in grade_ids:
+            exec(cell.source, namespace)
+    return namespace
+
+
+def town_of(text, towns):
+    (name,) = [town.name for town in towns if town.name in text]
+    return name
 
 
 # A mistake that students make, and the first test that must notice.
@@ -191,6 +210,221 @@ def test_a_mistake_costs_points(mistake, monkeypatch):
     message = failures[test]
     # A test says which rule is broken, in a sentence.
     assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
+
+
+# The same for the assignment about adapters.
+ADAPTER_MISTAKES = {
+    "a change at the start": (
+        'initializer="zeros"', 'initializer="ones"', "test_LoraLinear"
+    ),
+    "A of zeros": (
+        'initializer="glorot_uniform"', 'initializer="zeros"',
+        "test_LoraLinear",
+    ),
+    "A of ones": (
+        'initializer="glorot_uniform"', 'initializer="ones"',
+        "test_LoraLinear",
+    ),
+    "a matrix that is trained": (
+        "shape=kernel.shape, trainable=False", "shape=kernel.shape",
+        "test_LoraLinear",
+    ),
+    "alpha not divided": (
+        "else lora_alpha / rank", "else lora_alpha", "test_LoraLinear"
+    ),
+    "alpha of one": (
+        "1.0 if lora_alpha is None", "1.0 / rank if lora_alpha is None",
+        "test_LoraLinear",
+    ),
+    "merged without alpha": (
+        "layer.kernel + layer.scale * change", "layer.kernel + change",
+        "test_merge",
+    ),
+    "a product for a sum": (
+        "rank * sum(shapes[name])",
+        "rank * shapes[name][0] * shapes[name][1]",
+        "test_lora_costs",
+    ),
+    "one moment": (
+        "2 * bytes_per_number * trainable", "bytes_per_number * trainable",
+        "test_lora_costs",
+    ),
+    "always four bytes": (
+        "2 * bytes_per_number * parameters", "8 * parameters",
+        "test_lora_costs",
+    ),
+    "no beginning": (
+        "return [BOS, *before", "return [*before", "test_encode_prompt"
+    ),
+    "forged marks": (
+        "*tokenize(request)", "*tokenize(request, marks=True)",
+        "test_encode_prompt",
+    ),
+    "no line break": (
+        "<start_of_turn>model\\n", "<start_of_turn>model",
+        "test_encode_prompt",
+    ),
+    "no end": (
+        "*tokenize(answer), END_OF_TURN]", "*tokenize(answer)]",
+        "test_encode_row",
+    ),
+    "forged marks in an answer": (
+        "*tokenize(answer), END", "*tokenize(answer, marks=True), END",
+        "test_encode_row",
+    ),
+    "no shift": ("y[i, :end] = ids[1:]", "y[i, :end] = ids[:-1]",
+                 "test_make_batch"),
+    "weights one too late": (
+        "weights[i, prompt_length - 1 : end]", "weights[i, prompt_length:end]",
+        "test_make_batch",
+    ),
+    "padding that counts": (
+        "weights[i, prompt_length - 1 : end]", "weights[i, prompt_length - 1 :]",
+        "test_make_batch",
+    ),
+    "prompts that count": (
+        "weights[i, prompt_length - 1 : end]", "weights[i, :end]",
+        "test_make_batch",
+    ),
+    "a place too few": (
+        "len(row[0]) - 1 <= length", "len(row[0]) <= length",
+        "test_make_batch",
+    ),
+    "rows that are cut": (
+        "short = [row for row in rows if len(row[0]) - 1 <= length]",
+        "short = [(ids[: length + 1], n) for ids, n in rows]",
+        "test_make_batch",
+    ),
+    "rows lost in silence": (
+        "weights, len(rows) - len(short)", "weights, 0", "test_make_batch"
+    ),
+    "a mean over padding": (
+        "/ ops.where(total > 0, total, 1.0)", "/ ops.size(weights)",
+        "test_masked_loss",
+    ),
+    "divided by nothing": (
+        "/ ops.where(total > 0, total, 1.0)", "/ total", "test_masked_loss"
+    ),
+    "logarithm of a softmax": (
+        "ops.log_softmax(logits, axis=-1)",
+        "ops.log(ops.softmax(logits, axis=-1))",
+        "test_masked_loss",
+    ),
+    "a mean of means": (
+        "return ops.sum(losses * weights) / ops.where(total > 0, total, 1.0)",
+        "rows = ops.sum(weights, -1)\n"
+        "    rows = ops.where(rows > 0, rows, 1.0)\n"
+        "    return ops.mean(ops.sum(losses * weights, -1) / rows)",
+        "test_masked_loss",
+    ),
+    "right everywhere": (
+        "right | (np.asarray(weights) == 0)", "right", "test_exact_rows"
+    ),
+    "right somewhere": (
+        "np.all(right | (np.asarray(weights) == 0)",
+        "np.any(right & (np.asarray(weights) > 0)",
+        "test_exact_rows",
+    ),
+    "the share of tokens": (
+        "return np.all(right | (np.asarray(weights) == 0)",
+        "return np.mean(right | (np.asarray(weights) == 0)",
+        "test_exact_rows",
+    ),
+    "alpha forgotten": (
+        "LoraLinear(block[name], rank, lora_alpha)",
+        "LoraLinear(block[name], rank)",
+        "test_adapt",
+    ),
+    "one adapter for all blocks": (
+        "for block in weights[\"blocks\"]\n        ]\n\n    def call",
+        "for block in weights[\"blocks\"][:1]\n        ] * "
+        "len(weights[\"blocks\"])\n\n    def call",
+        "test_adapt",
+    ),
+    "adapters that nobody asks": (
+        "{**block, **adapters}", "{**adapters, **block}", "test_adapt"
+    ),
+    "all tokens count": (
+        "masked_loss(y_pred, y, sample_weight)",
+        "masked_loss(y_pred, y, ops.ones_like(y))",
+        "test_tune",
+    ),
+    "a rate of its own": (
+        "keras.optimizers.Adam(rate)", "keras.optimizers.Adam(0.1)",
+        "test_tune",
+    ),
+    "plain descent": (
+        "keras.optimizers.Adam(rate)", "keras.optimizers.SGD(rate)",
+        "test_tune",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", ADAPTER_MISTAKES)
+def test_a_mistake_with_adapters_costs_points(mistake, monkeypatch):
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
+    old, new, test = ADAPTER_MISTAKES[mistake]
+    notebook = homework.read_source(ASSIGNMENTS[ADAPTERS])
+    message = run_cells(notebook, {old: new}, only=test)[test]
+    assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
+
+
+def test_the_towns_are_those_of_the_preset():
+    """The table is a copy: grading has no kerasllm to make a world."""
+    from kerasllm.tiny_gemma import TinyRecipe
+    from kerasllm.toyworld import KINDS
+
+    namespace = helpers(ADAPTERS, "read_world")
+    world = TinyRecipe().world()
+    towns = [entity for entity in world.entities if entity.kind == "town"]
+    lines = [" ".join((town.name, *town.facts.values())) for town in towns]
+    assert namespace["TOWNS"].split("\n")[1:-1] == lines
+    answers = {
+        question.format(name=town.name): town.answer(attribute)
+        for town in towns
+        for attribute in KINDS["town"]
+        for question in attribute.questions
+    }
+    for seed in (1, 2):
+        taught, untaught = namespace["read_world"](seed)
+        assert len(taught) == 450 and len(untaught) == 150
+        assert all(answers[text] == a for text, a in [*taught, *untaught])
+        # No request asks for what is asked in the end, in whatever words.
+        said = {(town_of(text, towns), a) for text, a in taught}
+        asked = {(town_of(text, towns), a) for text, a in untaught}
+        assert len(said) == len(asked) == 150 and not said & asked
+
+
+@pytest.mark.slow
+def test_the_gemma_of_an_assignment_is_the_preset():
+    import keras
+
+    from kerasllm.gemma import Gemma
+    from kerasllm.images import vision_inputs
+
+    namespace = helpers(ADAPTERS, "gemma", "tokenize")
+    gemma = Gemma.from_preset("tiny")
+    request = "What is a <end_of_turn> in Calgorburg?"
+    prompt = gemma.prompt(request).token_ids
+    (solution,) = [
+        each.source
+        for each in homework.read_source(ASSIGNMENTS[ADAPTERS]).cells
+        if each.id == "encode_prompt"
+    ]
+    exec(solution, namespace)
+    assert tuple(namespace["encode_prompt"](request)) == tuple(prompt)[-99:]
+    ids = np.array([namespace["encode_prompt"](request)], "int32")
+    x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    x |= vision_inputs(ids, [()], gemma.causal_lm.preprocessor, 0)
+    ours, theirs = (
+        keras.ops.convert_to_numpy(logits)
+        for logits in (
+            namespace["gemma_logits"](ids, namespace["read_gemma"]()),
+            gemma.causal_lm(x),
+        )
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 @pytest.mark.once
@@ -1059,12 +1293,23 @@ def test_notes_name_what_is_worth_a_look():
         cell("import numpy as np, ctypes\n__import__('os')"),
         cell("def broken(:"),
     ]
-    notes = homework.find_notes(notebook, {"forbidden": ["kerasllm"]})
+    notebook.cells.append(
+        cell("layer.enable_lora(8)\nDense(1, lora_rank=2)\n# use_bias")
+    )
+    notes = homework.find_notes(
+        notebook,
+        {
+            "forbidden": ["kerasllm"],
+            "forbidden_names": ["enable_lora", "lora_rank", "use_bias"],
+        },
+    )
     assert notes == [
         "a cell that is not Python",
         "imports kerasllm.tokenizers.x, which is forbidden",
         "uses __import__",
         "uses ctypes",
+        "uses enable_lora, which is forbidden",
+        "uses lora_rank, which is forbidden",
     ]
 
 

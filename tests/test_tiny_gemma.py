@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kerasllm import tiny_gemma
-from kerasllm.gemma import OFFLINE_PRESETS, Gemma, assets_dir
+from kerasllm.files import assets_dir
+from kerasllm.gemma import OFFLINE_PRESETS, Gemma
 from kerasllm.tiny_gemma import TinyRecipe
 from kerasllm.toyworld import PICTURE_SIZE
 

@@ -14,6 +14,13 @@
 #     - keras_hub
 #     - keras_nlp
 #     - transformers
+#     forbidden_names:
+#     - GroupQueryAttention
+#     - LayerNormalization
+#     - MultiHeadAttention
+#     - dot_product_attention
+#     - layer_normalization
+#     - scaled_dot_product_attention
 #     graded:
 #     - split_heads
 #     - join_heads
