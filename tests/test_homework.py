@@ -279,7 +279,8 @@ ADAPTER_MISTAKES = {
         "test_make_batch",
     ),
     "padding that counts": (
-        "weights[i, prompt_length - 1 : end]", "weights[i, prompt_length - 1 :]",
+        "weights[i, prompt_length - 1 : end]",
+        "weights[i, prompt_length - 1 :]",
         "test_make_batch",
     ),
     "prompts that count": (
@@ -360,8 +361,18 @@ ADAPTER_MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mistake", ADAPTER_MISTAKES)
+# Layers and models are compiled, which takes seconds.
+COMPILED = {"test_LoraLinear", "test_merge", "test_masked_loss", "test_adapt",
+            "test_tune"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(name, marks=[pytest.mark.once] * (test in COMPILED))
+        for name, (_, _, test) in ADAPTER_MISTAKES.items()
+    ],
+)
 def test_a_mistake_with_adapters_costs_points(mistake, monkeypatch):
     monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
     old, new, test = ADAPTER_MISTAKES[mistake]

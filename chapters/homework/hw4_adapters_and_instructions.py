@@ -57,10 +57,10 @@
 #
 # - Replace each `raise NotImplementedError()` by your code. Names and arguments
 #   stay. Add cells and functions as you like.
-# - Write with Keras and `keras.ops`. What has adapters or the loss in it already
-#   is not allowed, such as `enable_lora` and `lora_rank` of Keras's own layers,
-#   or `SparseCategoricalCrossentropy`. NumPy is for data: what is computed with
-#   it has no gradient.
+# - Write with Keras and `keras.ops`. What has adapters or the loss in it
+#   already is not allowed, such as `enable_lora` and `lora_rank` of Keras's own
+#   layers, or `SparseCategoricalCrossentropy`. NumPy is for data: what is
+#   computed with it has no gradient.
 # - It must run on JAX, TensorFlow and PyTorch.
 # - The cells with tests cannot be changed. Grading restores them, and runs more
 #   tests than you see, on inputs that differ each time.
@@ -743,10 +743,11 @@ term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
 rng = random.Random(f"{term} row")
 for _ in range(5):
     request, answer = (
-        " ".join(rng.choices(["It", "lies", "on", "<bos>", "the"], k=4))
-        + rng.choice("?.\n")
+        " ".join(rng.choices(["It", "lies", "on", "<end_of_turn>", "the"], k=4))
+        + rng.choice(["?", ".", "\n", " <end_of_turn>"])
         for _ in range(2)
     )
+    answer += "<start_of_turn>"
     ids, prompt_length = encode_row(request, answer)
     prompt = encode_prompt(request)
     assert ids == [*prompt, *tokenize(answer), END_OF_TURN], (
@@ -867,10 +868,10 @@ for _ in range(8):
 # ### 3.1 The loss (10 points)
 #
 # At each position the cross-entropy is $-\log p$ of the right token, in nats,
-# where $p$ is the softmax of the logits. The loss is the mean over the positions
-# that count, each as much as its weight says: the weighted sum, divided by the
-# sum of the weights. Positions without weight change nothing, however many there
-# are. If no position counts, it is 0. Logits may be large.
+# where $p$ is the softmax of the logits. The loss is the mean over the
+# positions that count, each as much as its weight says: the weighted sum,
+# divided by the sum of the weights. Positions without weight change nothing,
+# however many there are. If no position counts, it is 0. Logits may be large.
 
 
 # %% nbgrader={"grade": false, "grade_id": "masked_loss", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -957,9 +958,9 @@ assert to_array(masked_loss(logits, targets, 0 * weights)) == 0, (
 # Would greedy decoding write just this answer, to its end? There is no need to
 # decode. Greedy decoding takes the token with the largest logit. If that is the
 # right one at the first position of the answer, the model reads the right one
-# at the second, and so on: an answer is written exactly if at each position that
-# counts, with the right tokens before it, the largest logit is the target's. One
-# pass says so for a whole batch.
+# at the second, and so on: an answer is written exactly if at each position
+# that counts, with the right tokens before it, the largest logit is the
+# target's. One pass says so for a whole batch.
 
 
 # %% nbgrader={"grade": false, "grade_id": "exact_rows", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1031,10 +1032,10 @@ for _ in range(5):
 #
 # ### 4.1 A model with adapters (5 points)
 #
-# Write a subclass of `keras.Model` that puts a `LoraLinear` in place of the named
-# matrices of every block, and calls `gemma_logits`. Nothing else is trained.
-# Keras finds layers in attributes, also in dicts and lists. Do not change the
-# dicts that you are given.
+# Write a subclass of `keras.Model` that puts a `LoraLinear` in place of the
+# named matrices of every block, and calls `gemma_logits`. Nothing else is
+# trained. Keras finds layers in attributes, also in dicts and lists. Do not
+# change the dicts that you are given.
 
 
 # %% nbgrader={"grade": false, "grade_id": "adapt", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1138,10 +1139,11 @@ assert len(changed) == 6 and all(changed), (
 # ### 4.2 Training (5 points)
 #
 # Compile with Adam and fit, with your loss. Keras calls
-# `model.compute_loss(x, y, y_pred, sample_weight, training)`, which a subclass
-# may define; `fit` takes the weights as `sample_weight`. Let `fit` shuffle the
-# rows. To look at the model between epochs, `keras.callbacks.LambdaCallback` has
-# `on_epoch_end`; to call `tune` again would compile all of it again.
+# `compute_loss(x, y, y_pred, sample_weight, training)` of the model, which a
+# subclass may define; `fit` takes the weights as `sample_weight`. Let `fit`
+# shuffle the rows. To look at the model between epochs,
+# `keras.callbacks.LambdaCallback` has `on_epoch_end`; to call `tune` again would
+# compile all of it again.
 
 
 # %% nbgrader={"grade": false, "grade_id": "tune", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1394,13 +1396,14 @@ print(len(taught), taught[:2])
 print(len(untaught), untaught[:2])
 
 # %% [markdown]
-# Adapt query and value of `tiny` with rank 8, and train on `taught` for 4 epochs
-# in batches of 16; a rate of 0.004 is a good start. 36 positions are enough: say
-# how many rows are too long. Before training and after each epoch measure the
-# share of exact answers to `taught[::3]` (each fact once) and to `untaught`:
-# `model.predict` returns logits, `exact_rows` does the rest. Draw both against the epochs: two
-# curves, and for comparison the share of somebody who knows the form of the
-# answers and guesses one of twelve values. Print your `lora_costs` of this.
+# Adapt query and value of `tiny` with rank 8, and train on `taught` for 4
+# epochs in batches of 16; a rate of 0.004 is a good start. 36 positions are
+# enough: say how many rows are too long. Before training and after each epoch
+# measure the share of exact answers to `taught[::3]` (each fact once) and to
+# `untaught`: `model.predict` returns logits, `exact_rows` does the rest. Draw
+# both against the epochs: two curves, and for comparison the share of somebody
+# who knows the form of the answers and guesses one of twelve values. Print your
+# `lora_costs` of this.
 #
 # It takes a minute or two; if your machine needs more, take fewer epochs.
 
@@ -1461,7 +1464,7 @@ print(lora_costs(shapes, adapted, 8))
 # were not followed by answers there; it knew the facts, but not that and how it
 # should state them. The adapters learn the form: one sentence that begins with
 # "It", and then an end. No request has the values of the other facts, so these
-# come from pretraining, and their share is far above guessing. What the requests
-# say can be learned from them by heart besides, so that curve may be higher. The
-# adapters have some tens of thousands of numbers instead of more than a million,
-# and Adam's memory shrinks with them.
+# come from pretraining, and their share is far above guessing. What the
+# requests say can be learned from them by heart besides, so that curve may be
+# higher. The adapters have some tens of thousands of numbers instead of more
+# than a million, and Adam's memory shrinks with them.
