@@ -1157,6 +1157,17 @@ def test_the_table_the_pages_and_the_notes(graded):
     assert any(re.search(r"\d+ x The double of", line) for line in lines)
 
 
+def test_the_table_of_a_class_is_that_of_its_script():
+    """The script says what each of its submissions must earn, and checks it."""
+    from tests import homework_class
+
+    text = (ROOT / "chapters" / "homework" / "README.md").read_text("utf-8")
+    assert len(homework_class.STUDENTS) == 30
+    for name, (kind, what, points, change) in homework_class.STUDENTS.items():
+        assert f"| {name} | {kind} | {what} | {points} |" in text
+        change(homework_class.Submission())  # what it changes is there
+
+
 # --- The rest --------------------------------------------------------------
 
 
