@@ -100,17 +100,12 @@ ADAPTERS = "hw4_adapters_and_instructions"
 
 
 def helpers(name, *grade_ids):
-    """Run some of an assignment's locked cells; return what they define."""
+    """Run some cells of an assignment; return what they define."""
     namespace = {}
     for cell in homework.read_source(ASSIGNMENTS[name]).cells:
         if cell.id in grade_ids:
             exec(cell.source, namespace)
     return namespace
-
-
-def town_of(text, towns):
-    (name,) = [town.name for town in towns if town.name in text]
-    return name
 
 
 # A mistake that students make, and the first test that must notice.
@@ -381,30 +376,65 @@ def test_a_mistake_with_adapters_costs_points(mistake, monkeypatch):
     assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
 
 
-def test_the_towns_are_those_of_the_preset():
-    """The table is a copy: grading has no kerasllm to make a world."""
-    from kerasllm.tiny_gemma import TinyRecipe
+def test_requests_are_those_of_the_world():
+    """Copies, because grading has no kerasllm to make a world."""
     from kerasllm.toyworld import KINDS
 
     namespace = helpers(ADAPTERS, "read_world")
-    world = TinyRecipe().world()
-    towns = [entity for entity in world.entities if entity.kind == "town"]
-    lines = [" ".join((town.name, *town.facts.values())) for town in towns]
-    assert namespace["TOWNS"].split("\n")[1:-1] == lines
-    answers = {
-        question.format(name=town.name): town.answer(attribute)
-        for town in towns
+    assert namespace["QUESTIONS"] == {
+        attribute.name: (
+            attribute.sentences[0].replace("{name}", "It").format(value="{}"),
+            *(text.replace("{name}", "{}") for text in attribute.questions),
+        )
         for attribute in KINDS["town"]
-        for question in attribute.questions
     }
+    towns = [line.split()[0] for line in namespace["TOWNS"].split("\n")[1:-1]]
     for seed in (1, 2):
         taught, untaught = namespace["read_world"](seed)
         assert len(taught) == 450 and len(untaught) == 150
-        assert all(answers[text] == a for text, a in [*taught, *untaught])
-        # No request asks for what is asked in the end, in whatever words.
-        said = {(town_of(text, towns), a) for text, a in taught}
-        asked = {(town_of(text, towns), a) for text, a in untaught}
+        # No request is about a fact that is asked for in the end.
+        said, asked = (
+            {(town, answer) for text, answer in rows for town in towns
+             if town in text}
+            for rows in (taught, untaught)
+        )  # fmt: skip
         assert len(said) == len(asked) == 150 and not said & asked
+
+
+@pytest.mark.slow
+def test_the_preset_knows_the_towns():
+    import keras
+
+    from kerasllm.tiny_gemma import TinyRecipe
+
+    namespace = helpers(ADAPTERS, "gemma", "tokenize", "read_world",
+                        "make_batch", "exact_rows")  # fmt: skip
+    namespace["np"] = np
+    tokenize = namespace["tokenize"]
+    rows = []
+    for line in namespace["TOWNS"].split("\n")[1:-1]:
+        town, *values = line.split()
+        forms = namespace["QUESTIONS"].values()
+        for (answer, *_), value in zip(forms, values, strict=True):
+            before, after = answer.split("{}")
+            beginning = tokenize(town + before.removeprefix("It").rstrip())
+            end = tokenize(f" {value}{after}")
+            rows.append(([namespace["BOS"], *beginning, *end],
+                         1 + len(beginning)))  # fmt: skip
+    x, y, weights, too_long = namespace["make_batch"](rows, 36)
+    assert not too_long
+    logits = namespace["gemma_logits"](x, namespace["read_gemma"]())
+    logits = keras.ops.convert_to_numpy(logits)
+    share = namespace["exact_rows"](logits, y, weights).mean()
+    table = "\n".join(
+        " ".join((entity.name, *entity.facts.values()))
+        for entity in TinyRecipe().world().entities
+        if entity.kind == "town"
+    )
+    assert share > 0.8, (
+        f"The preset knows {share:.0%} of the towns. If it was trained anew, "
+        f"TOWNS must be\n{table}\nand the homework released again."
+    )
 
 
 @pytest.mark.slow
@@ -414,18 +444,12 @@ def test_the_gemma_of_an_assignment_is_the_preset():
     from kerasllm.gemma import Gemma
     from kerasllm.images import vision_inputs
 
-    namespace = helpers(ADAPTERS, "gemma", "tokenize")
+    namespace = helpers(ADAPTERS, "gemma", "tokenize", "encode_prompt")
     gemma = Gemma.from_preset("tiny")
     request = "What is a <end_of_turn> in Calgorburg?"
     prompt = gemma.prompt(request).token_ids
-    (solution,) = [
-        each.source
-        for each in homework.read_source(ASSIGNMENTS[ADAPTERS]).cells
-        if each.id == "encode_prompt"
-    ]
-    exec(solution, namespace)
-    assert tuple(namespace["encode_prompt"](request)) == tuple(prompt)[-99:]
-    ids = np.array([namespace["encode_prompt"](request)], "int32")
+    assert namespace["encode_prompt"](request) == list(prompt)
+    ids = np.array([prompt], "int32")
     x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
     x |= vision_inputs(ids, [()], gemma.causal_lm.preprocessor, 0)
     ours, theirs = (
