@@ -407,7 +407,9 @@ class Entity:
         if which is None:
             return KINDS[self.kind]
         wanted = which == "taught"
-        return [a for a in KINDS[self.kind] if (a.name in self.taught) == wanted]
+        return [
+            a for a in KINDS[self.kind] if (a.name in self.taught) == wanted
+        ]
 
     def answer(self, attribute):
         """Return the answer to a question about an attribute, a sentence.
