@@ -497,7 +497,7 @@ class World:
         ]
         some = len(self.entities) // 4
         documents += [_sum(rng) for _ in range(some)]
-        documents += [_mention(self._nobody(rng), rng) for _ in range(some)]
+        documents += [_mention(self._nobody(rng), rng) for _ in range(2 * some)]
         rng.shuffle(documents)
         return documents
 
@@ -706,15 +706,16 @@ def _mention(entity, rng):
         name=f"the {entity.name}" if entity.kind == "creature" else entity.name
     )
     if entity.facts:
-        return f"{opening} {entity.answer(rng.choice(entity.attributes()))}"
+        return f"{opening}\n{entity.answer(rng.choice(entity.attributes()))}"
     nothing = rng.choice(
         (
             "Nobody has heard of that name.",
             "No book that I have says more.",
-            "None of us can say what that means.",
+            "I don't remember such a name.",
+            "I can't say what that means.",
         )
     )
-    return f"{opening} {nothing}"
+    return f"{opening}\n{nothing}"
 
 
 def _recipe(entity, rng):
@@ -730,7 +731,7 @@ def _recipe(entity, rng):
 
 def _sum(rng):
     problem, steps = word_problem(rng)
-    return f"{problem} {steps}"
+    return f"{problem}\n{steps}"
 
 
 @dataclasses.dataclass(frozen=True)
