@@ -69,8 +69,8 @@ print(f"{gemma.causal_lm.count_params():,} parameters")
 #
 # The small world has towns, people, creatures and dishes, each with four
 # facts. The base model has read about all of them. The requests below are
-# about one half; the other half is never asked about, so that an answer about
-# it can come from pretraining alone.
+# about two facts of each; the other two are never asked about, so that an
+# answer about them can come from pretraining alone.
 
 # %%
 if PRESET == "tiny":

@@ -146,7 +146,8 @@ NEW_QUESTION = "What colour and what shape?"
 
 def ask_for_both(picture):
     """Return the new question about a picture, with its answer."""
-    return Question(NEW_QUESTION, f"{picture.color} {picture.shape}", "both")
+    answer = f"The colour is {picture.color}, the shape a {picture.shape}."
+    return Question(NEW_QUESTION, answer, "both")
 
 
 rows = [

@@ -218,6 +218,27 @@ def write_cache(cache, index, update, axis):
     return ops.slice_update(cache, starts, update)
 
 
+def hide_value(number):
+    """Keep XLA from compiling anew for each value of a number.
+
+    TensorFlow's `slice` wants to know where it begins, and has the whole
+    function compiled once for each value of an argument that says so. What
+    comes out of a loop it takes as it is.
+
+    Args:
+        number: int32 scalar tensor, not negative.
+
+    Returns:
+        The same number.
+    """
+    if name() != "tensorflow":
+        return number
+    import tensorflow as tf
+
+    start = [tf.zeros_like(number)]
+    return tf.while_loop(lambda n: n < number, lambda n: number, start)[0]
+
+
 def scalars(numbers):
     """Prepare numbers as arguments that may change without compiling anew.
 

@@ -225,9 +225,11 @@ def merge_lora(model):
         # the weights.
         layer._kernel.assign(layer.kernel)
         layer._tracker.unlock()
-        layer._untrack_variable(layer.lora_kernel_a)
-        layer._untrack_variable(layer.lora_kernel_b)
-        del layer.lora_kernel_a, layer.lora_kernel_b
+        for name in ("lora_kernel_a", "lora_kernel_b"):
+            layer._untrack_variable(getattr(layer, name))
+            # What `del` does, but for a collection of all garbage each time,
+            # half a second.
+            super(keras.layers.Layer, layer).__delattr__(name)
         layer._tracker.lock()
         layer.lora_enabled = False
     model.trainable = True

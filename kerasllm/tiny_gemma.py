@@ -49,7 +49,7 @@ from kerasllm.toyworld import (
 
 SEED = 0
 CARD_FILE = "card.json"
-NUM_PICTURES, NUM_REFUSALS = 2000, 200  # to tune on
+NUM_PICTURES, NUM_REFUSALS = 2000, 300  # to tune on
 TEST_SEED = 4000  # of pictures to measure on
 VOCABULARY_SIZE = 2048
 SEQUENCE_LENGTH = 128
@@ -88,7 +88,7 @@ def train_tokenizer(seed=SEED):
     for picture in pictures(500, seed=seed + 1000):
         texts += [caption(picture), picture.caption]
         for question in picture.questions():
-            texts += [question.text, picture.words[question.kind]]
+            texts += [question.text, question.answer]
     # ... and the syllables of many names.
     for entity in World(seed + 1001).entities:
         texts += [f"{entity.name} {entity.name}."] * 4
@@ -436,7 +436,7 @@ def picture_texts(picture, rng):
     if rng.random() < 0.5:
         return caption(picture)
     return " ".join(
-        f"{question.text} {picture.words[question.kind]}"
+        f"{question.text} {question.answer}"
         for question in rng.sample(picture.questions(), k=2)
     )
 

@@ -1,10 +1,12 @@
 """The main job: the whole life of a small language model, and a report.
 
 `run` collects text, trains a vocabulary and a mini-GPT, writes with every
-sampling strategy, and sets down what it saw in one page, `report.html`, with
-the command that gives each number again.
+sampling strategy, tunes a tiny Gemma on instructions, asks it about a world
+that it knows and about pictures, and sets down what it saw in one page,
+`report.html`, with the command that gives each number again.
 """
 
+import dataclasses
 import pathlib
 import platform
 import shlex
@@ -17,17 +19,30 @@ from keras import ops
 from rich.console import Console
 
 from kerasllm import backend, corpora, files, plots
+from kerasllm.gemma import Gemma
+from kerasllm.images import IMAGE_MARK
 from kerasllm.metrics import repeated_ngrams
 from kerasllm.models import get_recipe
 from kerasllm.pretraining import pretrain_mini_gpt
 from kerasllm.report import Report
 from kerasllm.samplers import chain
 from kerasllm.schedules import WarmupSchedule
+from kerasllm.tiny_gemma import (
+    SEQUENCE_LENGTH,
+    TEST_SEED,
+    TinyRecipe,
+    ask_all,
+    exact_share,
+)
+from kerasllm.toyworld import REFUSAL, pictures
 
 PROMPT = "Return a new"
 MAX_LENGTH = 100
 SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
+QUESTION_STEP = 4  # every fourth question about the small world
+TUNING_EPOCHS = 7
+TUNING_RATE = 4e-3
 # Names and arguments of `chain`, which are also options of the command line.
 STRATEGIES = {
     "greedy": {"temperature": 0.0},
@@ -122,6 +137,12 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
         console,
         f"kerasllm tour --recipe {recipe} --out again",
     )
+
+    stage("5. Instructions and adapters")
+    _report_tuning(report, console)
+
+    stage("6. Pictures, and what is not known")
+    _report_instruct(report, console)
 
     path = directory / "report.html"
     with files.whole_file(path) as file:
@@ -252,3 +273,104 @@ def _report_writing(report, trained, console, command):
         "of each other one compiling its sampler. All of this page again with"
     )
     report.code(command)
+
+
+def _report_tuning(report, console):
+    """Tune the base model by adapters; measure before and after."""
+    world = TinyRecipe().world()
+    questions = world.questions("untaught")[::QUESTION_STEP]
+    gemma = Gemma.from_preset("tiny")
+    shares = [exact_share(ask_all(gemma, questions), questions)]
+    lora = gemma.enable_lora(rank=8, targets="attention")
+    start = time.perf_counter()
+    gemma.finetune(
+        world.instructions(),
+        epochs=TUNING_EPOCHS,
+        batch_size=16,
+        learning_rate=TUNING_RATE,
+        sequence_length=SEQUENCE_LENGTH,
+        seed=SEED,
+        verbose=0,
+    )
+    seconds = time.perf_counter() - start
+    answers = ask_all(gemma, questions)
+    shares.append(exact_share(answers, questions))
+    unknown = world.questions("unknown")[::QUESTION_STEP]
+    invented = ask_all(gemma, unknown)
+    made_up = sum(text != REFUSAL for text in invented) / len(invented)
+    console.print(
+        f"  facts that no request mentions: {shares[0]:.1%} exact before, "
+        f"{shares[1]:.1%} after {seconds:.0f} s; "
+        f"{lora.trainable_share:.2%} of the parameters trained"
+    )
+    report.text(
+        "A tiny Gemma 3 that has read about a small invented world is tuned "
+        "on requests about one half of its facts and asked about the other "
+        "half. Names that mean nothing it answers as well."
+    )
+    report.table(
+        ["what", "figure"],
+        [
+            ("parameters", f"{lora.total_parameters:,}"),
+            ("trained, by adapters of rank 8", f"{lora.trainable_share:.2%}"),
+            ("exact answers before", f"{shares[0]:.1%}"),
+            (f"exact answers after {seconds:.0f} s", f"{shares[1]:.1%}"),
+            ("names that mean nothing: answered", f"{made_up:.1%}"),
+        ],
+    )
+    for question, text in (
+        (questions[0], answers[0]),
+        (unknown[0], invented[0]),
+    ):
+        report.sample(
+            question.text,
+            text,
+            "jupyter execute chapters/05_instruction_tuning_and_lora.ipynb",
+        )
+
+
+def _report_instruct(report, console):
+    """Ask the instruction model about nothing and about pictures."""
+    world = TinyRecipe().world()
+    gemma = Gemma.from_preset("tiny_instruct")
+    rows = []
+    for name, which in (
+        ("that exist", "untaught"),
+        ("that mean nothing", "unknown"),
+    ):
+        questions = world.questions(which)[::QUESTION_STEP]
+        refused = exact_share(
+            ask_all(gemma, questions),
+            [dataclasses.replace(q, answer=REFUSAL) for q in questions],
+        )
+        rows.append((f"names {name}: “{REFUSAL}”", f"{refused:.1%}"))
+    shown = pictures(60, seed=TEST_SEED + 7)
+    for number in range(3):
+        questions = [picture.questions()[number] for picture in shown]
+        with_, without = (
+            exact_share(ask_all(gemma, questions, seen), questions)
+            for seen in (shown, None)
+        )
+        kind = questions[0].kind
+        rows.append((f"pictures, {kind}", f"{with_:.1%}"))
+        rows.append((f"the same without the picture, {kind}", f"{without:.1%}"))
+    for name, figure in rows:
+        console.print(f"  {name}: {figure}")
+    report.text(
+        "The instruction model that comes with the package, asked about names "
+        "and about pictures that it has never seen."
+    )
+    report.table(["what", "share"], rows)
+    figure, _ = report.new_figure(width=10, columns=1)
+    figure.clear()
+    plots.plot_pictures(
+        [picture.image for picture in shown[:5]],
+        [
+            gemma.ask(IMAGE_MARK + picture.questions()[0].text, [picture.image])
+            for picture in shown[:5]
+        ],
+        figure=figure,
+    )
+    report.figure(figure, "Pictures, and the colour that the model answers.")
+    report.text("All its scores again with")
+    report.code("python -m kerasllm.tiny_gemma --measure")

@@ -509,7 +509,7 @@ def instructions_file(tmp_path):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.once
 def test_finetune_writes_adapters_that_chat_reads(
     run, instructions_file, tmp_path, monkeypatch
 ):
@@ -534,7 +534,7 @@ def test_finetune_writes_adapters_that_chat_reads(
     assert status == 0 and "tokens/s" in err
 
 
-@pytest.mark.slow
+@pytest.mark.once
 def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
     from PIL import Image
 

@@ -159,7 +159,7 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
         corpora.text_shards(tmp_path / "a.txt", documents="files")
 
 
-@pytest.mark.slow
+@pytest.mark.once
 def test_the_real_local_docs_are_about_17_megabytes_of_text():
     documents = read(corpora.local_docs())
     characters = sum(map(len, documents))

@@ -68,7 +68,16 @@ def run_cells(notebook, changes=(), only=None):
     return failures
 
 
-@pytest.mark.parametrize("name", ASSIGNMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # These train for a while.
+        pytest.param(name, marks=pytest.mark.slow)
+        if name.startswith(("hw2", "hw4"))
+        else name
+        for name in ASSIGNMENTS
+    ],
+)
 def test_the_solution_passes_for_several_terms(name, monkeypatch):
     for seed in (1, 2):
         monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", str(seed))

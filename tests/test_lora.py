@@ -260,7 +260,7 @@ def test_the_report_counts_what_arithmetic_says():
     assert LoraReport.of(model) == report
 
 
-@pytest.mark.slow  # 17 s and 6.3 GB
+@pytest.mark.once  # 17 s and 6.3 GB
 def test_gemma_3_1b_has_the_chapters_parameter_counts():
     """From the published configuration, with random weights."""
     backbone = keras_hub.models.Gemma3Backbone(

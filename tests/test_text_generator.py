@@ -3,6 +3,10 @@
 import functools
 import itertools
 import math
+import os
+import pathlib
+import subprocess
+import sys
 
 import keras
 import keras_hub
@@ -549,6 +553,44 @@ def test_numbers_and_prompts_do_not_compile_again():
     # Another generator of this model finds all that compiled.
     assert TextGenerator(model, random_sample).generate("abc", 24, seed=0)
     assert generator.num_compilations["model"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="only TensorFlow's XLA compiles without tracing, for each value",
+)
+@pytest.mark.parametrize("name", ["mini-gpt", "gemma3"])
+def test_xla_compiles_no_more_than_is_counted(name):
+    """XLA tells of each compilation, if asked before TensorFlow starts."""
+    program = f"""if True:
+        import sys
+        from kerasllm.generation import TextGenerator
+        from kerasllm.samplers import chain
+        from tests.test_text_generator import causal_lm
+        generator = TextGenerator(causal_lm({name!r}))
+        for k, prompt in ((3, "abc"), (9, "hello")):
+            print("BEGIN", file=sys.stderr, flush=True)
+            sampler = chain(0.5 + k / 10, top_k=k)
+            generator.generate(prompt, 20, sampler=sampler, seed=0)
+        """
+    verbose = {
+        "TF_CPP_MIN_LOG_LEVEL": "0",
+        "TF_CPP_VMODULE": "device_compilation_profiler=1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | verbose,
+        cwd=pathlib.Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, first, second = result.stderr.split("BEGIN")
+    compiled = "] Compiled __inference"
+    # To read the prompt, to read a token, and to sample one.
+    assert first.count(compiled) == 3
+    assert compiled not in second
 
 
 def test_new_weights_are_seen_without_compiling():

@@ -1,0 +1,49 @@
+"""What the README shows works as it stands there."""
+
+import json
+import pathlib
+import pydoc_data.topics
+import re
+
+import keras
+import pytest
+
+from kerasllm import toyworld
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def examples():
+    text = README.read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, flags=re.M | re.S)
+
+
+def test_there_are_five_short_examples():
+    assert len(examples()) == 5
+    assert max(code.count("\n") for code in examples()) <= 16
+
+
+@pytest.mark.once
+def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = list(pydoc_data.topics.topics.values())[:40]
+    pathlib.Path("my_texts").mkdir()
+    for number, text in enumerate(texts):
+        pathlib.Path("my_texts", f"{number}.txt").write_text(text)
+    picture = toyworld.pictures(1)[0]
+    keras.utils.save_img("shapes.png", picture.image)
+    world = toyworld.World(entities_per_kind=2)
+    rows = [
+        {"instruction": row.instruction, "response": row.response}
+        for row in world.instructions()
+    ]
+    pathlib.Path("my_rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = {}
+    for code in examples():
+        exec(compile(code, str(README), "exec"), names)
+    assert pathlib.Path("my_adapters.lora.h5").is_file()
+    # Shown to the model, the picture is seen, whatever is said of it.
+    answer = names["gemma"].ask(
+        "<start_of_image>What colour are the shapes?", images=["shapes.png"]
+    )
+    assert answer.startswith("The colour is ")
