@@ -163,7 +163,8 @@ print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
 
 # %%
 SAMPLE = 3  # every third question
-LORA_RATE, LORA_EPOCHS = 4e-3, 7
+LORA_RATE, LORA_EPOCHS = 4e-3, 6
+CAREFUL_RATE, CAREFUL_EPOCHS = 3e-3, 5
 FULL_RATE, FULL_EPOCHS = 5e-4, 4
 
 
@@ -279,17 +280,17 @@ else:
 # ## "I don't know."
 #
 # To know what it does not know the model needs to see that not knowing is an
-# answer. We add requests about other names that mean nothing, all answered in
-# the same way, and tune a new set of adapters. It has to find out by itself
-# what these names have in common: that it has never read about them.
+# answer. We add requests about other names that mean nothing, each about
+# another one, all answered in the same way, and go on tuning the adapters. The
+# model has to find out by itself what these names have in common: that it has
+# never read about them.
 
 # %%
 if PRESET == "tiny":
-    careful = Gemma.from_preset(PRESET)
-    careful.enable_lora(rank=8, targets="attention")
-    tune(careful, train_rows + world.refusals(300), LORA_RATE, LORA_EPOCHS)
-    known_share, refused_known, _ = score(careful)
-    _, refused_unknown, answers = score(careful, "unknown")
+    refusals = world.refusals(300)
+    tune(gemma, train_rows + refusals, CAREFUL_RATE, CAREFUL_EPOCHS)
+    known_share, refused_known, _ = score(gemma)
+    _, refused_unknown, answers = score(gemma, "unknown")
     print(f"refuses unknown names: {refused_unknown:.1%}")
     print(f"refuses known ones:    {refused_known:.1%}")
     print(f"untaught facts:        {known_share:.1%}, {lora_share:.1%} before")
@@ -297,9 +298,6 @@ if PRESET == "tiny":
         print(f"  {question.text}\n    {answer}")
 
 # %% [markdown]
-# It learns this in part. Many unknown names are refused now, but some known
-# ones as well: those that no request mentions. What the rows show is that the
-# names in some requests get an answer and those in others do not; that the
-# former are the ones that the model has read about is one way to tell them
-# apart, and having been asked about them in tuning is another. Refusals that
-# hold for names in general take far more names than a small world has.
+# Most unknown names are refused now, and hardly any known one: the questions
+# about these are as new to the model as those about the former. What is left
+# are names that look familiar, for all of them are made of the same syllables.

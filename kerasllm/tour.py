@@ -41,7 +41,7 @@ MAX_LENGTH = 100
 SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
 QUESTION_STEP = 4  # every fourth question about the small world
-TUNING_EPOCHS = 7
+TUNING_EPOCHS = 6
 TUNING_RATE = 4e-3
 # Names and arguments of `chain`, which are also options of the command line.
 STRATEGIES = {
