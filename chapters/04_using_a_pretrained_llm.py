@@ -126,7 +126,7 @@ for seed in range(3):
 
 # %%
 if PRESET == "tiny":
-    beginnings = world.beginnings()[::2]
+    beginnings = world.beginnings()[::3]
     ends = in_batches(
         lambda batch: gemma.generate(
             batch, 40, strip_prompt=True, stop_strings=["."]
@@ -210,7 +210,8 @@ for text in gemma.generate(prompts, max_length=24, stop_strings=["."]):
 #
 # The next chapter makes an instruction model of a base model. One that is
 # finished comes with the package, too. `ask` puts the turn marks of Gemma
-# around a question; the same questions as above:
+# around a question; the same questions as above, and some about people who do
+# not exist. It was tuned to refuse these, and often does:
 
 # %%
 instruct = Gemma.from_preset(INSTRUCT_PRESET)
@@ -230,14 +231,16 @@ if PRESET == "tiny":
     )
     for question, answer in list(zip(questions, answers, strict=True))[:4]:
         print(f"  {question.text}\n    {answer}")
-    print(f"  What does {nobody[0]} play?")
-    print(f"    {instruct.ask(f'What does {nobody[0]} play?')}")
+    for name in nobody[:4]:
+        print(f"  What does {name} play?")
+        print(f"    {instruct.ask(f'What does {name} play?')}")
 else:
     print(instruct.ask("What is the capital of France?", max_length=64))
 
 # %% [markdown]
 # A conversation is a list of turns that is sent again, whole, with each new
-# one. `chat` keeps it, and drops the oldest turns when it grows too long.
+# one. `chat` keeps it, and drops the oldest turns when it grows too long. The
+# sum shows that an answer in the right form can be wrong.
 
 # %%
 chat = instruct.chat()
