@@ -547,7 +547,7 @@ def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     status, out, err = run("chat", "--preset", "tiny_instruct", "--image", path)
     assert status == 0, err
-    assert out.splitlines()[0] == picture.color
+    assert out.splitlines()[0] == picture.questions()[0].answer
     assert len(out.splitlines()) >= 2
 
 
