@@ -298,6 +298,7 @@ if PRESET == "tiny":
         print(f"  {question.text}\n    {answer}")
 
 # %% [markdown]
-# Most unknown names are refused now, and hardly any known one: the questions
-# about these are as new to the model as those about the former. What is left
-# are names that look familiar, for all of them are made of the same syllables.
+# Most unknown names are refused now, and hardly any known one. Both kinds of
+# questions are new to the model, but not both kinds of names: each known one
+# has been in some request that was answered, and that makes it easier to tell
+# from the others.

@@ -468,6 +468,7 @@ class World:
                 # Of two entities one has taught what the other has not.
                 taught = tuple(a.name for a in attributes[number % 2 :: 2])
                 self.entities.append(Entity(kind, name, facts, taught))
+        self._names = {e.name for e in self.entities + self.unknown}
 
     def documents(self, seed=0):
         """Write about every entity twice, each time in other words.
@@ -550,7 +551,7 @@ class World:
         return beginnings
 
     def questions(self, which="untaught", seed=0):
-        """Return questions that no request for training has an answer to.
+        """Return questions whose answers are known.
 
         Args:
             which: `"untaught"` for facts that no request asks about,
@@ -573,9 +574,8 @@ class World:
 
     def _nobody(self, rng):
         """Make up something that is neither in the world nor in a question."""
-        taken = {entity.name for entity in self.entities + self.unknown}
         kind = rng.choice(tuple(KINDS))
-        while (name := _name(rng, _ENDINGS[kind])) in taken:
+        while (name := _name(rng, _ENDINGS[kind])) in self._names:
             pass
         return Entity(kind, name, {})
 
