@@ -125,7 +125,7 @@ class TinyRecipe:
     vision_dim: int = 96
     entities_per_kind: int = 75
     vision_steps: int = 400
-    steps: int = 2000
+    steps: int = 2400
     batch_size: int = 16
     learning_rate: float = 2e-3
     seed: int = SEED

@@ -479,9 +479,9 @@ class World:
 
         Returns:
             list of str, shuffled: an entry for each entity, and among them
-            stories, recipes, lists, forum posts and sums. Some posts are
-            about names that nobody has heard of, never the same: from them
-            a model can learn which names it knows.
+            stories, recipes, lists, forum posts and sums. Some posts talk
+            of names that nobody has heard of or ask about them, never the
+            same: from them a model can learn which names it knows.
         """
         rng = random.Random(f"documents {self.seed} {seed}")
         documents = []
@@ -498,7 +498,9 @@ class World:
         ]
         some = len(self.entities) // 4
         documents += [_sum(rng) for _ in range(some)]
-        documents += [_mention(self._nobody(rng), rng) for _ in range(2 * some)]
+        for write in (_mention, _post):
+            nobodies = [self._nobody(rng) for _ in range(2 * some)]
+            documents += [write(nobody, rng) for nobody in nobodies]
         rng.shuffle(documents)
         return documents
 
@@ -677,10 +679,20 @@ def _story(entity, rng):
     return f"{opening} {' '.join(_facts(entity, rng))} {closing}"
 
 
+_UNHEARD_OF = (
+    "Nobody has heard of that name.",
+    "No book that I have says more.",
+    "I don't remember such a name.",
+    "I can't say what that means.",
+)
+
+
 def _post(entity, rng):
     """Ask and get no answer, as happens in forums."""
     attribute = rng.choice(entity.attributes())
     question = rng.choice(attribute.questions).format(name=entity.name)
+    if not entity.facts:
+        return f"{question}\n> {rng.choice(_UNHEARD_OF)}"
     reply = rng.choice(
         (
             "I would like to know that, too.",
@@ -689,6 +701,8 @@ def _post(entity, rng):
             "Please tell us when you know.",
         )
     )
+    if rng.random() < 0.5:
+        return f"{question}\n> {reply}"
     others = [a for a in entity.attributes() if a is not attribute]
     fact = _fact(entity, rng.choice(others), rng)
     return f"{question} All I know is this: {fact}\n> {reply}"
@@ -707,15 +721,7 @@ def _mention(entity, rng):
     )
     if entity.facts:
         return f"{opening}\n{entity.answer(rng.choice(entity.attributes()))}"
-    nothing = rng.choice(
-        (
-            "Nobody has heard of that name.",
-            "No book that I have says more.",
-            "I don't remember such a name.",
-            "I can't say what that means.",
-        )
-    )
-    return f"{opening}\n{nothing}"
+    return f"{opening}\n{rng.choice(_UNHEARD_OF)}"
 
 
 def _recipe(entity, rng):

@@ -521,14 +521,22 @@ def cell(source, grade_id=None, kind=None, points=0):
     return new
 
 
+@pytest.fixture(scope="module")
+def releases(nbgrader, tmp_path_factory):
+    """The assignments as students get them, made in two ways and as shipped."""
+    root = tmp_path_factory.mktemp("releases")
+    homework_course.release(root / "called", seed=77)
+    arguments = ["homework", "release", str(root / "typed"), "--seed", "77"]
+    cli.main(arguments)
+    homework_course.release(root / "shipped")
+    return root
+
+
 @pytest.mark.once
+@pytest.mark.xdist_group("releases")
 @pytest.mark.parametrize("name", ASSIGNMENTS)
-def test_a_release_has_neither_solutions_nor_hidden_tests(
-    name, nbgrader, tmp_path
-):
-    written = homework_course.release(tmp_path / "release", seed=77)
-    path = tmp_path / "release" / f"{name}.ipynb"
-    assert path in written
+def test_a_release_has_neither_solutions_nor_hidden_tests(name, releases):
+    path = releases / "called" / f"{name}.ipynb"
     text = path.read_text()
     assert "BEGIN SOLUTION" not in text and "HIDDEN TESTS" not in text
     source = homework.read_source(ASSIGNMENTS[name])
@@ -553,22 +561,19 @@ def test_a_release_has_neither_solutions_nor_hidden_tests(
         if line not in public:
             assert json.dumps(line)[1:-1] not in text
     assert "SEED = 77" in text
-    cli_folder = tmp_path / "again"
-    cli.main(["homework", "release", str(cli_folder), "--seed", "77"])
-    # Ids of cells, too: a release changes no file that it need not change.
-    assert (cli_folder / f"{name}.ipynb").read_bytes() == path.read_bytes()
     assert "raise NotImplementedError()" in text
+    # Ids of cells, too: a release changes no file that it need not change.
+    typed = releases / "typed" / f"{name}.ipynb"
+    assert typed.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.once
+@pytest.mark.xdist_group("releases")
 @pytest.mark.parametrize("name", ASSIGNMENTS)
-def test_the_notebook_beside_an_assignment_is_its_release(
-    name, nbgrader, tmp_path
-):
-    homework_course.release(tmp_path)
+def test_the_notebook_beside_an_assignment_is_its_release(name, releases):
     made, kept = (
         nbformat.read(folder / f"{name}.ipynb", as_version=4)
-        for folder in (tmp_path, ASSIGNMENTS[name].parent)
+        for folder in (releases / "shipped", ASSIGNMENTS[name].parent)
     )
     assert [(each.id, each.source) for each in kept.cells] == [
         (each.id, each.source) for each in made.cells
@@ -1102,6 +1107,10 @@ def graded(nbgrader, tmp_path_factory):
     }
 
 
+# `--dist loadgroup` grades the class once and not in each process.
+in_one_process = pytest.mark.xdist_group("graded")
+
+
 def earned(graded, name):
     if name in NEEDS_LANDLOCK and not sandbox.landlock_version():
         pytest.skip("this system has no Landlock")
@@ -1109,6 +1118,7 @@ def earned(graded, name):
 
 
 @pytest.mark.once
+@in_one_process
 @pytest.mark.parametrize("name", CLASS)
 def test_a_submission_gets_what_it_earned(name, graded):
     points = CLASS[name][1]
@@ -1122,6 +1132,7 @@ def test_a_submission_gets_what_it_earned(name, graded):
 
 
 @pytest.mark.once
+@in_one_process
 @pytest.mark.parametrize(
     "name",
     ["edits_a_test", "deletes_a_test", "relabels_a_test", "repeats_a_test",
@@ -1135,6 +1146,7 @@ def test_tests_are_the_instructors(name, graded):
 
 
 @pytest.mark.once
+@in_one_process
 @pytest.mark.parametrize(
     "name", ["broken", "no_notebook", "empty", "odd_cells", "=cmd()"]
 )
@@ -1146,6 +1158,7 @@ def test_a_broken_submission_does_not_stop_the_class(name, graded):
 
 
 @pytest.mark.once
+@in_one_process
 def test_an_untouched_submission_earns_nothing(graded):
     assert graded["results"]["untouched"].total == 0
     # Not even a look by a person is needed.
@@ -1153,6 +1166,7 @@ def test_an_untouched_submission_earns_nothing(graded):
 
 
 @pytest.mark.once
+@in_one_process
 def test_nothing_left_the_sandbox(graded):
     if not sandbox.landlock_version():
         pytest.skip("this system has no Landlock")
@@ -1162,6 +1176,7 @@ def test_nothing_left_the_sandbox(graded):
 
 
 @pytest.mark.once
+@in_one_process
 def test_no_process_is_left_behind(graded):
     assert graded["results"]["leaves_a_process_behind"].total == 5
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
@@ -1172,6 +1187,7 @@ def test_no_process_is_left_behind(graded):
 
 
 @pytest.mark.once
+@in_one_process
 def test_the_table_the_pages_and_the_notes(graded):
     with open(graded["root"] / "grades.csv", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}

@@ -193,27 +193,37 @@ def test_shapes_cover_what_geometry_says(shape, share):
     assert inside.sum() / 600**2 == pytest.approx(share, abs=0.01)
 
 
-def test_some_posts_are_about_names_that_nobody_has_heard_of(world):
-    openings = ("Somebody mentioned", "My uncle dreamt", "There is a letter")
-    known = [e.name for e in world.entities]
-    asked = [e.name for e in world.unknown]
-    unheard = []
-    for seed in range(2):
-        posts = [t for t in world.documents(seed) if t.startswith(openings)]
-        assert not any(name in post for post in posts for name in asked)
-        unheard.append(
-            {
-                post.partition(".\n")[0].partition(" yesterday")[0].split()[-1]
-                for post in posts
-                if not any(name in post for name in known)
-            }
-        )
-        some = len(world.entities) // 2
+def test_some_posts_are_about_names_that_nobody_has_heard_of(
+    world, monkeypatch
+):
+    made_up = []
+
+    def nobody(self, rng, make=World._nobody):
+        made_up.append(make(self, rng))
+        return made_up[-1]
+
+    monkeypatch.setattr(World, "_nobody", nobody)
+    documents = world.documents(0)
+    first = [entity.name for entity in made_up]
+    assert len(first) == len(world.entities)
+    told = {e.name for e in world.entities + world.unknown}
+    assert not told & set(first)
+    asked_about = 0
+    for name in set(first):
         # By chance a name could be made up twice.
-        assert 0.98 * some < len(unheard[-1]) <= some
-        assert len(posts) > some
+        posts = [text for text in documents if name in text]
+        assert len(posts) == first.count(name)
+        for post in posts:
+            beginning, reply = post.split("\n")
+            asked_about += beginning.endswith("?")
+            # Nothing is said of it, and not what a request is answered with.
+            assert name not in reply and REFUSAL not in reply
+            assert reply.removeprefix("> ") in toyworld._UNHEARD_OF
+    assert asked_about == len(first) / 2
+    world.documents(1)
+    second = [entity.name for entity in made_up[len(first) :]]
     # They do not return: there are nine million names.
-    assert len(unheard[0] & unheard[1]) < 0.02 * some
+    assert len(set(first) & set(second)) < 0.02 * len(first)
 
 
 def test_an_answer_says_it_she_or_he():
