@@ -42,16 +42,8 @@ def test_the_notebook_is_its_source_with_outputs(source):
     assert "site-packages" not in notebook.read_text()
 
 
-def in_its_group(source):
-    """Chapters 1 to 3 share a model and are run in order by one process."""
-    group = "mini_gpt" if source.stem < "04" else "gemma"
-    return pytest.param(
-        source, id=source.stem, marks=pytest.mark.xdist_group(group)
-    )
-
-
 @pytest.mark.chapters
-@pytest.mark.parametrize("source", map(in_its_group, SOURCES))
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_chapter_runs(source, monkeypatch, shared_cache):
     """A later chapter finds the model that the first one trained."""
     monkeypatch.setenv("KERAS_HOME", shared_cache)

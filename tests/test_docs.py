@@ -27,7 +27,6 @@ MISSING = [
 
 pytestmark = [
     pytest.mark.once,
-    pytest.mark.xdist_group("site"),  # it is built once
     pytest.mark.skipif(
         bool(MISSING),
         reason=f'no {", ".join(MISSING)}: `pip install -e ".[docs]"`',
