@@ -1,0 +1,163 @@
+"""Next-token loss in pieces: the logits of a whole batch never exist at once.
+
+With 32,000 tokens in the vocabulary the logits of a batch take more memory
+than all the rest of the mini-GPT together: 4.2 GB for 128 x 256 tokens in
+float32, and their gradient as much again. `training_model` computes them for a
+few positions at a time, and once more on the way back.
+"""
+
+import keras
+from keras import ops
+
+from kerasllm.layers import PACKAGE, TransformerDecoder, check_positive_ints
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class NextTokenLoss(keras.Layer):
+    """Scores hidden states against labels, some positions at a time.
+
+    Args:
+        embedding: layer that maps hidden states to logits when it is called
+            with `reverse=True`, such as a `PositionalEmbedding`.
+        num_chunks: int. Parts that the sequence is cut into; the logits of
+            one part are in memory at a time.
+        **kwargs: `name`, `dtype` and so on, as for every Keras layer.
+
+    Raises:
+        ValueError: `num_chunks` is not a positive int, or the inputs have no
+            fixed length.
+
+    Source: Chen et al., 2016, arXiv:1604.06174 (compute again what is too big
+    to keep).
+    """
+
+    def __init__(self, embedding, num_chunks=8, **kwargs):
+        super().__init__(**kwargs)
+        check_positive_ints(num_chunks=num_chunks)
+        self.embedding = embedding
+        self.num_chunks = num_chunks
+
+    def call(self, hidden_states, labels):
+        """Return the loss of each token and whether it was the likeliest.
+
+        Args:
+            hidden_states: float `(batch_size, length, hidden_dim)`.
+            labels: int `(batch_size, length)`, the tokens that come next.
+
+        Returns:
+            float32 `(batch_size, length, 2)`: cross-entropy in nats, which
+            has a gradient, and 1 or 0, which has none.
+        """
+        length = hidden_states.shape[1]
+        if length is None:
+            raise ValueError(
+                "The sequence must have a fixed length to be cut into "
+                "chunks. Received: hidden states of shape "
+                f"{tuple(hidden_states.shape)}. Batch rows of one length."
+            )
+        size = -(-length // self.num_chunks)
+        score = keras.remat(self._score)
+        chunks = [slice(i, i + size) for i in range(0, length, size)]
+        return ops.concatenate(
+            [score(hidden_states[:, c], labels[:, c]) for c in chunks], axis=1
+        )
+
+    def _score(self, hidden_states, labels):
+        logits = self.embedding(hidden_states, reverse=True)
+        loss = keras.losses.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
+        hit = keras.metrics.sparse_categorical_accuracy(
+            labels[..., None], logits
+        )
+        return ops.stack([loss, ops.stop_gradient(hit)], axis=-1)
+
+    def compute_output_spec(self, hidden_states, labels):
+        return keras.KerasTensor((*labels.shape, 2), "float32")
+
+    def get_config(self):
+        embedding = keras.saving.serialize_keras_object(self.embedding)
+        return super().get_config() | {
+            "embedding": embedding,
+            "num_chunks": self.num_chunks,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**config | {"embedding": embedding})
+
+
+def training_model(model, num_chunks=8):
+    """Return a model that is trained like `model` in a fraction of the memory.
+
+    Args:
+        model: a `mini_gpt`, or a KerasHub `CausalLM` whose logits come from
+            its token embedding, such as `MiniGPTCausalLM` or Gemma 3.
+        num_chunks: int. See `NextTokenLoss`.
+
+    Returns:
+        A `keras.Model` of the same layers and weights. Its inputs are those of
+        `model` and the `labels`, see `with_labels`; its output is that of
+        `NextTokenLoss`. Compile it with `loss=token_loss` and
+        `weighted_metrics=[accuracy]`.
+
+    Raises:
+        ValueError: `model` has no such embedding.
+
+    Example:
+    ```python
+    trained = training_model(model)
+    trained.compile("adam", loss=token_loss, weighted_metrics=[accuracy])
+    trained.fit(dataset.map(with_labels))
+    model.predict(token_ids)  # has learnt the same
+    ```
+    """
+    hidden_states, embedding = _before_the_logits(model)
+    inputs = model.input
+    if not isinstance(inputs, dict):
+        inputs = {"token_ids": inputs}
+    labels = keras.Input((None,), dtype="int32", name="labels")
+    outputs = NextTokenLoss(embedding, num_chunks, name="next_token_loss")(
+        hidden_states, labels
+    )
+    return keras.Model({**inputs, "labels": labels}, outputs)
+
+
+def with_labels(x, y, *sample_weight):
+    """Give a `training_model` the labels of a batch; use with `dataset.map`."""
+    if not isinstance(x, dict):
+        x = {"token_ids": x}
+    return {**x, "labels": y}, y, *sample_weight
+
+
+def token_loss(y_true, y_pred):
+    """Return the losses in what a `training_model` returns."""
+    return y_pred[..., 0]
+
+
+def accuracy(y_true, y_pred):
+    """Return the hits in what a `training_model` returns."""
+    return y_pred[..., 1]
+
+
+def _before_the_logits(model):
+    """Return the last hidden states, and the layer that makes them logits."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        decoders = [
+            layer
+            for layer in model.layers
+            if isinstance(layer, TransformerDecoder)
+        ]
+        if decoders:
+            return decoders[-1].output, model.get_layer("embedding")
+    else:
+        for name in ("embedding", "token_embedding"):
+            embedding = getattr(backbone, name, None)
+            if embedding is not None:
+                return backbone(model.input), embedding
+    raise ValueError(
+        "`model` must be a `mini_gpt` or a `CausalLM` with a token embedding. "
+        f"Received: {model!r}. Train any other with its own logits."
+    )

@@ -1,0 +1,111 @@
+"""The loss in pieces: the same numbers as with all logits at once."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from kerasllm.losses import (
+    NextTokenLoss,
+    accuracy,
+    token_loss,
+    training_model,
+    with_labels,
+)
+from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, mini_gpt
+
+SIZES = {
+    "vocabulary_size": 23,
+    "sequence_length": 10,
+    "hidden_dim": 8,
+    "intermediate_dim": 12,
+    "num_heads": 2,
+    "num_layers": 2,
+    "dropout": 0.0,
+}
+
+
+def rows(count=4, length=10, seed=0):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 23, (2, count, length), "int32")
+    weights = rng.uniform(0, 2, (count, length)).astype("float32")
+    weights[:, :2] = 0  # such as the tokens of a prompt
+    return x, y, weights
+
+
+def make_mini_gpt():
+    return mini_gpt(**SIZES)
+
+
+def make_task():
+    return MiniGPTCausalLM(MiniGPTBackbone(**SIZES))
+
+
+def make_gemma():
+    keras_hub = pytest.importorskip("keras_hub")
+    backbone = keras_hub.models.Gemma3Backbone(
+        vocabulary_size=23,
+        image_size=16,
+        num_layers=2,
+        num_query_heads=2,
+        num_key_value_heads=1,
+        hidden_dim=8,
+        intermediate_dim=12,
+        head_dim=4,
+        use_sliding_window_attention=True,
+        sliding_window_size=4,
+        use_post_ffw_norm=True,
+        use_post_attention_norm=True,
+        vision_encoder=None,
+    )
+    return keras_hub.models.Gemma3CausalLM(backbone=backbone, preprocessor=None)
+
+
+def train(model, inputs, y, weights, loss, metric):
+    """Take some steps and validate; return all that came of it."""
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        loss=loss,
+        weighted_metrics=[metric],
+    )
+    rows = {"x": inputs, "y": y, "sample_weight": weights, "batch_size": 2}
+    history = model.fit(**rows, epochs=3, shuffle=False, verbose=0).history
+    return history, model.evaluate(**rows, verbose=0)
+
+
+@pytest.mark.parametrize("num_chunks", [1, 3, 10, 99])
+@pytest.mark.parametrize(
+    "make",
+    [make_mini_gpt]
+    + [pytest.param(f, marks=pytest.mark.slow) for f in (make_task, make_gemma)],
+)
+def test_training_in_chunks_is_training(make, num_chunks):
+    x, y, weights = rows()
+    plain = make()
+    initial = plain.get_weights()
+    inputs = x
+    if isinstance(plain.input, dict):
+        inputs = {"token_ids": x, "padding_mask": np.ones_like(x)}
+    expected = train(
+        plain,
+        inputs,
+        y,
+        weights,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "accuracy",
+    )
+    learnt = plain.get_weights()
+    plain.set_weights(initial)
+    chunked, y, weights = with_labels(inputs, y, weights)
+    trained = training_model(plain, num_chunks)
+    history, validation = train(
+        trained, chunked, y, weights, token_loss, accuracy
+    )
+    assert history.keys() == expected[0].keys() == {"loss", "accuracy"}
+    for name, values in expected[0].items():
+        np.testing.assert_allclose(history[name], values, atol=1e-5)
+    np.testing.assert_allclose(validation, expected[1], atol=1e-5)
+    for ours, theirs in zip(plain.get_weights(), learnt, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert not np.allclose(initial[0], learnt[0], atol=1e-3)
