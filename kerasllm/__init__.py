@@ -51,6 +51,7 @@ _ROOMS = [
     "checkpoints",
     "corpora",
     "decoding",
+    "distribution",
     "files",
     "gemma",
     "generation",

@@ -495,6 +495,84 @@ def set_random_state(state):
         generator.set_rng_state(torch.from_numpy(state))
 
 
+def process():
+    """Return which process of a run this is, and how many there are.
+
+    Returns:
+        `(0, 1)` for a process that is alone, which on TensorFlow and PyTorch
+        every process is.
+    """
+    if name() != "jax":
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def devices():
+    """Return the names of all devices, a list for each process.
+
+    Only JAX has more than one here. A name is one that `keras.distribution`
+    takes, such as `"gpu:0"`.
+    """
+    if name() != "jax":
+        return [["gpu:0" if gpu() else "cpu:0"]]
+    import jax
+
+    return [
+        [_device_name(device) for device in jax.local_devices(index)]
+        for index in range(jax.process_count())
+    ]
+
+
+def devices_of(variable):
+    """Return the names of the devices that hold a Keras variable, a set."""
+    if name() != "jax":
+        return set(devices()[0])
+    return {_device_name(d) for d in variable.value.sharding.device_set}
+
+
+def _device_name(device):
+    return f"{device.platform}:{device.id}"
+
+
+def to_numpy(variable):
+    """Return the whole value of a variable, wherever its parts are.
+
+    All processes of a run must call it: a part that lies in one has to be
+    sent to the others.
+
+    Args:
+        variable: Keras variable.
+    """
+    if name() == "jax" and not (
+        variable.value.is_fully_addressable
+        or variable.value.is_fully_replicated
+    ):
+        return _gather(variable.value)
+    return ops.convert_to_numpy(variable)
+
+
+def of_all_processes(number):
+    """Return the number that each process has passed, an array of them.
+
+    No process goes on before all have called it.
+
+    Args:
+        number: int.
+    """
+    if process()[1] == 1:
+        return np.array([number])
+    return _gather(np.array([number]))
+
+
+def _gather(array):
+    """Return what all processes have of a JAX or NumPy array, side by side."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 @functools.cache
 def _cpu_flags():
     """Return the CPU's feature flags; empty where Linux does not list them."""

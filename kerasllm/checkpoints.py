@@ -61,16 +61,21 @@ class Checkpoint(keras.callbacks.Callback):
         self._resumed_at = 0
 
     def save(self):
-        """Write the state of the model and the run, if there is a place."""
+        """Write the state of the model and the run, if there is a place.
+
+        Of several processes one writes, but all must call it.
+        """
         self._random_state = backend.random_state()
         if self.folder is None:
             return
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
         arrays = {
-            f"{i:05}": keras.ops.convert_to_numpy(variable)
+            f"{i:05}": backend.to_numpy(variable)
             for i, variable in enumerate(_variables(self.model))
         }
+        if backend.process()[0] != 0:
+            return
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
@@ -94,10 +99,19 @@ class Checkpoint(keras.callbacks.Callback):
 
         Raises:
             RuntimeError: the checkpoint is of another model or was made with
-                another `steps_per_epoch`.
+                another `steps_per_epoch`, or processes find different ones.
         """
-        if self.folder is None or not self.folder.is_dir():
-            return
+        if self.folder is not None and self.folder.is_dir():
+            self._read(model)
+        steps = backend.of_all_processes(self.step)
+        if steps.min() != steps.max():
+            raise RuntimeError(
+                "All processes of a run must go on from the same checkpoint. "
+                f"Received: checkpoints after steps {steps.tolist()}, in "
+                f"{self.folder}. Use a directory that all of them share."
+            )
+
+    def _read(self, model):
         progress = json.loads((self.folder / "progress.json").read_text())
         if progress["steps_per_epoch"] != self.steps_per_epoch:
             raise RuntimeError(
@@ -194,18 +208,23 @@ class Checkpoint(keras.callbacks.Callback):
             self._stop("diverged")
         elif self.step % self.steps_per_epoch == 0:
             pass  # saved in `on_epoch_end`, with the validation
-        elif self._interrupted:
+        elif self.step % self.checkpoint_steps == 0 or (
+            self._interrupted and backend.process()[1] == 1
+        ):
             self.save()
-            self._stop("interrupted")
-        elif self.step % self.checkpoint_steps == 0:
-            self.save()
+            self._stop_if_interrupted()
 
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped:
             return
         self.history.append({"epoch": epoch + 1, "step": self.step, **logs})
         self.save()
-        if self._interrupted:
+        self._stop_if_interrupted()
+
+    def _stop_if_interrupted(self):
+        # Processes have to stop after the same step, or one would wait for
+        # the others forever. They ask each other where they wait anyway.
+        if backend.of_all_processes(self._interrupted).any():
             self._stop("interrupted")
 
     def _stop(self, reason):

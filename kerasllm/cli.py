@@ -288,6 +288,12 @@ def pretrain(
         str | None,
         typer.Option(help="A text to continue after each epoch."),
     ] = None,
+    devices: Annotated[
+        str,
+        typer.Option(
+            metavar="N", help="How many devices share a batch, or auto: all."
+        ),
+    ] = "1",
     backend: BackendOption = None,
 ):
     """Train a vocabulary and a mini-GPT on text.
@@ -297,19 +303,28 @@ def pretrain(
     """
     with _started(backend):
         from kerasllm import backend as running
-        from kerasllm import models, pretraining
+        from kerasllm import distribution, models, pretraining
 
     recipe_name = recipe
     recipe = models.get_recipe(recipe)
+    several = distribution.from_options(devices)
     shards = _find_text(data, str(documents))
-    print(
-        f"Recipe {recipe_name}, {len(shards)} shards of text, "
-        f"{running.name()} on {running.device_name()}.",
-        flush=True,
-    )
+    if distribution.process_index() == 0:
+        print(
+            f"Recipe {recipe_name}, {len(shards)} shards of text, "
+            f"{running.name()} on {distribution.describe(several)}.",
+            flush=True,
+        )
     trained = pretraining.pretrain_mini_gpt(
-        recipe, shards, out, seed=seed, sample_prompt=sample
+        recipe,
+        shards,
+        out,
+        seed=seed,
+        sample_prompt=sample,
+        distribution=several,
     )
+    if distribution.process_index() != 0:
+        return
     last = trained.record["history"][-1]
     print(f"\nThe model of {trained.record['parameters']:,} parameters lies in")
     print(f"  {trained.directory}")

@@ -175,6 +175,27 @@ def pretraining_dataset(
     return batches.map(_shift).prefetch(8)
 
 
+def side_by_side(datasets):
+    """Join the batches of data sets, the rows of each below the last one's.
+
+    So one process reads what several did.
+
+    Args:
+        datasets: list of `tf.data.Dataset` of `(x, y)`.
+
+    Returns:
+        A `tf.data.Dataset` of `(x, y)`, as long as the shortest.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+
+    def join(*batches):
+        x, y = zip(*batches, strict=True)
+        return tf.concat(x, axis=0), tf.concat(y, axis=0)
+
+    return tf.data.Dataset.zip(*datasets).map(join)
+
+
 def _shift(windows):
     """Split `(batch, length + 1)` into `x` and the `y` that follows it."""
     return windows[:, :-1], windows[:, 1:]  # (batch, length) twice

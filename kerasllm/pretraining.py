@@ -18,6 +18,7 @@ import time
 import keras
 
 from kerasllm import backend, corpora, files, pipeline, tokenizers
+from kerasllm import distribution as devices
 from kerasllm.checkpoints import Checkpoint
 from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
@@ -30,6 +31,7 @@ VOCABULARY_FILE = "vocabulary.spm"
 RUN_FILE = "run.json"
 
 
+@devices.distributed
 def pretrain(
     model,
     train_dataset,
@@ -44,6 +46,7 @@ def pretrain(
     sample=None,
     callbacks=(),
     verbose="auto",
+    distribution=None,
 ):
     """Train a model to predict the next token, and survive interruption.
 
@@ -69,6 +72,11 @@ def pretrain(
         sample: callable `model -> str`, called and printed after each epoch.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2, as for `fit`.
+        distribution: a `keras.distribution.Distribution`, as
+            `kerasllm.distribution` makes them, in whose scope `model` was
+            built. Defaults to the current one. Of several processes each has
+            its own part of all batches in its data sets; the first one writes
+            what goes to `directory`, which all must see.
 
     Returns:
         A list of dicts, one an epoch: `epoch`, `step` (batches so far),
@@ -76,7 +84,8 @@ def pretrain(
         and, with validation, `val_loss`, `val_accuracy`, `val_perplexity`.
 
     Raises:
-        ValueError: an argument is out of range, or there are too few data.
+        ValueError: an argument is out of range, there are too few data, or
+            model or batches do not fit `distribution`.
         RuntimeError: the checkpoint in `directory` is of another model.
         FloatingPointError: the loss became NaN or infinite. The last
             checkpoint is from before that.
@@ -88,6 +97,9 @@ def pretrain(
     if steps_per_epoch is None:
         steps_per_epoch = _share_of_one_pass(train_dataset, epochs)
     check_positive_ints(steps_per_epoch=steps_per_epoch)
+    devices.check_model(model)
+    devices.check_batches(train_dataset)
+    devices.check_batches(validation_dataset)
     model.compile(
         optimizer=keras.optimizers.Adam(
             WarmupSchedule() if learning_rate is None else learning_rate
@@ -153,6 +165,8 @@ def resumable_fit(
     # Keras passes one dict of logs along the callbacks in order: what the
     # first one adds is in the checkpoint, the progress bar and the history.
     callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
+    if devices.process_index() != 0:
+        verbose = 0
 
     def fit(first_epoch, last_epoch, steps):
         model.fit(
@@ -237,6 +251,7 @@ class PretrainedModel:
         return TextGenerator(self.causal_lm(), sampler)
 
 
+@devices.distributed
 def pretrain_mini_gpt(
     recipe="laptop",
     data=None,
@@ -247,6 +262,7 @@ def pretrain_mini_gpt(
     sample_prompt=None,
     callbacks=(),
     verbose="auto",
+    distribution=None,
 ):
     """Train the vocabulary and the mini-GPT of a recipe, once.
 
@@ -262,17 +278,21 @@ def pretrain_mini_gpt(
         sample_prompt: str. Print a continuation of it after each epoch.
         callbacks: more Keras callbacks.
         verbose: as for `fit`.
+        distribution: see `pretrain`. A batch consists of as many streams of
+            text as there were processes when the run began, whoever reads
+            them: on fewer processes it goes on with the same batches.
 
     Returns:
-        A `PretrainedModel`. A finished run that lies in `directory` is
-        loaded, an unfinished one is continued.
+        A `PretrainedModel`, on one device. A finished run that lies in
+        `directory` is loaded, an unfinished one is continued.
 
     Raises:
-        RuntimeError: `directory` holds a run of another recipe or seed, or
-            of other data.
+        RuntimeError: `directory` holds a run of another recipe or seed, of
+            other data, or of a number of processes that does not fit.
         ValueError, FloatingPointError, TrainingInterrupted: as `pretrain`.
     """
     recipe = get_recipe(recipe)
+    devices.check_batch_size(recipe.batch_size)
     data = corpora.local_docs() if data is None else list(data)
     identity = {
         "recipe": dataclasses.asdict(recipe),
@@ -283,33 +303,20 @@ def pretrain_mini_gpt(
         name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         directory = files.cache_dir("runs") / f"mini-gpt-{name}"
     directory = pathlib.Path(directory)
-    _claim(directory, identity)
+    with devices.first_process_first():
+        streams = _claim(directory, identity, devices.data_share()[1])
     if (directory / MODEL_FILE).is_file():
-        return PretrainedModel.load(directory)
+        with devices.use(None):
+            return PretrainedModel.load(directory)
 
     # Before there is a tokenizer: seeding TensorFlow clears its kernels, and
     # with them the vocabularies that tokenizers have loaded.
     keras.utils.set_random_seed(seed)
-    if (directory / VOCABULARY_FILE).is_file():
-        tokenizer = tokenizers.load_sentence_piece(directory / VOCABULARY_FILE)
-    else:
-        tokenizer = tokenizers.train_sentence_piece(
-            data, recipe.vocabulary_size, path=directory / VOCABULARY_FILE
+    # The first one trains the vocabulary and counts tokens for all.
+    with devices.first_process_first():
+        tokenizer, train_dataset, validation_dataset = _read_text(
+            data, recipe, directory, streams, verbose
         )
-    train_dataset, validation_dataset = (
-        pipeline.pretraining_dataset(
-            data,
-            tokenizer,
-            recipe.sequence_length,
-            recipe.batch_size,
-            split=split,
-            validation_fraction=recipe.validation_fraction,
-            # A smaller last batch would cost a compilation of its own.
-            drop_remainder=split == "train",
-            verbose=0 if verbose == 0 else 1,
-        )
-        for split in ("train", "validation")
-    )
     if dtype == "auto":
         dtype = backend.best_dtype_policy()
     with _dtype_policy(dtype):
@@ -338,21 +345,75 @@ def pretrain_mini_gpt(
         callbacks=callbacks,
         verbose=verbose,
     )
+    if keras.distribution.distribution() is not None:
+        trained = model
+        with devices.use(None), _dtype_policy(dtype):
+            model = recipe.build(tokenizer.vocabulary_size())
+        for ours, theirs in zip(
+            model.variables, trained.variables, strict=True
+        ):
+            ours.assign(backend.to_numpy(theirs))
     record = {
         **identity,
+        "streams": streams,
         "backend": backend.name(),
         "device": backend.device_name(),
         "dtype": dtype,
         "parameters": model.count_params(),
         "history": history,
     }
+    if devices.process_index() == 0:
+        _write_run(directory, model, record)
+    devices.wait_for_all()
+    return PretrainedModel(model, tokenizer, record, directory)
+
+
+def _read_text(data, recipe, directory, streams, verbose):
+    """Return tokenizer and the two data sets of what this process reads."""
+    if (directory / VOCABULARY_FILE).is_file():
+        tokenizer = tokenizers.load_sentence_piece(directory / VOCABULARY_FILE)
+    else:
+        tokenizer = tokenizers.train_sentence_piece(
+            data, recipe.vocabulary_size, path=directory / VOCABULARY_FILE
+        )
+    index, shares = devices.data_share()
+    own = streams // shares
+
+    def dataset(split, stream):
+        return pipeline.pretraining_dataset(
+            data,
+            tokenizer,
+            recipe.sequence_length,
+            recipe.batch_size // streams,
+            split=split,
+            validation_fraction=recipe.validation_fraction,
+            host_index=stream,
+            num_hosts=streams,
+            # A smaller last batch would cost a compilation of its own, and
+            # not divide among devices.
+            drop_remainder=split == "train"
+            or keras.distribution.distribution() is not None,
+            verbose=0 if verbose == 0 else 1,
+        )
+
+    return tokenizer, *(
+        pipeline.side_by_side(
+            [
+                dataset(split, stream)
+                for stream in range(index * own, (index + 1) * own)
+            ]
+        )
+        for split in ("train", "validation")
+    )
+
+
+def _write_run(directory, model, record):
     _write_json(directory / RUN_FILE, record)
     # The model comes last: its presence says that the run is finished. Keras
     # wants to see the ending of the name, hence no `whole_file`.
     partial = directory / f".partial-{MODEL_FILE}"
     model.save(partial)
     partial.replace(directory / MODEL_FILE)
-    return PretrainedModel(model, tokenizer, record, directory)
 
 
 class _EpochLogs(keras.callbacks.Callback):
@@ -392,7 +453,9 @@ class _PrintSample(keras.callbacks.Callback):
         self.sample = sample
 
     def on_epoch_end(self, epoch, logs=None):
-        print(f"\nEpoch {epoch + 1}: {self.sample(self.model)}")
+        text = self.sample(self.model)  # of all devices: all must call it
+        if devices.process_index() == 0:
+            print(f"\nEpoch {epoch + 1}: {text}")
 
 
 def _share_of_one_pass(dataset, epochs):
@@ -416,28 +479,42 @@ def _tokens_in_a_batch(dataset):
     """Read one batch, which also shows early that there is one."""
     for batch in dataset.take(1):
         x = batch[0]
-        return math.prod((x["token_ids"] if isinstance(x, dict) else x).shape)
+        tokens = (x["token_ids"] if isinstance(x, dict) else x).shape
+        return math.prod(tokens) * devices.data_share()[1]
     raise ValueError(
         "The training data must hold at least one batch. Received: an empty "
         "dataset. Give more text or a smaller batch."
     )
 
 
-def _claim(directory, identity):
-    """Mark `directory` as the place of this run, or say whose it is."""
+def _claim(directory, identity, shares=1):
+    """Mark `directory` as the place of this run, or say whose it is.
+
+    Returns:
+        int. Of how many streams of text a batch of the run consists.
+    """
     path = directory / RUN_FILE
-    if path.is_file():
-        found = json.loads(path.read_text())
-        different = [key for key in identity if found.get(key) != identity[key]]
-        if different:
-            raise RuntimeError(
-                "A directory must hold one run only. Received: "
-                f"{directory}, with a run of another "
-                f"{' and '.join(different)}. Use another directory, or the "
-                "arguments that it was begun with."
-            )
-    else:
-        _write_json(path, identity)
+    if not path.is_file():
+        _write_json(path, identity | {"streams": shares})
+        return shares
+    found = json.loads(path.read_text())
+    different = [key for key in identity if found.get(key) != identity[key]]
+    if different:
+        raise RuntimeError(
+            "A directory must hold one run only. Received: "
+            f"{directory}, with a run of another "
+            f"{' and '.join(different)}. Use another directory, or the "
+            "arguments that it was begun with."
+        )
+    streams = found.get("streams", 1)
+    if streams % shares:
+        raise RuntimeError(
+            "A run must go on with a number of processes that divides the one "
+            f"it began with, {streams}. Received: {shares} processes for the "
+            f"run in {directory}. One process always fits; or use another "
+            "directory."
+        )
+    return streams
 
 
 def _write_json(path, value):

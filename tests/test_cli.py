@@ -192,6 +192,23 @@ def test_wrong_use_exits_2_with_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("devices", ["auto", "2", "many"])
+def test_devices_that_are_not_there_are_refused(
+    run, tmp_path, devices, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if keras.config.backend() != "jax":
+        message = "backend jax only"
+    elif devices == "auto":
+        pytest.skip("one device is all there are")
+    else:
+        message = '`devices` must be "auto" or an int in [1, 1]'
+    status, out, err = run("pretrain", "--devices", devices)
+    assert (status, out) == (2, "")
+    assert message in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_line_in_a_process_of_its_own(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "kerasllm", "generate"]
@@ -358,7 +375,8 @@ def test_pretrain_finds_the_text(run, monkeypatch, options, shards, trained):
     assert found == shards
     assert recipe == models.RECIPES["laptop"]
     assert directory == pathlib.Path("d")
-    assert options == {"seed": 3, "sample_prompt": "Hi"}
+    expected = {"seed": 3, "sample_prompt": "Hi", "distribution": None}
+    assert options == expected
 
 
 def test_pretrain_then_generate(run, pretrained):

@@ -1,0 +1,250 @@
+"""Programs that `test_distribution.py` starts, on many devices or as one of
+several processes: `python -m tests.several_devices NAME ARGUMENT...`.
+
+How many devices a process has is settled when JAX starts, so none of this can
+run in the process of a test.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasllm import backend, cli, distribution, models
+from kerasllm.models import Recipe, mini_gpt
+from kerasllm.pretraining import pretrain
+
+ROWS, LENGTH, VOCABULARY = 8, 16, 64
+EPOCHS, STEPS = 2, 5
+MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4, 2)
+TINY = Recipe(
+    vocabulary_size=300,
+    sequence_length=LENGTH,
+    hidden_dim=32,
+    intermediate_dim=64,
+    num_heads=4,
+    num_layers=1,
+    dropout=0.1,
+    batch_size=4,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    epochs=2,
+    steps_per_epoch=4,
+    validation_fraction=0.2,
+    validation_steps=2,
+)
+
+
+def dataset(batches=12, share=0, shares=1, seed=0):
+    """Batches of tokens that count on, or an equal part of each's rows."""
+    draw = np.random.default_rng(seed)
+    starts = draw.integers(0, 20, (batches, ROWS, 1), dtype="int32")
+    windows = (starts + np.arange(LENGTH + 1, dtype="int32")) % 20
+    rows = ROWS // shares
+    windows = windows[:, share * rows : (share + 1) * rows]
+    return (
+        tf.data.Dataset.from_tensor_slices(windows.reshape(-1, LENGTH + 1))
+        .map(lambda window: (window[:-1], window[1:]))
+        .batch(rows, drop_remainder=True)
+    )
+
+
+def train(directory, how=None, **changes):
+    """Return the history of a run and what it has learned.
+
+    With dropout: a mask must not depend on who draws it.
+    """
+    keras.utils.set_random_seed(1)
+    with distribution.use(how):
+        model = mini_gpt(*MINI_GPT, dropout=0.1)
+        share = distribution.data_share()
+    arguments = {
+        "validation_dataset": dataset(2, *share, seed=7),
+        "directory": directory,
+        "epochs": EPOCHS,
+        "steps_per_epoch": STEPS,
+        # Sums in another order may put a ReLU on the other side of its kink;
+        # Adam then takes a step of this size another way.
+        "learning_rate": 2e-3,
+        "checkpoint_steps": 2,
+        "verbose": 0,
+        "distribution": how,
+    }
+    return pretrain(model, dataset(12, *share), **arguments | changes), model
+
+
+def message(error, function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except error as raised:
+        return str(raised)
+    return None
+
+
+def eight_devices(out):
+    """Train on one, eight and two times four of eight devices."""
+    out = pathlib.Path(out)
+    data = distribution.data_parallel()
+    both = distribution.model_parallel(4)
+    result = {"devices": len(keras.distribution.list_devices())}
+    result["one"], one = train(out / "one")
+    result["data"], _ = train(out / "data", data)
+    result["both"], model = train(out / "both", both)
+    result["parts"] = {
+        variable.path: [
+            variable.shape,
+            variable.value.addressable_shards[0].data.shape,
+        ]
+        for variable in model.variables
+    }
+    # Half of a run on eight devices, the rest on one; and the other way.
+    train(out / "moved", both, epochs=1)
+    result["moved"], _ = train(out / "moved")
+    train(out / "back", epochs=1)
+    result["back"], _ = train(out / "back", data)
+
+    result["sent"] = sent_in_a_step(data)
+    result["sent_by_groups"] = sent_in_a_step(
+        distribution.model_parallel(4, devices=4)
+    )
+    result["weights"] = one.count_params()
+    result["current"] = str(keras.distribution.distribution())
+    batch = {"train_dataset": dataset().unbatch().batch(6, True)}
+    result["messages"] = [
+        message(ValueError, pretrain, one, dataset(), directory=None,
+                steps_per_epoch=1, distribution=data),
+        message(ValueError, pretrain, model, dataset(), directory=None,
+                steps_per_epoch=1),
+        message(ValueError, pretrain, model, **batch, directory=None,
+                steps_per_epoch=1, distribution=data),
+        message(ValueError, pretrain, model, dataset(),
+                dataset().unbatch().batch(8), directory=None,
+                steps_per_epoch=1, distribution=both),
+        message(ValueError, distribution.model_parallel, 3),
+        message(ValueError, distribution.data_parallel, 9),
+    ]  # fmt: skip
+    (out / "result.json").write_text(json.dumps(result))
+
+
+def sent_in_a_step(how):
+    """Count the numbers that a compiled training step sums over devices."""
+    import jax
+
+    with distribution.use(how):
+        model = mini_gpt(*MINI_GPT, dropout=0.1)
+        pretrain(
+            model,
+            dataset(),
+            directory=None,
+            epochs=1,
+            steps_per_epoch=1,
+            verbose=0,
+        )
+        x = np.zeros((ROWS, LENGTH), "int32")
+        x = jax.device_put(x, how.get_data_layout(x.shape).backend_layout)
+        state = model._get_jax_state(True, True, True, True)
+        shardings = tuple([a.sharding for a in part] for part in state)
+        step = jax.jit(model.train_step, out_shardings=(None, shardings))
+        text = step.lower(state, (x, x, None)).compile().as_text()
+    sent = collections.Counter()
+    for types, operation in re.findall(
+        r"= (.*?) (all-\w+|reduce-scatter|collective-permute)(?:-start)?\(",
+        text,
+    ):
+        for sizes in re.findall(r"\[([\d,]*)\]", types):
+            sizes = [int(size) for size in sizes.split(",") if size]
+            sent[operation] += int(np.prod(sizes))
+    return sent
+
+
+def gemma(out):
+    """Tune a small Gemma 3 on one device and divided among four."""
+    import keras_hub
+
+    from kerasllm import tiny_gemma, toyworld
+    from kerasllm.gemma import Gemma
+
+    rows = toyworld.World(entities_per_kind=2).instructions()[:16]
+    tokenizer = tiny_gemma.train_tokenizer()
+    result = {}
+    for name, how in {
+        "one": None,
+        "divided": distribution.model_parallel(
+            4, keras_hub.models.GemmaBackbone.get_layout_map, devices=4
+        ),
+    }.items():
+        keras.utils.set_random_seed(0)
+        with distribution.use(how):
+            causal_lm = tiny_gemma.build(
+                tokenizer, hidden_dim=32, num_layers=2, vision_dim=32
+            )
+            model = Gemma(causal_lm)
+            result[name] = model.finetune(
+                rows, epochs=1, batch_size=8, buckets=False, verbose=0
+            )
+    result["parts"] = {
+        variable.path: [
+            variable.shape,
+            variable.value.addressable_shards[0].data.shape,
+        ]
+        for variable in causal_lm.backbone.variables
+    }
+    pathlib.Path(out).write_text(json.dumps(result))
+
+
+def one_of_several(out, how):
+    """Train as one of the processes that the environment describes."""
+    distribution.initialize()
+    index = distribution.process_index()
+    make = {
+        "data": distribution.data_parallel,
+        "model": lambda: distribution.model_parallel(2),
+    }
+    history, model = train(f"{out}/run", make[how]())
+    pathlib.Path(out, f"history{index}.json").write_text(json.dumps(history))
+    weights = [backend.to_numpy(variable) for variable in model.weights]
+    np.savez(pathlib.Path(out, f"weights{index}.npz"), *weights)
+
+
+class KillAt(keras.callbacks.Callback):
+    """Kills this process, as nothing in it can prevent, at a batch."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step -= 1
+        if self.step == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def command(*arguments):
+    """Run the command line with a recipe for tests."""
+    models.RECIPES["tiny"] = TINY
+    models.RECIPES["tiny8"] = dataclasses.replace(TINY, batch_size=8)
+    cli.main(arguments)
+
+
+def failing(index):
+    """Get ready in turns, which process `index` does not manage."""
+    distribution.initialize()
+    with (
+        contextlib.suppress(KeyError),
+        distribution.first_process_first(),
+    ):
+        if distribution.process_index() == int(index):
+            raise KeyError
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,377 @@
+"""Several devices and several processes compute what one device does.
+
+Eight devices are a CPU that XLA takes for eight; processes are real ones, on
+the loopback device.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kerasllm import distribution
+from kerasllm.models import get_recipe, mini_gpt
+from kerasllm.pretraining import PretrainedModel, pretrain
+from tests import several_devices
+from tests.several_devices import LENGTH, MINI_GPT, ROWS, dataset
+
+ROOT = pathlib.Path(__file__).parent.parent
+on_jax = pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="several devices need JAX"
+)
+# They choose their backend themselves.
+programs = [pytest.mark.once, pytest.mark.xdist_group("devices")]
+
+
+def start(name, *arguments, devices=1, process=None, port=None, count=2):
+    """Start a program of `several_devices`, as one of `count` processes."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"{flags} "
+        f"--xla_force_host_platform_device_count={devices}",
+    }
+    if process is not None:
+        environment |= {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
+        }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.several_devices", name]
+        + [str(argument) for argument in arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=280)
+    return process.returncode, out, err
+
+
+def run(name, *arguments, devices=1):
+    status, out, err = finish(start(name, *arguments, devices=devices))
+    assert status == 0, err
+    return out
+
+
+def run_two(name, *arguments):
+    """Run a program as two processes; return status, stdout and stderr."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(name, *arguments, process=index, port=port) for index in (0, 1)
+    ]
+    return [finish(process) for process in processes]
+
+
+def losses(history):
+    return [[row["loss"], row["val_loss"]] for row in history]
+
+
+def assert_same(history, expected):
+    np.testing.assert_allclose(losses(history), losses(expected), atol=1e-4)
+    assert len(expected) == several_devices.EPOCHS
+    assert history[0].keys() == expected[0].keys()
+
+
+# --- Eight devices -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    out = tmp_path_factory.mktemp("eight")
+    run("eight_devices", out, devices=8)
+    return json.loads((out / "result.json").read_text())
+
+
+class TestEightDevices:
+    pytestmark = programs
+
+    @pytest.mark.parametrize("how", ["data", "both"])
+    def test_losses_are_those_of_one_device(self, eight, how):
+        assert eight["devices"] == 8
+        assert_same(eight[how], eight["one"])
+        # They would also be equal if nothing were learned.
+        assert eight["one"][0]["loss"] - eight["one"][1]["val_loss"] > 0.3
+
+    def test_a_checkpoint_moves_between_numbers_of_devices(self, eight):
+        assert_same(eight["moved"], eight["one"])
+        assert_same(eight["back"], eight["one"])
+
+    def test_weights_are_divided_as_the_layout_says(self, eight):
+        def parts(name):
+            found = [v for k, v in eight["parts"].items() if k.endswith(name)]
+            return found[0]
+
+        assert parts("/embeddings") == [[64, 32], [16, 32]]
+        assert parts("query/kernel") == [[32, 4, 8], [32, 1, 8]]
+        assert parts("value/bias") == [[4, 8], [1, 8]]
+        assert parts("attention_output/kernel") == [[4, 8, 32], [1, 8, 32]]
+        assert parts("attention_output/bias") == [[32], [32]]
+        assert parts("feed_forward_1/kernel") == [[32, 64], [32, 16]]
+        assert parts("feed_forward_1/bias") == [[64], [16]]
+        assert parts("feed_forward_2/kernel") == [[64, 32], [16, 32]]
+        assert parts("feed_forward_2/bias") == [[32], [32]]
+
+    def test_devices_send_gradients_and_nothing_else(self, eight):
+        # One token table serves at both ends of the model, and XLA sums its
+        # two gradients one by one. The last two numbers are loss and accuracy.
+        table = MINI_GPT[0] * MINI_GPT[2]
+        assert eight["sent"] == {"all-reduce": eight["weights"] + table + 2}
+
+    def test_groups_send_activations(self, eight):
+        # Forwards a sum after the attention and one after the feed-forward
+        # layer; backwards one before each of the four products they begin
+        # with; and one at each end of the model.
+        _, _, hidden, _, _, layers = MINI_GPT
+        tokens = ROWS * LENGTH
+        most = (6 * layers + 2) * tokens * hidden
+        sent = eight["sent_by_groups"]
+        assert most < sum(sent.values()) < 1.1 * most
+
+    def test_the_distribution_is_set_back(self, eight):
+        assert eight["current"] == "None"
+
+    def test_what_does_not_fit_is_refused_early(self, eight):
+        expected = [
+            "must be built on the devices that train it.*scope",
+            "must be built on the devices that train it.*on cpu:0. Build",
+            "a multiple of 8. Received: batches of 6 rows",
+            "Received: batches of different sizes",
+            "`model_devices` must divide.*Received: model_devices=3, with 8",
+            "int in \\[1, 8\\].*Received: devices=9",
+        ]
+        for message, pattern in zip(eight["messages"], expected, strict=True):
+            with pytest.raises(ValueError, match=pattern):
+                raise ValueError(message)
+
+    def test_gemma_is_divided_too(self, tmp_path):
+        run("gemma", tmp_path / "result.json", devices=4)
+        result = json.loads((tmp_path / "result.json").read_text())
+        np.testing.assert_allclose(
+            result["divided"][0]["loss"], result["one"][0]["loss"], atol=1e-4
+        )
+        parts = result["parts"]
+        block = "decoder_block_0/attention"
+        assert parts["token_embedding/embeddings"][1][0] == 2048 // 4
+        assert parts[f"{block}/query/kernel"][1][0] == 1  # of 4 heads
+        whole, part = parts[f"{block}/key/kernel"]
+        assert whole == part  # two heads do not divide among four devices
+
+
+# --- Several processes -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The run of one process, for comparison."""
+    return several_devices.train(tmp_path_factory.mktemp("one"))
+
+
+@on_jax
+class TestTwoProcesses:
+    pytestmark = programs
+
+    @pytest.mark.parametrize("how", ["data", "model"])
+    def test_losses_are_those_of_one_process(self, tmp_path, one, how):
+        for status, _, err in run_two("one_of_several", tmp_path, how):
+            assert status == 0, err
+        for index in (0, 1):
+            path = tmp_path / f"history{index}.json"
+            assert_same(json.loads(path.read_text()), one[0])
+        # One process reads what both have written: nothing is left to do.
+        history, model = several_devices.train(
+            tmp_path / "run", callbacks=[several_devices.KillAt(1)]
+        )
+        assert history == json.loads((tmp_path / "history0.json").read_text())
+        for index in (0, 1):
+            with np.load(tmp_path / f"weights{index}.npz") as weights:
+                for ours, theirs in zip(
+                    model.get_weights(), weights.values(), strict=True
+                ):
+                    np.testing.assert_array_equal(ours, theirs)
+
+    def test_the_command_line(self, tmp_path):
+        text = tmp_path / "text"
+        text.mkdir()
+        for shard in range(2):
+            lines = [f"Document {shard} {n} says {n + 1}." for n in range(90)]
+            (text / f"{shard}.txt").write_text("\n".join(lines))
+        command = ["command", "pretrain", "--recipe", "tiny"]
+        command += ["--data", text, "--sample", "Document"]
+        first, second = run_two(*command, "--out", tmp_path / "two")
+        assert first[0] == second[0] == 0, first[2] + second[2]
+        assert "on 2 devices in 2 processes" in first[1]
+        assert first[1].count("\nEpoch 2: Document") == 1
+        assert "Recipe" not in second[1]
+        assert "Epoch" not in second[1]
+        # One process that is told of two streams reads the same batches.
+        two = PretrainedModel.load(tmp_path / "two")
+        assert two.record["streams"] == 2
+        (tmp_path / "one").mkdir()
+        claim = {
+            key: two.record[key]
+            for key in ("recipe", "data", "seed", "streams")
+        }
+        (tmp_path / "one" / "run.json").write_text(json.dumps(claim))
+        run(*command, "--out", tmp_path / "one")
+        alone = PretrainedModel.load(tmp_path / "one")
+        assert_same(two.record["history"], alone.record["history"])
+        x = np.arange(LENGTH)[None]
+        np.testing.assert_allclose(
+            two.model.predict(x, verbose=0),
+            alone.model.predict(x, verbose=0),
+            atol=1e-3,
+        )
+
+    @pytest.mark.parametrize("index", [0, 1])
+    def test_an_error_in_one_process_ends_the_other(self, index):
+        results = run_two("failing", index)
+        status, _, err = results[1 - index]
+        assert status == 1
+        assert f"Received: an error in process {index}" in err
+        assert results[index][0] == 0
+
+
+# --- One device, and backends that have no more ------------------------------
+
+
+@pytest.mark.skipif(keras.config.backend() == "jax", reason="JAX can")
+@pytest.mark.parametrize(
+    "function",
+    [
+        distribution.data_parallel,
+        lambda: distribution.data_parallel(2),
+        lambda: distribution.model_parallel(2),
+        distribution.initialize,
+    ],
+)
+def test_other_backends_say_what_to_do(function):
+    with pytest.raises(ValueError, match="jax only.*Set KERAS_BACKEND=jax"):
+        function()
+
+
+@on_jax
+@pytest.mark.parametrize("devices", [0, 2, "all", 1.0])
+def test_devices_must_be_there(devices):
+    with pytest.raises(ValueError, match=r'"auto" or an int in \[1, 1\]'):
+        distribution.data_parallel(devices)
+
+
+@on_jax
+def test_one_device_may_be_a_distribution(tmp_path):
+    how = distribution.data_parallel()
+    with how.scope():
+        model = mini_gpt(*MINI_GPT)
+        history = pretrain(
+            model,
+            dataset(),
+            directory=tmp_path,
+            epochs=1,
+            steps_per_epoch=1,
+            verbose=0,
+        )
+        assert keras.distribution.distribution() is how
+    assert history[0]["step"] == 1
+    assert keras.distribution.distribution() is None
+
+
+@pytest.mark.slow
+def test_every_backend_reads_what_eight_devices_wrote(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"Line {n} says {n + 1}." for n in range(150)))
+    run(
+        *("command", "pretrain", "--recipe", "tiny8", "--devices", "auto"),
+        *("--data", text, "--out", tmp_path / "model"),
+        devices=8,
+    )
+    trained = PretrainedModel.load(tmp_path / "model")
+    x = np.arange(LENGTH)[None]
+    logits = trained.model.predict(x, verbose=0)
+    assert logits.shape == (1, LENGTH, trained.tokenizer.vocabulary_size())
+    assert np.isfinite(logits).all()
+    # What it knows is there: a model that knows nothing would say log(300).
+    assert trained.record["history"][-1]["val_loss"] < np.log(300) - 0.5
+    assert trained.generator().generate("Line 1", max_length=12)
+
+
+# --- The page ----------------------------------------------------------------
+
+
+def test_the_page_tells_what_the_formulas_say():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    words = " ".join(page.split())
+    rows = {
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in page.splitlines()
+        if line.startswith("| ")
+    }
+    book = get_recipe("book")
+    hidden, inner = book.hidden_dim, book.intermediate_dim
+    norm = 2 * hidden
+    block = 4 * (hidden**2 + hidden) + 2 * norm
+    block += hidden * inner + inner + inner * hidden + hidden
+    table = book.vocabulary_size * hidden
+    positions = book.sequence_length * hidden
+    parameters = table + positions + norm + book.num_layers * block
+    assert f"has {parameters:,} parameters" in words
+    tokens = book.batch_size * book.sequence_length
+    operations = 6 * parameters + 12 * book.num_layers * positions
+    step = tokens * operations
+    seconds = tokens / 200_000
+    assert f"a step takes {step / 1e12:.2f} TFLOP" in words
+    assert f"a step in {seconds * 1000:.0f} ms" in words
+
+    gradients = 4 * (parameters + table)
+    assert f"it serves: {gradients / 1e6:.0f} MB" in words
+    links = (300e9, 12.5e9, 1.25e9)
+    for n in (1, 2, 4, 8, 16, 32, 64, 128):
+        sent = 2 * (n - 1) / n * gradients
+        faster = [seconds / (seconds / n + sent / link) for link in links]
+        assert (
+            *(str(n), str(book.batch_size // n), f"{step / n / 1e12:.2f}"),
+            *(f"{sent / 1e6:.0f}", f"{seconds / n * 1000:.1f}"),
+            *(f"{times:.1f}" for times in faster),
+        ) in rows
+    sent = 2 * 63 / 64 * gradients
+    work = 64 * seconds / (seconds + sent / 12.5e9)
+    assert f"12.5 GB/s do {work:.1f} times" in words
+
+    sums = 6 * book.num_layers + 2
+    activations = 4 * sums * tokens * hidden
+    assert f"add up activations, {sums} times in a step" in words
+    assert f"step: {activations / 1e9:.2f} GB" in words
+    assert f"{activations / gradients:.1f} times the gradients" in words
+    memory = 16 * parameters
+    whole = norm + book.num_layers * (2 * norm + 2 * hidden)
+    assert f"are {memory / 1e6:.0f} MB on each device" in words
+    part = 16 * ((parameters - whole) / 8 + whole)
+    assert f"group of eight has {part / 1e6:.0f} MB" in words
+    assert whole < parameters / 100
+
+    everything = 1e12 / 4
+    days = everything / 200_000 / 86_400
+    assert f"is {everything / 1e9:.0f} billion tokens" in words
+    assert f"{everything / tokens / 1e6:.1f} million steps" in words
+    assert f"and {days:.1f} days" in words
+    assert f"4,096 files of {1e12 / 4096 / 1e6:.0f} MB" in words
+    assert f"and {8 * 200_000 * 4 / 1e6:.1f} MB/s" in words
+    for hosts in (1, 8, 64):
+        own = everything / hosts
+        assert (
+            *(str(hosts), f"{4096 // hosts:,}", f"{own / 1e9:.0f} billion"),
+            f"{own / 1e6 / 3600:.1f} h",
+            f"{own / 8 / 200_000 / 3600:.1f} h",
+        ) in rows
