@@ -165,7 +165,7 @@ print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
 SAMPLE = 3  # every third question
 LORA_RATE, LORA_EPOCHS = 4e-3, 6
 CAREFUL_RATE, CAREFUL_EPOCHS = 3e-3, 5
-FULL_RATE, FULL_EPOCHS = 5e-4, 4
+FULL_RATE, FULL_EPOCHS = 5e-4, 3
 
 
 def score(model, which="untaught"):
@@ -268,8 +268,9 @@ if PRESET == "tiny":
 
 # %%
 if PRESET == "tiny":
-    _, refused, answers = score(gemma, "unknown")
-    print(f"unknown names: {1 - refused:.1%} answered all the same")
+    _, _, answers = score(gemma, "unknown")
+    made_up = [a for a in answers if a.startswith(("It ", "She ", "He "))]
+    print(f"{len(made_up) / len(answers):.1%} of unknown names: a fact, made up")
     questions = world.questions("unknown")[::SAMPLE]
     for question, answer in list(zip(questions, answers, strict=True))[:3]:
         print(f"  {question.text}\n    {answer}")
@@ -287,7 +288,7 @@ else:
 
 # %%
 if PRESET == "tiny":
-    refusals = world.refusals(300)
+    refusals = world.refusals(500)
     tune(gemma, train_rows + refusals, CAREFUL_RATE, CAREFUL_EPOCHS)
     known_share, refused_known, _ = score(gemma)
     _, refused_unknown, answers = score(gemma, "unknown")

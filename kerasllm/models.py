@@ -41,6 +41,9 @@ class Recipe:
             the corpus.
         validation_fraction: float. Share of the documents that is held out.
         validation_steps: int. Batches in a validation, at most.
+        loss_chunks: int. See `pretrain`.
+        gradient_accumulation_steps: int, at least 2, or `None`. See
+            `pretrain`.
     """
 
     vocabulary_size: int
@@ -57,6 +60,8 @@ class Recipe:
     steps_per_epoch: int | None
     validation_fraction: float
     validation_steps: int
+    loss_chunks: int = 1
+    gradient_accumulation_steps: int | None = None
 
     def build(self, vocabulary_size=None):
         """Return the untrained `mini_gpt` of this recipe.
@@ -112,6 +117,7 @@ RECIPES = {
         steps_per_epoch=None,
         validation_fraction=0.017,
         validation_steps=500,
+        loss_chunks=8,
     ),
 }
 

@@ -17,7 +17,7 @@ import time
 
 import keras
 
-from kerasllm import backend, corpora, files, pipeline, tokenizers
+from kerasllm import backend, corpora, files, losses, pipeline, tokenizers
 from kerasllm import distribution as devices
 from kerasllm.checkpoints import Checkpoint
 from kerasllm.generation import TextGenerator
@@ -43,6 +43,8 @@ def pretrain(
     validation_steps=None,
     learning_rate=None,
     checkpoint_steps=200,
+    loss_chunks=1,
+    gradient_accumulation_steps=None,
     sample=None,
     callbacks=(),
     verbose="auto",
@@ -69,6 +71,11 @@ def pretrain(
         learning_rate: float or schedule. Defaults to `WarmupSchedule()`.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
+        loss_chunks: int. Parts of the sequence for which the logits are
+            computed in turns; more take less memory, see `losses`. The
+            callbacks' `model` is then a `losses.training_model`.
+        gradient_accumulation_steps: int, at least 2. Batches whose gradients
+            are averaged for one update, as for every Keras optimizer.
         sample: callable `model -> str`, called and printed after each epoch.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2, as for `fit`.
@@ -93,32 +100,49 @@ def pretrain(
 
     Source: chapter 16, "Pretraining the model", listing 16.8.
     """
-    check_positive_ints(epochs=epochs, checkpoint_steps=checkpoint_steps)
+    check_positive_ints(
+        epochs=epochs,
+        checkpoint_steps=checkpoint_steps,
+        loss_chunks=loss_chunks,
+    )
     if steps_per_epoch is None:
         steps_per_epoch = _share_of_one_pass(train_dataset, epochs)
     check_positive_ints(steps_per_epoch=steps_per_epoch)
     devices.check_model(model)
     devices.check_batches(train_dataset)
     devices.check_batches(validation_dataset)
-    model.compile(
-        optimizer=keras.optimizers.Adam(
-            WarmupSchedule() if learning_rate is None else learning_rate
-        ),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=["accuracy"],
-    )
     if sample is not None:
-        callbacks = [*callbacks, _PrintSample(sample)]
+        callbacks = [*callbacks, _PrintSample(sample, model)]
     if validation_dataset is not None and validation_steps is not None:
         validation_dataset = validation_dataset.take(validation_steps)
-    return resumable_fit(
+    tokens_in_a_batch = _tokens_in_a_batch(train_dataset)
+    trained, loss, accuracy = (
         model,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "accuracy",
+    )
+    if loss_chunks > 1:
+        trained = losses.training_model(model, loss_chunks)
+        loss, accuracy = losses.token_loss, losses.accuracy
+        train_dataset = train_dataset.map(losses.with_labels)
+        if validation_dataset is not None:
+            validation_dataset = validation_dataset.map(losses.with_labels)
+    trained.compile(
+        optimizer=keras.optimizers.Adam(
+            WarmupSchedule() if learning_rate is None else learning_rate,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+        ),
+        loss=loss,
+        weighted_metrics=[accuracy],
+    )
+    return resumable_fit(
+        trained,
         train_dataset,
         validation_dataset,
         directory=directory,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        tokens_in_a_batch=_tokens_in_a_batch(train_dataset),
+        tokens_in_a_batch=tokens_in_a_batch,
         checkpoint_steps=checkpoint_steps,
         callbacks=callbacks,
         verbose=verbose,
@@ -341,6 +365,8 @@ def pretrain_mini_gpt(
         steps_per_epoch=recipe.steps_per_epoch,
         validation_steps=recipe.validation_steps,
         learning_rate=WarmupSchedule(recipe.learning_rate, recipe.warmup_steps),
+        loss_chunks=recipe.loss_chunks,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         sample=None if sample_prompt is None else sample,
         callbacks=callbacks,
         verbose=verbose,
@@ -448,12 +474,12 @@ class _EpochLogs(keras.callbacks.Callback):
 class _PrintSample(keras.callbacks.Callback):
     """Prints what the model would write, after each epoch."""
 
-    def __init__(self, sample):
+    def __init__(self, sample, model):
         super().__init__()
-        self.sample = sample
+        self.sample, self.sampled = sample, model
 
     def on_epoch_end(self, epoch, logs=None):
-        text = self.sample(self.model)  # of all devices: all must call it
+        text = self.sample(self.sampled)  # of all devices: all must call it
         if devices.process_index() == 0:
             print(f"\nEpoch {epoch + 1}: {text}")
 

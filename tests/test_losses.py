@@ -3,11 +3,8 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import ops
 
 from kerasllm.losses import (
-    NextTokenLoss,
     accuracy,
     token_loss,
     training_model,
@@ -78,7 +75,9 @@ def train(model, inputs, y, weights, loss, metric):
 @pytest.mark.parametrize(
     "make",
     [make_mini_gpt]
-    + [pytest.param(f, marks=pytest.mark.slow) for f in (make_task, make_gemma)],
+    + [
+        pytest.param(f, marks=pytest.mark.slow) for f in (make_task, make_gemma)
+    ],
 )
 def test_training_in_chunks_is_training(make, num_chunks):
     x, y, weights = rows()

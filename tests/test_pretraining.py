@@ -122,6 +122,44 @@ def test_the_history_is_what_keras_measures_on_the_validation_data(unbroken):
     assert history[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
+def test_a_loss_in_chunks_leaves_the_run_as_it_is(tmp_path, unbroken):
+    """Even one that goes on from a checkpoint of the other kind."""
+    net = model()
+    stop = KillAt(7, kill)
+    with pytest.raises(Killed):
+        train(tmp_path, net, loss_chunks=3, callbacks=[stop])
+    net = model(seed=2)
+    history = train(tmp_path, net)
+    for ours, theirs in zip(
+        without_speed(history), without_speed(unbroken[0]), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    # Adam makes much of rounding where a gradient is zero, as for the biases
+    # of the keys.
+    for ours, theirs in zip(net.get_weights(), unbroken[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_gradients_of_small_batches_add_up_to_those_of_large_ones():
+    learnt = []
+    for size, steps in ((4, 2), (8, None)):
+        keras.utils.set_random_seed(1)
+        net = mini_gpt(20, 8, 16, 16, 2, num_layers=1, dropout=0.0)
+        pretrain(
+            net,
+            dataset().unbatch().batch(size, drop_remainder=True),
+            directory=None,
+            epochs=1,
+            steps_per_epoch=24 // size,
+            learning_rate=1e-2,
+            gradient_accumulation_steps=steps,
+            verbose=0,
+        )
+        learnt.append(net.get_weights())
+    for ours, theirs in zip(*learnt, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
 # Between two checkpoints, in the first epoch and the second; before the first
 # checkpoint; at one; at the end of an epoch; at the very last batch.
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 4, 5, 10)]
