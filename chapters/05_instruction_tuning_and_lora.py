@@ -270,7 +270,9 @@ if PRESET == "tiny":
 if PRESET == "tiny":
     _, _, answers = score(gemma, "unknown")
     made_up = [a for a in answers if a.startswith(("It ", "She ", "He "))]
-    print(f"{len(made_up) / len(answers):.1%} of unknown names: a fact, made up")
+    print(
+        f"{len(made_up) / len(answers):.1%} of unknown names: a fact, made up"
+    )
     questions = world.questions("unknown")[::SAMPLE]
     for question, answer in list(zip(questions, answers, strict=True))[:3]:
         print(f"  {question.text}\n    {answer}")
