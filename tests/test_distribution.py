@@ -5,11 +5,6 @@ the loopback device.
 """
 
 import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -18,45 +13,23 @@ import pytest
 from kerasllm import distribution
 from kerasllm.models import get_recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
-from tests import several_devices
-from tests.several_devices import LENGTH, MINI_GPT, ROWS, dataset
+from tests import interruptions, several_devices
+from tests.several_devices import (
+    LENGTH,
+    MINI_GPT,
+    ROOT,
+    ROWS,
+    dataset,
+    finish,
+    start,
+    start_two,
+)
 
-ROOT = pathlib.Path(__file__).parent.parent
 on_jax = pytest.mark.skipif(
     keras.config.backend() != "jax", reason="several devices need JAX"
 )
 # They choose their backend themselves.
 programs = [pytest.mark.once, pytest.mark.xdist_group("devices")]
-
-
-def start(name, *arguments, devices=1, process=None, port=None, count=2):
-    """Start a program of `several_devices`, as one of `count` processes."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    environment = os.environ | {
-        "KERAS_BACKEND": "jax",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"{flags} "
-        f"--xla_force_host_platform_device_count={devices}",
-    }
-    if process is not None:
-        environment |= {
-            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
-        }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.several_devices", name]
-        + [str(argument) for argument in arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
 
 
 def run(name, *arguments, devices=1):
@@ -67,13 +40,7 @@ def run(name, *arguments, devices=1):
 
 def run_two(name, *arguments):
     """Run a program as two processes; return status, stdout and stderr."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [
-        start(name, *arguments, process=index, port=port) for index in (0, 1)
-    ]
-    return [finish(process) for process in processes]
+    return [finish(process) for process in start_two(name, *arguments)]
 
 
 def losses(history):
@@ -202,6 +169,10 @@ class TestTwoProcesses:
                     model.get_weights(), weights.values(), strict=True
                 ):
                     np.testing.assert_array_equal(ours, theirs)
+
+    def test_killed_at_any_moment_it_ends_as_if_unbroken(self, tmp_path):
+        moments = interruptions.check(tmp_path, kills=3, seed=0)
+        assert len(moments) == 3
 
     def test_the_command_line(self, tmp_path):
         text = tmp_path / "text"
