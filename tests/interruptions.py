@@ -80,7 +80,9 @@ def _run_and_kill(out, draw):
     """
     processes = _start(out)
     if draw.random() < 0.8:
-        processes[0].stdout.readline()
+        for line in processes[0].stdout:
+            if "a batch" in line:
+                break
         patience = draw.uniform(0, 2)
     else:
         patience = draw.uniform(0, 15)

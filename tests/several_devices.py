@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm import backend, cli, distribution, models
+from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.models import Recipe, mini_gpt
 from kerasllm.pretraining import pretrain
 
@@ -276,17 +277,40 @@ class Tell(keras.callbacks.Callback):
         print("a batch", flush=True)
 
 
-class KillAt(keras.callbacks.Callback):
-    """Kills this process, as nothing in it can prevent, at a batch."""
+class SignalAt(keras.callbacks.Callback):
+    """Sends a signal to this process at a batch."""
 
-    def __init__(self, step):
+    def __init__(self, step, number):
         super().__init__()
         self.step = step
+        self.number = number
 
     def on_train_batch_end(self, batch, logs=None):
         self.step -= 1
         if self.step == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
+
+
+def interrupted(out):
+    """Be one of two processes of which the second gets a Ctrl-C."""
+    distribution.initialize()
+    index = distribution.process_index()
+    callbacks = [SignalAt(3, signal.SIGINT)] if index == 1 else []
+    how = distribution.data_parallel()
+    print(
+        message(
+            TrainingInterrupted, train, f"{out}/run", how, callbacks=callbacks
+        )
+    )
+
+
+def apart(out):
+    """Be one of two processes that do not see the same folder."""
+    distribution.initialize()
+    out = f"{out}/{distribution.process_index()}"
+    how = distribution.data_parallel()
+    train(out, how, epochs=1)
+    print(message(RuntimeError, train, out, how))
 
 
 def command(*arguments):
