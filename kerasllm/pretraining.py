@@ -383,7 +383,7 @@ def pretrain_mini_gpt(
         **identity,
         "streams": streams,
         "backend": backend.name(),
-        "device": backend.device_name(),
+        "device": devices.describe(keras.distribution.distribution()),
         "dtype": dtype,
         "parameters": model.count_params(),
         "history": history,

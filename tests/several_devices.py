@@ -13,6 +13,8 @@ import os
 import pathlib
 import re
 import signal
+import socket
+import subprocess
 import sys
 
 import keras
@@ -20,9 +22,11 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm import backend, cli, distribution, models
+from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.models import Recipe, mini_gpt
 from kerasllm.pretraining import pretrain
 
+ROOT = pathlib.Path(__file__).parent.parent
 ROWS, LENGTH, VOCABULARY = 8, 16, 64
 EPOCHS, STEPS = 2, 5
 MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4, 2)
@@ -79,7 +83,9 @@ def train(directory, how=None, **changes):
         "verbose": 0,
         "distribution": how,
     }
-    return pretrain(model, dataset(12, *share), **arguments | changes), model
+    arguments |= changes
+    batches = EPOCHS * arguments["steps_per_epoch"]  # no batch comes twice
+    return pretrain(model, dataset(batches, *share), **arguments), model
 
 
 def message(error, function, *arguments, **options):
@@ -201,31 +207,110 @@ def gemma(out):
     pathlib.Path(out).write_text(json.dumps(result))
 
 
-def one_of_several(out, how):
-    """Train as one of the processes that the environment describes."""
+def one_of_several(out, how, steps=STEPS):
+    """Train as one of the processes that the environment describes.
+
+    It says so after each batch.
+    """
     distribution.initialize()
     index = distribution.process_index()
     make = {
         "data": distribution.data_parallel,
         "model": lambda: distribution.model_parallel(2),
     }
-    history, model = train(f"{out}/run", make[how]())
+    history, model = train(
+        f"{out}/run",
+        make[how](),
+        steps_per_epoch=int(steps),
+        callbacks=[Tell()],
+    )
     pathlib.Path(out, f"history{index}.json").write_text(json.dumps(history))
     weights = [backend.to_numpy(variable) for variable in model.weights]
     np.savez(pathlib.Path(out, f"weights{index}.npz"), *weights)
 
 
-class KillAt(keras.callbacks.Callback):
-    """Kills this process, as nothing in it can prevent, at a batch."""
+def start(name, *arguments, devices=1, process=None, port=None):
+    """Start a program of this module, maybe as process 0 or 1 of two."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"{flags} "
+        f"--xla_force_host_platform_device_count={devices}",
+    }
+    if process is not None:
+        environment |= {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
+        }
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.several_devices", name]
+        + [str(argument) for argument in arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
-    def __init__(self, step):
+
+def start_two(name, *arguments):
+    """Start a program as two processes; return both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        start(name, *arguments, process=index, port=port) for index in (0, 1)
+    ]
+
+
+def finish(process):
+    """Return status, stdout and stderr of a process when it has ended."""
+    out, err = process.communicate(timeout=280)
+    return process.returncode, out, err
+
+
+class Tell(keras.callbacks.Callback):
+    """Prints a line after each batch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        print("a batch", flush=True)
+
+
+class SignalAt(keras.callbacks.Callback):
+    """Sends a signal to this process at a batch."""
+
+    def __init__(self, step, number):
         super().__init__()
         self.step = step
+        self.number = number
 
     def on_train_batch_end(self, batch, logs=None):
         self.step -= 1
         if self.step == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
+
+
+def interrupted(out):
+    """Be one of two processes of which the second gets a Ctrl-C."""
+    distribution.initialize()
+    index = distribution.process_index()
+    callbacks = [SignalAt(3, signal.SIGINT)] if index == 1 else []
+    how = distribution.data_parallel()
+    print(
+        message(
+            TrainingInterrupted, train, f"{out}/run", how, callbacks=callbacks
+        )
+    )
+
+
+def apart(out):
+    """Be one of two processes that do not see the same folder."""
+    distribution.initialize()
+    out = f"{out}/{distribution.process_index()}"
+    how = distribution.data_parallel()
+    train(out, how, epochs=1)
+    print(message(RuntimeError, train, out, how))
 
 
 def command(*arguments):

@@ -5,58 +5,31 @@ the loopback device.
 """
 
 import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
-from kerasllm import distribution
+from kerasllm import distribution, pipeline, pretraining
 from kerasllm.models import get_recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
-from tests import several_devices
-from tests.several_devices import LENGTH, MINI_GPT, ROWS, dataset
+from tests import interruptions, several_devices
+from tests.several_devices import (
+    LENGTH,
+    MINI_GPT,
+    ROOT,
+    ROWS,
+    dataset,
+    finish,
+    start,
+    start_two,
+)
 
-ROOT = pathlib.Path(__file__).parent.parent
 on_jax = pytest.mark.skipif(
     keras.config.backend() != "jax", reason="several devices need JAX"
 )
 # They choose their backend themselves.
 programs = [pytest.mark.once, pytest.mark.xdist_group("devices")]
-
-
-def start(name, *arguments, devices=1, process=None, port=None, count=2):
-    """Start a program of `several_devices`, as one of `count` processes."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    environment = os.environ | {
-        "KERAS_BACKEND": "jax",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"{flags} "
-        f"--xla_force_host_platform_device_count={devices}",
-    }
-    if process is not None:
-        environment |= {
-            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
-        }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.several_devices", name]
-        + [str(argument) for argument in arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
 
 
 def run(name, *arguments, devices=1):
@@ -67,13 +40,7 @@ def run(name, *arguments, devices=1):
 
 def run_two(name, *arguments):
     """Run a program as two processes; return status, stdout and stderr."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [
-        start(name, *arguments, process=index, port=port) for index in (0, 1)
-    ]
-    return [finish(process) for process in processes]
+    return [finish(process) for process in start_two(name, *arguments)]
 
 
 def losses(history):
@@ -192,9 +159,7 @@ class TestTwoProcesses:
             path = tmp_path / f"history{index}.json"
             assert_same(json.loads(path.read_text()), one[0])
         # One process reads what both have written: nothing is left to do.
-        history, model = several_devices.train(
-            tmp_path / "run", callbacks=[several_devices.KillAt(1)]
-        )
+        history, model = several_devices.train(tmp_path / "run")
         assert history == json.loads((tmp_path / "history0.json").read_text())
         for index in (0, 1):
             with np.load(tmp_path / f"weights{index}.npz") as weights:
@@ -202,6 +167,23 @@ class TestTwoProcesses:
                     model.get_weights(), weights.values(), strict=True
                 ):
                     np.testing.assert_array_equal(ours, theirs)
+
+    def test_killed_at_any_moment_it_ends_as_if_unbroken(self, tmp_path):
+        moments = interruptions.check(tmp_path, kills=3, seed=0)
+        assert max(moments) > 0  # some of them came in the midst of it
+
+    def test_ctrl_c_stops_all_at_the_next_checkpoint(self, tmp_path):
+        for status, out, err in run_two("interrupted", tmp_path):
+            assert status == 0, err
+            assert "Interrupted after step 4. The state is saved" in out
+
+    def test_only_the_first_writes_and_all_must_read(self, tmp_path):
+        for status, out, err in run_two("apart", tmp_path):
+            assert status == 0, err
+            assert "go on from the same checkpoint" in out
+            assert "checkpoints after steps [5, 0]" in out
+        assert (tmp_path / "0" / "history.csv").is_file()
+        assert not (tmp_path / "1").exists()
 
     def test_the_command_line(self, tmp_path):
         text = tmp_path / "text"
@@ -261,6 +243,22 @@ class TestTwoProcesses:
 def test_other_backends_say_what_to_do(function):
     with pytest.raises(ValueError, match="jax only.*Set KERAS_BACKEND=jax"):
         function()
+
+
+def test_a_run_goes_on_with_processes_that_divide_its_streams(tmp_path):
+    identity = {"recipe": 1, "data": ["a"], "seed": 0}
+    assert pretraining._claim(tmp_path, identity, 4) == 4
+    assert pretraining._claim(tmp_path, identity, 2) == 4
+    with pytest.raises(RuntimeError, match="it began with, 4. Received: 3"):
+        pretraining._claim(tmp_path, identity, 3)
+
+
+def test_streams_are_joined_row_by_row():
+    parts = [dataset(3, share, 2) for share in (0, 1)]
+    joined = list(pipeline.side_by_side(parts).as_numpy_iterator())
+    for ours, whole in zip(joined, dataset(3), strict=True):
+        np.testing.assert_array_equal(ours[0], whole[0])
+        np.testing.assert_array_equal(ours[1], whole[1])
 
 
 @on_jax

@@ -1,0 +1,109 @@
+"""Kill a run of two processes again and again; it must end as if unbroken.
+
+    python -m tests.interruptions KILLS SEED
+
+A restart that read a batch twice, or lost one, would end with other weights:
+all batches differ, and so does what each of them does to Adam's averages.
+"""
+
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from tests.several_devices import finish, start_two
+
+STEPS = 100  # in each of two epochs, with a checkpoint after every other one
+
+
+def check(directory, kills, seed):
+    """Compare a run that is killed with one that is not.
+
+    Args:
+        directory: path of an empty folder.
+        kills: int.
+        seed: int or str. Decides the moments.
+
+    Returns:
+        The last step that was saved at each kill, a list of ints.
+    """
+    directory = pathlib.Path(directory)
+    draw = random.Random(seed)
+    broken, unbroken = directory / "broken", directory / "unbroken"
+    for out in (broken, unbroken):
+        out.mkdir()
+    _run_to_the_end(unbroken)
+    moments = []
+    while len(moments) < kills:
+        _run_and_kill(broken, draw)
+        moments.append(_last_step(broken))
+    _run_to_the_end(broken)
+    expected, found = (
+        json.loads((out / "history0.json").read_text())
+        for out in (unbroken, broken)
+    )
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(
+            [row[key] for row in found],
+            [row[key] for row in expected],
+            atol=1e-5,
+        )
+    for index in (0, 1):
+        with (
+            np.load(unbroken / f"weights{index}.npz") as expected,
+            np.load(broken / f"weights{index}.npz") as found,
+        ):
+            for name in expected:
+                np.testing.assert_allclose(
+                    found[name], expected[name], atol=1e-5
+                )
+    return moments
+
+
+def _start(out):
+    return start_two("one_of_several", out, "data", STEPS)
+
+
+def _run_to_the_end(out):
+    for status, _, err in map(finish, _start(out)):
+        assert status == 0, err
+
+
+def _run_and_kill(out, draw):
+    """Start both processes and kill them, one a little after the other.
+
+    One time in five that is while they start, else after the first batch.
+    """
+    processes = _start(out)
+    if draw.random() < 0.8:
+        for line in processes[0].stdout:
+            if "a batch" in line:
+                break
+        patience = draw.uniform(0, 2)
+    else:
+        patience = draw.uniform(0, 15)
+    draw.shuffle(processes)
+    for process in processes:
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        patience = draw.uniform(0, 0.2)
+    for process in processes:
+        process.communicate()
+
+
+def _last_step(out):
+    progress = out / "run" / "checkpoint" / "progress.json"
+    return json.loads(progress.read_text())["step"] if progress.exists() else 0
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        steps = check(folder, int(sys.argv[1]), seed=sys.argv[2])
+    print(f"killed {len(steps)} times, with step {steps} as the last one saved")
+    print(f"of {2 * STEPS}; the end is that of a run that nobody killed")
