@@ -101,18 +101,20 @@ class Checkpoint(keras.callbacks.Callback):
             RuntimeError: the checkpoint is of another model or was made with
                 another `steps_per_epoch`, or processes find different ones.
         """
+        progress = None
         if self.folder is not None and self.folder.is_dir():
-            self._read(model)
-        steps = backend.of_all_processes(self.step)
+            path = self.folder / "progress.json"
+            progress = json.loads(path.read_text())
+        # Before anything is assigned, which processes do together.
+        steps = backend.of_all_processes(progress["step"] if progress else 0)
         if steps.min() != steps.max():
             raise RuntimeError(
                 "All processes of a run must go on from the same checkpoint. "
                 f"Received: checkpoints after steps {steps.tolist()}, in "
                 f"{self.folder}. Use a directory that all of them share."
             )
-
-    def _read(self, model):
-        progress = json.loads((self.folder / "progress.json").read_text())
+        if progress is None:
+            return
         if progress["steps_per_epoch"] != self.steps_per_epoch:
             raise RuntimeError(
                 "A run must go on with the `steps_per_epoch` that it began "
