@@ -193,11 +193,9 @@ def model_parallel(
     check_positive_ints(model_devices=model_devices)
     names = _choose_devices(devices)
     own = len(names) // num_processes()
-    if (
-        own % model_devices
-        and model_devices % own
-        or (len(names) % model_devices)
-    ):
+    groups_in_processes = own % model_devices == 0
+    processes_in_groups = model_devices % own == len(names) % model_devices == 0
+    if not groups_in_processes and not processes_in_groups:
         raise ValueError(
             "`model_devices` must divide the devices of each process, or be a "
             "multiple of them that divides all. Received: model_devices="
