@@ -165,7 +165,7 @@ print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
 SAMPLE = 3  # every third question
 LORA_RATE, LORA_EPOCHS = 4e-3, 6
 CAREFUL_RATE, CAREFUL_EPOCHS = 3e-3, 5
-FULL_RATE, FULL_EPOCHS = 5e-4, 3
+FULL_RATE, FULL_EPOCHS = 5e-4, 4
 
 
 def score(model, which="untaught"):

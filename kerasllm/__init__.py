@@ -65,6 +65,7 @@ _ROOMS = [
     "layers",
     "logit_filters",
     "lora",
+    "losses",
     "metrics",
     "models",
     "pipeline",

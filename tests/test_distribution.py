@@ -28,8 +28,6 @@ from tests.several_devices import (
 on_jax = pytest.mark.skipif(
     keras.config.backend() != "jax", reason="several devices need JAX"
 )
-# They choose their backend themselves.
-programs = [pytest.mark.once, pytest.mark.xdist_group("devices")]
 
 
 def run(name, *arguments, devices=1):
@@ -64,7 +62,7 @@ def eight(tmp_path_factory):
 
 
 class TestEightDevices:
-    pytestmark = programs
+    pytestmark = pytest.mark.once  # a program chooses its backend
 
     @pytest.mark.parametrize("how", ["data", "both"])
     def test_losses_are_those_of_one_device(self, eight, how):
@@ -149,7 +147,7 @@ def one(tmp_path_factory):
 
 @on_jax
 class TestTwoProcesses:
-    pytestmark = programs
+    pytestmark = pytest.mark.once  # a program chooses its backend
 
     @pytest.mark.parametrize("how", ["data", "model"])
     def test_losses_are_those_of_one_process(self, tmp_path, one, how):
