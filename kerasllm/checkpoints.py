@@ -183,18 +183,18 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def complete(self, logs):
-        """Extend averages since the resumption to the whole epoch, in place.
+        """Extend averages since the resumption to all of the epoch, in place.
 
         Args:
             logs: dict of averages over the batches that this process has
                 seen in the current epoch, which all have one size.
         """
         done = self._resumed_at % self.steps_per_epoch
-        if self.step - self._resumed_at <= self.steps_per_epoch - done:
+        here = self.step - self._resumed_at
+        if done + here <= self.steps_per_epoch:
             for name in self._before.keys() & logs.keys():
-                rest = logs[name] * (self.steps_per_epoch - done)
                 before = self._before[name] * done
-                logs[name] = (before + rest) / self.steps_per_epoch
+                logs[name] = (before + logs[name] * here) / (done + here)
 
     def on_train_batch_begin(self, batch, logs=None):
         # Whatever drew random numbers since the last batch of the run (`fit`
@@ -206,6 +206,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         self._averages = dict(logs)
+        self.complete(self._averages)  # of the second kill in an epoch, too
         if not math.isfinite(logs["loss"]):
             self._stop("diverged")
         elif self.step % self.steps_per_epoch == 0:

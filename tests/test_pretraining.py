@@ -185,6 +185,21 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(
         assert len(list(csv.DictReader(file))) == EPOCHS
 
 
+def test_two_kills_in_one_epoch_lose_no_average(tmp_path, unbroken):
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train(
+                tmp_path,
+                model(),
+                callbacks=[KillAt(2, kill)],
+                checkpoint_steps=1,
+            )
+    history = train(tmp_path, model(seed=99), checkpoint_steps=1)
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+
 @pytest.mark.slow
 def test_a_kill_while_saving_leaves_the_checkpoint_before(
     tmp_path, unbroken, monkeypatch
