@@ -290,7 +290,7 @@ else:
 
 # %%
 if PRESET == "tiny":
-    refusals = world.refusals(500)
+    refusals = world.refusals(600)
     tune(gemma, train_rows + refusals, CAREFUL_RATE, CAREFUL_EPOCHS)
     known_share, refused_known, _ = score(gemma)
     _, refused_unknown, answers = score(gemma, "unknown")

@@ -2,8 +2,8 @@
 
 Weights alone are not enough. The optimizer has moments, dropout has random
 generators, the epoch has averages so far, and the data have a position.
-`Checkpoint` keeps them all and writes them as one folder that appears whole or
-not at all.
+`Checkpoint` keeps them all and writes them as one file, which replaces the one
+before as a whole or not at all.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import math
 import pathlib
 import signal
 import threading
+import zipfile
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from kerasllm import backend, files
 from kerasllm.lora import adapted_layers
 
+CHECKPOINT_FILE = "checkpoint.npz"
 HISTORY_FILE = "history.csv"
 
 
@@ -31,9 +33,8 @@ class Checkpoint(keras.callbacks.Callback):
     """Counts the batches of a run, saves its state, and restores it.
 
     Args:
-        directory: str or path. The folder `checkpoint` below it holds the
-            last state, and `history.csv` beside it the log. `None` saves
-            nothing.
+        directory: str or path. `checkpoint.npz` in it holds the last state,
+            and `history.csv` the log. `None` saves nothing.
         steps_per_epoch: int. Batches in an epoch.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
@@ -42,13 +43,17 @@ class Checkpoint(keras.callbacks.Callback):
         step: int. Batches that the weights have seen.
         history: list of dicts, one for each finished epoch.
         stopped: `None`, `"interrupted"` or `"diverged"`.
+
+    Raises:
+        OSError: nothing can be written to `directory`.
     """
 
     def __init__(self, directory, steps_per_epoch, checkpoint_steps):
         super().__init__()
-        self.folder = None
+        self.path = None
         if directory is not None:
-            self.folder = pathlib.Path(directory, "checkpoint")
+            files.check_writable(directory)
+            self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
         self.step = 0
@@ -64,9 +69,12 @@ class Checkpoint(keras.callbacks.Callback):
         """Write the state of the model and the run, if there is a place.
 
         Of several processes one writes, but all must call it.
+
+        Raises:
+            OSError: there is no room. The file before is still there.
         """
         self._random_state = backend.random_state()
-        if self.folder is None:
+        if self.path is None:
             return
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
@@ -82,13 +90,22 @@ class Checkpoint(keras.callbacks.Callback):
             "averages": self._averages,
             "history": self.history,
         }
-        with files.whole_folder(self.folder) as folder:
-            np.savez(
-                folder / "variables.npz",
-                random_state=self._random_state,
-                **arrays,
-            )
-            (folder / "progress.json").write_text(json.dumps(progress))
+        try:
+            with files.whole_file(self.path, "wb") as file:
+                np.savez(
+                    file,
+                    progress=json.dumps(progress),
+                    random_state=self._random_state,
+                    **arrays,
+                )
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"A checkpoint must be written, after step {self.step}. "
+                f"Received: {error.strerror}. Make room; the same call then "
+                "goes on from the checkpoint before",
+                str(self.path),
+            ) from error
         self._write_history()
 
     def restore(self, model):
@@ -98,20 +115,20 @@ class Checkpoint(keras.callbacks.Callback):
             model: a compiled keras model whose optimizer is built.
 
         Raises:
-            RuntimeError: the checkpoint is of another model or was made with
-                another `steps_per_epoch`, or processes find different ones.
+            RuntimeError: the checkpoint is damaged, of another model or made
+                with another `steps_per_epoch`, or processes find different
+                ones.
         """
         progress = None
-        if self.folder is not None and self.folder.is_dir():
-            path = self.folder / "progress.json"
-            progress = json.loads(path.read_text())
+        if self.path is not None and self.path.is_file():
+            progress, self._random_state, values = self._read()
         # Before anything is assigned, which processes do together.
         steps = backend.of_all_processes(progress["step"] if progress else 0)
         if steps.min() != steps.max():
             raise RuntimeError(
                 "All processes of a run must go on from the same checkpoint. "
                 f"Received: checkpoints after steps {steps.tolist()}, in "
-                f"{self.folder}. Use a directory that all of them share."
+                f"{self.path}. Use a directory that all of them share."
             )
         if progress is None:
             return
@@ -123,15 +140,11 @@ class Checkpoint(keras.callbacks.Callback):
                 "another directory for a new run."
             )
         variables = _variables(model)
-        with np.load(self.folder / "variables.npz") as arrays:
-            self._random_state = arrays["random_state"]
-            names = sorted(set(arrays) - {"random_state"})
-            values = [arrays[name] for name in names]
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [value.shape for value in values]:
             raise RuntimeError(
                 "A checkpoint fits only the model that it was written from. "
-                f"Received: {self.folder}, with variables of other shapes. "
+                f"Received: {self.path}, with variables of other shapes. "
                 "Build the model as in that run, or use another directory."
             )
         for variable, value in zip(variables, values, strict=True):
@@ -139,6 +152,27 @@ class Checkpoint(keras.callbacks.Callback):
         self.step = self._resumed_at = progress["step"]
         self._before = progress["averages"]
         self.history = progress["history"]
+
+    def _read(self):
+        """Return progress, random state and the values of the variables."""
+        try:
+            with np.load(self.path) as file:
+                arrays = dict(file)
+            progress = json.loads(str(arrays.pop("progress")))
+            random_state = arrays.pop("random_state")
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise RuntimeError(
+                "A checkpoint must be whole. Received: "
+                f"{self.path}, which cannot be read ({error}). Put back a copy "
+                "of it, or delete it to start the run again."
+            ) from error
+        return progress, random_state, [arrays[n] for n in sorted(arrays)]
 
     @contextlib.contextmanager
     def catching_interrupts(self):
@@ -164,8 +198,8 @@ class Checkpoint(keras.callbacks.Callback):
             yield
         if self.stopped == "diverged":
             kept = "There is no checkpoint"
-            if self.folder is not None:
-                kept = f"The last good checkpoint is in {self.folder}"
+            if self.path is not None:
+                kept = f"The last good checkpoint is {self.path}"
             raise FloatingPointError(
                 "The loss must stay finite. Received: NaN or infinity at step "
                 f"{self.step}. {kept}. "
@@ -173,9 +207,9 @@ class Checkpoint(keras.callbacks.Callback):
             )
         if self.stopped == "interrupted":
             kept = "Nothing was saved: there is no `directory`."
-            if self.folder is not None:
+            if self.path is not None:
                 kept = (
-                    f"The state is saved in {self.folder}; the same call goes "
+                    f"The state is saved in {self.path}; the same call goes "
                     "on from there."
                 )
             raise TrainingInterrupted(
@@ -238,7 +272,7 @@ class Checkpoint(keras.callbacks.Callback):
         # Written anew each time: after a kill, rows that were appended would
         # stand there twice.
         if self.history:
-            path = self.folder.parent / HISTORY_FILE
+            path = self.path.with_name(HISTORY_FILE)
             with files.whole_file(path) as file:
                 writer = csv.DictWriter(file, self.history[0])
                 writer.writeheader()

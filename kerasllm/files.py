@@ -86,6 +86,27 @@ def whole_file(path, mode="w", **open_arguments):
         raise
 
 
+def check_writable(directory):
+    """Check that files can be made in a folder, which is made if need be.
+
+    Args:
+        directory: str or path.
+
+    Raises:
+        OSError: they cannot.
+    """
+    try:
+        pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            "`directory` must be a folder that can be written to. Received: "
+            f"one that cannot ({error.strerror}). Choose another",
+            str(directory),
+        ) from error
+
+
 @contextlib.contextmanager
 def whole_folder(path):
     """Fill a folder that appears under `path` only once it is complete.

@@ -15,6 +15,7 @@ import tempfile
 
 import numpy as np
 
+from kerasllm.checkpoints import CHECKPOINT_FILE
 from tests.several_devices import finish, start_two
 
 STEPS = 100  # in each of two epochs, with a checkpoint after every other one
@@ -98,8 +99,11 @@ def _run_and_kill(out, draw):
 
 
 def _last_step(out):
-    progress = out / "run" / "checkpoint" / "progress.json"
-    return json.loads(progress.read_text())["step"] if progress.exists() else 0
+    path = out / "run" / CHECKPOINT_FILE
+    if not path.exists():
+        return 0
+    with np.load(path) as file:
+        return json.loads(str(file["progress"]))["step"]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,11 @@ import pytest
 import tensorflow as tf
 
 from kerasllm import pretraining
-from kerasllm.checkpoints import Checkpoint, TrainingInterrupted
+from kerasllm.checkpoints import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    TrainingInterrupted,
+)
 from kerasllm.models import Recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
 
@@ -31,6 +35,11 @@ def no_iterators_left():
     """
     yield
     gc.collect()
+
+
+def saved_progress(path):
+    with np.load(path) as file:
+        return json.loads(str(file["progress"]))
 
 
 class Killed(BaseException):
@@ -236,8 +245,7 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, unbroken):
             checkpoint_steps=1000,
         )
     assert signal.getsignal(signal.SIGINT) is before
-    progress = (tmp_path / "checkpoint" / "progress.json").read_text()
-    assert json.loads(progress)["step"] == 4
+    assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == 4
     history = train(tmp_path, model(seed=99))
     np.testing.assert_allclose(
         without_speed(history), without_speed(unbroken[0]), atol=1e-5
@@ -276,7 +284,45 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
     saved = Checkpoint(tmp_path, STEPS, 1)
     saved.restore(net)
     assert saved.step >= 1
-    assert np.load(tmp_path / "checkpoint" / "variables.npz")
+    assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == saved.step
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
+    resource = pytest.importorskip("resource", reason="a limit of POSIX")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():  # from now on no file may be longer than a kilobyte
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+
+    try:
+        with pytest.raises(OSError, match="step 4.*Make room.*goes on"):
+            train(tmp_path, model(), callbacks=[KillAt(3, fill)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == 2
+    history = train(tmp_path, model(seed=99))
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+
+def test_where_nothing_can_be_written_nothing_is_trained(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for place in (tmp_path / "file", "/proc/self"):
+        with pytest.raises(OSError, match="folder that can be written to"):
+            train(place, model(), callbacks=[KillAt(1, kill)])
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.9])
+def test_a_checkpoint_cut_short_is_refused(tmp_path, share):
+    train(tmp_path, model())
+    path = tmp_path / CHECKPOINT_FILE
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(RuntimeError, match="must be whole.*delete it"):
+        train(tmp_path, model(), callbacks=[KillAt(1, kill)])
+    path.write_bytes(whole)
+    assert len(train(tmp_path, model())) == EPOCHS
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
@@ -302,8 +348,7 @@ def test_a_sample_is_printed_after_each_epoch(tmp_path, capsys):
 
 def test_one_pass_is_divided_among_the_epochs(tmp_path):
     train(tmp_path, model(), epochs=3, steps_per_epoch=None)  # 12 batches
-    progress = (tmp_path / "checkpoint" / "progress.json").read_text()
-    assert json.loads(progress)["steps_per_epoch"] == 4
+    assert saved_progress(tmp_path / CHECKPOINT_FILE)["steps_per_epoch"] == 4
 
 
 def test_arguments_are_checked_before_training(tmp_path):
