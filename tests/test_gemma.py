@@ -351,6 +351,7 @@ def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
 # --- Loading -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_saved_preset_answers_the_same(gemma, tmp_path):
     gemma.causal_lm.save_to_preset(tmp_path / "preset")
     again = Gemma.from_preset(tmp_path / "preset")

@@ -71,7 +71,10 @@ def train(model, inputs, y, weights, loss, metric):
     return history, model.evaluate(**rows, verbose=0)
 
 
-@pytest.mark.parametrize("num_chunks", [1, 3, 10, 99])
+@pytest.mark.parametrize(
+    "num_chunks",
+    [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 10, 99))],
+)
 @pytest.mark.parametrize(
     "make",
     [make_mini_gpt]

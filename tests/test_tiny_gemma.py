@@ -34,8 +34,8 @@ def presets():
     return {name: Gemma.from_preset(name) for name in OFFLINE_PRESETS}
 
 
-def test_no_name_of_the_world_is_a_token():
-    tokenizer = tiny_gemma.train_tokenizer()
+def test_no_name_of_the_world_is_a_token(tiny_untrained):
+    tokenizer = tiny_untrained.preprocessor.tokenizer
     world = TinyRecipe().world()
     vocabulary = {p.strip("▁") for p in tokenizer.get_vocabulary()}
     for entity in world.entities + world.unknown:
