@@ -42,6 +42,7 @@ class Recipe:
         validation_fraction: float. Share of the documents that is held out.
         validation_steps: int. Batches in a validation, at most.
         loss_chunks: int. See `pretrain`.
+        remat: bool. See `TransformerDecoder`.
         gradient_accumulation_steps: int, at least 2, or `None`. See
             `pretrain`.
     """
@@ -61,6 +62,7 @@ class Recipe:
     validation_fraction: float
     validation_steps: int
     loss_chunks: int = 1
+    remat: bool = False
     gradient_accumulation_steps: int | None = None
 
     def build(self, vocabulary_size=None):
@@ -78,6 +80,7 @@ class Recipe:
             self.num_heads,
             self.num_layers,
             self.dropout,
+            self.remat,
         )
 
 
@@ -147,6 +150,7 @@ def mini_gpt(
     num_heads=8,
     num_layers=8,
     dropout=0.1,
+    remat=False,
 ):
     """Build the chapter's GPT as a functional Keras model.
 
@@ -162,6 +166,7 @@ def mini_gpt(
         num_heads: int. Attention heads in a block.
         num_layers: int. Number of `TransformerDecoder` blocks.
         dropout: float in `[0, 1)`.
+        remat: bool. See `TransformerDecoder`.
 
     Returns:
         A `keras.Model` from int32 token ids `(batch_size, length)`, `length`
@@ -183,6 +188,7 @@ def mini_gpt(
         num_heads,
         num_layers,
         dropout,
+        remat=remat,
     )
     inputs = keras.Input(shape=(None,), dtype="int32", name="token_ids")
     x = layernorm(embedding(inputs))
@@ -201,6 +207,7 @@ def _make_layers(
     num_layers,
     dropout,
     dtype=None,
+    remat=False,
 ):
     """Return the embedding, its LayerNorm and the list of decoder blocks."""
     # Before the first layer: the embedding alone can be gigabytes.
@@ -229,6 +236,7 @@ def _make_layers(
             intermediate_dim,
             num_heads,
             dropout,
+            remat,
             dtype=dtype,
             name=f"decoder_{i}",
         )

@@ -14,6 +14,7 @@ from kerasllm.layers import (
     SelfAttention,
     TransformerDecoder,
 )
+from kerasllm.models import mini_gpt
 
 
 def numpy_of(x):
@@ -125,6 +126,24 @@ def test_mixed_precision_gives_float32_logits(dtype):
     assert keras.backend.standardize_dtype(hidden.dtype) == dtype[6:]
     logits = embedding(hidden, reverse=True)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_what_is_computed_again_is_what_was_forgotten(dropout):
+    """The same losses and weights, masks of dropout included."""
+    x, y = np.random.default_rng(0).integers(0, 23, (2, 8, 10), "int32")
+    learnt = []
+    for remat in (False, True):
+        keras.utils.set_random_seed(0)
+        model = mini_gpt(23, 10, 8, 12, 2, 2, dropout, remat=remat)
+        model.compile(
+            keras.optimizers.SGD(0.3),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        history = model.fit(x, y, 4, epochs=3, shuffle=False, verbose=0).history
+        learnt.append([np.array(history["loss"]), *model.get_weights()])
+    for kept, again in zip(*learnt, strict=True):
+        np.testing.assert_allclose(kept, again, atol=1e-5)
 
 
 @pytest.mark.parametrize("pieces", [[10], [1] * 10, [4, 1, 3, 2]])

@@ -5,12 +5,13 @@
 
 The plain listing is the chapter's model in our own words: Keras's attention
 and dropout, positions looked up for each row, no checks. "chunked" is ours
-with the loss in chunks. All are trained by `fit` on the same random tokens, in
-turns; what counts is the ratio. Memory is measured in a process for each, on
-Linux.
+with the loss in chunks, "remat" computes the blocks twice as well. All are
+trained by `fit` on the same random tokens, in turns; what counts is the ratio.
+Memory is measured in a process for each, on Linux.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import statistics
 import subprocess
@@ -71,11 +72,17 @@ def contestants(recipe):
     """Return, by name, what makes a model to be compiled and its inputs."""
     plain_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     chunks = max(2, recipe.loss_chunks)
+    remat = dataclasses.replace(recipe, remat=True)
     return {
         "plain": lambda: (plain_model(recipe), plain_loss, "accuracy"),
         "ours": lambda: (recipe.build(), plain_loss, "accuracy"),
         "chunked": lambda: (
             losses.training_model(recipe.build(), chunks),
+            losses.token_loss,
+            losses.accuracy,
+        ),
+        "remat": lambda: (
+            losses.training_model(remat.build(), chunks),
             losses.token_loss,
             losses.accuracy,
         ),
