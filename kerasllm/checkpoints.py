@@ -52,7 +52,8 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path = None
         if directory is not None:
-            files.check_writable(directory)
+            if backend.process()[0] == 0:  # it writes for all
+                files.check_writable(directory)
             self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
