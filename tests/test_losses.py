@@ -62,7 +62,7 @@ def make_gemma():
 def train(model, inputs, y, weights, loss, metric):
     """Take some steps and validate; return all that came of it."""
     model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.optimizers.SGD(0.05),
         loss=loss,
         weighted_metrics=[metric],
     )

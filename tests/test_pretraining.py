@@ -215,12 +215,12 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
 ):
     real, calls = np.savez, []
 
-    def savez(path, **arrays):
-        calls.append(path)
+    def savez(file, **arrays):
+        calls.append(file)
         if len(calls) == 3:
-            path.write_bytes(b"half a file")
+            file.write(b"half a file")
             raise Killed
-        real(path, **arrays)
+        real(file, **arrays)
 
     with monkeypatch.context() as patch:
         patch.setattr("numpy.savez", savez)
