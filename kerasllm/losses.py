@@ -9,10 +9,9 @@ few positions at a time, and once more on the way back.
 import keras
 from keras import ops
 
-from kerasllm.layers import PACKAGE, TransformerDecoder, check_positive_ints
+from kerasllm.layers import TransformerDecoder, check_positive_ints
 
 
-@keras.saving.register_keras_serializable(package=PACKAGE)
 class NextTokenLoss(keras.Layer):
     """Scores hidden states against labels, some positions at a time.
 
@@ -74,18 +73,6 @@ class NextTokenLoss(keras.Layer):
 
     def compute_output_spec(self, hidden_states, labels):
         return keras.KerasTensor((*labels.shape, 2), "float32")
-
-    def get_config(self):
-        embedding = keras.saving.serialize_keras_object(self.embedding)
-        return super().get_config() | {
-            "embedding": embedding,
-            "num_chunks": self.num_chunks,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
-        return cls(**config | {"embedding": embedding})
 
 
 def training_model(model, num_chunks=8):
