@@ -18,7 +18,7 @@ import numpy as np
 from kerasllm.checkpoints import CHECKPOINT_FILE
 from tests.several_devices import finish, start_two
 
-STEPS = 100  # in each of two epochs, with a checkpoint after every other one
+STEPS = 40  # in each of two epochs, with a checkpoint after every other one
 
 
 def check(directory, kills, seed):
