@@ -318,7 +318,12 @@ class Compiled:
                     results[given] = ()
                 return results
 
-            self._call = tf.function(assigning, jit_compile=True)
+            # Weights as arguments make the many calls of a decoding step
+            # cheap, and a single call dear.
+            self._captures = model is not None and not self._donate
+            self._call = tf.function(
+                counted if self._captures else assigning, jit_compile=True
+            )
 
     def _variables(self):
         return self._model.variables if self._model is not None else []
@@ -335,6 +340,10 @@ class Compiled:
         """
         if name() == "torch":
             return self._run_torch
+        if name() == "tensorflow" and self._captures:
+            return lambda *arguments: self._call(
+                *_read_variables(_tensors(arguments))
+            )
         values = [variable.value for variable in self._variables()]
         if name() == "jax":
             return functools.partial(self._call, values)

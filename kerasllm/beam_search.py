@@ -69,14 +69,15 @@ def search_beams(
     cache_length = decoder.cache_length(max_length)
     token_ids = np.full((batch_bucket(num_beams), cache_length), -1, "int32")
     token_ids[:, :length] = prompt_ids
-    cache = decoder.prefill(token_ids[:1], length, cache_length)
-    cache = decoder.take(cache, np.zeros(len(token_ids), "int32"), 1)
+    read = decoder.prefill(token_ids[:1], length, cache_length)
+    logits, cache = decoder.take(read, np.zeros(len(token_ids), "int32"), 1)
     step = decoder.bind_step()
     longest = max_length - length
     beams, best = [Beam()], None
 
     for index in range(length, max_length):
-        logits, cache = step(token_ids[:, index - 1], cache, index - 1)
+        if index > length:
+            logits, cache = step(token_ids[:, index - 1], cache, index - 1)
         logits = process(logits, token_ids)
         logprobs = ops.convert_to_numpy(
             ops.log_softmax(ops.cast(logits, "float32"))

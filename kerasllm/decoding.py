@@ -68,15 +68,15 @@ class CachedDecoder:
             logits, _, cache = model.call_with_cache(token_ids, cache, index)
             return logits[:, 0], cache
 
-        def take(cache, rows, old_rows):
+        def take(arrays, rows, old_rows):
             def take_array(array):
-                # Ours have rows and attention heads in one axis.
+                # A cache of ours has rows and attention heads in one axis.
                 rest = array.shape[1:]
                 array = ops.reshape(array, (old_rows.shape[0], -1, *rest))
                 array = ops.take(array, rows, axis=0)
                 return ops.reshape(array, (-1, *rest))
 
-            return keras.tree.map_structure(take_array, cache)
+            return keras.tree.map_structure(take_array, arrays)
 
         self._step = backend.Compiled(
             step, model, donate={1: 1}, record=_is_traceable(model)
@@ -91,9 +91,6 @@ class CachedDecoder:
     def prefill(self, token_ids, length, cache_length, images=()):
         """Read the beginning that all rows have.
 
-        No logits are computed here; the first ones come from the step that
-        reads the last token again.
-
         Args:
             token_ids: int32 array `(batch_size, at least length)`.
             length: int. How many tokens to read.
@@ -102,7 +99,9 @@ class CachedDecoder:
                 rows; all of them lie in the first `length` tokens.
 
         Returns:
-            A cache whose first `length` positions are filled.
+            float32 logits `(batch_size, vocabulary_size)` for the position
+            after the beginning, and a cache whose first `length` positions
+            are filled.
         """
         num_images = max(map(len, images), default=0)
         # A mask over image tokens has the length of the whole cache.
@@ -114,19 +113,25 @@ class CachedDecoder:
         key = len(token_ids), cache_length, num_images
         if key not in self._prefills:
             self._prefills[key] = self._make_prefill(*key)
-        if not num_images:
-            return self._prefills[key](padded)
-        copies = [images[0]] * (len(token_ids) - len(images))
-        vision = vision_inputs(
-            padded, [*images, *copies], self.causal_lm.preprocessor
-        )
-        return self._prefills[key](padded, vision)
+        last = np.int32(length - 1)
+        inputs = [padded, last]
+        if num_images:
+            copies = [images[0]] * (len(token_ids) - len(images))
+            inputs.append(
+                vision_inputs(
+                    padded, [*images, *copies], self.causal_lm.preprocessor
+                )
+            )
+        logits, cache = self._prefills[key](*inputs)
+        if logits is None:
+            logits, cache = self.bind_step()(padded[:, last], cache, last)
+        return logits, cache
 
     def _make_prefill(self, batch_size, cache_length, num_images):
         model = self.causal_lm
         spec = _cache_spec(model, batch_size, cache_length)
 
-        def prefill(token_ids, vision=None):
+        def prefill(token_ids, last, vision=None):
             cache = keras.tree.map_structure(
                 lambda array: ops.zeros(array.shape, array.dtype), spec
             )
@@ -136,8 +141,17 @@ class CachedDecoder:
                 keywords["img_embeddings"] = model.backbone.vision_encoder(
                     keywords.pop("images")
                 )
-            # Nothing uses the logits, so they are compiled away.
-            return model.call_with_cache(token_ids, cache, 0, **keywords)[2]
+            # Nothing uses these logits, so they are compiled away.
+            _, hidden_states, cache = model.call_with_cache(
+                token_ids, cache, 0, **keywords
+            )
+            # How KerasHub's models score hidden states differs from one to
+            # the next; a step that reads the last token again does it.
+            logits = None
+            if _is_traceable(model):
+                hidden_states = ops.take(hidden_states, last[None], axis=1)
+                logits = model.score(hidden_states)[:, 0]
+            return logits, cache
 
         return backend.Compiled(prefill, model, record=_is_traceable(model))
 
@@ -158,15 +172,15 @@ class CachedDecoder:
 
         return step
 
-    def take(self, cache, rows, old_batch_size):
-        """Return a cache with copies of some rows of another.
+    def take(self, arrays, rows, old_batch_size):
+        """Return copies of some rows.
 
         Args:
-            cache: a cache.
+            arrays: a cache, maybe in a tuple with its logits.
             rows: int32 array `(new_batch_size,)`.
-            old_batch_size: int. The rows that `cache` has.
+            old_batch_size: int. The rows that there are.
         """
-        return self._take(cache, rows, np.zeros(old_batch_size, "int32"))
+        return self._take(arrays, rows, np.zeros(old_batch_size, "int32"))
 
 
 def length_bucket(length, longest=None):

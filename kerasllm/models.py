@@ -404,7 +404,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         self.backbone = backbone
         self.preprocessor = preprocessor
         inputs = backbone.input
-        outputs = backbone.embedding(backbone(inputs), reverse=True)
+        outputs = self.score(backbone(inputs))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
 
     @classmethod
@@ -487,8 +487,11 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
                 cache_update_index=cache_update_index,
             )
             next_cache.append(decoder_cache)
-        logits = self.backbone.embedding(x, reverse=True)
-        return logits, x, tuple(next_cache)
+        return self.score(x), x, tuple(next_cache)
+
+    def score(self, hidden_states):
+        """Map hidden states `(..., hidden_dim)` to float32 logits."""
+        return self.backbone.embedding(hidden_states, reverse=True)
 
     def _build_cache(self, token_ids):
         """Return hidden states and cache of a text, as KerasHub's tasks do."""

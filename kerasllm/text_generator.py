@@ -426,19 +426,21 @@ class TextGenerator:
         sources = rows[::num_samples]
         token_ids = token_array(sources, cache_length)
         images = [row.images for row in sources]
-        cache = decoder.prefill(token_ids, start, cache_length, images)
+        read = decoder.prefill(token_ids, start, cache_length, images)
         if num_samples > 1:
             copies = np.arange(batch_bucket(len(rows)), dtype="int32")
             copies = np.minimum(copies // num_samples, len(sources) - 1)
-            cache = decoder.take(cache, copies, len(token_ids))
+            read = decoder.take(read, copies, len(token_ids))
             token_ids = token_array(rows, cache_length)
 
+        logits, cache = read
         step = decoder.bind_step()
         for index in range(start, max_length):
             started = time.perf_counter()
-            # A row that is done has no token here; what it reads is the same.
-            newest = np.maximum(token_ids[:, index - 1], 0)
-            logits, cache = step(newest, cache, index - 1)
+            if index > start:
+                # A row that is done has no token here; any will do.
+                newest = np.maximum(token_ids[:, index - 1], 0)
+                logits, cache = step(newest, cache, index - 1)
             choices, largest, *logprobs = sample(logits, token_ids, index)
             for i, row in enumerate(rows):
                 if row.finish_reason or index < len(row.prompt_ids):

@@ -23,29 +23,14 @@ import tensorflow as tf
 
 from kerasllm import backend, cli, distribution, models
 from kerasllm.checkpoints import TrainingInterrupted
-from kerasllm.models import Recipe, mini_gpt
+from kerasllm.models import mini_gpt
 from kerasllm.pretraining import pretrain
+from tests.recipes import TINY
 
 ROOT = pathlib.Path(__file__).parent.parent
 ROWS, LENGTH, VOCABULARY = 8, 16, 64
 EPOCHS, STEPS = 2, 5
 MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4, 2)
-TINY = Recipe(
-    vocabulary_size=300,
-    sequence_length=LENGTH,
-    hidden_dim=32,
-    intermediate_dim=64,
-    num_heads=4,
-    num_layers=1,
-    dropout=0.1,
-    batch_size=4,
-    learning_rate=1e-2,
-    warmup_steps=2,
-    epochs=2,
-    steps_per_epoch=4,
-    validation_fraction=0.2,
-    validation_steps=2,
-)
 
 
 def dataset(batches=12, share=0, shares=1, seed=0):

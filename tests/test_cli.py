@@ -28,23 +28,7 @@ from kerasllm import (
     tour,
 )
 from kerasllm.checkpoints import TrainingInterrupted
-
-TINY = models.Recipe(
-    vocabulary_size=300,
-    sequence_length=16,
-    hidden_dim=16,
-    intermediate_dim=32,
-    num_heads=2,
-    num_layers=1,
-    dropout=0.1,
-    batch_size=4,
-    learning_rate=1e-3,
-    warmup_steps=5,
-    epochs=2,
-    steps_per_epoch=3,
-    validation_fraction=0.2,
-    validation_steps=1,
-)
+from tests.recipes import TINY
 
 
 @pytest.fixture

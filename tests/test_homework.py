@@ -445,7 +445,7 @@ def test_the_gemma_of_an_assignment_is_the_preset():
     assert namespace["encode_prompt"](request) == list(prompt)
     ids = np.array([prompt], "int32")
     x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
-    x |= vision_inputs(ids, [()], gemma.causal_lm.preprocessor, 0)
+    x |= vision_inputs(ids, [()], gemma.causal_lm.preprocessor, 1)
     ours, theirs = (
         keras.ops.convert_to_numpy(logits)
         for logits in (

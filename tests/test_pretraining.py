@@ -20,8 +20,9 @@ from kerasllm.checkpoints import (
     Checkpoint,
     TrainingInterrupted,
 )
-from kerasllm.models import Recipe, mini_gpt
+from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
+from tests.recipes import TINY
 
 EPOCHS, STEPS = 2, 5
 
@@ -363,24 +364,6 @@ def test_arguments_are_checked_before_training(tmp_path):
         pretrain(
             model(), dataset().take(0), directory=tmp_path, steps_per_epoch=1
         )
-
-
-TINY = Recipe(
-    vocabulary_size=300,
-    sequence_length=16,
-    hidden_dim=16,
-    intermediate_dim=16,
-    num_heads=2,
-    num_layers=1,
-    dropout=0.1,
-    batch_size=2,
-    learning_rate=1e-2,
-    warmup_steps=2,
-    epochs=2,
-    steps_per_epoch=4,
-    validation_fraction=0.2,
-    validation_steps=2,
-)
 
 
 @pytest.fixture

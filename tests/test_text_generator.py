@@ -160,10 +160,13 @@ def test_cached_logits_equal_the_uncached_ones_at_every_position(
     )
     expected = full_logits(model, token_ids)
     decoder = decoding.CachedDecoder.of(model)
-    cache = decoder.prefill(token_ids, beginning, decoder.cache_length(30))
+    logits, cache = decoder.prefill(
+        token_ids, beginning, decoder.cache_length(30)
+    )
     step = decoder.bind_step()
     for index in range(beginning - 1, 30):
-        logits, cache = step(token_ids[:, index], cache, index)
+        if index >= beginning:
+            logits, cache = step(token_ids[:, index], cache, index)
         np.testing.assert_allclose(
             ops.convert_to_numpy(logits), expected[:, index], atol=1e-4
         )
@@ -361,6 +364,24 @@ def test_samples_share_one_prefill():
     model.call_with_cache = spy
     TextGenerator(model).generate("hello", 20, num_samples=4)
     assert set(rows) == {1}
+
+
+def test_the_first_token_takes_one_pass_over_the_weights():
+    model = make_mini_gpt()
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    passes = []
+    call_with_cache = model.call_with_cache
+
+    def spy(*arguments):
+        passes.append(arguments)
+        return call_with_cache(*arguments)
+
+    model.call_with_cache = spy
+    generator = TextGenerator(model)
+    for prompt in ("hello", "help", "h"):  # of one padded size
+        text = generator.generate(prompt, len(prompt) + 1, stop_token_ids=None)
+        assert len(text) == len(prompt) + 1
+    assert generator.num_compilations["model"] == len(passes) - 1 == 1
 
 
 @pytest.mark.parametrize(

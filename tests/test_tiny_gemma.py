@@ -12,8 +12,8 @@ import pytest
 from kerasllm import tiny_gemma
 from kerasllm.files import assets_dir
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma
+from kerasllm.images import vision_inputs
 from kerasllm.tiny_gemma import TinyRecipe
-from kerasllm.toyworld import PICTURE_SIZE
 
 SMALL = dataclasses.replace(
     TinyRecipe(),
@@ -100,13 +100,8 @@ def test_a_smaller_one_learns_in_a_minute(tmp_path):
     card = (tmp_path / "preset" / tiny_gemma.CARD_FILE).read_text()
     assert json.loads(card) == {"steps": SMALL.steps}
     token_ids = np.array([[2, *range(300, 330)]], "int32")
-    x = {
-        "token_ids": token_ids,
-        "padding_mask": np.ones_like(token_ids),
-        "images": np.zeros((1, 0, PICTURE_SIZE, PICTURE_SIZE, 3), "float32"),
-        "vision_indices": np.zeros((1, 0), "int32"),
-        "vision_mask": np.zeros_like(token_ids, "bool"),
-    }
+    x = {"token_ids": token_ids, "padding_mask": np.ones_like(token_ids)}
+    x |= vision_inputs(token_ids, [()], causal_lm.preprocessor, 1)
     first, second = (
         keras.ops.convert_to_numpy(keras.ops.softmax(g.causal_lm(x)))
         for g in (gemma, again)

@@ -230,7 +230,7 @@ def print_memory(recipe):
     print("|---|---|---|---|---|")
     for batch_size in (1, 8, 32):
         token_ids = np.ones((batch_size, PROMPT_LENGTH), "int32")
-        cache = decoder.prefill(token_ids, PROMPT_LENGTH, 256)
+        _, cache = decoder.prefill(token_ids, PROMPT_LENGTH, 256)
         # Takes the same arguments, and only compiles.
         step = decoder._step._call.lower(
             [variable.value for variable in model.variables],

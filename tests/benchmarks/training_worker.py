@@ -1,0 +1,209 @@
+"""Trains one model in a process of its own, as many steps as it is asked to.
+
+A backend is chosen once in a process; side by side they run in several. All
+workers of a benchmark wait, and one at a time is told to go.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+
+ANSWER = "seconds a step:"
+
+
+class Worker:
+    """A process that trains, used as a context manager.
+
+    Args:
+        backend: `"jax"`, `"tensorflow"` or `"torch"`.
+        recipe: a `Recipe`; its batch is trained on random tokens.
+        **job: arguments of `make_ours`, or `peer=True` and those of
+            `make_hugging_face`.
+
+    Raises:
+        RuntimeError: the process ended; its messages are on stderr.
+    """
+
+    def __init__(self, backend, recipe, **job):
+        job["recipe"] = dataclasses.asdict(recipe)
+        command = [sys.executable, "-m", "tests.benchmarks.training_worker"]
+        self._process = subprocess.Popen(
+            [*command, json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        self.seconds_a_step(2)  # that compiles
+
+    def seconds_a_step(self, steps):
+        """Train and return how long a step took."""
+        with contextlib.suppress(BrokenPipeError):
+            print(steps, file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):
+                return float(line.removeprefix(ANSWER))
+        raise RuntimeError("The worker ended without an answer.")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._process.kill()
+        self._process.communicate()
+
+
+def make_ours(recipe, dtype="float32", without=None, jit_compile="auto"):
+    """Return a function that trains, or evaluates, a batch again and again.
+
+    Args:
+        recipe: a `Recipe`.
+        dtype: str, the dtype policy.
+        without: `None` or a key of `WITHOUT`: what to leave out.
+        jit_compile: as for Keras's `compile`.
+    """
+    import keras
+    import numpy as np
+
+    from kerasllm import losses
+
+    keras.config.set_dtype_policy(dtype)
+    keras.utils.set_random_seed(0)
+    change = WITHOUT[without] if without else {}
+    if "dropout" in change:
+        recipe = dataclasses.replace(recipe, dropout=0.0)
+    model = recipe.build()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    metrics = ["accuracy"]
+    change.get("patch", lambda model: None)(model)
+    if "logits" in change:
+        model = keras.Model(model.input, model.layers[-2].output)
+        loss, metrics = (lambda y, hidden: keras.ops.mean(hidden, -1)), []
+    elif recipe.loss_chunks > 1:
+        model = losses.training_model(model, recipe.loss_chunks)
+        loss, metrics = losses.token_loss, [losses.accuracy]
+    optimizer = change.get("optimizer", "Adam")
+    model.compile(
+        getattr(keras.optimizers, optimizer)(1e-4),
+        loss,
+        weighted_metrics=metrics,
+        jit_compile=jit_compile,
+    )
+    fit = model.evaluate if "training" in change else model.fit
+
+    def run(steps):
+        shape = (2, steps * recipe.batch_size, recipe.sequence_length)
+        x, y = np.random.default_rng(0).integers(
+            0, recipe.vocabulary_size, shape, "int32"
+        )
+        if loss is losses.token_loss:
+            x, y = losses.with_labels(x, y)
+        fit(x, y, batch_size=recipe.batch_size, verbose=0)
+
+    return run
+
+
+def _without_attention(model):
+    for layer in _decoders(model):
+        layer.self_attention._compute_attention = (
+            lambda query, key, value, *args, **kwargs: (value, None)
+        )
+
+
+def _without_lookup(model):
+    from keras import ops
+
+    tokens = model.get_layer("embedding").token_embeddings
+    look_up = tokens.call
+    tokens.call = lambda x: ops.stop_gradient(look_up(x))
+
+
+def _decoders(model):
+    from kerasllm.layers import TransformerDecoder
+
+    return [x for x in model.layers if isinstance(x, TransformerDecoder)]
+
+
+# What a step does less, to see what it costs.
+WITHOUT = {
+    "training": {"training": False},
+    "dropout masks": {"dropout": False},
+    "scores, softmax, mixing": {"patch": _without_attention},
+    "logits and loss": {"logits": False},
+    "gradient of the lookup": {"patch": _without_lookup},
+    "Adam (SGD instead)": {"optimizer": "SGD"},
+}
+
+
+def make_hugging_face(recipe, dtype="float32", compiled=False):
+    """Return a function that trains Hugging Face's GPT-2 of the same sizes.
+
+    Args:
+        recipe: a `Recipe`.
+        dtype: `"float32"`, `"bfloat16"`, or `"mixed_bfloat16"` for autocast.
+        compiled: bool. Whether `torch.compile` gets it.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=recipe.vocabulary_size,
+        n_positions=recipe.sequence_length,
+        n_embd=recipe.hidden_dim,
+        n_inner=recipe.intermediate_dim,
+        n_layer=recipe.num_layers,
+        n_head=recipe.num_heads,
+        activation_function="relu",
+        resid_pdrop=recipe.dropout,
+        embd_pdrop=0.0,
+        attn_pdrop=recipe.dropout,
+        use_cache=False,
+    )
+    model = transformers.GPT2LMHeadModel(config).train()
+    if dtype == "bfloat16":
+        model = model.to(torch.bfloat16)
+    if compiled:
+        model = torch.compile(model)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    mixed = torch.autocast(
+        "cpu", torch.bfloat16, enabled=dtype == "mixed_bfloat16"
+    )
+
+    def run(steps):
+        for _ in range(steps):
+            x = torch.randint(
+                0,
+                recipe.vocabulary_size,
+                (recipe.batch_size, recipe.sequence_length),
+            )
+            with mixed:
+                loss = model(input_ids=x, labels=x).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def main():
+    from kerasllm.models import Recipe
+
+    job = json.loads(sys.argv[1])
+    recipe = Recipe(**job.pop("recipe"))
+    make = make_hugging_face if job.pop("peer", False) else make_ours
+    run = make(recipe, **job)
+    for line in sys.stdin:
+        steps = int(line)
+        start = time.perf_counter()
+        run(steps)
+        print(ANSWER, (time.perf_counter() - start) / steps, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The smallest recipe that all tests of training share."""
+
+from kerasllm.models import Recipe
+
+TINY = Recipe(
+    vocabulary_size=300,
+    sequence_length=16,
+    hidden_dim=32,
+    intermediate_dim=64,
+    num_heads=4,
+    num_layers=1,
+    dropout=0.1,
+    batch_size=4,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    epochs=2,
+    steps_per_epoch=4,
+    validation_fraction=0.2,
+    validation_steps=2,
+)
