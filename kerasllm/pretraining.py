@@ -183,6 +183,7 @@ def resumable_fit(
     Raises:
         RuntimeError, FloatingPointError, TrainingInterrupted: as `pretrain`.
     """
+    backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
     run = Checkpoint(directory, steps_per_epoch, checkpoint_steps)
     run.restore(model)

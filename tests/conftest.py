@@ -64,9 +64,10 @@ def nbgrader():
 def tiny_untrained():
     """A Gemma 3 with random weights that takes images of 48 x 48 pixels."""
     from kerasllm import tiny_gemma
+    from tests.recipes import gemma_tokenizer
 
     return tiny_gemma.build(
-        tiny_gemma.train_tokenizer(),
+        gemma_tokenizer(),
         hidden_dim=32,
         num_layers=2,
         vision_dim=32,

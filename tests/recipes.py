@@ -1,5 +1,8 @@
-"""The smallest recipe that all tests of training share."""
+"""What tests of training share: the smallest recipe, and a vocabulary."""
 
+import keras_hub
+
+from kerasllm.files import assets_dir
 from kerasllm.models import Recipe
 
 TINY = Recipe(
@@ -18,3 +21,10 @@ TINY = Recipe(
     validation_fraction=0.2,
     validation_steps=2,
 )
+
+
+def gemma_tokenizer():
+    """Return the vocabulary that comes with the package."""
+    return keras_hub.tokenizers.Gemma3Tokenizer.from_preset(
+        str(assets_dir() / "tiny")
+    )

@@ -25,7 +25,7 @@ from kerasllm import backend, cli, distribution, models
 from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import pretrain
-from tests.recipes import TINY
+from tests.recipes import TINY, gemma_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
 ROWS, LENGTH, VOCABULARY = 8, 16, 64
@@ -165,7 +165,7 @@ def gemma(out):
     from kerasllm.gemma import Gemma
 
     rows = toyworld.World(entities_per_kind=2).instructions()[:16]
-    tokenizer = tiny_gemma.train_tokenizer()
+    tokenizer = gemma_tokenizer()
     result = {}
     for name, how in {
         "one": None,
@@ -236,7 +236,14 @@ def start(name, *arguments, devices=1, process=None, port=None):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Tests run on a core each; two processes on one wait for each other.
+        preexec_fn=_take_all_cores,
     )
+
+
+def _take_all_cores():
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count()))
 
 
 def start_two(name, *arguments):

@@ -467,7 +467,7 @@ def test_info_names_versions_backend_and_recipes(run):
 
 @pytest.mark.slow
 def test_ctrl_c_in_training_can_be_resumed(text, tmp_path):
-    long = dataclasses.replace(TINY, epochs=4, steps_per_epoch=300)
+    long = dataclasses.replace(TINY, epochs=4, steps_per_epoch=100)
     code = f"""if True:
         import sys
         from kerasllm import models

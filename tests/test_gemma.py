@@ -11,6 +11,7 @@ from kerasllm.images import vision_inputs
 from kerasllm.instructions import Instruction
 from kerasllm.samplers import chain
 from kerasllm.toyworld import pictures
+from tests.recipes import gemma_tokenizer
 
 IMAGES = [picture.image for picture in pictures(4, seed=5)]
 HOT = chain(temperature=20.0)  # random weights are too sure of themselves
@@ -391,9 +392,7 @@ def test_a_hugging_face_checkpoint_agrees(tmp_path):
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    from kerasllm.tiny_gemma import train_tokenizer
-
-    tokenizer = train_tokenizer()
+    tokenizer = gemma_tokenizer()
     torch.manual_seed(0)
     oracle = Gemma3ForCausalLM(
         Gemma3TextConfig(

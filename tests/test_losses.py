@@ -72,14 +72,18 @@ def train(model, inputs, y, weights, loss, metric):
 
 
 @pytest.mark.parametrize(
-    "num_chunks",
-    [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 10, 99))],
-)
-@pytest.mark.parametrize(
-    "make",
-    [make_mini_gpt]
-    + [
-        pytest.param(f, marks=pytest.mark.slow) for f in (make_task, make_gemma)
+    ("make", "num_chunks"),
+    [
+        (make_mini_gpt, 3),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (make_mini_gpt, 1),
+                (make_mini_gpt, 99),
+                (make_task, 10),
+                (make_gemma, 3),
+            ]
+        ),
     ],
 )
 def test_training_in_chunks_is_training(make, num_chunks):

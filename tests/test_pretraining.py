@@ -5,6 +5,7 @@ import gc
 import json
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -439,3 +440,46 @@ def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
     np.testing.assert_allclose(
         without_speed(history), without_speed(unbroken[0]), atol=1e-5
     )
+
+
+MEMORY = """
+import ctypes, sys
+from kerasllm import backend
+
+def resident():
+    with open("/proc/self/status") as status:
+        return int(status.read().split("VmRSS:")[1].split()[0]) / 1024
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+if sys.argv[1] == "keep":
+    backend.keep_freed_memory()
+before = resident()
+block = libc.malloc(300 * 2**20)
+ctypes.memset(ctypes.c_void_p(block), 1, 300 * 2**20)
+libc.free(block)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries do not do this"
+)
+@pytest.mark.parametrize("what", ["keep", "give back"])
+def test_memory_is_kept_for_the_next_step(what):
+    # Nobody else has told the C library what to do.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, what],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    megabytes = float(done.stdout)
+    assert 280 < megabytes < 320 if what == "keep" else megabytes < 20

@@ -14,6 +14,7 @@ from kerasllm.files import assets_dir
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma
 from kerasllm.images import vision_inputs
 from kerasllm.tiny_gemma import TinyRecipe
+from tests.recipes import gemma_tokenizer
 
 SMALL = dataclasses.replace(
     TinyRecipe(),
@@ -90,6 +91,9 @@ def test_the_vision_encoder_learns_to_see(tiny_untrained):
 @pytest.mark.slow
 def test_a_smaller_one_learns_in_a_minute(tmp_path):
     causal_lm, history = tiny_gemma.pretrain_base(SMALL, tmp_path, verbose=0)
+    # Its vocabulary is that of the presets: it comes from the same texts.
+    ours, shipped = causal_lm.preprocessor.tokenizer, gemma_tokenizer()
+    assert ours.get_vocabulary() == shipped.get_vocabulary()
     losses = [epoch["loss"] for epoch in history]
     assert history[-1]["step"] == SMALL.steps
     assert losses[-1] < 0.5 * losses[0]

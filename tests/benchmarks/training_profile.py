@@ -1,6 +1,6 @@
 """Where a training step goes: a table for each backend, by leaving things out.
 
-    python -m tests.benchmarks.training_profile [--recipe laptop|book]
+    python -m tests.benchmarks.training_profile [--recipe laptop|book|small]
 
 What a part costs is the time of the whole step less that of a step without
 it; parts that overlap do not add up. Each step is timed in a process of its
@@ -12,7 +12,8 @@ import argparse
 import dataclasses
 import statistics
 
-from kerasllm.models import get_recipe
+from kerasllm.models import RECIPES
+from tests.benchmarks.training_peers import SMALL
 from tests.benchmarks.training_worker import WITHOUT, Worker
 
 BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
@@ -30,14 +31,15 @@ def milliseconds(arguments, backend, recipe, without):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="laptop")
+    recipes = RECIPES | {"small": SMALL}
+    parser.add_argument("--recipe", default="laptop", choices=recipes)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--backends", nargs="+", default=[*BACKENDS])
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    recipe = get_recipe(arguments.recipe)
+    recipe = recipes[arguments.recipe]
     recipe = dataclasses.replace(
         recipe, batch_size=arguments.batch_size or recipe.batch_size
     )

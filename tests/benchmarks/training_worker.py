@@ -70,8 +70,9 @@ def make_ours(recipe, dtype="float32", without=None, jit_compile="auto"):
     import keras
     import numpy as np
 
-    from kerasllm import losses
+    from kerasllm import backend, losses
 
+    backend.keep_freed_memory()
     keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(0)
     change = WITHOUT[without] if without else {}
@@ -163,6 +164,8 @@ def make_hugging_face(recipe, dtype="float32", compiled=False):
         resid_pdrop=recipe.dropout,
         embd_pdrop=0.0,
         attn_pdrop=recipe.dropout,
+        bos_token_id=None,
+        eos_token_id=None,
         use_cache=False,
     )
     model = transformers.GPT2LMHeadModel(config).train()
