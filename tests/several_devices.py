@@ -236,14 +236,7 @@ def start(name, *arguments, devices=1, process=None, port=None):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Tests run on a core each; two processes on one wait for each other.
-        preexec_fn=_take_all_cores,
     )
-
-
-def _take_all_cores():
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, range(os.cpu_count()))
 
 
 def start_two(name, *arguments):
@@ -324,4 +317,7 @@ def failing(index):
 
 
 if __name__ == "__main__":
+    # Tests run on a core each; two processes on one wait for each other.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count()))
     globals()[sys.argv[1]](*sys.argv[2:])
