@@ -341,8 +341,9 @@ class Compiled:
                     results[given] = ()
                 return results
 
-            # Weights as arguments make the many calls of a decoding step
-            # cheap, and a single call dear.
+            # As arguments the weights make the many calls of a decoding step
+            # cheap, but the first one dear. What is called once in a while
+            # finds them by itself.
             self._captures = model is not None and not self._donate
             self._call = tf.function(
                 counted if self._captures else assigning, jit_compile=True
@@ -357,8 +358,9 @@ class Compiled:
     def bind(self):
         """Return the function with the weights that the model has now.
 
-        Under JAX and TensorFlow weights are arguments like any other; to
-        collect them for each token of a text would take time. All calls of
+        Under JAX, and under TensorFlow if an argument is donated, weights are
+        arguments like any other; to collect them for each token of a text
+        would take time. All calls of
         what is returned must have arguments of the same shapes.
         """
         if name() == "torch":

@@ -150,7 +150,7 @@ class CachedDecoder:
             logits = None
             if _is_traceable(model):
                 hidden_states = ops.take(hidden_states, last[None], axis=1)
-                logits = model.score(hidden_states)[:, 0]
+                logits = model.to_logits(hidden_states)[:, 0]
             return logits, cache
 
         return backend.Compiled(prefill, model, record=_is_traceable(model))

@@ -404,7 +404,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         self.backbone = backbone
         self.preprocessor = preprocessor
         inputs = backbone.input
-        outputs = self.score(backbone(inputs))
+        outputs = self.to_logits(backbone(inputs))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
 
     @classmethod
@@ -487,9 +487,9 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
                 cache_update_index=cache_update_index,
             )
             next_cache.append(decoder_cache)
-        return self.score(x), x, tuple(next_cache)
+        return self.to_logits(x), x, tuple(next_cache)
 
-    def score(self, hidden_states):
+    def to_logits(self, hidden_states):
         """Map hidden states `(..., hidden_dim)` to float32 logits."""
         return self.backbone.embedding(hidden_states, reverse=True)
 
