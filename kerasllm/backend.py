@@ -136,7 +136,7 @@ def keep_freed_memory():
     # Numbers from <malloc.h>.
     mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own,
     mallopt(-8, 1)  # M_ARENA_MAX: all are in one place,
-    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: its end is not cut off,
+    mallopt(-1, -1)  # M_TRIM_THRESHOLD: its end is never cut off,
     mallopt(-2, 2**28)  # M_TOP_PAD: and it grows in large pieces
 
 

@@ -20,12 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras_hub
 import numpy as np
 import torch
-import transformers
 
 from kerasllm import backend
 from kerasllm.decoding import CachedDecoder
 from kerasllm.generation import TextGenerator, compiled_generate
 from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, get_recipe
+from tests.benchmarks.gpt2 import make_gpt2
 
 PROMPT_LENGTH = 8
 
@@ -105,18 +105,9 @@ def run_keras_hub(recipe, dtype):
 
 
 def run_hugging_face(recipe, dtype):
-    config = transformers.GPT2Config(
-        vocab_size=recipe.vocabulary_size,
-        n_positions=recipe.sequence_length,
-        n_embd=recipe.hidden_dim,
-        n_layer=recipe.num_layers,
-        n_head=recipe.num_heads,
-        n_inner=recipe.intermediate_dim,
-        bos_token_id=0,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    model = transformers.GPT2LMHeadModel(config).eval()
+    model = make_gpt2(
+        recipe, bos_token_id=0, eos_token_id=None, pad_token_id=0
+    ).eval()
     model = model.to(getattr(torch, dtype))
     numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
     new_tokens = recipe.sequence_length - PROMPT_LENGTH

@@ -13,6 +13,15 @@ import sys
 import time
 
 ANSWER = "seconds a step:"
+# What a step may do less, to see what it costs.
+WITHOUT = (
+    "training",
+    "dropout masks",
+    "scores, softmax, mixing",
+    "logits and loss",
+    "gradient of the lookup",
+    "Adam (SGD instead)",
+)
 
 
 class Worker:
@@ -58,14 +67,13 @@ class Worker:
         self._process.communicate()
 
 
-def make_ours(recipe, dtype="float32", without=None, jit_compile="auto"):
+def make_ours(recipe, dtype="float32", without=None):
     """Return a function that trains, or evaluates, a batch again and again.
 
     Args:
         recipe: a `Recipe`.
         dtype: str, the dtype policy.
-        without: `None` or a key of `WITHOUT`: what to leave out.
-        jit_compile: as for Keras's `compile`.
+        without: `None` or one of `WITHOUT`: what to leave out.
     """
     import keras
     import numpy as np
@@ -75,27 +83,26 @@ def make_ours(recipe, dtype="float32", without=None, jit_compile="auto"):
     backend.keep_freed_memory()
     keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(0)
-    change = WITHOUT[without] if without else {}
-    if "dropout" in change:
+    if without == "dropout masks":
         recipe = dataclasses.replace(recipe, dropout=0.0)
     model = recipe.build()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     metrics = ["accuracy"]
-    change.get("patch", lambda model: None)(model)
-    if "logits" in change:
-        model = keras.Model(model.input, model.layers[-2].output)
+    if without == "scores, softmax, mixing":
+        _leave_attention_out(model)
+    if without == "gradient of the lookup":
+        _stop_at_the_lookup(model)
+    if without == "logits and loss":
+        model = keras.Model(model.input, _decoders(model)[-1].output)
         loss, metrics = (lambda y, hidden: keras.ops.mean(hidden, -1)), []
     elif recipe.loss_chunks > 1:
         model = losses.training_model(model, recipe.loss_chunks)
         loss, metrics = losses.token_loss, [losses.accuracy]
-    optimizer = change.get("optimizer", "Adam")
-    model.compile(
-        getattr(keras.optimizers, optimizer)(1e-4),
-        loss,
-        weighted_metrics=metrics,
-        jit_compile=jit_compile,
-    )
-    fit = model.evaluate if "training" in change else model.fit
+    optimizer = keras.optimizers.Adam(1e-4)
+    if without == "Adam (SGD instead)":
+        optimizer = keras.optimizers.SGD(1e-4)
+    model.compile(optimizer, loss, weighted_metrics=metrics)
+    fit = model.evaluate if without == "training" else model.fit
 
     def run(steps):
         shape = (2, steps * recipe.batch_size, recipe.sequence_length)
@@ -109,14 +116,14 @@ def make_ours(recipe, dtype="float32", without=None, jit_compile="auto"):
     return run
 
 
-def _without_attention(model):
+def _leave_attention_out(model):
     for layer in _decoders(model):
         layer.self_attention._compute_attention = (
             lambda query, key, value, *args, **kwargs: (value, None)
         )
 
 
-def _without_lookup(model):
+def _stop_at_the_lookup(model):
     from keras import ops
 
     tokens = model.get_layer("embedding").token_embeddings
@@ -130,17 +137,6 @@ def _decoders(model):
     return [x for x in model.layers if isinstance(x, TransformerDecoder)]
 
 
-# What a step does less, to see what it costs.
-WITHOUT = {
-    "training": {"training": False},
-    "dropout masks": {"dropout": False},
-    "scores, softmax, mixing": {"patch": _without_attention},
-    "logits and loss": {"logits": False},
-    "gradient of the lookup": {"patch": _without_lookup},
-    "Adam (SGD instead)": {"optimizer": "SGD"},
-}
-
-
 def make_hugging_face(recipe, dtype="float32", compiled=False):
     """Return a function that trains Hugging Face's GPT-2 of the same sizes.
 
@@ -150,16 +146,12 @@ def make_hugging_face(recipe, dtype="float32", compiled=False):
         compiled: bool. Whether `torch.compile` gets it.
     """
     import torch
-    import transformers
+
+    from tests.benchmarks.gpt2 import make_gpt2
 
     torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=recipe.vocabulary_size,
-        n_positions=recipe.sequence_length,
-        n_embd=recipe.hidden_dim,
-        n_inner=recipe.intermediate_dim,
-        n_layer=recipe.num_layers,
-        n_head=recipe.num_heads,
+    model = make_gpt2(
+        recipe,
         activation_function="relu",
         resid_pdrop=recipe.dropout,
         embd_pdrop=0.0,
@@ -167,8 +159,7 @@ def make_hugging_face(recipe, dtype="float32", compiled=False):
         bos_token_id=None,
         eos_token_id=None,
         use_cache=False,
-    )
-    model = transformers.GPT2LMHeadModel(config).train()
+    ).train()
     if dtype == "bfloat16":
         model = model.to(torch.bfloat16)
     if compiled:
