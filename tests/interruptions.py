@@ -1,6 +1,6 @@
 """Kill a run of two processes again and again; it must end as if unbroken.
 
-    python -m tests.interruptions KILLS SEED
+    python -m tests.interruptions KILLS SEED STEPS
 
 A restart that read a batch twice, or lost one, would end with other weights:
 all batches differ, and so does what each of them does to Adam's averages.
@@ -18,16 +18,16 @@ import numpy as np
 from kerasllm.checkpoints import CHECKPOINT_FILE
 from tests.several_devices import finish, start_two
 
-STEPS = 40  # in each of two epochs, with a checkpoint after every other one
 
-
-def check(directory, kills, seed):
+def check(directory, kills, seed, steps):
     """Compare a run that is killed with one that is not.
 
     Args:
         directory: path of an empty folder.
         kills: int.
         seed: int or str. Decides the moments.
+        steps: int. In each of two epochs; every other one is saved. A kill
+            comes within two seconds of a first batch, as a rule.
 
     Returns:
         The last step that was saved at each kill, a list of ints.
@@ -37,12 +37,12 @@ def check(directory, kills, seed):
     broken, unbroken = directory / "broken", directory / "unbroken"
     for out in (broken, unbroken):
         out.mkdir()
-    _run_to_the_end(unbroken)
+    _run_to_the_end(unbroken, steps)
     moments = []
     while len(moments) < kills:
-        _run_and_kill(broken, draw)
+        _run_and_kill(broken, steps, draw)
         moments.append(_last_step(broken))
-    _run_to_the_end(broken)
+    _run_to_the_end(broken, steps)
     expected, found = (
         json.loads((out / "history0.json").read_text())
         for out in (unbroken, broken)
@@ -65,21 +65,21 @@ def check(directory, kills, seed):
     return moments
 
 
-def _start(out):
-    return start_two("one_of_several", out, "data", STEPS)
+def _start(out, steps):
+    return start_two("one_of_several", out, "data", steps)
 
 
-def _run_to_the_end(out):
-    for status, _, err in map(finish, _start(out)):
+def _run_to_the_end(out, steps):
+    for status, _, err in map(finish, _start(out, steps)):
         assert status == 0, err
 
 
-def _run_and_kill(out, draw):
+def _run_and_kill(out, steps, draw):
     """Start both processes and kill them, one a little after the other.
 
     One time in five that is while they start, else after the first batch.
     """
-    processes = _start(out)
+    processes = _start(out, steps)
     if draw.random() < 0.8:
         for line in processes[0].stdout:
             if "a batch" in line:
@@ -107,7 +107,8 @@ def _last_step(out):
 
 
 if __name__ == "__main__":
+    number, seed, steps = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        steps = check(folder, int(sys.argv[1]), seed=sys.argv[2])
-    print(f"killed {len(steps)} times, with step {steps} as the last one saved")
-    print(f"of {2 * STEPS}; the end is that of a run that nobody killed")
+        found = check(folder, int(number), seed, int(steps))
+    print(f"killed {len(found)} times, with step {found} as the last one saved")
+    print(f"of {2 * int(steps)}; the end is that of a run that nobody killed")

@@ -5,6 +5,7 @@ import pathlib
 import re
 import tomllib
 
+import keras
 import numpy as np
 import pytest
 
@@ -63,11 +64,12 @@ def run_cells(notebook, changes=(), only=None):
         for name in ASSIGNMENTS
     ],
 )
-def test_the_solution_passes_for_several_terms(name, monkeypatch):
-    for seed in (1, 2):
-        monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", str(seed))
-        notebook = homework.read_source(ASSIGNMENTS[name], seed)
-        assert run_cells(notebook) == {}
+def test_the_solution_passes_in_any_term(name, monkeypatch):
+    """Another one on each backend."""
+    seed = 1 + ["jax", "tensorflow", "torch"].index(keras.backend.backend())
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", str(seed))
+    notebook = homework.read_source(ASSIGNMENTS[name], seed)
+    assert run_cells(notebook) == {}
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
