@@ -51,9 +51,9 @@ from kerasllm.schedules import WarmupSchedule
 
 # %% [markdown]
 # One name chooses the scale. `"laptop"` trains for a few minutes on the
-# documentation that every installation of Python carries. `"book"` is the
+# documentation that this installation carries. `"book"` is the
 # published run: 41.8 million parameters and a billion tokens of the web, which
-# takes about an hour on an A100 (200,000 tokens a second) and six on a T4.
+# takes an hour and a half on an A100 (200,000 tokens a second), six on a T4.
 # The environment variable `KERAS_BACKEND` chooses what computes.
 
 # %%
@@ -264,8 +264,7 @@ for name, losses in curves.items():
 # %% [markdown]
 # Without warmup the loss falls sooner, as one would expect of larger steps,
 # and then it lags: the run that began with small steps overtakes it and stays
-# ahead. At a third of this learning rate the difference is gone: warmup is
-# what lets one train at the higher rate.
+# ahead.
 
 # %% [markdown]
 # ## What was learned

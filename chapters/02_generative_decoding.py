@@ -59,9 +59,9 @@ from kerasllm.tokenizers import END_OF_TEXT
 
 # %% [markdown]
 # One name chooses the scale. `"laptop"` learns from the documentation that
-# every Python installation carries. `"book"` is the chapter's 41.8-million
+# this installation carries. `"book"` is the chapter's 41.8-million
 # parameter model on mini-C4; its training takes about six hours on a T4 GPU,
-# about an hour on an A100 (some 200,000 tokens a second).
+# an hour and a half on an A100 (some 200,000 tokens a second).
 
 # %%
 SCALE = "laptop"  # or "book"
@@ -336,10 +336,11 @@ cached_text = generator.generate(PROMPT, MAX_LENGTH, stop_token_ids=None)
 print("the same text:", cached_text == compiled_text)
 
 # %% [markdown]
-# Now the prices, from short texts to long ones. What does the last token of
-# a text cost? To see the curve rise we need texts longer than our model was
-# trained for, so we ask a model of the same kind with 1,024 positions. It has
-# never learnt anything; its arithmetic costs the same.
+# Now the prices, from short texts to long ones. What does one more token cost:
+# padded the last one of a text, cached the mean of all? To see the curve rise
+# we need texts longer than our model was trained for, so we ask a model of the
+# same kind with 1,024 positions. It has never learnt anything; its arithmetic
+# costs the same.
 
 # %%
 long_model = mini_gpt(
@@ -390,7 +391,7 @@ ax.set_xscale("log", base=2)
 ax.set_yscale("log")
 
 # %% [markdown]
-# Both axes are logarithmic. The padded price grows at least in proportion to
+# Both axes are logarithmic. The padded price grows about in proportion to
 # the length of the text, so that of a whole text grows with its square. The
 # cached price hardly moves: a new token has to read all weights, however
 # short the text is, and of a longer text it reads some more keys and values.

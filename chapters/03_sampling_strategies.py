@@ -65,7 +65,7 @@ from kerasllm.samplers import (
 
 # %% [markdown]
 # One name chooses the scale. `"book"` is the chapter's run, which takes about
-# six hours on a T4 GPU and about an hour on an A100 (some 200,000 tokens a
+# six hours on a T4 GPU and an hour and a half on an A100 (some 200,000 tokens a
 # second).
 
 # %%

@@ -94,7 +94,7 @@ def device_name():
 def best_dtype_policy():
     """Choose the precision in which this device trains fastest.
 
-    The rule, measured rather than guessed (`tests/benchmarks/NOTES.md`):
+    The rule:
 
     - an NVIDIA GPU of the Ampere generation or later (compute capability
       8.0) multiplies bfloat16 at several times the speed of float32;
@@ -102,7 +102,9 @@ def best_dtype_policy():
       and Keras does that by itself under `"mixed_float16"`;
     - a CPU with AMX tiles gains from bfloat16 under TensorFlow and PyTorch;
       JAX's CPU compiler does not use the tiles;
-    - everything else is best off with float32.
+    - everything else gets float32. TensorFlow and PyTorch also gain from a
+      CPU's AVX-512 instructions for bfloat16 (`tests/benchmarks/NOTES.md`);
+      there it is left to the user, for float32 is what can be compared.
 
     Returns:
         `"mixed_bfloat16"`, `"mixed_float16"` or `"float32"`, for

@@ -68,7 +68,7 @@ class Gemma:
     Example:
     ```python
     gemma = Gemma.from_preset("tiny_instruct")  # or "gemma3_instruct_4b"
-    gemma.ask("What is the river of Calgorburg called?")
+    gemma.ask("What is the river of Marnerburg called?")
     ```
 
     Source: chapter 16, "Using a pretrained LLM".

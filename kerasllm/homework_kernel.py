@@ -3,8 +3,9 @@
     python -m kerasllm.homework_kernel CONNECTION_FILE SETTINGS_AS_JSON
 
 An IPython kernel that first gives up what it does not need: memory and time
-beyond its limits, all files but the libraries and its own folder, all network,
-other processes, and the modules that the assignment forbids.
+beyond its limits, all files but the libraries and its own folder, connections,
+signals to other processes (as far as the kernel can), and the modules that the
+assignment forbids.
 """
 
 import importlib.abc

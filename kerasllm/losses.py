@@ -1,8 +1,8 @@
 """Next-token loss in pieces: the logits of a whole batch never exist at once.
 
-With 32,000 tokens in the vocabulary the logits of a batch take more memory
-than all the rest of the mini-GPT together: 4.2 GB for 128 x 256 tokens in
-float32, and their gradient as much again. `training_model` computes them for a
+With 32,000 tokens in the vocabulary the logits of a batch are by far the
+largest array of a step: 4.2 GB for 128 x 256 tokens in float32, and their
+gradient as much again. `training_model` computes them for a
 few positions at a time, and once more on the way back.
 """
 
@@ -109,6 +109,27 @@ def training_model(model, num_chunks=8):
         hidden_states, labels
     )
     return keras.Model({**inputs, "labels": labels}, outputs)
+
+
+def next_token_objective(model, num_chunks=1):
+    """Return what trains `model` to predict the next token.
+
+    Args:
+        model: see `training_model`; with one chunk any that gives logits.
+        num_chunks: int. With more than one, the logits of a whole batch never
+            exist at once.
+
+    Returns:
+        The model to compile, which has the layers of `model`; the `loss` and
+        `weighted_metrics` for its `compile`, a dict; and a function for
+        `dataset.map` that makes its batches of those of `model`.
+    """
+    if num_chunks == 1:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        objective = {"loss": loss, "weighted_metrics": ["accuracy"]}
+        return model, objective, lambda *batch: batch
+    objective = {"loss": token_loss, "weighted_metrics": [accuracy]}
+    return training_model(model, num_chunks), objective, with_labels
 
 
 def with_labels(x, y, *sample_weight):

@@ -116,24 +116,18 @@ def pretrain(
     if validation_dataset is not None and validation_steps is not None:
         validation_dataset = validation_dataset.take(validation_steps)
     tokens_in_a_batch = _tokens_in_a_batch(train_dataset)
-    trained, loss, accuracy = (
-        model,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        "accuracy",
+    trained, objective, prepare = losses.next_token_objective(
+        model, loss_chunks
     )
-    if loss_chunks > 1:
-        trained = losses.training_model(model, loss_chunks)
-        loss, accuracy = losses.token_loss, losses.accuracy
-        train_dataset = train_dataset.map(losses.with_labels)
-        if validation_dataset is not None:
-            validation_dataset = validation_dataset.map(losses.with_labels)
+    train_dataset = train_dataset.map(prepare)
+    if validation_dataset is not None:
+        validation_dataset = validation_dataset.map(prepare)
     trained.compile(
-        optimizer=keras.optimizers.Adam(
+        keras.optimizers.Adam(
             WarmupSchedule() if learning_rate is None else learning_rate,
             gradient_accumulation_steps=gradient_accumulation_steps,
         ),
-        loss=loss,
-        weighted_metrics=[accuracy],
+        **objective,
     )
     return resumable_fit(
         trained,

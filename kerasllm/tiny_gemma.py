@@ -140,7 +140,7 @@ def pretrain_base(recipe, directory, verbose="auto"):
 
     First the vision encoder alone; then it is frozen, as Gemma's was, and the
     model reads texts and looks at pictures. Trained together from the start
-    it learnt colours in 50 batches and shapes not in 1,800.
+    it learnt colours in 600 batches and shapes not in 1,800.
 
     Args:
         recipe: `TinyRecipe`.

@@ -39,7 +39,8 @@
 # A language model sees neither letters nor documents. It sees rows of numbers
 # of equal length. Here you build all that lies between: a small byte-pair
 # encoder, the packing of documents into windows, a split that does not leak,
-# and the arithmetic of it all. Chapter 1 of the course uses each of these.
+# and the arithmetic of it all. Chapter 1 of the course does the same, with
+# another kind of subwords.
 #
 # | part | points |
 # |---|---|

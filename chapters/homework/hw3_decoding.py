@@ -40,7 +40,7 @@
 # text comes out is decided afterwards: by how a token is chosen from logits,
 # again and again. Here you write the usual ways to choose, a search for the
 # most probable continuation, and the cache that makes all of them fast.
-# Chapters 2 and 3 of the course use each of these.
+# Chapters 2 and 3 of the course use most of these.
 #
 # | part | points |
 # |---|---|

@@ -69,34 +69,24 @@ def plain_model(recipe):
 
 
 def contestants(recipe):
-    """Return, by name, what makes a model to be compiled and its inputs."""
-    plain_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    """Return, by name, what makes a model and the parts of its loss."""
     chunks = max(2, recipe.loss_chunks)
     remat = dataclasses.replace(recipe, remat=True)
     return {
-        "plain": lambda: (plain_model(recipe), plain_loss, "accuracy"),
-        "ours": lambda: (recipe.build(), plain_loss, "accuracy"),
-        "chunked": lambda: (
-            losses.training_model(recipe.build(), chunks),
-            losses.token_loss,
-            losses.accuracy,
-        ),
-        "remat": lambda: (
-            losses.training_model(remat.build(), chunks),
-            losses.token_loss,
-            losses.accuracy,
-        ),
+        "plain": lambda: (plain_model(recipe), 1),
+        "ours": lambda: (recipe.build(), 1),
+        "chunked": lambda: (recipe.build(), chunks),
+        "remat": lambda: (remat.build(), chunks),
     }
 
 
 def compiled(make):
     """Return the model, and its `fit` on tokens and labels."""
-    model, loss, accuracy = make()
-    model.compile(keras.optimizers.Adam(1e-4), loss, metrics=[accuracy])
+    model, objective, prepare = losses.next_token_objective(*make())
+    model.compile(keras.optimizers.Adam(1e-4), **objective)
 
     def fit(x, y, batch_size):
-        if loss is losses.token_loss:
-            x, y = losses.with_labels(x, y)
+        x, y = prepare(x, y)
         model.fit(x, y, batch_size=batch_size, verbose=0)
 
     return model, fit

@@ -86,22 +86,19 @@ def make_ours(recipe, dtype="float32", without=None):
     if without == "dropout masks":
         recipe = dataclasses.replace(recipe, dropout=0.0)
     model = recipe.build()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    metrics = ["accuracy"]
     if without == "scores, softmax, mixing":
         _leave_attention_out(model)
     if without == "gradient of the lookup":
         _stop_at_the_lookup(model)
+    chunks = 1 if without == "logits and loss" else recipe.loss_chunks
+    model, objective, prepare = losses.next_token_objective(model, chunks)
     if without == "logits and loss":
         model = keras.Model(model.input, _decoders(model)[-1].output)
-        loss, metrics = (lambda y, hidden: keras.ops.mean(hidden, -1)), []
-    elif recipe.loss_chunks > 1:
-        model = losses.training_model(model, recipe.loss_chunks)
-        loss, metrics = losses.token_loss, [losses.accuracy]
+        objective = {"loss": lambda y, hidden: keras.ops.mean(hidden, -1)}
     optimizer = keras.optimizers.Adam(1e-4)
     if without == "Adam (SGD instead)":
         optimizer = keras.optimizers.SGD(1e-4)
-    model.compile(optimizer, loss, weighted_metrics=metrics)
+    model.compile(optimizer, **objective)
     fit = model.evaluate if without == "training" else model.fit
 
     def run(steps):
@@ -109,8 +106,7 @@ def make_ours(recipe, dtype="float32", without=None):
         x, y = np.random.default_rng(0).integers(
             0, recipe.vocabulary_size, shape, "int32"
         )
-        if loss is losses.token_loss:
-            x, y = losses.with_labels(x, y)
+        x, y = prepare(x, y)
         fit(x, y, batch_size=recipe.batch_size, verbose=0)
 
     return run
