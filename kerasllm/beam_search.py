@@ -85,9 +85,7 @@ def search_beams(
         check_logits(logprobs.max(axis=-1), index)
         parents, extended = [], []
         totals = logprobs + np.array([[beam.logprob] for beam in beams])
-        # So many that `num_beams` are left if all stop tokens are among them.
-        count = num_beams * (1 + len(stop_token_ids))
-        for place in _largest(totals.ravel(), count):
+        for place in _largest(totals.ravel(), num_beams):
             parent, token_id = divmod(int(place), logprobs.shape[1])
             logprob = float(logprobs[parent, token_id])
             if logprob == -np.inf:
@@ -98,7 +96,7 @@ def search_beams(
                     length_penalty
                 ):
                     best = beam
-            elif len(extended) < num_beams:
+            else:
                 parents.append(parent)
                 extended.append(beam)
         beams = extended

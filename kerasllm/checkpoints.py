@@ -16,6 +16,7 @@ import threading
 import zipfile
 
 import keras
+import ml_dtypes
 import numpy as np
 
 from kerasllm import backend, files
@@ -149,6 +150,8 @@ class Checkpoint(keras.callbacks.Callback):
                 "Build the model as in that run, or use another directory."
             )
         for variable, value in zip(variables, values, strict=True):
+            if value.dtype.kind == "V":  # NumPy's name for bfloat16
+                value = value.view(ml_dtypes.bfloat16)
             variable.assign(value)
         self.step = self._resumed_at = progress["step"]
         self._before = progress["averages"]
@@ -252,6 +255,11 @@ class Checkpoint(keras.callbacks.Callback):
             self.save()
             self._stop_if_interrupted()
 
+    def on_test_batch_end(self, batch, logs=None):
+        # `fit` validates before it stops, however long that takes.
+        if self.stopped:
+            self.model.stop_evaluating = True
+
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped:
             return
@@ -275,7 +283,9 @@ class Checkpoint(keras.callbacks.Callback):
         if self.history:
             path = self.path.with_name(HISTORY_FILE)
             with files.whole_file(path) as file:
-                writer = csv.DictWriter(file, self.history[0])
+                # A run that goes on may be validated only from then on.
+                names = dict.fromkeys(n for row in self.history for n in row)
+                writer = csv.DictWriter(file, names)
                 writer.writeheader()
                 writer.writerows(self.history)
 

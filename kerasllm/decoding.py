@@ -50,7 +50,7 @@ class CachedDecoder:
         functions = [self._step, self._take, *self._prefills.values()]
         return self._count + sum(function.count for function in functions)
 
-    def refresh(self):
+    def _refresh(self):
         """Compile anew if the model has got other weights, as by LoRA."""
         # Not if the weights have got other values: these are arguments.
         if [id(v) for v in self.causal_lm.variables] != self._weights:
@@ -103,6 +103,7 @@ class CachedDecoder:
             after the beginning, and a cache whose first `length` positions
             are filled.
         """
+        self._refresh()
         num_images = max(map(len, images), default=0)
         # A mask over image tokens has the length of the whole cache.
         bucket = cache_length

@@ -97,6 +97,7 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
         variable.trainable = False
     for layer in chosen:
         layer.enable_lora(rank, lora_alpha)
+    _forget_compiled(model)
     return LoraReport.of(model)
 
 
@@ -163,8 +164,15 @@ def load_lora(model, path):
             "which does not exist."
         )
     layers = dict(_layers(model))
-    with h5py.File(path, "r") as h5:
-        saved = {key: _read_adapter(h5[key]) for key in h5}
+    try:
+        with h5py.File(path, "r") as h5:
+            saved = {key: _read_adapter(h5[key]) for key in h5}
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"`path` must be a file that `save_lora` wrote. Received: {path}, "
+            f"which is none ({error}). A file of KerasHub's `save_lora_weights`"
+            " is read by its `load_lora_weights`."
+        ) from error
     for key, adapter in saved.items():
         layer = layers.get(key)
         shape = None if layer is None else tuple(layer.kernel.shape)
@@ -197,6 +205,7 @@ def load_lora(model, path):
             layer.enable_lora(adapter["rank"], adapter["lora_alpha"])
         layer.lora_kernel_a.assign(adapter["a"])
         layer.lora_kernel_b.assign(adapter["b"])
+    _forget_compiled(model)
 
 
 def merge_lora(model):
@@ -237,6 +246,7 @@ def merge_lora(model):
         # Seed states and counters never are.
         is_float = keras.backend.is_float_dtype(variable.dtype)
         variable.trainable = is_float
+    _forget_compiled(model)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,6 +306,17 @@ class LoraReport:
             share = some / all_
             lines.append(f"{name:16}{some:16,}{all_:16,}{share:9.2%}")
         return "\n".join(lines)
+
+
+def _forget_compiled(model):
+    """Drop the functions that Keras and KerasHub compiled of other weights.
+
+    TensorFlow would go on calling them: with adapters that are merged, or
+    without those that are new. Not so the training step, which `compile` makes.
+    """
+    for name in ("predict_function", "test_function", "generate_function"):
+        if hasattr(model, name):
+            setattr(model, name, None)
 
 
 def _layers(model):

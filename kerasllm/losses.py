@@ -108,7 +108,10 @@ def training_model(model, num_chunks=8):
     outputs = NextTokenLoss(embedding, num_chunks, name="next_token_loss")(
         hidden_states, labels
     )
-    return keras.Model({**inputs, "labels": labels}, outputs)
+    trained = keras.Model({**inputs, "labels": labels}, outputs)
+    # `compile` asks the model whether float16 makes it scale the loss.
+    trained.dtype_policy = model.dtype_policy
+    return trained
 
 
 def next_token_objective(model, num_chunks=1):

@@ -208,7 +208,8 @@ def resumable_fit(
             # interrupted takes a `fit` of its own.
             fit(epoch, epoch + 1, steps_per_epoch - done)
             epoch += 1
-        if epoch < epochs and not run.stopped:
+        # Any callback may have had enough; a second `fit` would forget that.
+        if epoch < epochs and not (done and model.stop_training):
             fit(epoch, epochs, steps_per_epoch)
     return run.history
 
@@ -474,6 +475,8 @@ class _PrintSample(keras.callbacks.Callback):
         self.sample, self.sampled = sample, model
 
     def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            return  # nothing can be sampled; what it is will be said
         text = self.sample(self.sampled)  # of all devices: all must call it
         if devices.process_index() == 0:
             print(f"\nEpoch {epoch + 1}: {text}")

@@ -254,14 +254,15 @@ class TextGenerator:
     ):
         """Continue a prompt with the most likely text that beams find.
 
-        At each position the `num_beams` likeliest beginnings go on. A finished
-        text is scored by its log-probability over
+        At each position the `num_beams` likeliest beginnings are kept; those
+        that a stop token ends are finished, the others go on. A finished text
+        is scored by its log-probability over
         `number_of_new_tokens ** length_penalty`, a stop token included. The
         generator's sampler plays no role; its logit processors do.
 
         Args:
             prompt: str.
-            num_beams: int. At 1 this is greedy search.
+            num_beams: int. At 1 this is greedy search, stop tokens included.
             length_penalty: float. 0 compares texts by their probability,
                 which favours short ones; 1 by the mean of its logarithm.
             max_length: int; see `generate`, as for the rest.
@@ -417,7 +418,6 @@ class TextGenerator:
     def _run_batch(self, rows, num_samples, with_logprobs):
         sample = self._sampling.prepare(rows, with_logprobs)
         decoder = self._decoder
-        decoder.refresh()
         max_length = rows[0].max_length
         cache_length = decoder.cache_length(max_length)
         start = min(len(row.prompt_ids) for row in rows)

@@ -140,6 +140,40 @@ def test_merged_weights_give_the_same_logits(name):
     enable_lora(model, 2)
 
 
+def test_functions_that_were_compiled_before_are_compiled_anew(tmp_path):
+    """Or TensorFlow would go on with the weights that were there then."""
+    model, path = make_mini_gpt(), tmp_path / "adapters.lora.h5"
+    weights = model.get_weights()
+
+    def predicted():
+        return model.predict(IDS, verbose=0)
+
+    plain = predicted()
+    enable_lora(model, 2)
+    disturb(model)
+    adapted = logits(model)
+    assert abs(adapted - plain).max() > 0.01
+    np.testing.assert_allclose(predicted(), adapted, atol=1e-5)
+    save_lora(model, path)
+    lora.merge_lora(model)
+    np.testing.assert_allclose(predicted(), adapted, atol=2e-5)
+    model.set_weights(weights)
+    load_lora(model, path)
+    np.testing.assert_allclose(predicted(), adapted, atol=1e-5)
+
+
+def test_loading_refuses_what_save_lora_has_not_written(tmp_path):
+    path = tmp_path / "adapters.lora.h5"
+    path.write_text("adapters")
+    with pytest.raises(ValueError, match="must be a file that `save_lora`"):
+        load_lora(make_mini_gpt(), path)
+    backbone = make_task().backbone
+    backbone.enable_lora(2)
+    backbone.save_lora_weights(path)
+    with pytest.raises(ValueError, match="by its `load_lora_weights`"):
+        load_lora(make_mini_gpt(), path)
+
+
 @every_model
 def test_adapters_come_back_alone(name, tmp_path):
     model = MAKERS[name]()

@@ -6,6 +6,7 @@ import pytest
 
 from kerasllm.losses import (
     accuracy,
+    next_token_objective,
     token_loss,
     training_model,
     with_labels,
@@ -115,3 +116,17 @@ def test_training_in_chunks_is_training(make, num_chunks):
     for ours, theirs in zip(plain.get_weights(), learnt, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert not np.allclose(initial[0], learnt[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("num_chunks", [1, 3])
+def test_float16_has_its_loss_scaled(num_chunks):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = make_mini_gpt()
+    finally:
+        keras.config.set_dtype_policy(before)
+    trained, objective, _ = next_token_objective(model, num_chunks)
+    trained.compile("adam", **objective)
+    optimizers = keras.optimizers
+    assert isinstance(trained.optimizer, optimizers.LossScaleOptimizer)

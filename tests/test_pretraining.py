@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from kerasllm import pretraining
 from kerasllm.checkpoints import (
@@ -239,13 +240,17 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, unbroken):
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
+    validated = []
+    count = keras.callbacks.LambdaCallback()
+    count.on_test_batch_end = lambda batch, logs=None: validated.append(batch)
     with pytest.raises(TrainingInterrupted, match="after step 4.*goes on"):
         train(
             tmp_path,
             model(),
-            callbacks=[KillAt(3, ctrl_c)],
+            callbacks=[KillAt(3, ctrl_c), count],
             checkpoint_steps=1000,
         )
+    assert len(validated) < 2  # it does not validate at leisure
     assert signal.getsignal(signal.SIGINT) is before
     assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == 4
     history = train(tmp_path, model(seed=99))
@@ -277,9 +282,58 @@ def test_a_finished_run_is_not_trained_again(tmp_path, unbroken):
     np.testing.assert_allclose(net.get_weights()[0], unbroken[1][0], atol=1e-5)
 
 
+def test_a_callback_ends_a_run_that_was_resumed(tmp_path):
+    """Also at the end of the epoch that had been broken off."""
+    with pytest.raises(Killed):
+        train(tmp_path, model(), epochs=3, callbacks=[KillAt(7, kill)])
+
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    history = train(tmp_path, model(), epochs=3, callbacks=[Enough()])
+    assert [row["epoch"] for row in history] == [1, 2]
+
+
+def test_a_run_may_be_validated_later(tmp_path):
+    train(tmp_path, model(), epochs=1, validation_dataset=None)
+    train(tmp_path, model())
+    with open(tmp_path / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["val_loss"] == "" and float(rows[1]["val_loss"]) > 0
+
+
+def test_weights_of_any_dtype_come_back(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        net, again = model(), model(seed=2)
+    finally:
+        keras.config.set_dtype_policy(before)
+    history = train(tmp_path, net)
+    assert train(tmp_path, again) == history
+    for ours, theirs in zip(again.weights, net.weights, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(
+            *(
+                ops.convert_to_numpy(ops.cast(v, "float32"))
+                for v in (ours, theirs)
+            )
+        )
+
+
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
+    def sample(model):
+        raise ValueError("There is nothing to sample from.")
+
     with pytest.raises(FloatingPointError, match="must stay finite.*step"):
-        train(tmp_path, model(), learning_rate=1e30, checkpoint_steps=1)
+        train(
+            tmp_path,
+            model(),
+            learning_rate=1e30,
+            checkpoint_steps=1,
+            sample=sample,
+        )
     net = model(seed=99)
     net.compile("adam", "mse")
     net.optimizer.build(net.trainable_variables)

@@ -626,16 +626,24 @@ def test_new_weights_are_seen_without_compiling():
     assert generator.num_compilations["model"] == 2
 
 
-def test_new_variables_are_seen():
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda generator: generator.generate("abc", 30),
+        lambda generator: generator.beam_search("abc", 2, max_length=30),
+    ],
+    ids=["generate", "beam_search"],
+)
+def test_new_variables_are_seen(write):
     model = make_mini_gpt()
     model.preprocessor = AlphabetPreprocessor(sequence_length=40)
     generator = TextGenerator(model)
-    before = generator.generate("abc", 30)
+    before = write(generator)
     model.backbone.enable_lora(2)
-    assert generator.generate("abc", 30) == before  # beta starts at zero
+    assert write(generator) == before  # beta starts at zero
     for weight in model.backbone.trainable_weights:
         weight.assign(np.full(weight.shape, 0.5))
-    assert generator.generate("abc", 30) != before
+    assert write(generator) != before
 
 
 @pytest.mark.parametrize(
@@ -701,6 +709,23 @@ def test_one_beam_is_greedy_search(name):
         assert generator.beam_search(
             prompt, 1, max_length=30, stop_token_ids=None
         ) == generator.generate(prompt, 30, stop_token_ids=None)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "expected"),
+    [
+        # The end comes second in rank, and is better than all that follows.
+        ([0.6, 0.0, 0.0, 0.4], [0.31, 0.3, 0.29, 0.1], "baaaaaaa"),
+        # The end comes first, and what follows the other is better still.
+        ([0.4, 0.0, 0.0, 0.6], [0.97, 0.01, 0.01, 0.01], "b"),
+    ],
+)
+def test_one_beam_stops_where_greedy_search_does(first, later, expected):
+    with np.errstate(divide="ignore"):
+        table = np.maximum(np.log([later, first, later, later]), -1e9)
+    generator = TextGenerator(BigramLM(table, tokenizer=FewLetters(4)))
+    assert generator.generate("b", 8) == expected
+    assert generator.beam_search("b", 1, max_length=8) == expected
 
 
 def test_beams_carry_their_own_cache():
