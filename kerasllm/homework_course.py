@@ -72,17 +72,19 @@ def release(directory, folder=None, seed=None):
     return list(released)
 
 
-def find_submissions(directory, names):
+def find_submissions(directory, names, assignment=None):
     """Find the notebooks that a class handed in.
 
     Args:
         directory: path of a folder with `STUDENT.ipynb`, or with a folder for
             each student as nbgrader collects them.
         names: the assignments there are.
+        assignment: str, which of them; `None` recognizes it by file names.
 
     Returns:
-        A pair: the name of the assignment, or `None` if unclear, and a dict
-        from student to path, sorted.
+        The name of the assignment, or `None` if unclear, a dict from student
+        to path, sorted, and a dict from student to a note, for those whose
+        files leave it unclear which to grade.
     """
     directory = pathlib.Path(directory)
     found, assignments = {}, set()
@@ -96,14 +98,37 @@ def find_submissions(directory, names):
             for name in names:
                 student = student.replace(name, "").strip("_- ") or student
         found.setdefault(student, []).append(path)
-    name = assignments.pop() if len(assignments) == 1 else None
+    name = assignment
+    if name is None and len(assignments) == 1:
+        name = assignments.pop()
     if name is None and len(names) == 1:
         name = names[0]
-    chosen = {}
+    chosen, notes = {}, {}
     for student, paths in found.items():
-        named = [path for path in paths if path.stem == name]
-        chosen[student] = (named or paths)[0]
-    return name, chosen
+        chosen[student], note = _choose(paths, name, names)
+        if note:
+            notes[student] = note
+    return name, chosen, notes
+
+
+def _choose(paths, name, names):
+    """Return the one of a student's notebooks to grade as `name`, and a note.
+
+    The note is `None` if there is no doubt.
+    """
+    named = [path for path in paths if name and path.stem.startswith(name)]
+    named.sort(key=lambda path: path.stem != name)
+    if len(named) > 1:
+        others = ", ".join(path.name for path in named[1:])
+        return named[0], f"graded {named[0].name}, not {others}"
+    if named:
+        return named[0], None
+    # A file that says only whose it is may well be of this assignment.
+    unnamed = [path for path in paths if not path.stem.startswith(tuple(names))]
+    path = (unnamed or paths)[0]
+    if unnamed and len(paths) == 1:
+        return path, None
+    return path, f"graded {path.name}: no file is named after the assignment"
 
 
 def grade(
@@ -159,8 +184,9 @@ def grade(
             "--unprotected."
         )
     found = sources(folder)
-    name, paths = find_submissions(submissions, list(found))
-    name = assignment or name
+    name, paths, unclear = find_submissions(
+        submissions, list(found), assignment
+    )
     if name not in found or not paths:
         raise ValueError(
             "The folder must hold submissions of one assignment of "
@@ -184,6 +210,8 @@ def grade(
         made.prepare(name, read_source(found[name]), limits)
         for student, path in paths.items():
             result = made.grade(student, path, feedback)
+            if student in unclear:
+                result.notes.insert(0, unclear[student])
             results.append(result)
             # Each time: who is interrupted keeps what is graded.
             write_csv(csv_path, results, made.points)

@@ -724,10 +724,64 @@ def test_submissions_are_found_in_both_forms(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("{}")
     (tmp_path / "eve.ipynb").symlink_to("/etc/passwd")
-    name, found = homework_course.find_submissions(tmp_path, names)
+    name, found, notes = homework_course.find_submissions(tmp_path, names)
     assert name == "hw1_tokens"
     assert list(found) == ["ann", "bob", "cem"]
     assert found["ann"].name == "hw1_tokens.ipynb"
+    assert notes == {}
+
+
+def test_the_notebook_of_the_assignment_is_graded(tmp_path):
+    names = ["hw1_tokens", "hw2_decoder"]
+    for path in ("ann/hw1_tokens/hw1_tokens.ipynb",
+                 "ann/hw2_decoder/hw2_decoder.ipynb",
+                 "bob/draft.ipynb", "bob/hw2_decoder (1).ipynb",
+                 "cem/hw2_decoder (1).ipynb", "cem/hw2_decoder.ipynb",
+                 "dan/hw1_tokens.ipynb", "eve.ipynb", "hw1_tokens_fay.ipynb",
+                 "hw2_decoder_fay.ipynb"):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    name, found, notes = homework_course.find_submissions(
+        tmp_path, names, "hw2_decoder"
+    )
+    assert name == "hw2_decoder"
+    assert {student: path.name for student, path in found.items()} == {
+        "ann": "hw2_decoder.ipynb",
+        "bob": "hw2_decoder (1).ipynb",
+        "cem": "hw2_decoder.ipynb",
+        "dan": "hw1_tokens.ipynb",
+        "eve": "eve.ipynb",
+        "fay": "hw2_decoder_fay.ipynb",
+    }
+    # A note where an instructor could have chosen another, or has none.
+    assert notes == {
+        "cem": "graded hw2_decoder.ipynb, not hw2_decoder (1).ipynb",
+        "dan": "graded hw1_tokens.ipynb: no file is named after the assignment",
+    }
+    name, _, _ = homework_course.find_submissions(tmp_path, names)
+    assert name is None
+
+
+@pytest.mark.once
+def test_grade_takes_the_assignment_that_it_is_told(nbgrader, tmp_path):
+    (tmp_path / "hw").mkdir()
+    for name in ("hw0_other", "hw1_tiny"):
+        (tmp_path / "hw" / f"{name}.py").write_text(TINY)
+    for name, double in (("hw0_other", WRONG), ("hw1_tiny (1)", RIGHT),
+                         ("hw1_tiny (2)", WRONG)):  # fmt: skip
+        folder = tmp_path / "class" / "ann" / name
+        folder.mkdir(parents=True)
+        notebook = submit(tiny_release(), {"double": double, "total": TOTAL})
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    (result,), _ = homework_course.grade(
+        tmp_path / "class",
+        tmp_path / "grades.csv",
+        tmp_path / "hw",
+        "hw1_tiny",
+        unprotected=True,
+    )
+    assert result.total == 5
+    assert "graded hw1_tiny (1).ipynb, not hw1_tiny (2).ipynb" in result.notes
 
 
 def test_grading_needs_landlock(tmp_path, monkeypatch):
