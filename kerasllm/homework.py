@@ -24,6 +24,9 @@ _TELLING_LINE = 20
 _CURIOUS = {"ctypes", "gc", "importlib", "inspect", "subprocess", "socket",
             "signal", "_ctypes", "multiprocessing"}  # fmt: skip
 _CURIOUS_CALLS = {"__import__", "eval", "exec", "get_ipython", "open"}
+_CURIOUS_MAGICS = {"!", "bash", "run", "script", "sh", "sx", "system"}
+# IPython's lines that are no Python: `%time x = 1`, `%%bash`, `!ls`.
+_MAGIC = re.compile(r"(?m)^([ \t]*)(?:%%?(\w+)|!+)(.*)$")
 
 
 @dataclasses.dataclass
@@ -197,9 +200,17 @@ def read_submission(path):
         for cell in notebook.cells:
             if not is_text(cell.source) or not is_text(cell.cell_type):
                 return None, "a cell that is no text"
+            _drop_strange_details(cell)
         return notebook, None
     except Exception as error:  # whatever a broken file can raise
         return None, f"it is no notebook ({type(error).__name__})"
+
+
+def _drop_strange_details(cell):
+    """Drop what is not of nbgrader's form: such a cell is a plain one."""
+    details = cell.metadata.get("nbgrader")
+    if not isinstance(details, dict) or not is_text(details.get("grade_id")):
+        cell.metadata.pop("nbgrader", None)
 
 
 def is_text(value):
@@ -236,13 +247,16 @@ def find_notes(notebook, metadata):
     for cell in notebook.cells:
         if cell.cell_type != "code" or is_locked(cell):
             continue
-        lines = cell.source.splitlines()
-        # Magics are no Python.
-        lines = ["" if line.lstrip()[:1] in "%!" else line for line in lines]
-        try:
-            tree = ast.parse("\n".join(lines))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = _parse(cell.source)
+        if tree is None:
+            # Only what is no Python can have magics.
+            magics = {match[2] or "!" for match in _MAGIC.finditer(cell.source)}
+            notes |= {f"uses {magic}" for magic in magics & _CURIOUS_MAGICS}
+            tree = _parse(_MAGIC.sub(_as_python, cell.source))
+        if tree is None:
             notes.add("a cell that is not Python")
+            words = forbidden_names & set(re.findall(r"\w+", cell.source))
+            notes |= {f"uses {word}, which is forbidden" for word in words}
             continue
         for name in _used_names(tree):
             parts = name.split(".")
@@ -254,6 +268,22 @@ def find_notes(notebook, metadata):
         for name in forbidden_names & set(_all_names(tree)):
             notes.add(f"uses {name}, which is forbidden")
     return sorted(notes)
+
+
+def _parse(source):
+    """Return the syntax tree of code, or `None` if it is not Python."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _as_python(magic):
+    """Return what a magic is given as Python, or else its words as texts."""
+    indent, given = magic[1], magic[3].strip()
+    if not given or _parse(given) is None:
+        given = repr(re.findall(r"\w+", given))
+    return indent + given
 
 
 def _used_names(tree):

@@ -26,7 +26,6 @@ from kerasllm.homework import (
     find_notes,
     is_cell,
     is_locked,
-    is_text,
     read_source,
     read_submission,
     sources,
@@ -401,12 +400,12 @@ class _Course:
         notebook, problem = read_submission(path)
         if problem:
             return Result(student, nothing, {}, [f"not graded: {problem}"])
+        # What is run, whatever the student's metadata say of it.
+        notebook = rebuild(notebook, self.released)
         notes = find_notes(notebook, self.metadata)
         submitted = self.root / "submitted" / student / self.name
         submitted.mkdir(parents=True)
-        nbformat.write(
-            rebuild(notebook, self.released), submitted / f"{self.name}.ipynb"
-        )
+        nbformat.write(notebook, submitted / f"{self.name}.ipynb")
         api = self._api()
         answer = api.autograde(self.name, student)
         if not answer["success"]:
@@ -458,7 +457,7 @@ def rebuild(notebook, released):
     Cells that are missing are put at the end.
 
     Args:
-        notebook: the submission.
+        notebook: the submission, as `read_submission` returns it.
         released: the students' version of the assignment.
     """
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -470,9 +469,8 @@ def rebuild(notebook, released):
     }
     cells = []
     for cell in notebook.cells:
-        details = cell.get("metadata", {}).get("nbgrader", {})
-        grade_id = details.get("grade_id") if hasattr(details, "get") else None
-        known = expected.pop(grade_id, None) if is_text(grade_id) else None
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        known = expected.pop(grade_id, None)
         source, kind = cell.source, cell.cell_type
         if known is not None:
             kind = known.cell_type
