@@ -1,6 +1,7 @@
 """Grading: what a submission earns, and what cannot be had."""
 
 import ast
+import base64
 import collections
 import csv
 import json
@@ -161,6 +162,48 @@ def test_a_function_of_a_notebook_answers(monkeypatch):
         student.function("other")(1)
     with pytest.raises(NameError, match="written in the notebook. Received"):
         student.function("counter")("a")
+
+
+def test_what_a_notebook_says_is_cut_on_this_side():
+    """There, `serve` can be replaced."""
+
+    class Mute(homework_remote.Student):
+        def __init__(self):
+            pass
+
+    answer = json.dumps(["error", "ValueError", "x" * 10**6])
+    answer = base64.b64encode(answer.encode()).decode()
+    answer = {"answer": {"data": {"text/plain": repr(answer)}}}
+    message = {"content": {"user_expressions": answer}}
+    with pytest.raises(ValueError, match="`double` raised ValueError") as error:
+        Mute()._read(message, ["name", "double"])
+    assert len(str(error.value)) < 2 * homework_remote.LONGEST_MESSAGE
+
+
+@pytest.fixture
+def judge(nbgrader):
+    from kerasllm.homework_grading import Judge
+
+    judge = Judge(60, kernel_name="python3")
+    judge.create_kernel_manager()
+    judge.start_new_kernel()
+    judge.start_new_kernel_client()
+    yield judge
+    judge.close()
+
+
+def test_a_test_passes_only_if_its_kernel_says_so(judge, monkeypatch):
+    """Outputs come another way, and may come too late to be seen."""
+    monkeypatch.setattr(judge, "output", lambda *arguments: None)
+    wrong = cell("print(1)\nassert 1 == 2, 'One is not two.'")
+    judge.run(wrong)
+    assert homework.failure_of(wrong) == "One is not two."
+    right = cell("print(1)\n2.0")
+    judge.run(right)
+    assert right.outputs == []
+    wordy = cell("raise ValueError('x' * 10**6)")
+    judge.run(wordy)
+    assert len(wordy.outputs[0].evalue) <= homework_remote.LONGEST_MESSAGE
 
 
 # --- A class of submissions ------------------------------------------------
