@@ -699,6 +699,56 @@ def test_check_runs_the_visible_tests(tmp_path, capsys):
     assert "The double of 1 is 2." in capsys.readouterr().out
 
 
+def check_with(tmp_path, total):
+    """Check a notebook with this cell for `total`, saved with old outputs."""
+    pytest.importorskip("nbclient")
+    notebook = submit(tiny_release(), {"double": WRONG, "total": total})
+    for each in notebook.cells:
+        if each.cell_type == "code":
+            each.outputs = [nbformat.v4.new_output("stream", text="fine")]
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(notebook, path)
+    result = homework.check(path)
+    assert result.failures["test_double"] == "The double of 1 is 2."
+    assert result.total == 0
+    return result
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "total, failure",
+    [
+        ("while True: pass", "NameError"),
+        ("def total(xs):\n    while True: pass", "interrupted"),
+        # Cannot be interrupted, so the test does not get its turn.
+        ("while True:\n"
+         "    import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+         "interrupted"),
+    ],
+)  # fmt: skip
+def test_check_ends_a_loop_and_goes_on(tmp_path, monkeypatch, total, failure):
+    monkeypatch.setattr(homework, "_CELL_SECONDS", 4)
+    result = check_with(tmp_path, total)
+    assert failure in result.failures["test_total"]
+    is_told = any("'while True" in note for note in result.notes)
+    assert is_told == total.startswith("while")
+
+
+@pytest.mark.parametrize(
+    "total, failure",
+    [
+        ("import os\nos._exit(0)", "not run to its end"),
+        ("def total(xs):\n    import os\n    os._exit(0)",
+         "not run to its end"),
+        ("def total(xs):\n    assert not xs", "AssertionError"),
+    ],
+)  # fmt: skip
+def test_check_says_what_did_not_run(tmp_path, total, failure):
+    """What was saved in the notebook is of an earlier run."""
+    result = check_with(tmp_path, total)
+    assert failure in result.failures["test_total"]
+
+
 @pytest.mark.once
 def test_grading_from_the_command_line(nbgrader, tmp_path, capsys):
     (tmp_path / "hw").mkdir()
