@@ -30,6 +30,7 @@ from kerasllm.homework import (
     read_submission,
     sources,
 )
+from kerasllm.homework_kernel import library_folders
 
 _STUDENT_NAME = re.compile(r"\w[\w.@-]*")
 
@@ -172,7 +173,8 @@ def grade(
         A pair: list of `Result`, and the seed.
 
     Raises:
-        ValueError: no submissions, or it is unclear of what.
+        ValueError: no submissions, or it is unclear of what; or a folder that
+            submissions must not read is one of libraries, which they must.
         RuntimeError: nbgrader or Landlock is missing.
     """
     if not (unprotected or sandbox.landlock_version()):
@@ -203,6 +205,9 @@ def grade(
         "total_seconds": total_seconds,
         "backend": backend,
         "seed": seed,
+        "private": _private_folders(
+            found[name].parent, submissions, csv_path.parent, feedback
+        ),
     }
     results = []
     with _Course(course) as made:
@@ -216,6 +221,30 @@ def grade(
             write_csv(csv_path, results, made.points)
             progress(f"{student}: {result.total:g}")
     return results, seed
+
+
+def _private_folders(*folders):
+    """Return folders that submissions must not read, wherever they are.
+
+    The whole project that such a folder is in is one of them: its history has
+    the solutions, too.
+    """
+    private = {pathlib.Path(folder).resolve() for folder in folders}
+    private |= {
+        parent
+        for folder in private
+        for parent in folder.parents
+        if (parent / ".git").exists() or (parent / "pyproject.toml").exists()
+    }
+    for folder in map(os.path.realpath, library_folders()):
+        if pathlib.Path(folder) in private:
+            raise ValueError(
+                "Assignments, submissions, the table and pages must be in "
+                "folders that submissions need not read. Received: something "
+                f"in {folder}, which has libraries. Move it to a folder of "
+                "its own."
+            )
+    return sorted(map(str, private))
 
 
 def write_csv(path, results, points):
@@ -357,6 +386,7 @@ class _Course:
         }
         settings = self.config.JudgedExecute
         settings.update(limits)
+        settings.private = [*limits["private"], str(self.root)]
         settings.graded = self.metadata.get("graded", [])
         settings.forbidden = self.metadata.get("forbidden", [])
         settings.assets = self.metadata.get("assets", [])

@@ -145,6 +145,7 @@ class JudgedExecute(Execute):
     tests = Dict(help="source of each locked cell, by its id").tag(config=True)
     graded = List(help="names that students define").tag(config=True)
     forbidden = List(help="modules that they may not use").tag(config=True)
+    private = List(help="folders that they may not read").tag(config=True)
     assets = List(help="presets that they work with").tag(config=True)
     seed = Integer(0).tag(config=True)
     memory_gb = Float(4.0).tag(config=True)
@@ -177,6 +178,7 @@ class JudgedExecute(Execute):
     async def async_start_new_kernel(self, **kwargs):
         self.km.settings = {
             "forbidden": list(self.forbidden),
+            "private": list(self.private),
             "memory_gb": self.memory_gb,
             "cpu_seconds": self.total_seconds,
         }

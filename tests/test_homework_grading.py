@@ -1037,6 +1037,76 @@ def test_what_is_noted_is_what_is_run(nbgrader, tmp_path):
         assert result.notes == ["uses Ready, which is forbidden"], result
 
 
+@pytest.mark.once
+@pytest.mark.skipif(
+    not sandbox.landlock_version(), reason="this system has no Landlock"
+)
+def test_what_is_private_is_so_below_libraries_too(
+    nbgrader, tmp_path, monkeypatch
+):
+    libraries = tmp_path / "site-packages"
+    monkeypatch.setenv("PYTHONPATH", str(libraries))
+    folder = libraries / "checkout" / "chapters" / "homework"
+    library = libraries / "library.py"
+    private = [
+        folder / "hw0_tiny.py",
+        libraries / "checkout" / ".git" / "history",
+        libraries / "class" / "ann.ipynb",
+        libraries / "out" / "grades.csv",
+        libraries / "out" / "feedback" / "ann.html",
+    ]
+    for path in (library, *private):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("history")
+    private[0].write_text(TINY)
+    for student, paths in (("ann", [library]), ("bob", private)):
+        double = (
+            "def double(x):\n"
+            f"    for path in {[*map(str, paths)]}:\n"
+            "        try:\n"
+            "            return len(open(path).read(1)) * 2 * x\n"
+            "        except OSError: pass"
+        )
+        nbformat.write(
+            submit(tiny_release(), {"double": double, "total": TOTAL}),
+            libraries / "class" / f"{student}.ipynb",
+        )
+    results, _ = homework_course.grade(
+        libraries / "class", libraries / "out" / "grades.csv", folder
+    )
+    assert all(path.exists() for path in private)
+    assert {each.student: each.total for each in results} == {
+        "ann": 5, "bob": 3
+    }  # fmt: skip
+
+
+def test_python_may_be_installed_in_a_checkout(tmp_path, monkeypatch):
+    from kerasllm import homework_kernel
+
+    for name in ("prefix", "base_prefix", "exec_prefix"):
+        monkeypatch.setattr(sys, name, str(tmp_path))
+    folders = homework_kernel.library_folders()
+    for path in ("chapters/homework/hw0_tiny.py", ".git/config", "grades.csv"):
+        assert not any((tmp_path / path).is_relative_to(f) for f in folders)
+    assert str(tmp_path / "lib") in folders
+
+
+def test_grade_refuses_what_it_cannot_hide(tmp_path, monkeypatch):
+    libraries = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(libraries))
+    (libraries / "hw0_tiny").mkdir(parents=True)
+    (libraries / "hw0_tiny" / "hw0_tiny.py").write_text(TINY)
+    (libraries / "class").mkdir()
+    (libraries / "class" / "ann.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match="need not read. Received: something"):
+        homework_course.grade(
+            libraries / "class",
+            libraries / "grades.csv",
+            libraries / "hw0_tiny",
+            unprotected=True,
+        )
+
+
 @pytest.mark.skipif(
     not sandbox.landlock_version(), reason="this system has no Landlock"
 )
