@@ -16,6 +16,14 @@ import pathlib
 import re
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
+_CELL_SECONDS = 300  # that a cell may take at home
+_OUT_OF_TIME = (
+    f"interrupted after {_CELL_SECONDS} s. Look for a loop without an end."
+)
+_NOT_RUN = (
+    "not run to its end. A cell used up the memory or left Python, or two ran "
+    "out of time."
+)
 # Whatever stands between such marks is not for students.
 MARKS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 # Shorter lines, such as `return counts`, may stand anywhere.
@@ -24,6 +32,9 @@ _TELLING_LINE = 20
 _CURIOUS = {"ctypes", "gc", "importlib", "inspect", "subprocess", "socket",
             "signal", "_ctypes", "multiprocessing"}  # fmt: skip
 _CURIOUS_CALLS = {"__import__", "eval", "exec", "get_ipython", "open"}
+_CURIOUS_MAGICS = {"!", "bash", "run", "script", "sh", "sx", "system"}
+# IPython's lines that are no Python: `%time x = 1`, `%%bash`, `!ls`.
+_MAGIC = re.compile(r"(?m)^([ \t]*)(?:%%?(\w+)|!+)(.*)$")
 
 
 @dataclasses.dataclass
@@ -134,6 +145,9 @@ def find_leaks(source, released):
 def check(path):
     """Run a student's notebook with the tests that are visible in it.
 
+    A cell that takes too long is interrupted, the second one ends the notebook,
+    and so does what ends Python. Tests that did not run fail.
+
     Args:
         path: path of the `.ipynb`. It is not changed.
 
@@ -145,7 +159,7 @@ def check(path):
         RuntimeError: nbclient is missing.
     """
     try:
-        from nbclient import NotebookClient
+        import nbclient  # noqa: F401
     except ImportError as error:
         raise RuntimeError(
             "Checking needs nbclient, which comes with Jupyter. Received: an "
@@ -163,27 +177,60 @@ def check(path):
         )
     metadata = notebook.metadata.get("kerasllm", {})
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "-"}
-    NotebookClient(
-        notebook,
-        timeout=300,
-        allow_errors=True,
-        extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+    failures = _run(notebook, path.parent)
     result = Result(path.stem, {}, {}, find_notes(notebook, metadata))
-    for cell in notebook.cells:
+    for cell, failure in zip(notebook.cells, failures, strict=True):
         if not is_cell(cell, "grade"):
+            if failure == _OUT_OF_TIME:
+                first = cell.source.strip().splitlines()[0]
+                result.notes.append(f"the cell {first!r}: {failure}")
             continue
         question = cell.metadata.nbgrader.grade_id
         if is_cell(cell, "solution"):
             result.scores[question] = None
             continue
-        failure = failure_of(cell)
         points = cell.metadata.nbgrader.points
         result.scores[question] = 0 if failure else points
         if failure:
             result.failures[question] = failure
     return result
+
+
+def _run(notebook, folder):
+    """Run a notebook; return for each cell what went wrong, or `None`."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import DeadKernelError
+
+    failures = [_NOT_RUN] * len(notebook.cells)
+
+    def keep(cell, cell_index, execute_reply):
+        reply = execute_reply["content"]
+        failures[cell_index] = None
+        if reply["status"] != "ok":
+            failures[cell_index] = _message(reply["ename"], reply["evalue"])
+        # The first may be one that cannot be interrupted and is still running.
+        if failures.count(_OUT_OF_TIME) > 1:
+            raise DeadKernelError
+
+    client = NotebookClient(
+        notebook,
+        timeout=_CELL_SECONDS,
+        interrupt_on_timeout=True,
+        error_on_timeout={
+            "ename": "AssertionError",
+            "evalue": _OUT_OF_TIME,
+            "traceback": [],
+        },
+        allow_errors=True,
+        on_cell_executed=keep,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+    try:
+        client.execute()
+    except DeadKernelError:
+        pass  # what has not run is in `failures`
+    return failures
 
 
 def read_submission(path):
@@ -197,9 +244,17 @@ def read_submission(path):
         for cell in notebook.cells:
             if not is_text(cell.source) or not is_text(cell.cell_type):
                 return None, "a cell that is no text"
+            _drop_strange_details(cell)
         return notebook, None
     except Exception as error:  # whatever a broken file can raise
         return None, f"it is no notebook ({type(error).__name__})"
+
+
+def _drop_strange_details(cell):
+    """Drop what is not of nbgrader's form: such a cell is a plain one."""
+    details = cell.metadata.get("nbgrader")
+    if not isinstance(details, dict) or not is_text(details.get("grade_id")):
+        cell.metadata.pop("nbgrader", None)
 
 
 def is_text(value):
@@ -223,9 +278,15 @@ def failure_of(cell):
     """Return the message of the error that a cell ended in, or `None`."""
     for output in cell.get("outputs", ()):
         if output.output_type == "error":
-            name = "" if output.ename == "AssertionError" else output.ename
-            return f"{name}: {output.evalue}" if name else output.evalue
+            return _message(output.ename, output.evalue)
     return None
+
+
+def _message(name, said):
+    """Return the message of an error, which is never empty."""
+    if name == "AssertionError":
+        return said or name
+    return f"{name}: {said}"
 
 
 def find_notes(notebook, metadata):
@@ -236,13 +297,16 @@ def find_notes(notebook, metadata):
     for cell in notebook.cells:
         if cell.cell_type != "code" or is_locked(cell):
             continue
-        lines = cell.source.splitlines()
-        # Magics are no Python.
-        lines = ["" if line.lstrip()[:1] in "%!" else line for line in lines]
-        try:
-            tree = ast.parse("\n".join(lines))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = _parse(cell.source)
+        if tree is None:
+            # Only what is no Python can have magics.
+            magics = {match[2] or "!" for match in _MAGIC.finditer(cell.source)}
+            notes |= {f"uses {magic}" for magic in magics & _CURIOUS_MAGICS}
+            tree = _parse(_MAGIC.sub(_as_python, cell.source))
+        if tree is None:
             notes.add("a cell that is not Python")
+            words = forbidden_names & set(re.findall(r"\w+", cell.source))
+            notes |= {f"uses {word}, which is forbidden" for word in words}
             continue
         for name in _used_names(tree):
             parts = name.split(".")
@@ -254,6 +318,22 @@ def find_notes(notebook, metadata):
         for name in forbidden_names & set(_all_names(tree)):
             notes.add(f"uses {name}, which is forbidden")
     return sorted(notes)
+
+
+def _parse(source):
+    """Return the syntax tree of code, or `None` if it is not Python."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _as_python(magic):
+    """Return what a magic is given as Python, or else its words as texts."""
+    indent, given = magic[1], magic[3].strip()
+    if not given or _parse(given) is None:
+        given = repr(re.findall(r"\w+", given))
+    return indent + given
 
 
 def _used_names(tree):

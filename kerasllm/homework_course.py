@@ -26,11 +26,11 @@ from kerasllm.homework import (
     find_notes,
     is_cell,
     is_locked,
-    is_text,
     read_source,
     read_submission,
     sources,
 )
+from kerasllm.homework_kernel import library_folders
 
 _STUDENT_NAME = re.compile(r"\w[\w.@-]*")
 
@@ -72,17 +72,19 @@ def release(directory, folder=None, seed=None):
     return list(released)
 
 
-def find_submissions(directory, names):
+def find_submissions(directory, names, assignment=None):
     """Find the notebooks that a class handed in.
 
     Args:
         directory: path of a folder with `STUDENT.ipynb`, or with a folder for
             each student as nbgrader collects them.
         names: the assignments there are.
+        assignment: str, which of them; `None` recognizes it by file names.
 
     Returns:
-        A pair: the name of the assignment, or `None` if unclear, and a dict
-        from student to path, sorted.
+        The name of the assignment, or `None` if unclear, a dict from student
+        to path, sorted, and a dict from student to a note, for those whose
+        files leave it unclear which to grade.
     """
     directory = pathlib.Path(directory)
     found, assignments = {}, set()
@@ -96,14 +98,37 @@ def find_submissions(directory, names):
             for name in names:
                 student = student.replace(name, "").strip("_- ") or student
         found.setdefault(student, []).append(path)
-    name = assignments.pop() if len(assignments) == 1 else None
+    name = assignment
+    if name is None and len(assignments) == 1:
+        name = assignments.pop()
     if name is None and len(names) == 1:
         name = names[0]
-    chosen = {}
+    chosen, notes = {}, {}
     for student, paths in found.items():
-        named = [path for path in paths if path.stem == name]
-        chosen[student] = (named or paths)[0]
-    return name, chosen
+        chosen[student], note = _choose(paths, name, names)
+        if note:
+            notes[student] = note
+    return name, chosen, notes
+
+
+def _choose(paths, name, names):
+    """Return the one of a student's notebooks to grade as `name`, and a note.
+
+    The note is `None` if there is no doubt.
+    """
+    named = [path for path in paths if name and path.stem.startswith(name)]
+    named.sort(key=lambda path: path.stem != name)
+    if len(named) > 1:
+        others = ", ".join(path.name for path in named[1:])
+        return named[0], f"graded {named[0].name}, not {others}"
+    if named:
+        return named[0], None
+    # A file that says only whose it is may well be of this assignment.
+    unnamed = [path for path in paths if not path.stem.startswith(tuple(names))]
+    path = (unnamed or paths)[0]
+    if unnamed and len(paths) == 1:
+        return path, None
+    return path, f"graded {path.name}: no file is named after the assignment"
 
 
 def grade(
@@ -148,7 +173,8 @@ def grade(
         A pair: list of `Result`, and the seed.
 
     Raises:
-        ValueError: no submissions, or it is unclear of what.
+        ValueError: no submissions, or it is unclear of what; or a folder that
+            submissions must not read is one of libraries, which they must.
         RuntimeError: nbgrader or Landlock is missing.
     """
     if not (unprotected or sandbox.landlock_version()):
@@ -159,8 +185,9 @@ def grade(
             "--unprotected."
         )
     found = sources(folder)
-    name, paths = find_submissions(submissions, list(found))
-    name = assignment or name
+    name, paths, unclear = find_submissions(
+        submissions, list(found), assignment
+    )
     if name not in found or not paths:
         raise ValueError(
             "The folder must hold submissions of one assignment of "
@@ -178,17 +205,46 @@ def grade(
         "total_seconds": total_seconds,
         "backend": backend,
         "seed": seed,
+        "private": _private_folders(
+            found[name].parent, submissions, csv_path.parent, feedback
+        ),
     }
     results = []
     with _Course(course) as made:
         made.prepare(name, read_source(found[name]), limits)
         for student, path in paths.items():
             result = made.grade(student, path, feedback)
+            if student in unclear:
+                result.notes.insert(0, unclear[student])
             results.append(result)
             # Each time: who is interrupted keeps what is graded.
             write_csv(csv_path, results, made.points)
             progress(f"{student}: {result.total:g}")
     return results, seed
+
+
+def _private_folders(*folders):
+    """Return folders that submissions must not read, wherever they are.
+
+    The whole project that such a folder is in is one of them: its history has
+    the solutions, too.
+    """
+    private = {pathlib.Path(folder).resolve() for folder in folders}
+    private |= {
+        parent
+        for folder in private
+        for parent in folder.parents
+        if (parent / ".git").exists() or (parent / "pyproject.toml").exists()
+    }
+    for folder in map(os.path.realpath, library_folders()):
+        if pathlib.Path(folder) in private:
+            raise ValueError(
+                "Assignments, submissions, the table and pages must be in "
+                "folders that submissions need not read. Received: something "
+                f"in {folder}, which has libraries. Move it to a folder of "
+                "its own."
+            )
+    return sorted(map(str, private))
 
 
 def write_csv(path, results, points):
@@ -330,6 +386,7 @@ class _Course:
         }
         settings = self.config.JudgedExecute
         settings.update(limits)
+        settings.private = [*limits["private"], str(self.root)]
         settings.graded = self.metadata.get("graded", [])
         settings.forbidden = self.metadata.get("forbidden", [])
         settings.assets = self.metadata.get("assets", [])
@@ -373,12 +430,12 @@ class _Course:
         notebook, problem = read_submission(path)
         if problem:
             return Result(student, nothing, {}, [f"not graded: {problem}"])
+        # What is run, whatever the student's metadata say of it.
+        notebook = rebuild(notebook, self.released)
         notes = find_notes(notebook, self.metadata)
         submitted = self.root / "submitted" / student / self.name
         submitted.mkdir(parents=True)
-        nbformat.write(
-            rebuild(notebook, self.released), submitted / f"{self.name}.ipynb"
-        )
+        nbformat.write(notebook, submitted / f"{self.name}.ipynb")
         api = self._api()
         answer = api.autograde(self.name, student)
         if not answer["success"]:
@@ -430,7 +487,7 @@ def rebuild(notebook, released):
     Cells that are missing are put at the end.
 
     Args:
-        notebook: the submission.
+        notebook: the submission, as `read_submission` returns it.
         released: the students' version of the assignment.
     """
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -442,9 +499,8 @@ def rebuild(notebook, released):
     }
     cells = []
     for cell in notebook.cells:
-        details = cell.get("metadata", {}).get("nbgrader", {})
-        grade_id = details.get("grade_id") if hasattr(details, "get") else None
-        known = expected.pop(grade_id, None) if is_text(grade_id) else None
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        known = expected.pop(grade_id, None)
         source, kind = cell.source, cell.cell_type
         if known is not None:
             kind = known.cell_type

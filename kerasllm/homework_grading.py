@@ -28,6 +28,7 @@ from nbgrader.preprocessors import Execute
 from traitlets import Any, Dict, Float, Integer, List, Unicode
 
 from kerasllm.files import assets_dir
+from kerasllm.homework_remote import LONGEST_MESSAGE
 
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _FEWEST_SECONDS = 1
@@ -64,8 +65,10 @@ class Judge(NotebookClient):
             extra_arguments=["--log-level=ERROR"],
             interrupt_on_timeout=True,
             timeout=seconds,
+            on_cell_executed=self._keep_reply,
             **kwargs,
         )
+        self.reply = {}
         self.folder = tempfile.mkdtemp()
 
     def start(
@@ -107,16 +110,28 @@ class Judge(NotebookClient):
             raise RuntimeError(f"The tests could not begin: {reply}")
 
     def run(self, cell):
-        """Run a cell; keep of its outputs what failed and nothing else."""
+        """Run a cell; keep that it failed, of its outputs nothing.
+
+        The kernel's reply decides. Outputs come another way and can be late,
+        and a test without any would pass. A warning on stderr would cost all
+        points, a last value would be taken for a score, and a traceback would
+        show the hidden tests.
+        """
         self.nb.cells = [cell]
+        self.reply = {}
         self.execute_cell(cell, 0)
-        # A warning on stderr would cost all points, a last value would be
-        # taken for a score, and a traceback would show the hidden tests.
-        errors = [out for out in cell.outputs if out.output_type == "error"]
-        cell.outputs = [_error(out.ename, out.evalue) for out in errors[:1]]
-        if errors and errors[0].ename == "KeyboardInterrupt":
+        cell.outputs = []
+        if self.reply.get("status") == "ok":
+            return
+        name = self.reply.get("ename", "RuntimeError")
+        said = self.reply.get("evalue", "The test did not run.")
+        if name == "KeyboardInterrupt":
+            name = "TimeoutError"
             said = f"The calls of a test must return within {self.timeout} s."
-            cell.outputs = [_error("TimeoutError", said)]
+        cell.outputs = [_error(name, said[:LONGEST_MESSAGE])]
+
+    def _keep_reply(self, execute_reply, **_):
+        self.reply = execute_reply["content"]
 
     def close(self):
         if self.km is not None:
@@ -130,6 +145,7 @@ class JudgedExecute(Execute):
     tests = Dict(help="source of each locked cell, by its id").tag(config=True)
     graded = List(help="names that students define").tag(config=True)
     forbidden = List(help="modules that they may not use").tag(config=True)
+    private = List(help="folders that they may not read").tag(config=True)
     assets = List(help="presets that they work with").tag(config=True)
     seed = Integer(0).tag(config=True)
     memory_gb = Float(4.0).tag(config=True)
@@ -162,6 +178,7 @@ class JudgedExecute(Execute):
     async def async_start_new_kernel(self, **kwargs):
         self.km.settings = {
             "forbidden": list(self.forbidden),
+            "private": list(self.private),
             "memory_gb": self.memory_gb,
             "cpu_seconds": self.total_seconds,
         }

@@ -25,6 +25,11 @@ _SYSTEM = (
     "/etc/hosts", "/etc/mime.types", "/etc/fonts", "/etc/alternatives",
     "/dev/urandom", "/dev/random", "/dev/zero",
 )  # fmt: skip
+# What Python has in the folder it is installed in. That may be a home or a
+# checkout, with all else there is in one.
+_INSTALLED = (
+    "bin", "etc", "include", "lib", "lib32", "lib64", "share", "pyvenv.cfg"
+)  # fmt: skip
 
 
 class Forbidden(importlib.abc.MetaPathFinder):
@@ -74,14 +79,17 @@ def module_files(modules):
 
 
 def library_folders():
-    """Return where Python and its packages are, and no checkout beside them."""
-    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    """Return where the system, Python and its packages have their files."""
+    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    folders = {
+        os.path.join(prefix, name) for prefix in prefixes for name in _INSTALLED
+    }
     folders |= {
         entry
         for entry in sys.path
         if pathlib.Path(entry).name in ("site-packages", "dist-packages")
     }
-    return sorted(folders)
+    return sorted(folders.union(_SYSTEM))
 
 
 def main(connection_file, settings):
@@ -95,9 +103,10 @@ def main(connection_file, settings):
     settings = json.loads(settings)
     forbidden = settings["forbidden"]
     folder = os.getcwd()
-    hidden = module_files(forbidden)
+    # A checkout may be below a folder of libraries: /usr/src/app.
+    hidden = module_files(forbidden) + settings["private"]
     # The allowed parts of kerasllm, wherever it is installed.
-    readable = [*_SYSTEM, *library_folders(), connection_file]
+    readable = [*library_folders(), connection_file]
     readable += module_files(["kerasllm"])
     sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
     sandbox.restrict(readable, [folder, "/dev/null"], hidden)

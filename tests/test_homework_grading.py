@@ -1,6 +1,7 @@
 """Grading: what a submission earns, and what cannot be had."""
 
 import ast
+import base64
 import collections
 import csv
 import json
@@ -161,6 +162,48 @@ def test_a_function_of_a_notebook_answers(monkeypatch):
         student.function("other")(1)
     with pytest.raises(NameError, match="written in the notebook. Received"):
         student.function("counter")("a")
+
+
+def test_what_a_notebook_says_is_cut_on_this_side():
+    """There, `serve` can be replaced."""
+
+    class Mute(homework_remote.Student):
+        def __init__(self):
+            pass
+
+    answer = json.dumps(["error", "ValueError", "x" * 10**6])
+    answer = base64.b64encode(answer.encode()).decode()
+    answer = {"answer": {"data": {"text/plain": repr(answer)}}}
+    message = {"content": {"user_expressions": answer}}
+    with pytest.raises(ValueError, match="`double` raised ValueError") as error:
+        Mute()._read(message, ["name", "double"])
+    assert len(str(error.value)) < 2 * homework_remote.LONGEST_MESSAGE
+
+
+@pytest.fixture
+def judge(nbgrader):
+    from kerasllm.homework_grading import Judge
+
+    judge = Judge(60, kernel_name="python3")
+    judge.create_kernel_manager()
+    judge.start_new_kernel()
+    judge.start_new_kernel_client()
+    yield judge
+    judge.close()
+
+
+def test_a_test_passes_only_if_its_kernel_says_so(judge, monkeypatch):
+    """Outputs come another way, and may come too late to be seen."""
+    monkeypatch.setattr(judge, "output", lambda *arguments: None)
+    wrong = cell("print(1)\nassert 1 == 2, 'One is not two.'")
+    judge.run(wrong)
+    assert homework.failure_of(wrong) == "One is not two."
+    right = cell("print(1)\n2.0")
+    judge.run(right)
+    assert right.outputs == []
+    wordy = cell("raise ValueError('x' * 10**6)")
+    judge.run(wordy)
+    assert len(wordy.outputs[0].evalue) <= homework_remote.LONGEST_MESSAGE
 
 
 # --- A class of submissions ------------------------------------------------
@@ -656,6 +699,56 @@ def test_check_runs_the_visible_tests(tmp_path, capsys):
     assert "The double of 1 is 2." in capsys.readouterr().out
 
 
+def check_with(tmp_path, total):
+    """Check a notebook with this cell for `total`, saved with old outputs."""
+    pytest.importorskip("nbclient")
+    notebook = submit(tiny_release(), {"double": WRONG, "total": total})
+    for each in notebook.cells:
+        if each.cell_type == "code":
+            each.outputs = [nbformat.v4.new_output("stream", text="fine")]
+    path = tmp_path / "mine.ipynb"
+    nbformat.write(notebook, path)
+    result = homework.check(path)
+    assert result.failures["test_double"] == "The double of 1 is 2."
+    assert result.total == 0
+    return result
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "total, failure",
+    [
+        ("while True: pass", "NameError"),
+        ("def total(xs):\n    while True: pass", "interrupted"),
+        # Cannot be interrupted, so the test does not get its turn.
+        ("while True:\n"
+         "    import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
+         "interrupted"),
+    ],
+)  # fmt: skip
+def test_check_ends_a_loop_and_goes_on(tmp_path, monkeypatch, total, failure):
+    monkeypatch.setattr(homework, "_CELL_SECONDS", 4)
+    result = check_with(tmp_path, total)
+    assert failure in result.failures["test_total"]
+    is_told = any("'while True" in note for note in result.notes)
+    assert is_told == total.startswith("while")
+
+
+@pytest.mark.parametrize(
+    "total, failure",
+    [
+        ("import os\nos._exit(0)", "not run to its end"),
+        ("def total(xs):\n    import os\n    os._exit(0)",
+         "not run to its end"),
+        ("def total(xs):\n    assert not xs", "AssertionError"),
+    ],
+)  # fmt: skip
+def test_check_says_what_did_not_run(tmp_path, total, failure):
+    """What was saved in the notebook is of an earlier run."""
+    result = check_with(tmp_path, total)
+    assert failure in result.failures["test_total"]
+
+
 @pytest.mark.once
 def test_grading_from_the_command_line(nbgrader, tmp_path, capsys):
     (tmp_path / "hw").mkdir()
@@ -724,10 +817,64 @@ def test_submissions_are_found_in_both_forms(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("{}")
     (tmp_path / "eve.ipynb").symlink_to("/etc/passwd")
-    name, found = homework_course.find_submissions(tmp_path, names)
+    name, found, notes = homework_course.find_submissions(tmp_path, names)
     assert name == "hw1_tokens"
     assert list(found) == ["ann", "bob", "cem"]
     assert found["ann"].name == "hw1_tokens.ipynb"
+    assert notes == {}
+
+
+def test_the_notebook_of_the_assignment_is_graded(tmp_path):
+    names = ["hw1_tokens", "hw2_decoder"]
+    for path in ("ann/hw1_tokens/hw1_tokens.ipynb",
+                 "ann/hw2_decoder/hw2_decoder.ipynb",
+                 "bob/draft.ipynb", "bob/hw2_decoder (1).ipynb",
+                 "cem/hw2_decoder (1).ipynb", "cem/hw2_decoder.ipynb",
+                 "dan/hw1_tokens.ipynb", "eve.ipynb", "hw1_tokens_fay.ipynb",
+                 "hw2_decoder_fay.ipynb"):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    name, found, notes = homework_course.find_submissions(
+        tmp_path, names, "hw2_decoder"
+    )
+    assert name == "hw2_decoder"
+    assert {student: path.name for student, path in found.items()} == {
+        "ann": "hw2_decoder.ipynb",
+        "bob": "hw2_decoder (1).ipynb",
+        "cem": "hw2_decoder.ipynb",
+        "dan": "hw1_tokens.ipynb",
+        "eve": "eve.ipynb",
+        "fay": "hw2_decoder_fay.ipynb",
+    }
+    # A note where an instructor could have chosen another, or has none.
+    assert notes == {
+        "cem": "graded hw2_decoder.ipynb, not hw2_decoder (1).ipynb",
+        "dan": "graded hw1_tokens.ipynb: no file is named after the assignment",
+    }
+    name, _, _ = homework_course.find_submissions(tmp_path, names)
+    assert name is None
+
+
+@pytest.mark.once
+def test_grade_takes_the_assignment_that_it_is_told(nbgrader, tmp_path):
+    (tmp_path / "hw").mkdir()
+    for name in ("hw0_other", "hw1_tiny"):
+        (tmp_path / "hw" / f"{name}.py").write_text(TINY)
+    for name, double in (("hw0_other", WRONG), ("hw1_tiny (1)", RIGHT),
+                         ("hw1_tiny (2)", WRONG)):  # fmt: skip
+        folder = tmp_path / "class" / "ann" / name
+        folder.mkdir(parents=True)
+        notebook = submit(tiny_release(), {"double": double, "total": TOTAL})
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    (result,), _ = homework_course.grade(
+        tmp_path / "class",
+        tmp_path / "grades.csv",
+        tmp_path / "hw",
+        "hw1_tiny",
+        unprotected=True,
+    )
+    assert result.total == 5
+    assert "graded hw1_tiny (1).ipynb, not hw1_tiny (2).ipynb" in result.notes
 
 
 def test_grading_needs_landlock(tmp_path, monkeypatch):
@@ -765,7 +912,7 @@ def test_notes_name_what_is_worth_a_look():
     notebook.cells = [
         cell("%matplotlib inline\nfrom kerasllm.tokenizers import x"),
         cell("import numpy as np, ctypes\n__import__('os')"),
-        cell("def broken(:"),
+        cell("def broken(: use_cache()"),
     ]
     notebook.cells.append(
         cell("layer.enable_lora(8)\nDense(1, lora_rank=2)\n# use_bias")
@@ -774,7 +921,12 @@ def test_notes_name_what_is_worth_a_look():
         notebook,
         {
             "forbidden": ["kerasllm"],
-            "forbidden_names": ["enable_lora", "lora_rank", "use_bias"],
+            "forbidden_names": [
+                "enable_lora",
+                "lora_rank",
+                "use_bias",
+                "use_cache",
+            ],
         },
     )
     assert notes == [
@@ -784,7 +936,175 @@ def test_notes_name_what_is_worth_a_look():
         "uses ctypes",
         "uses enable_lora, which is forbidden",
         "uses lora_rank, which is forbidden",
+        "uses use_cache, which is forbidden",
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["%time x = Ready(1)", "    %timeit -n 1 Ready(1)", "%%capture Ready(1)",
+     "!echo Ready", "%time 1\nx = Ready(1)"],
+)  # fmt: skip
+def test_a_magic_hides_no_name(line):
+    source = f"if True:\n{line}" if line.startswith(" ") else line
+    notebook = nbformat.v4.new_notebook(cells=[cell(source)])
+    notes = homework.find_notes(notebook, {"forbidden_names": ["Ready"]})
+    assert "uses Ready, which is forbidden" in notes
+    assert "a cell that is not Python" not in notes
+
+
+def test_a_magic_is_noted_if_it_is_worth_a_look():
+    cells = [
+        cell("%matplotlib inline\n%pip install numpy"),
+        cell("x = (5\n% 2)"),
+        cell("!cat /etc/passwd"),
+        cell("if 1:\n  %run other.py\n%time import kerasllm"),
+    ]
+    notes = homework.find_notes(
+        nbformat.v4.new_notebook(cells=cells), {"forbidden": ["kerasllm"]}
+    )
+    assert notes == ["imports kerasllm, which is forbidden", "uses !",
+                     "uses run"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "details",
+    [1, None, {"locked": True}, {"grade_id": ["double"], "locked": True}],
+)
+def test_what_claims_to_be_of_nbgrader_is_a_plain_cell(tmp_path, details):
+    """And does not keep its code from being looked at."""
+    notebook = nbformat.v4.new_notebook(cells=[cell("eval('1')")])
+    notebook.cells[0].metadata = {"nbgrader": details}
+    path = tmp_path / "odd.ipynb"
+    path.write_text(json.dumps(notebook))
+    read, problem = homework.read_submission(path)
+    assert problem is None
+    rebuilt = homework_course.rebuild(read, tiny_release())
+    for each in (read, rebuilt):
+        assert each.cells[0].source == "eval('1')"
+        assert homework.find_notes(each, {}) == ["uses eval"]
+
+
+@pytest.mark.parametrize("metadata", [None, [], "text"])
+def test_what_has_no_metadata_is_no_notebook(tmp_path, metadata):
+    notebook = nbformat.v4.new_notebook(cells=[cell("pass")])
+    notebook.cells[0].metadata = metadata
+    path = tmp_path / "odd.ipynb"
+    path.write_text(json.dumps(notebook))
+    assert "no notebook" in homework.read_submission(path)[1]
+
+
+@pytest.mark.once
+def test_what_is_noted_is_what_is_run(nbgrader, tmp_path):
+    """The submission's metadata say nothing about it."""
+    (tmp_path / "hw").mkdir()
+    (tmp_path / "hw" / "hw0_tiny.py").write_text(
+        TINY.replace("graded:", "forbidden_names: [Ready]\n#     graded:")
+    )
+    (tmp_path / "class").mkdir()
+
+    def hand_in(student, change):
+        answers = {"double": f"Ready = 2\n{RIGHT}", "total": TOTAL}
+        notebook = submit(tiny_release(), answers)
+        (double,) = [c for c in notebook.cells if c.source.startswith("Ready")]
+        change(notebook, double)
+        path = tmp_path / "class" / f"{student}.ipynb"
+        path.write_text(json.dumps(notebook))
+
+    def locks(notebook, double):
+        notebook.cells.insert(0, cell("Ready = 2", "unknown", "helper"))
+        double.source = RIGHT
+
+    def strange(notebook, double):
+        notebook.cells.insert(0, cell("Ready = 2"))
+        notebook.cells[0].metadata = {"nbgrader": 1}
+        double.source = RIGHT
+
+    hand_in("locks", locks)
+    hand_in("relabels", lambda _, double: double.update(cell_type="markdown"))
+    hand_in("strange", strange)
+    results, _ = homework_course.grade(
+        tmp_path / "class",
+        tmp_path / "grades.csv",
+        tmp_path / "hw",
+        unprotected=True,
+    )
+    assert [result.student for result in results] == [
+        "locks", "relabels", "strange"
+    ]  # fmt: skip
+    for result in results:
+        assert result.total == 5, result
+        assert result.notes == ["uses Ready, which is forbidden"], result
+
+
+@pytest.mark.once
+@pytest.mark.skipif(
+    not sandbox.landlock_version(), reason="this system has no Landlock"
+)
+def test_what_is_private_is_so_below_libraries_too(
+    nbgrader, tmp_path, monkeypatch
+):
+    libraries = tmp_path / "site-packages"
+    monkeypatch.setenv("PYTHONPATH", str(libraries))
+    folder = libraries / "checkout" / "chapters" / "homework"
+    library = libraries / "library.py"
+    private = [
+        folder / "hw0_tiny.py",
+        libraries / "checkout" / ".git" / "history",
+        libraries / "class" / "ann.ipynb",
+        libraries / "out" / "grades.csv",
+        libraries / "out" / "feedback" / "ann.html",
+    ]
+    for path in (library, *private):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("history")
+    private[0].write_text(TINY)
+    for student, paths in (("ann", [library]), ("bob", private)):
+        double = (
+            "def double(x):\n"
+            f"    for path in {[*map(str, paths)]}:\n"
+            "        try:\n"
+            "            return len(open(path).read(1)) * 2 * x\n"
+            "        except OSError: pass"
+        )
+        nbformat.write(
+            submit(tiny_release(), {"double": double, "total": TOTAL}),
+            libraries / "class" / f"{student}.ipynb",
+        )
+    results, _ = homework_course.grade(
+        libraries / "class", libraries / "out" / "grades.csv", folder
+    )
+    assert all(path.exists() for path in private)
+    assert {each.student: each.total for each in results} == {
+        "ann": 5, "bob": 3
+    }  # fmt: skip
+
+
+def test_python_may_be_installed_in_a_checkout(tmp_path, monkeypatch):
+    from kerasllm import homework_kernel
+
+    for name in ("prefix", "base_prefix", "exec_prefix"):
+        monkeypatch.setattr(sys, name, str(tmp_path))
+    folders = homework_kernel.library_folders()
+    for path in ("chapters/homework/hw0_tiny.py", ".git/config", "grades.csv"):
+        assert not any((tmp_path / path).is_relative_to(f) for f in folders)
+    assert str(tmp_path / "lib") in folders
+
+
+def test_grade_refuses_what_it_cannot_hide(tmp_path, monkeypatch):
+    libraries = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(libraries))
+    (libraries / "hw0_tiny").mkdir(parents=True)
+    (libraries / "hw0_tiny" / "hw0_tiny.py").write_text(TINY)
+    (libraries / "class").mkdir()
+    (libraries / "class" / "ann.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match="need not read. Received: something"):
+        homework_course.grade(
+            libraries / "class",
+            libraries / "grades.csv",
+            libraries / "hw0_tiny",
+            unprotected=True,
+        )
 
 
 @pytest.mark.skipif(
