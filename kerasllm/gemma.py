@@ -4,7 +4,9 @@
 own model, and all that is done with it here can be done without.
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -13,12 +15,12 @@ import pathlib
 import keras
 import keras_hub
 
-from kerasllm import lora
+from kerasllm import backend, files, lora, pretraining
+from kerasllm import distribution as devices
 from kerasllm.arguments import check_prompt
-from kerasllm.files import assets_dir
-from kerasllm.images import place_images
+from kerasllm.checkpoints import CHECKPOINT_FILE
+from kerasllm.images import load_image, place_images
 from kerasllm.instructions import TokenizedInstructions
-from kerasllm.pretraining import resumable_fit
 from kerasllm.prompts import (
     MODEL,
     SYSTEM,
@@ -78,6 +80,7 @@ class Gemma:
         self.causal_lm = causal_lm
         self.template = get_template(template)
         self.generator = TextGenerator(causal_lm)
+        self._weights_digest = None
 
     @classmethod
     def from_preset(cls, name, dtype=None, template="gemma"):
@@ -276,9 +279,10 @@ class Gemma:
             buckets: bool. See `TokenizedInstructions.dataset`.
             seed: int. The order of the rows.
             directory: str or path. Where checkpoints go; the same call with
-                the same directory goes on where it was killed. `None` keeps
-                none.
-            callbacks: more Keras callbacks.
+                the same directory goes on where it was killed, and may ask
+                for more epochs. `None` keeps none.
+            callbacks: more Keras callbacks. When an epoch ends they may ask
+                the model.
             verbose: as for `fit`.
 
         Returns:
@@ -286,6 +290,8 @@ class Gemma:
 
         Raises:
             ValueError: rows do not fit the model.
+            RuntimeError: `directory` holds a run of another model, of other
+                rows or of other arguments; says what differs.
         """
         preprocessor = self.causal_lm.preprocessor
         parts = [
@@ -312,10 +318,21 @@ class Gemma:
             ],
             sampler="greedy",
         )
-        # With its preprocessor the task would tokenize what are tokens.
-        self.causal_lm.preprocessor = None
-        try:
-            return resumable_fit(
+        if directory is not None:
+            self._claim(
+                directory,
+                rows=_digest_of_rows(rows),
+                validation_rows=_digest_of_rows(validation_rows or ()),
+                learning_rate=keras.saving.serialize_keras_object(
+                    learning_rate
+                ),
+                batch_size=batch_size,
+                sequence_length=sequence_length,
+                buckets=buckets,
+                seed=seed,
+            )
+        with _without_preprocessing(self.causal_lm):
+            return pretraining.resumable_fit(
                 self.causal_lm,
                 train.endless(batch_size, seed, buckets),
                 validation,
@@ -326,8 +343,46 @@ class Gemma:
                 callbacks=callbacks,
                 verbose=verbose,
             )
-        finally:
-            self.causal_lm.preprocessor = preprocessor
+
+    def _claim(self, directory, **arguments):
+        """Mark `directory` as the place of this run, or say what differs."""
+        identity = {
+            **arguments,
+            "template": dataclasses.asdict(self.template),
+            **self._describe_model(),
+        }
+        identity = json.loads(json.dumps(identity))  # as it will be read
+        directory = pathlib.Path(directory)
+        with devices.first_process_first():
+            files.check_writable(directory)
+            # Where nothing is trained yet, nothing can be mistaken. (The folder
+            # of a pretrained model has such a file, too.)
+            if not any(
+                (directory / name).is_file()
+                for name in (CHECKPOINT_FILE, pretraining.MODEL_FILE)
+            ):
+                (directory / pretraining.RUN_FILE).unlink(missing_ok=True)
+            pretraining._claim(directory, identity)
+
+    def _describe_model(self):
+        """Return what a run of tuning depends on in the model: a dict."""
+        model = self.causal_lm
+        if self._weights_digest is None:
+            # Once: a call that goes on may find weights that were trained.
+            self._weights_digest = _digest_of_weights(model)
+        return {
+            "model": self._weights_digest,
+            "dtype": [model.variable_dtype, model.compute_dtype],
+            "adapters": {
+                key: [layer.lora_rank, float(layer.lora_alpha)]
+                for key, layer in lora.adapted_layers(model)
+            },
+            "trainable": [
+                number
+                for number, variable in enumerate(model.weights)
+                if variable.trainable
+            ],
+        }
 
     def _encode(self, segments):
         """Return the tokens of segments, after the model's start token."""
@@ -539,7 +594,7 @@ def preset_source(name):
     """
     name = os.fspath(name)
     if name in OFFLINE_PRESETS:
-        return str(assets_dir() / name)
+        return str(files.assets_dir() / name)
     presets = keras_hub.models.Gemma3CausalLM.presets
     if os.path.isdir(name) or name in presets or "://" in name:
         return name
@@ -549,6 +604,56 @@ def preset_source(name):
         f"folder, or a preset of KerasHub: {', '.join(sorted(gemmas))}. "
         f"Received: {name!r}."
     )
+
+
+@contextlib.contextmanager
+def _without_preprocessing(task):
+    """Have `fit` take what is tokenized already.
+
+    `task.preprocessor = None` does so, too, but without a preprocessor nobody
+    can ask the model, callbacks neither.
+    """
+    task.preprocess_samples = keras.utils.pack_x_y_sample_weight
+    try:
+        yield
+    finally:
+        del task.preprocess_samples
+
+
+def _digest_of_weights(model):
+    """Return a hash of what adapters adapt: they begin at random."""
+    adapters = {
+        id(variable)
+        for _, layer in lora.adapted_layers(model)
+        for variable in (layer.lora_kernel_a, layer.lora_kernel_b)
+    }
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        is_float = keras.backend.is_float_dtype(variable.dtype)
+        if is_float and id(variable) not in adapters:
+            # NumPy gets bfloat16 from some backends only.
+            array = backend.to_numpy(variable).astype("float32")
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_rows(rows):
+    """Return a hash of rows in their order, images included: a str."""
+    digest = hashlib.sha256()
+    for row in rows:
+        images = [_digest_of_image(image) for image in row.images]
+        parts = [row.instruction, row.response, row.context, images]
+        digest.update(json.dumps(parts).encode())
+    return digest.hexdigest()
+
+
+def _digest_of_image(image):
+    """Return a hash of an image, or its address: it is not read for this."""
+    if not isinstance(image, str | os.PathLike):
+        array = load_image(image)
+        content = str(array.shape).encode() + array.tobytes()
+        return hashlib.sha256(content).hexdigest()
+    return files.sha256(image) if os.path.isfile(image) else str(image)
 
 
 def _read_sizes(folder):
