@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 
 import keras
 import keras_hub
@@ -100,23 +101,22 @@ class Gemma:
             A `Gemma`.
 
         Raises:
-            ValueError: there is no such preset.
+            ValueError: there is no such preset or dtype.
             OSError: the preset cannot be downloaded; says what is missing.
         """
         name = os.fspath(name)
-        kwargs = {} if dtype is None else {"dtype": dtype}
+        kwargs = {}
+        if dtype is not None:
+            _dtype_policy(dtype)  # KerasHub asks for it after the download
+            kwargs["dtype"] = dtype
         source = preset_source(name)
-        is_local = source != name or os.path.isdir(name)
         try:
             causal_lm = keras_hub.models.CausalLM.from_preset(source, **kwargs)
         except Exception as error:
-            if is_local:
-                raise ValueError(
-                    "A folder must hold a KerasHub preset or a Hugging Face "
-                    f"checkpoint of Gemma 3. Received: {name} ({error}). Write "
-                    "one with `causal_lm.save_to_preset(folder)`."
-                ) from error
-            raise _download_error(name, error) from error
+            explained = _loading_error(name, source, error)
+            if explained is None:  # no fault of the preset: no memory, ...
+                raise
+            raise explained from error
         return cls(causal_lm, template)
 
     def generate(
@@ -544,39 +544,48 @@ class MemoryEstimate:
         return "\n".join(lines)
 
 
+class UnknownSizeError(ValueError):
+    """Nothing is known of the size of a model before it is loaded."""
+
+
 def estimate_memory(name, dtype="float32", rank=8):
     """Tell what a model needs without loading or downloading it.
 
     Args:
         name: a name of a preset, or a folder; see `Gemma.from_preset`.
-        dtype: str. That of weights and optimizer.
+        dtype: a Keras dtype. That of weights and optimizer; with a mixed one
+            they are float32.
         rank: int. That of the adapters.
 
     Returns:
         A `MemoryEstimate`.
 
     Raises:
-        ValueError: there is no such preset, or nothing is known of its size.
+        ValueError: there is no such preset or dtype.
+        UnknownSizeError: there may be such a preset, but nothing is known of
+            its size, as of all with an address, `"hf://..."`.
     """
+    policy = _dtype_policy(dtype)
     source = preset_source(name)
     if os.path.isdir(source):
         parameters, architecture = _read_sizes(pathlib.Path(source))
     else:
+        # An address is among neither.
         presets = keras_hub.models.Gemma3CausalLM.presets
-        parameters = presets[source]["metadata"]["params"]
         sizes = [size for size in ARCHITECTURES if size in source.split("_")]
-        if not sizes:
-            raise ValueError(
-                "`name` must be a Gemma 3 whose sizes were published: "
-                f"{', '.join(ARCHITECTURES)}. Received: {name!r}."
+        if source not in presets or not sizes:
+            raise UnknownSizeError(
+                "`name` must be a folder or a preset of KerasHub of a Gemma 3 "
+                f"whose sizes were published: {', '.join(ARCHITECTURES)}. "
+                f"Received: {name!r}."
             )
+        parameters = presets[source]["metadata"]["params"]
         architecture = ARCHITECTURES[sizes[0]]
     hidden_dim, num_layers, num_heads, num_kv_heads, head_dim = architecture
     # Keras's adapters of a kernel (heads, hidden_dim, head_dim).
     per_layer = (num_heads + num_kv_heads) * hidden_dim + 2 * head_dim
     adapters = num_layers * rank * per_layer
-    size = keras.backend.standardize_dtype(dtype)
-    width = 2 if "16" in size else 4
+    width = 2 if "16" in policy.variable_dtype else 4
     return MemoryEstimate(
         parameters=parameters,
         lora_parameters=adapters,
@@ -665,7 +674,12 @@ def _read_sizes(folder):
         metadata = json.loads((folder / "metadata.json").read_text())
         config, names = config["config"], KERAS_HUB_NAMES
         return metadata["parameter_count"], [config[name] for name in names]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except KeyError as error:
+        raise UnknownSizeError(
+            "`name` must be a Gemma 3 to know its sizes. Received: "
+            f"{folder}, whose configuration has no {error}."
+        ) from error
+    except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
             "A folder must hold a KerasHub preset or a Hugging Face "
             f"checkpoint of Gemma 3. Received: {folder} ({error})."
@@ -686,25 +700,60 @@ def _read_hugging_face_sizes(folder, config):
     return parameters, [config[name] for name in HUGGING_FACE_NAMES]
 
 
+def _dtype_policy(dtype):
+    """Return the Keras policy of that name, or raise a `ValueError`."""
+    try:
+        return keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            '`dtype` must be a Keras dtype, such as "float32", "bfloat16" or '
+            f'"mixed_bfloat16". Received: dtype={dtype!r}.'
+        ) from error
+
+
+def _loading_error(name, source, error):
+    """Return what explains that a preset was not loaded, or `None`."""
+    if not os.path.isdir(source):
+        return _download_error(name, error)
+    if not isinstance(error, OSError | ValueError | KeyError):
+        return None
+    return ValueError(
+        "A folder must hold a KerasHub preset or a Hugging Face checkpoint of "
+        f"Gemma 3. Received: {name} ({error}). Write one with "
+        "`causal_lm.save_to_preset(folder)`."
+    )
+
+
 def _download_error(name, error):
-    """Return the `OSError` that says what is missing for a download."""
-    messages, cause = [], error
-    while cause is not None:  # what was raised, and what that was raised for
-        messages.append(f"{type(cause).__name__}: {cause}")
-        cause = cause.__cause__ or cause.__context__
+    """Return the `OSError` that says what a download lacks, or `None`."""
+    causes = [error]  # what was raised, and what that was raised for
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    # KerasHub makes a `ValueError` of what Kaggle said, and of a file that
+    # may not be read one that is not there.
+    of_network = causes if isinstance(error, ValueError) else [error]
+    is_closed = "://" not in name and "has no config.json" in str(error)
+    if not is_closed and not any(
+        isinstance(cause, OSError)
+        or type(cause).__module__ == "kagglehub.exceptions"
+        for cause in of_network
+    ):
+        return None
+    messages = [f"{type(cause).__name__}: {cause}" for cause in causes]
     text = " ".join(messages).lower()
-    if "403" in text or "gated" in text or "not accessible" in text:
+    hub = "Kaggle"
+    login = "KAGGLE_USERNAME and KAGGLE_KEY, or run `kagglehub.login()`"
+    if name.startswith("hf://"):
+        hub, login = "Hugging Face", "HF_TOKEN, or run `hf auth login`"
+    if is_closed or re.search(r"\b403\b|\bgated\b|not accessible", text):
         problem = "its terms have not been accepted by this account"
-        cure = "Accept them on the model's page on kaggle.com, then try again"
-    elif "401" in text or "credential" in text or "unauthenticated" in text:
-        problem = "there are no valid Kaggle credentials"
-        cure = (
-            "Create an API token in your Kaggle account and set "
-            "KAGGLE_USERNAME and KAGGLE_KEY, or run `kagglehub.login()`"
-        )
+        cure = f"Accept them on the model's page of {hub}, then try again"
+    elif re.search(r"\b401\b|credential|unauthenticated", text):
+        problem = f"there are no valid {hub} credentials"
+        cure = f"Create an API token in your {hub} account and set {login}"
     else:
         problem = "it could not be downloaded; is there a network?"
-        cure = "Look at the network and try again"
+        cure = "Look at the network, and for room on the disk, and try again"
     offline = "tiny_instruct" if "instruct" in name else "tiny"
     return OSError(
         f"The preset must be reachable. Received: {name!r}, but {problem} "

@@ -539,21 +539,74 @@ def test_wrong_names_and_folders_are_explained(tmp_path):
         estimate_memory(tmp_path)
 
 
+def test_a_wrong_dtype_is_refused_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM, "from_preset", fail_with(AssertionError())
+    )
+    for load in (Gemma.from_preset, estimate_memory):
+        with pytest.raises(ValueError, match="a Keras dtype.*dtype='fp16'"):
+            load("gemma3_1b", dtype="fp16")
+    assert estimate_memory("gemma3_1b", "mixed_bfloat16") == estimate_memory(
+        "gemma3_1b", "float32"
+    )
+
+
+@pytest.mark.parametrize("name", ["hf://google/gemma-3-1b", "kaggle://a/b/c/d"])
+def test_nothing_is_known_of_what_has_an_address(name):
+    with pytest.raises(
+        gemma_module.UnknownSizeError, match=f"Received: '{name}'"
+    ):
+        estimate_memory(name)
+
+
+def as_kerashub_does(error):
+    """Return the `ValueError` that KerasHub makes of an error of Kaggle."""
+    try:
+        try:
+            raise error
+        except OSError as caught:
+            raise ValueError(str(caught))  # noqa: B904
+    except ValueError as caught:
+        return caught
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (ConnectionError("Max retries exceeded"), "is there a network"),
+        (ConnectionError("Port 4013 of 14033 is closed"), "is there a network"),
         (FileNotFoundError("`config.json` is not accessible in preset"),
          "terms have not been accepted"),
-        (ValueError("401 Client Error: Unauthorized"), "Kaggle credentials"),
+        (ValueError("Preset gemma3_instruct_4b has no config.json."),
+         "terms have not been accepted"),
+        (OSError("403 Client Error."), "terms have not been accepted"),
+        (as_kerashub_does(OSError("401 Client Error: Unauthorized")),
+         "Kaggle credentials"),
     ],
 )  # fmt: skip
 def test_a_failed_download_says_what_is_missing(monkeypatch, error, message):
-    def fail(*args, **kwargs):
-        raise error
-
     monkeypatch.setattr(
-        gemma_module.keras_hub.models.CausalLM, "from_preset", fail
+        keras_hub.models.CausalLM, "from_preset", fail_with(error)
     )
-    with pytest.raises(OSError, match=f"{message}.*'tiny_instruct' is a small"):
+    expected = f"{message}.*'tiny_instruct' is a small"
+    with pytest.raises(OSError, match=expected) as caught:
         Gemma.from_preset("gemma3_instruct_4b")
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("name", ["gemma3_1b", "tiny"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 GiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory, 401 MiB"),
+        ImportError("The `kagglehub` package failed to import"),
+    ],
+)
+def test_what_is_no_fault_of_a_preset_is_not_renamed(monkeypatch, error, name):
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM, "from_preset", fail_with(error)
+    )
+    with pytest.raises(type(error)) as caught:
+        Gemma.from_preset(name)
+    assert caught.value is error
