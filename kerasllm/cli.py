@@ -25,6 +25,7 @@ import kerasllm
 
 # The packages that the three backends live in have the same names.
 BACKENDS = ("jax", "tensorflow", "torch")
+DEFAULT_TEMPLATE = "gemma"
 Backend = enum.StrEnum("Backend", BACKENDS)
 Documents = enum.StrEnum("Documents", ("lines", "files", "paragraphs"))
 # typer has moved this class between modules; its base is always there.
@@ -419,7 +420,7 @@ def finetune(
     ] = None,
     template: Annotated[
         str, typer.Option(help="gemma, book, alpaca, vicuna or chatml.")
-    ] = "gemma",
+    ] = DEFAULT_TEMPLATE,
     validation: Annotated[
         float, typer.Option(help="Share of the rows to measure on.")
     ] = 0.1,
@@ -434,6 +435,8 @@ def finetune(
     Interrupted, it goes on when the same command is given again.
     """
     with _started(backend):
+        import keras
+
         from kerasllm import gemma as gemma_
         from kerasllm import instructions, lora, prompts
 
@@ -442,7 +445,11 @@ def finetune(
     # What can be told without the model is told before it is loaded.
     lora.check_rank(rank)
     template = prompts.get_template(template)
-    print(gemma_.estimate_memory(preset, dtype or "float32", rank))
+    with contextlib.suppress(gemma_.UnknownSizeError):
+        print(gemma_.estimate_memory(preset, dtype or "float32", rank))
+    # The adapters begin at random. Before there is a tokenizer: seeding
+    # TensorFlow clears its kernels, and the vocabularies in them.
+    keras.utils.set_random_seed(seed)
     with _started(backend):
         model = gemma_.Gemma.from_preset(preset, dtype, template)
     print(model.enable_lora(rank, tuple(targets.split(","))))
@@ -460,7 +467,10 @@ def finetune(
     )
     path = out / f"adapters{lora.SUFFIX}"
     model.save_lora(path)
-    print(f"kerasllm chat --preset {shlex.quote(preset)} --lora {path}")
+    command = ["kerasllm", "chat", "--preset", preset, "--lora", str(path)]
+    if template.name != DEFAULT_TEMPLATE:
+        command += ["--template", template.name]
+    print(shlex.join(command))
 
 
 @app.command()
@@ -483,8 +493,12 @@ def chat(
         typer.Option(help="File or address; shown with the first line."),
     ] = None,
     template: Annotated[
-        str, typer.Option(help="That of finetune: gemma, book, ...")
-    ] = "gemma",
+        str | None,
+        typer.Option(
+            help="That of finetune: gemma, book, ... Default: "
+            f"{DEFAULT_TEMPLATE}."
+        ),
+    ] = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     min_p: MinPOption = None,
@@ -507,20 +521,27 @@ def chat(
             f"{'none' if model is None else 'both'}. --preset tiny_instruct "
             "needs no network."
         )
+    only_preset = {"--lora": adapters, "--image": image, "--template": template}
+    given = [option for option, value in only_preset.items() if value]
+    if model is not None and given:
+        raise ValueError(
+            "--lora, --image and --template must come with a --preset. "
+            f"Received: {', '.join(given)} with --model, which goes on with "
+            "text and no more. Leave them out."
+        )
     numbers = (top_k, top_p, min_p, frequency_penalty, presence_penalty)
     if preset is not None:
-        gemma, conversation = _begin_chat(
-            preset, adapters, template, max_length, temperature, numbers,
-            backend,
+        gemma, conversation, pictures = _begin_chat(
+            preset, adapters, image, template, max_length, temperature,
+            numbers, backend,
         )  # fmt: skip
         from kerasllm.images import IMAGE_MARK
 
         generator = gemma.generator
-        waiting = list(image or ())
 
         def stream(text):
-            images = list(waiting)
-            waiting.clear()
+            # With the first line that was not refused.
+            images = [] if conversation.messages else pictures
             # Images that the line does not place come before it.
             marks = IMAGE_MARK * (len(images) - text.count(IMAGE_MARK))
             return conversation.stream(marks + text, images, seed)
@@ -551,18 +572,26 @@ def chat(
             print(f"kerasllm: {_message(error)}", file=sys.stderr)
 
 
-def _begin_chat(preset, adapters, template, max_length, temperature, numbers,
-                backend):  # fmt: skip
-    """Return a model and a conversation with it."""
+def _begin_chat(preset, adapters, image, template, max_length, temperature,
+                numbers, backend):  # fmt: skip
+    """Return a model, a conversation with it, and the images to show."""
     with _started(backend):
         from kerasllm.gemma import Gemma
+        from kerasllm.images import check_takes_images, load_image
+        from kerasllm.prompts import get_template
 
+    # What can be told without the model is told before it is loaded.
     sampler = _make_sampler(temperature, *numbers)
+    template = get_template(template or DEFAULT_TEMPLATE)
+    pictures = [load_image(source) for source in image or ()]
     with _started(backend):
         gemma = Gemma.from_preset(preset, template=template)
+    if pictures:
+        check_takes_images(gemma.causal_lm.preprocessor)
     if adapters is not None:
         gemma.load_lora(adapters)
-    return gemma, gemma.chat(max_length=max_length, sampler=sampler)
+    conversation = gemma.chat(max_length=max_length, sampler=sampler)
+    return gemma, conversation, pictures
 
 
 def _load_generator(directory, backend, temperature, *numbers):

@@ -4,21 +4,24 @@
 own model, and all that is done with it here can be done without.
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
+import re
 
 import keras
 import keras_hub
 
-from kerasllm import lora
+from kerasllm import backend, files, lora, pretraining
+from kerasllm import distribution as devices
 from kerasllm.arguments import check_prompt
-from kerasllm.files import assets_dir
-from kerasllm.images import place_images
+from kerasllm.checkpoints import CHECKPOINT_FILE
+from kerasllm.images import load_image, place_images
 from kerasllm.instructions import TokenizedInstructions
-from kerasllm.pretraining import resumable_fit
 from kerasllm.prompts import (
     MODEL,
     SYSTEM,
@@ -78,6 +81,7 @@ class Gemma:
         self.causal_lm = causal_lm
         self.template = get_template(template)
         self.generator = TextGenerator(causal_lm)
+        self._weights_digest = None
 
     @classmethod
     def from_preset(cls, name, dtype=None, template="gemma"):
@@ -97,23 +101,22 @@ class Gemma:
             A `Gemma`.
 
         Raises:
-            ValueError: there is no such preset.
+            ValueError: there is no such preset or dtype.
             OSError: the preset cannot be downloaded; says what is missing.
         """
         name = os.fspath(name)
-        kwargs = {} if dtype is None else {"dtype": dtype}
+        kwargs = {}
+        if dtype is not None:
+            _dtype_policy(dtype)  # KerasHub asks for it after the download
+            kwargs["dtype"] = dtype
         source = preset_source(name)
-        is_local = source != name or os.path.isdir(name)
         try:
             causal_lm = keras_hub.models.CausalLM.from_preset(source, **kwargs)
         except Exception as error:
-            if is_local:
-                raise ValueError(
-                    "A folder must hold a KerasHub preset or a Hugging Face "
-                    f"checkpoint of Gemma 3. Received: {name} ({error}). Write "
-                    "one with `causal_lm.save_to_preset(folder)`."
-                ) from error
-            raise _download_error(name, error) from error
+            explained = _loading_error(name, source, error)
+            if explained is None:  # no fault of the preset: no memory, ...
+                raise
+            raise explained from error
         return cls(causal_lm, template)
 
     def generate(
@@ -276,9 +279,10 @@ class Gemma:
             buckets: bool. See `TokenizedInstructions.dataset`.
             seed: int. The order of the rows.
             directory: str or path. Where checkpoints go; the same call with
-                the same directory goes on where it was killed. `None` keeps
-                none.
-            callbacks: more Keras callbacks.
+                the same directory goes on where it was killed, and may ask
+                for more epochs. `None` keeps none.
+            callbacks: more Keras callbacks. When an epoch ends they may ask
+                the model.
             verbose: as for `fit`.
 
         Returns:
@@ -286,6 +290,8 @@ class Gemma:
 
         Raises:
             ValueError: rows do not fit the model.
+            RuntimeError: `directory` holds a run of another model, of other
+                rows or of other arguments; says what differs.
         """
         preprocessor = self.causal_lm.preprocessor
         parts = [
@@ -312,10 +318,21 @@ class Gemma:
             ],
             sampler="greedy",
         )
-        # With its preprocessor the task would tokenize what are tokens.
-        self.causal_lm.preprocessor = None
-        try:
-            return resumable_fit(
+        if directory is not None:
+            self._claim(
+                directory,
+                rows=_digest_of_rows(rows),
+                validation_rows=_digest_of_rows(validation_rows or ()),
+                learning_rate=keras.saving.serialize_keras_object(
+                    learning_rate
+                ),
+                batch_size=batch_size,
+                sequence_length=sequence_length,
+                buckets=buckets,
+                seed=seed,
+            )
+        with _without_preprocessing(self.causal_lm):
+            return pretraining.resumable_fit(
                 self.causal_lm,
                 train.endless(batch_size, seed, buckets),
                 validation,
@@ -326,8 +343,46 @@ class Gemma:
                 callbacks=callbacks,
                 verbose=verbose,
             )
-        finally:
-            self.causal_lm.preprocessor = preprocessor
+
+    def _claim(self, directory, **arguments):
+        """Mark `directory` as the place of this run, or say what differs."""
+        identity = {
+            **arguments,
+            "template": dataclasses.asdict(self.template),
+            **self._describe_model(),
+        }
+        identity = json.loads(json.dumps(identity))  # as it will be read
+        directory = pathlib.Path(directory)
+        with devices.first_process_first():
+            files.check_writable(directory)
+            # Where nothing is trained yet, nothing can be mistaken. (The folder
+            # of a pretrained model has such a file, too.)
+            if not any(
+                (directory / name).is_file()
+                for name in (CHECKPOINT_FILE, pretraining.MODEL_FILE)
+            ):
+                (directory / pretraining.RUN_FILE).unlink(missing_ok=True)
+            pretraining._claim(directory, identity)
+
+    def _describe_model(self):
+        """Return what a run of tuning depends on in the model: a dict."""
+        model = self.causal_lm
+        if self._weights_digest is None:
+            # Once: a call that goes on may find weights that were trained.
+            self._weights_digest = _digest_of_weights(model)
+        return {
+            "model": self._weights_digest,
+            "dtype": [model.variable_dtype, model.compute_dtype],
+            "adapters": {
+                key: [layer.lora_rank, float(layer.lora_alpha)]
+                for key, layer in lora.adapted_layers(model)
+            },
+            "trainable": [
+                number
+                for number, variable in enumerate(model.weights)
+                if variable.trainable
+            ],
+        }
 
     def _encode(self, segments):
         """Return the tokens of segments, after the model's start token."""
@@ -489,39 +544,48 @@ class MemoryEstimate:
         return "\n".join(lines)
 
 
+class UnknownSizeError(ValueError):
+    """Nothing is known of the size of a model before it is loaded."""
+
+
 def estimate_memory(name, dtype="float32", rank=8):
     """Tell what a model needs without loading or downloading it.
 
     Args:
         name: a name of a preset, or a folder; see `Gemma.from_preset`.
-        dtype: str. That of weights and optimizer.
+        dtype: a Keras dtype. That of weights and optimizer; with a mixed one
+            they are float32.
         rank: int. That of the adapters.
 
     Returns:
         A `MemoryEstimate`.
 
     Raises:
-        ValueError: there is no such preset, or nothing is known of its size.
+        ValueError: there is no such preset or dtype.
+        UnknownSizeError: there may be such a preset, but nothing is known of
+            its size, as of all with an address, `"hf://..."`.
     """
+    policy = _dtype_policy(dtype)
     source = preset_source(name)
     if os.path.isdir(source):
         parameters, architecture = _read_sizes(pathlib.Path(source))
     else:
+        # An address is among neither.
         presets = keras_hub.models.Gemma3CausalLM.presets
-        parameters = presets[source]["metadata"]["params"]
         sizes = [size for size in ARCHITECTURES if size in source.split("_")]
-        if not sizes:
-            raise ValueError(
-                "`name` must be a Gemma 3 whose sizes were published: "
-                f"{', '.join(ARCHITECTURES)}. Received: {name!r}."
+        if source not in presets or not sizes:
+            raise UnknownSizeError(
+                "`name` must be a folder or a preset of KerasHub of a Gemma 3 "
+                f"whose sizes were published: {', '.join(ARCHITECTURES)}. "
+                f"Received: {name!r}."
             )
+        parameters = presets[source]["metadata"]["params"]
         architecture = ARCHITECTURES[sizes[0]]
     hidden_dim, num_layers, num_heads, num_kv_heads, head_dim = architecture
     # Keras's adapters of a kernel (heads, hidden_dim, head_dim).
     per_layer = (num_heads + num_kv_heads) * hidden_dim + 2 * head_dim
     adapters = num_layers * rank * per_layer
-    size = keras.backend.standardize_dtype(dtype)
-    width = 2 if "16" in size else 4
+    width = 2 if "16" in policy.variable_dtype else 4
     return MemoryEstimate(
         parameters=parameters,
         lora_parameters=adapters,
@@ -539,7 +603,7 @@ def preset_source(name):
     """
     name = os.fspath(name)
     if name in OFFLINE_PRESETS:
-        return str(assets_dir() / name)
+        return str(files.assets_dir() / name)
     presets = keras_hub.models.Gemma3CausalLM.presets
     if os.path.isdir(name) or name in presets or "://" in name:
         return name
@@ -551,6 +615,56 @@ def preset_source(name):
     )
 
 
+@contextlib.contextmanager
+def _without_preprocessing(task):
+    """Have `fit` take what is tokenized already.
+
+    `task.preprocessor = None` does so, too, but without a preprocessor nobody
+    can ask the model, callbacks neither.
+    """
+    task.preprocess_samples = keras.utils.pack_x_y_sample_weight
+    try:
+        yield
+    finally:
+        del task.preprocess_samples
+
+
+def _digest_of_weights(model):
+    """Return a hash of what adapters adapt: they begin at random."""
+    adapters = {
+        id(variable)
+        for _, layer in lora.adapted_layers(model)
+        for variable in (layer.lora_kernel_a, layer.lora_kernel_b)
+    }
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        is_float = keras.backend.is_float_dtype(variable.dtype)
+        if is_float and id(variable) not in adapters:
+            # NumPy gets bfloat16 from some backends only.
+            array = backend.to_numpy(variable).astype("float32")
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_rows(rows):
+    """Return a hash of rows in their order, images included: a str."""
+    digest = hashlib.sha256()
+    for row in rows:
+        images = [_digest_of_image(image) for image in row.images]
+        parts = [row.instruction, row.response, row.context, images]
+        digest.update(json.dumps(parts).encode())
+    return digest.hexdigest()
+
+
+def _digest_of_image(image):
+    """Return a hash of an image, or its address: it is not read for this."""
+    if not isinstance(image, str | os.PathLike):
+        array = load_image(image)
+        content = str(array.shape).encode() + array.tobytes()
+        return hashlib.sha256(content).hexdigest()
+    return files.sha256(image) if os.path.isfile(image) else str(image)
+
+
 def _read_sizes(folder):
     """Return the number of parameters of a preset, and its architecture."""
     try:
@@ -560,7 +674,12 @@ def _read_sizes(folder):
         metadata = json.loads((folder / "metadata.json").read_text())
         config, names = config["config"], KERAS_HUB_NAMES
         return metadata["parameter_count"], [config[name] for name in names]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except KeyError as error:
+        raise UnknownSizeError(
+            "`name` must be a Gemma 3 to know its sizes. Received: "
+            f"{folder}, whose configuration has no {error}."
+        ) from error
+    except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
             "A folder must hold a KerasHub preset or a Hugging Face "
             f"checkpoint of Gemma 3. Received: {folder} ({error})."
@@ -581,25 +700,60 @@ def _read_hugging_face_sizes(folder, config):
     return parameters, [config[name] for name in HUGGING_FACE_NAMES]
 
 
+def _dtype_policy(dtype):
+    """Return the Keras policy of that name, or raise a `ValueError`."""
+    try:
+        return keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            '`dtype` must be a Keras dtype, such as "float32", "bfloat16" or '
+            f'"mixed_bfloat16". Received: dtype={dtype!r}.'
+        ) from error
+
+
+def _loading_error(name, source, error):
+    """Return what explains that a preset was not loaded, or `None`."""
+    if not os.path.isdir(source):
+        return _download_error(name, error)
+    if not isinstance(error, OSError | ValueError | KeyError):
+        return None
+    return ValueError(
+        "A folder must hold a KerasHub preset or a Hugging Face checkpoint of "
+        f"Gemma 3. Received: {name} ({error}). Write one with "
+        "`causal_lm.save_to_preset(folder)`."
+    )
+
+
 def _download_error(name, error):
-    """Return the `OSError` that says what is missing for a download."""
-    messages, cause = [], error
-    while cause is not None:  # what was raised, and what that was raised for
-        messages.append(f"{type(cause).__name__}: {cause}")
-        cause = cause.__cause__ or cause.__context__
+    """Return the `OSError` that says what a download lacks, or `None`."""
+    causes = [error]  # what was raised, and what that was raised for
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    # KerasHub makes a `ValueError` of what Kaggle said, and of a file that
+    # may not be read one that is not there.
+    of_network = causes if isinstance(error, ValueError) else [error]
+    is_closed = "://" not in name and "has no config.json" in str(error)
+    if not is_closed and not any(
+        isinstance(cause, OSError)
+        or type(cause).__module__ == "kagglehub.exceptions"
+        for cause in of_network
+    ):
+        return None
+    messages = [f"{type(cause).__name__}: {cause}" for cause in causes]
     text = " ".join(messages).lower()
-    if "403" in text or "gated" in text or "not accessible" in text:
+    hub = "Kaggle"
+    login = "KAGGLE_USERNAME and KAGGLE_KEY, or run `kagglehub.login()`"
+    if name.startswith("hf://"):
+        hub, login = "Hugging Face", "HF_TOKEN, or run `hf auth login`"
+    if is_closed or re.search(r"\b403\b|\bgated\b|not accessible", text):
         problem = "its terms have not been accepted by this account"
-        cure = "Accept them on the model's page on kaggle.com, then try again"
-    elif "401" in text or "credential" in text or "unauthenticated" in text:
-        problem = "there are no valid Kaggle credentials"
-        cure = (
-            "Create an API token in your Kaggle account and set "
-            "KAGGLE_USERNAME and KAGGLE_KEY, or run `kagglehub.login()`"
-        )
+        cure = f"Accept them on the model's page of {hub}, then try again"
+    elif re.search(r"\b401\b|credential|unauthenticated", text):
+        problem = f"there are no valid {hub} credentials"
+        cure = f"Create an API token in your {hub} account and set {login}"
     else:
         problem = "it could not be downloaded; is there a network?"
-        cure = "Look at the network and try again"
+        cure = "Look at the network, and for room on the disk, and try again"
     offline = "tiny_instruct" if "instruct" in name else "tiny"
     return OSError(
         f"The preset must be reachable. Received: {name!r}, but {problem} "

@@ -14,6 +14,7 @@ import statistics
 import time
 from importlib import metadata
 
+import keras
 import numpy as np
 from keras import ops
 from rich.console import Console
@@ -279,6 +280,10 @@ def _report_tuning(report, console):
     """Tune the base model by adapters; measure before and after."""
     world = TinyRecipe().world()
     questions = world.questions("untaught")[::QUESTION_STEP]
+    # The adapters begin at random. Before there is a tokenizer: seeding
+    # TensorFlow clears its kernels, and the vocabularies in them; that of the
+    # mini-GPT has been used for the last time.
+    keras.utils.set_random_seed(SEED)
     gemma = Gemma.from_preset("tiny")
     shares = [exact_share(ask_all(gemma, questions), questions)]
     lora = gemma.enable_lora(rank=8, targets="attention")

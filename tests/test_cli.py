@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import keras
+import keras_hub
 import pytest
 
 import kerasllm
@@ -528,12 +530,132 @@ def test_finetune_writes_adapters_that_chat_reads(
     # Finished, it is not begun again.
     status, again, _ = run(*command)
     assert status == 0 and "Epoch 1/1" not in again
+    status, _, err = run(*command, "--learning-rate", 0.1)
+    assert status == 2 and "a run of another learning_rate" in err
 
     monkeypatch.setattr("sys.stdin", io.StringIO("Say 3.\n\n"))
     status, out, err = run(
         "chat", "--preset", "tiny", "--lora", adapters, "--max-length", 40
     )
     assert status == 0 and "tokens/s" in err
+
+
+@pytest.fixture
+def untrained(tiny_untrained, monkeypatch):
+    """Each preset is a Gemma that is not trained, and gains nothing."""
+    from kerasllm.gemma import Gemma
+
+    def from_preset(name, dtype=None, template="gemma"):
+        backbone = tiny_untrained.backbone
+        model = keras_hub.models.Gemma3CausalLM(
+            backbone=backbone.from_config(backbone.get_config()),
+            preprocessor=tiny_untrained.preprocessor,
+        )
+        return Gemma(model, template)
+
+    monkeypatch.setattr(Gemma, "from_preset", from_preset)
+    monkeypatch.setattr(Gemma, "finetune", lambda *args, **kwargs: [])
+
+
+def test_a_seed_repeats_the_adapters(
+    run, untrained, instructions_file, tmp_path
+):
+    def adapters(seed):
+        status, _, err = run(
+            "finetune", "--data", instructions_file, "--out", tmp_path,
+            "--validation", 0.5, "--seed", seed,
+        )  # fmt: skip
+        assert status == 0, err
+        with h5py.File(tmp_path / "adapters.lora.h5") as file:
+            return {key: file[key]["a"][()].tobytes() for key in file}
+
+    assert adapters(1) == adapters(1) != adapters(2)
+
+
+def test_the_tour_seeds_its_adapters(monkeypatch):
+    """Each tour draws from the same state, from before its first tokenizer."""
+    drawn = []
+
+    def from_preset(name):
+        drawn.append(random.random())  # whence Keras's initializers take seeds
+        raise InterruptedError
+
+    monkeypatch.setattr(tour.Gemma, "from_preset", from_preset)
+    for _ in range(2):
+        with pytest.raises(InterruptedError):
+            tour._report_tuning(None, None)
+    assert drawn[0] == drawn[1]
+
+
+def test_finetune_prints_the_command_that_asks_what_it_tuned(
+    run, untrained, instructions_file, tmp_path
+):
+    adapters = tmp_path / "my adapters" / "adapters.lora.h5"
+    for template, rest in (("book", ["--template", "book"]), ("gemma", [])):
+        # Of a preset with an address nothing is known before it is loaded.
+        status, out, err = run(
+            "finetune", "--data", instructions_file, "--out", adapters.parent,
+            "--preset", "hf://google/gemma-3-1b-pt", "--template", template,
+            "--validation", 0.5,
+        )  # fmt: skip
+        assert status == 0, err
+        assert shlex.split(out.splitlines()[-1]) == [
+            *("kerasllm", "chat", "--preset", "hf://google/gemma-3-1b-pt"),
+            *("--lora", str(adapters), *rest),
+        ]
+
+
+def test_chat_with_a_model_refuses_what_only_a_preset_takes(
+    run, loaded, instructions_file
+):
+    for option, value in (
+        ("--lora", instructions_file),
+        ("--image", "picture.png"),
+        ("--template", "gemma"),
+    ):
+        status, _, err = run("chat", "--model", loaded.directory, option, value)
+        assert status == 2
+        assert f"Received: {option} with --model" in one_line(err)
+
+
+def test_chat_reads_images_before_it_loads_a_model(run, monkeypatch, tmp_path):
+    from kerasllm.gemma import Gemma
+
+    monkeypatch.delattr(Gemma, "from_preset")
+    status, _, err = run(
+        "chat", "--preset", "tiny", "--image", tmp_path / "none.png"
+    )
+    assert status == 2
+    assert "none.png, which does not exist" in one_line(err)
+
+
+def test_chat_shows_images_with_the_first_line_that_is_short_enough(
+    run, untrained, monkeypatch, tmp_path
+):
+    from PIL import Image
+
+    from kerasllm.text_generator import TextGenerator
+
+    prompts = []
+
+    def stream(self, prompt, *args, **kwargs):
+        prompts.append(prompt)
+        return iter(["Red."])
+
+    monkeypatch.setattr(TextGenerator, "stream", stream)
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (48, 48)).save(path)
+    lines = f"{'word ' * 200}\nWhat colour is it?\nAnd now?\n\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    status, out, err = run(
+        "chat", "--preset", "any", "--image", path, "--max-length", 120
+    )
+    assert (status, out) == (0, "Red.\nRed.\n")
+    assert "a quarter of `max_length`" in one_line(err)
+    # The second prompt remembers the first one, its picture and the answer.
+    assert [len(prompt.images) for prompt in prompts] == [1, 1]
+    length = len(prompts[0].token_ids)
+    assert prompts[1].token_ids[: length - 1] == prompts[0].token_ids[:-1]
 
 
 @pytest.mark.once
@@ -564,6 +686,7 @@ def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
         (("finetune", "--rank", 0), "`rank` must be a positive int"),
         (("finetune", "--targets", "queery"), "`targets` must name layers"),
         (("finetune", "--template", "gema"), "`template` must be one of"),
+        (("finetune", "--dtype", "fp16"), "`dtype` must be a Keras dtype"),
     ],
 )
 def test_wrong_words_about_gemma_are_answered(

@@ -1,11 +1,15 @@
 """The Gemma wrapper: asking, images, chat, tuning, loading, errors."""
 
+import dataclasses
+
 import keras
 import keras_hub
 import numpy as np
 import pytest
 
 from kerasllm import gemma as gemma_module
+from kerasllm import pretraining
+from kerasllm.checkpoints import CHECKPOINT_FILE
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.images import vision_inputs
 from kerasllm.instructions import Instruction
@@ -253,44 +257,46 @@ ROWS = [
 ] + [Instruction("Say red.", "red"), Instruction("Say blue.", "blue")]
 
 
+def copy_of(model):
+    """Return a Gemma with the weights of `model`."""
+    backbone = model.backbone
+    copy = keras_hub.models.Gemma3CausalLM(
+        backbone=backbone.from_config(backbone.get_config()),
+        preprocessor=model.preprocessor,
+    )
+    for new, old in zip(copy.weights, model.weights, strict=True):
+        new.assign(keras.ops.convert_to_numpy(old))
+    return Gemma(copy)
+
+
 @pytest.mark.slow
 def test_tuning_learns_from_text_and_images(tiny_untrained):
-    backbone = tiny_untrained.backbone
-    gemma = Gemma(
-        keras_hub.models.Gemma3CausalLM(
-            backbone=backbone.from_config(backbone.get_config()),
-            preprocessor=tiny_untrained.preprocessor,
-        )
-    )
+    gemma = copy_of(tiny_untrained)
+    heard = {}
+
+    def ask(epoch, logs):  # callbacks may ask the model
+        if epoch in (9, 39):
+            heard[epoch] = gemma.ask(questions, images)
+
+    questions = [row.instruction for row in ROWS]
+    images = [row.images for row in ROWS]
     history = gemma.finetune(
-        ROWS * 4, ROWS, epochs=40, batch_size=4, learning_rate=3e-3, verbose=0
-    )
+        ROWS * 4, ROWS, epochs=40, batch_size=4, learning_rate=3e-3, verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=ask)],
+    )  # fmt: skip
     assert history[-1]["loss"] < 0.1 < 0.5 < history[0]["loss"]
     assert history[-1]["val_accuracy"] == 1
     assert len(history) == 40 and history[-1]["step"] == 160
-    questions = [row.instruction for row in ROWS]
-    images = [row.images for row in ROWS]
     assert gemma.ask(questions, images) == ["red", "blue", "red", "blue"]
+    assert sorted(heard) == [9, 39]
+    assert heard[39] == ["red", "blue", "red", "blue"]
     # The other picture, the other answer.
     assert gemma.ask(ROWS[0].instruction, ROWS[1].images) == "blue"
 
 
 @pytest.mark.slow
 def test_adapters_travel_alone(gemma, tmp_path):
-    backbone = gemma.causal_lm.backbone
-
-    def copy():
-        model = keras_hub.models.Gemma3CausalLM(
-            backbone=backbone.from_config(backbone.get_config()),
-            preprocessor=gemma.causal_lm.preprocessor,
-        )
-        for new, old in zip(
-            model.weights, gemma.causal_lm.weights, strict=True
-        ):
-            new.assign(keras.ops.convert_to_numpy(old))
-        return Gemma(model)
-
-    tuned, other = copy(), copy()
+    tuned, other = copy_of(gemma.causal_lm), copy_of(gemma.causal_lm)
     report = tuned.enable_lora(rank=2)
     assert report.trainable_share < 0.05
     frozen = [
@@ -319,16 +325,10 @@ def test_adapters_travel_alone(gemma, tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
     """Two epochs, killed after one, end where two in one go end."""
-    backbone = tiny_untrained.backbone
 
     def tune(directory, epochs, callbacks=()):
-        model = keras_hub.models.Gemma3CausalLM(
-            backbone=backbone.from_config(backbone.get_config()),
-            preprocessor=tiny_untrained.preprocessor,
-        )
-        for new, old in zip(model.weights, tiny_untrained.weights, strict=True):
-            new.assign(keras.ops.convert_to_numpy(old))
-        gemma_ = Gemma(model)
+        gemma_ = copy_of(tiny_untrained)
+        model = gemma_.causal_lm
         rng = np.random.default_rng(0)
         gemma_.enable_lora(rank=2)
         for weight in model.trainable_weights:
@@ -354,7 +354,104 @@ def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.fixture
+def pretended(monkeypatch):
+    """Training that takes no time and leaves a checkpoint."""
+
+    def fit(model, *args, directory, **kwargs):
+        (directory / CHECKPOINT_FILE).touch()
+        return ["trained"]
+
+    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+
+
+def pretend_to_tune(model, directory, rank=2, rows=ROWS, weight=0.0, **kwargs):
+    gemma = copy_of(model)
+    # A weight that adapters leave frozen.
+    kernel = gemma.causal_lm.backbone.transformer_layers[0].gating_ffw.kernel
+    kernel.assign_add(np.full(kernel.shape, weight))
+    gemma.template = gemma_module.get_template(kwargs.pop("template", "gemma"))
+    if rank is not None:
+        gemma.enable_lora(rank=rank)
+    kwargs = {"batch_size": 2, "directory": directory} | kwargs
+    assert gemma.finetune(rows, **kwargs) == ["trained"]
+    return gemma
+
+
+def test_a_directory_of_another_tuning_is_refused(
+    tiny_untrained, tmp_path, pretended
+):
+    """What would give another model, and what differs is named."""
+    pretend_to_tune(tiny_untrained, tmp_path)
+    # Adapters begin at random; that is no other run, nor is a longer one.
+    pretend_to_tune(tiny_untrained, tmp_path, epochs=5)
+    for changed, named in (
+        ({"learning_rate": 1e-2}, "learning_rate"),
+        ({"seed": 1}, "seed"),
+        ({"sequence_length": 128}, "sequence_length"),
+        ({"batch_size": 3}, "batch_size"),
+        ({"buckets": False}, "buckets"),
+        ({"template": "book"}, "template"),
+        ({"weight": 0.1}, "model"),
+        ({"rank": 3}, "adapters"),
+        ({"rank": None}, "adapters and trainable"),
+        ({"rows": ROWS[::-1]}, "rows"),
+        ({"rows": [Instruction("Say red!", "red"), *ROWS[1:]]}, "rows"),
+        ({"rows": [dataclasses.replace(ROWS[0], images=ROWS[1].images),
+                   *ROWS[1:]]}, "rows"),
+        ({"validation_rows": ROWS}, "validation_rows"),
+        ({"seed": 1, "learning_rate": keras.optimizers.schedules.CosineDecay(
+            1e-3, 10)}, "learning_rate and seed"),
+    ):  # fmt: skip
+        message = rf"one run only.*another {named}\."
+        with pytest.raises(RuntimeError, match=message):
+            pretend_to_tune(tiny_untrained, tmp_path, **changed)
+    pretend_to_tune(tiny_untrained, tmp_path)
+
+
+def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
+    tiny_untrained, tmp_path, pretended
+):
+    arguments = {"batch_size": 2, "directory": tmp_path}
+    gemma = pretend_to_tune(tiny_untrained, tmp_path, rank=None)
+    for weight in gemma.causal_lm.trainable_weights:
+        weight.assign_add(np.ones(weight.shape))
+    assert gemma.finetune(ROWS, epochs=4, **arguments) == ["trained"]
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        pretend_to_tune(tiny_untrained, tmp_path, rank=None, weight=0.1)
+
+
+def test_arguments_may_change_until_something_is_trained(
+    tiny_untrained, tmp_path, pretended, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(pretraining, "resumable_fit", fail_with(MemoryError()))
+        pretend_to_tune(tiny_untrained, tmp_path, batch_size=4)
+    pretend_to_tune(tiny_untrained, tmp_path, batch_size=2)
+
+
+def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained, monkeypatch):
+    gemma = copy_of(tiny_untrained)
+    batch = {"token_ids": np.ones((1, 4))}, np.ones((1, 4)), np.ones((1, 4))
+
+    def fit(model, *args, **kwargs):
+        assert gemma.prompt("Say red.").token_ids
+        return model.preprocess_samples(*batch)
+
+    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+    assert gemma.finetune(ROWS) == batch  # not tokenized a second time
+    prepare = gemma.causal_lm.preprocess_samples
+    assert prepare.__func__ is keras_hub.models.Task.preprocess_samples
+
+
 # --- Loading -----------------------------------------------------------------
+
+
+def fail_with(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
 
 
 @pytest.mark.slow
@@ -442,21 +539,74 @@ def test_wrong_names_and_folders_are_explained(tmp_path):
         estimate_memory(tmp_path)
 
 
+def test_a_wrong_dtype_is_refused_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM, "from_preset", fail_with(AssertionError())
+    )
+    for load in (Gemma.from_preset, estimate_memory):
+        with pytest.raises(ValueError, match="a Keras dtype.*dtype='fp16'"):
+            load("gemma3_1b", dtype="fp16")
+    assert estimate_memory("gemma3_1b", "mixed_bfloat16") == estimate_memory(
+        "gemma3_1b", "float32"
+    )
+
+
+@pytest.mark.parametrize("name", ["hf://google/gemma-3-1b", "kaggle://a/b/c/d"])
+def test_nothing_is_known_of_what_has_an_address(name):
+    with pytest.raises(
+        gemma_module.UnknownSizeError, match=f"Received: '{name}'"
+    ):
+        estimate_memory(name)
+
+
+def as_kerashub_does(error):
+    """Return the `ValueError` that KerasHub makes of an error of Kaggle."""
+    try:
+        try:
+            raise error
+        except OSError as caught:
+            raise ValueError(str(caught))  # noqa: B904
+    except ValueError as caught:
+        return caught
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (ConnectionError("Max retries exceeded"), "is there a network"),
+        (ConnectionError("Port 4013 of 14033 is closed"), "is there a network"),
         (FileNotFoundError("`config.json` is not accessible in preset"),
          "terms have not been accepted"),
-        (ValueError("401 Client Error: Unauthorized"), "Kaggle credentials"),
+        (ValueError("Preset gemma3_instruct_4b has no config.json."),
+         "terms have not been accepted"),
+        (OSError("403 Client Error."), "terms have not been accepted"),
+        (as_kerashub_does(OSError("401 Client Error: Unauthorized")),
+         "Kaggle credentials"),
     ],
 )  # fmt: skip
 def test_a_failed_download_says_what_is_missing(monkeypatch, error, message):
-    def fail(*args, **kwargs):
-        raise error
-
     monkeypatch.setattr(
-        gemma_module.keras_hub.models.CausalLM, "from_preset", fail
+        keras_hub.models.CausalLM, "from_preset", fail_with(error)
     )
-    with pytest.raises(OSError, match=f"{message}.*'tiny_instruct' is a small"):
+    expected = f"{message}.*'tiny_instruct' is a small"
+    with pytest.raises(OSError, match=expected) as caught:
         Gemma.from_preset("gemma3_instruct_4b")
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("name", ["gemma3_1b", "tiny"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 GiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory, 401 MiB"),
+        ImportError("The `kagglehub` package failed to import"),
+    ],
+)
+def test_what_is_no_fault_of_a_preset_is_not_renamed(monkeypatch, error, name):
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM, "from_preset", fail_with(error)
+    )
+    with pytest.raises(type(error)) as caught:
+        Gemma.from_preset(name)
+    assert caught.value is error
