@@ -176,6 +176,64 @@ def dropout(inputs, rate, seed):
     return ops.where(mask, inputs * (levels / keep), 0)
 
 
+def remat(function):
+    """Have what a function computes forgotten, and computed again when needed.
+
+    `keras.remat`, but for JAX: XLA's compiler for CPUs does not keep the order
+    that `jax.checkpoint` asks for. It computes all blocks of a model again at
+    once, and then has all of them in memory as before. Here they wait for the
+    gradients that they are needed for.
+
+    Args:
+        function: callable without side effects of (nested) tensors, the last
+            of which is float; all that is worth forgetting depends on it. It
+            returns a tuple that begins with a float tensor.
+
+    Returns:
+        A function with the same results and gradients.
+    """
+    if name() != "jax":
+        return keras.remat(function)
+    import jax
+
+    @jax.custom_vjp
+    def forgetful(*arguments):
+        return function(*arguments)
+
+    def forward(*arguments):
+        return function(*arguments), arguments
+
+    def backward(arguments, gradients):
+        # Zero times a number of the gradient. XLA may not leave it out: it
+        # would not be zero if that were infinite.
+        *others, last = arguments
+        wait = (0 * gradients[0].ravel()[0]).astype(last.dtype)
+        return jax.vjp(function, *others, last + wait)[1](gradients)
+
+    forgetful.defvjp(forward, backward)
+    return forgetful
+
+
+def map_in_turn(function, *arrays):
+    """Apply a function to one part of arrays after the other.
+
+    Args:
+        function: callable of tensors.
+        *arrays: tensors `(count, ...)`, whose parts it takes.
+
+    Returns:
+        A tensor `(count, ...)` of what it returned.
+    """
+    if name() == "jax":
+        import jax
+
+        # Written one after the other, XLA would work on all parts at once and
+        # have what each of them needs in memory.
+        return jax.lax.map(lambda parts: function(*parts), arrays)
+    count = arrays[0].shape[0]
+    return ops.stack([function(*(x[i] for x in arrays)) for i in range(count)])
+
+
 def multiply_few_rows(x, matrix):
     """Multiply a few rows by a large matrix, as decoding does all the time.
 
@@ -509,11 +567,7 @@ def random_state():
     """
     if name() != "torch":
         return np.zeros(0, "uint8")
-    import torch
-
-    if gpu() and torch.cuda.is_available():
-        return torch.cuda.get_rng_state().numpy()
-    return torch.get_rng_state().numpy()
+    return _torch_generator().get_rng_state().numpy()
 
 
 def set_random_state(state):
@@ -526,9 +580,16 @@ def set_random_state(state):
     if state.size == random_state().size and name() == "torch":
         import torch
 
-        on_gpu = gpu() and torch.cuda.is_available()
-        generator = torch.cuda if on_gpu else torch
-        generator.set_rng_state(torch.from_numpy(state))
+        _torch_generator().set_rng_state(torch.from_numpy(state))
+
+
+def _torch_generator():
+    """Return the module of PyTorch whose generator Keras's dropout uses."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda
+    return torch.mps if torch.backends.mps.is_available() else torch
 
 
 def process():

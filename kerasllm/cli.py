@@ -309,7 +309,8 @@ def pretrain(
     recipe_name = recipe
     recipe = models.get_recipe(recipe)
     several = distribution.from_options(devices)
-    shards = _find_text(data, str(documents))
+    with distribution.first_process_first():  # one download is enough
+        shards = _find_text(data, str(documents))
     if distribution.process_index() == 0:
         print(
             f"Recipe {recipe_name}, {len(shards)} shards of text, "

@@ -325,7 +325,7 @@ class TransformerDecoder(keras.Layer):
             finally:
                 self._is_in_remat = False
 
-        outputs, state = keras.remat(block)(
+        outputs, state = backend.remat(block)(
             [variable.value for variable in self.trainable_variables],
             # An argument, for TensorFlow would read the variables anew. It
             # warns that integers have no gradient; they need none.

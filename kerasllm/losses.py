@@ -9,6 +9,7 @@ few positions at a time, and once more on the way back.
 import keras
 from keras import ops
 
+from kerasllm import backend
 from kerasllm.layers import TransformerDecoder, check_positive_ints
 
 
@@ -55,11 +56,16 @@ class NextTokenLoss(keras.Layer):
                 f"{tuple(hidden_states.shape)}. Batch rows of one length."
             )
         size = -(-length // self.num_chunks)
-        score = keras.remat(self._score)
-        chunks = [slice(i, i + size) for i in range(0, length, size)]
-        return ops.concatenate(
-            [score(hidden_states[:, c], labels[:, c]) for c in chunks], axis=1
+        count = -(-length // size)
+        missing = count * size - length
+        scores = backend.map_in_turn(
+            keras.remat(self._score),
+            _split(hidden_states, count, missing),
+            _split(labels, count, missing),
         )
+        scores = ops.swapaxes(scores, 0, 1)
+        scores = ops.reshape(scores, (-1, count * size, 2))
+        return scores[:, :length]
 
     def _score(self, hidden_states, labels):
         logits = self.embedding(hidden_states, reverse=True)
@@ -73,6 +79,15 @@ class NextTokenLoss(keras.Layer):
 
     def compute_output_spec(self, hidden_states, labels):
         return keras.KerasTensor((*labels.shape, 2), "float32")
+
+
+def _split(array, count, missing):
+    """Map `(batch_size, length, ...)` to `(count, batch_size, size, ...)`."""
+    rest = array.shape[2:]
+    padding = [(0, 0), (0, missing)] + [(0, 0)] * len(rest)
+    size = (array.shape[1] + missing) // count
+    array = ops.reshape(ops.pad(array, padding), (-1, count, size, *rest))
+    return ops.swapaxes(array, 0, 1)
 
 
 def training_model(model, num_chunks=8):

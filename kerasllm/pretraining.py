@@ -313,7 +313,8 @@ def pretrain_mini_gpt(
     """
     recipe = get_recipe(recipe)
     devices.check_batch_size(recipe.batch_size)
-    data = corpora.local_docs() if data is None else list(data)
+    with devices.first_process_first():  # it makes the corpus for all
+        data = corpora.local_docs() if data is None else list(data)
     identity = {
         "recipe": dataclasses.asdict(recipe),
         "data": [files.sha256(path) for path in data],
@@ -325,7 +326,9 @@ def pretrain_mini_gpt(
     directory = pathlib.Path(directory)
     with devices.first_process_first():
         streams = _claim(directory, identity, devices.data_share()[1])
-    if (directory / MODEL_FILE).is_file():
+    is_done = (directory / MODEL_FILE).is_file()
+    # Where they do not see the same folder, the checkpoint tells them so.
+    if backend.of_all_processes(is_done).all():
         with devices.use(None):
             return PretrainedModel.load(directory)
 

@@ -467,7 +467,7 @@ def test_info_names_versions_backend_and_recipes(run):
         assert f"{name}: vocabulary {recipe.vocabulary_size:,}" in out
 
 
-@pytest.mark.slow
+@pytest.mark.once  # `test_pretraining.py` has it without a process for each
 def test_ctrl_c_in_training_can_be_resumed(text, tmp_path):
     long = dataclasses.replace(TINY, epochs=4, steps_per_epoch=100)
     code = f"""if True:

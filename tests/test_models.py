@@ -137,7 +137,7 @@ def test_a_saved_model_loads_without_custom_objects(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_saved_model_gives_the_same_logits_on_every_backend(tmp_path):
+def test_a_saved_model_gives_the_same_logits_on_other_backends(tmp_path):
     model = mini_gpt(**SMALL)
     model.save(tmp_path / "model.keras")
     expected = numpy_of(model(token_ids()))
@@ -148,7 +148,8 @@ def test_a_saved_model_gives_the_same_logits_on_every_backend(tmp_path):
         "logits = keras.ops.convert_to_numpy(model(ids))\n"
         "np.save(sys.argv[1] + '/logits.npy', logits)\n"
     )
-    for backend in ("jax", "tensorflow", "torch"):
+    others = {"jax", "tensorflow", "torch"} - {keras.config.backend()}
+    for backend in others:
         subprocess.run(
             [sys.executable, "-c", script, str(tmp_path)],
             env=os.environ | {"KERAS_BACKEND": backend},
