@@ -130,3 +130,28 @@ def test_float16_has_its_loss_scaled(num_chunks):
     trained.compile("adam", **objective)
     optimizers = keras.optimizers
     assert isinstance(trained.optimizer, optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="XLA tells what it plans"
+)
+def test_a_step_has_neither_all_logits_nor_all_blocks_in_memory():
+    def planned(vocabulary_size, num_chunks=1, **sizes):
+        """Return the bytes of a training step beside its state and inputs."""
+        import jax
+
+        model = mini_gpt(vocabulary_size, 64, 16, 16, 4, **sizes)
+        model, objective, prepare = next_token_objective(model, num_chunks)
+        model.compile("sgd", **objective)
+        x, y = prepare(*np.zeros((2, 8, 64), "int32"))
+        model._symbolic_build(data_batch=(x, y))
+        state = model._get_jax_state(True, True, True, True)
+        step = jax.jit(model.train_step, donate_argnums=0)
+        compiled = step.lower(state, (x, y, None)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    words = {"vocabulary_size": 3000, "num_layers": 1}
+    assert planned(num_chunks=16, **words) < planned(**words) / 3
+    blocks = {"vocabulary_size": 20, "num_layers": 8}
+    assert planned(remat=True, **blocks) < planned(**blocks) / 2
