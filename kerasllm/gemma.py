@@ -362,7 +362,7 @@ class Gemma:
                 for name in (CHECKPOINT_FILE, pretraining.MODEL_FILE)
             ):
                 (directory / pretraining.RUN_FILE).unlink(missing_ok=True)
-            pretraining._claim(directory, identity)
+            pretraining.claim(directory, identity)
 
     def _describe_model(self):
         """Return what a run of tuning depends on in the model: a dict."""

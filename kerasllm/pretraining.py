@@ -325,7 +325,7 @@ def pretrain_mini_gpt(
         directory = files.cache_dir("runs") / f"mini-gpt-{name}"
     directory = pathlib.Path(directory)
     with devices.first_process_first():
-        streams = _claim(directory, identity, devices.data_share()[1])
+        streams = claim(directory, identity, devices.data_share()[1])
     is_done = (directory / MODEL_FILE).is_file()
     # Where they do not see the same folder, the checkpoint tells them so.
     if backend.of_all_processes(is_done).all():
@@ -514,11 +514,19 @@ def _tokens_in_a_batch(dataset):
     )
 
 
-def _claim(directory, identity, shares=1):
+def claim(directory, identity, shares=1):
     """Mark `directory` as the place of this run, or say whose it is.
+
+    Args:
+        directory: `pathlib.Path`.
+        identity: dict, as JSON gives it back. What decides the run.
+        shares: int. Processes among which a batch is divided.
 
     Returns:
         int. Of how many streams of text a batch of the run consists.
+
+    Raises:
+        RuntimeError: it is the place of another run.
     """
     path = directory / RUN_FILE
     if not path.is_file():

@@ -245,10 +245,10 @@ def test_other_backends_say_what_to_do(function):
 
 def test_a_run_goes_on_with_processes_that_divide_its_streams(tmp_path):
     identity = {"recipe": 1, "data": ["a"], "seed": 0}
-    assert pretraining._claim(tmp_path, identity, 4) == 4
-    assert pretraining._claim(tmp_path, identity, 2) == 4
+    assert pretraining.claim(tmp_path, identity, 4) == 4
+    assert pretraining.claim(tmp_path, identity, 2) == 4
     with pytest.raises(RuntimeError, match="it began with, 4. Received: 3"):
-        pretraining._claim(tmp_path, identity, 3)
+        pretraining.claim(tmp_path, identity, 3)
 
 
 def test_streams_are_joined_row_by_row():

@@ -457,9 +457,9 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
 
 
 def test_a_directory_holds_one_run_only(tmp_path, shards):
-    pretraining._claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
+    pretraining.claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
     with pytest.raises(RuntimeError, match="one run only.*data and seed"):
-        pretraining._claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
+        pretraining.claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
 
 
 def test_an_unfinished_run_is_no_model(tmp_path):
