@@ -92,7 +92,7 @@ def device_name():
 
 
 def best_dtype_policy():
-    """Choose the precision in which this device trains fastest.
+    """Choose the precision to train in on this device.
 
     The rule:
 

@@ -2,8 +2,8 @@
 
 With 32,000 tokens in the vocabulary the logits of a batch are by far the
 largest array of a step: 4.2 GB for 128 x 256 tokens in float32, and their
-gradient as much again. `training_model` computes them for a
-few positions at a time, and once more on the way back.
+gradient as much again. `training_model` computes them for a few positions at a
+time, and once more on the way back.
 """
 
 import keras
@@ -91,7 +91,7 @@ def _split(array, count, missing):
 
 
 def training_model(model, num_chunks=8):
-    """Return a model that is trained like `model` in a fraction of the memory.
+    """Return a model that is trained like `model`, in less memory.
 
     Args:
         model: a `mini_gpt`, or a KerasHub `CausalLM` whose logits come from
