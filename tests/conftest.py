@@ -1,5 +1,6 @@
 """What all tests share: quiet backends and a cache of their own."""
 
+import gc
 import os
 import pathlib
 
@@ -33,6 +34,12 @@ import pytest  # noqa: E402
 
 _KERAS_HOME = os.environ.get("KERAS_HOME")
 _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: no collector need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -478,7 +478,7 @@ print(json.dumps(history))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.once  # the tests above are the same without a process for each
 def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     codes = []

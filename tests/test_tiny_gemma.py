@@ -73,7 +73,7 @@ def test_batches_are_the_same_whenever_they_are_read(tiny_untrained):
         assert np.all(np.any(x["images"][1::2], axis=(2, 3, 4)))
 
 
-@pytest.mark.slow
+@pytest.mark.once
 def test_the_vision_encoder_learns_to_see(tiny_untrained):
     config = tiny_untrained.backbone.vision_encoder.get_config()
     encoder = keras_hub.models.Gemma3VisionEncoder.from_config(config)
@@ -88,7 +88,7 @@ def test_the_vision_encoder_learns_to_see(tiny_untrained):
         assert history[f"{name}_accuracy"][-1] > goal
 
 
-@pytest.mark.slow
+@pytest.mark.once
 def test_a_smaller_one_learns_in_a_minute(tmp_path):
     causal_lm, history = tiny_gemma.pretrain_base(SMALL, tmp_path, verbose=0)
     # Its vocabulary is that of the presets: it comes from the same texts.
