@@ -264,8 +264,8 @@ class Gemma:
         """Tune the model on requests and answers.
 
         What is trained is what is trainable: the adapters after
-        `enable_lora`, the whole model otherwise. Only tokens of answers
-        count.
+        `enable_lora`, the whole model otherwise, without the vision encoder
+        where no row has an image. Only tokens of answers count.
 
         Args:
             rows: list of `Instruction`, see `kerasllm.instructions`.
@@ -331,7 +331,10 @@ class Gemma:
                 buckets=buckets,
                 seed=seed,
             )
-        with _without_preprocessing(self.causal_lm):
+        frozen = contextlib.nullcontext()
+        if not any(row.images for row in rows):
+            frozen = _frozen_encoder(self.causal_lm.backbone)
+        with frozen, _without_preprocessing(self.causal_lm):
             return pretraining.resumable_fit(
                 self.causal_lm,
                 train.endless(batch_size, seed, buckets),
@@ -613,6 +616,24 @@ def preset_source(name):
         f"folder, or a preset of KerasHub: {', '.join(sorted(gemmas))}. "
         f"Received: {name!r}."
     )
+
+
+@contextlib.contextmanager
+def _frozen_encoder(backbone):
+    """Leave out the vision encoder, if there is one, where nothing is seen.
+
+    Its gradients would be zero, take memory in Adam, and fail on TensorFlow:
+    some CPUs cannot compute them for no image at all.
+    """
+    encoder = getattr(backbone, "vision_encoder", None)
+    weights = encoder.trainable_weights if encoder else []
+    for weight in weights:
+        weight.trainable = False
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.trainable = True
 
 
 @contextlib.contextmanager

@@ -295,6 +295,36 @@ def test_tuning_learns_from_text_and_images(tiny_untrained):
 
 
 @pytest.mark.slow
+def test_text_alone_is_no_matter_for_the_vision_encoder(tiny_untrained):
+    """TensorFlow has no gradient of a convolution over no images at all."""
+    gemma = copy_of(tiny_untrained)
+    encoder = gemma.causal_lm.backbone.vision_encoder
+    weights, seeing = (
+        {weight.path: weight for weight in model.trainable_weights}
+        for model in (gemma.causal_lm, encoder)
+    )
+    kept = encoder.trainable_weights[-1]
+    kept.trainable = False  # somebody's choice, which stays
+
+    def moved(rows):
+        before = {
+            path: np.array(keras.ops.convert_to_numpy(weight))
+            for path, weight in weights.items()
+        }
+        gemma.finetune(rows, epochs=1, batch_size=2, verbose=0)
+        return {
+            path
+            for path, weight in weights.items()
+            if (keras.ops.convert_to_numpy(weight) != before[path]).any()
+        }
+
+    assert moved(ROWS[2:]) == weights.keys() - seeing.keys()
+    with_pictures = moved(ROWS)
+    assert kept.path not in with_pictures
+    assert with_pictures & seeing.keys()
+
+
+@pytest.mark.slow
 def test_adapters_travel_alone(gemma, tmp_path):
     tuned, other = copy_of(gemma.causal_lm), copy_of(gemma.causal_lm)
     report = tuned.enable_lora(rank=2)
