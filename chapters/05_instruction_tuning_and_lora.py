@@ -39,6 +39,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tempfile
 import time
 
+import keras
 import numpy as np
 
 from kerasllm import plots
@@ -53,6 +54,8 @@ from kerasllm.layers import LoraLinear
 from kerasllm.prompts import BOOK, GEMMA
 from kerasllm.tiny_gemma import TinyRecipe, ask_all, exact_share
 from kerasllm.toyworld import REFUSAL
+
+keras.utils.set_random_seed(0)  # the adapters begin at random
 
 # %% [markdown]
 # One name chooses the scale. With `"gemma3_1b"` the data are
@@ -242,22 +245,25 @@ print("after merging:", other.ask(prompt, max_length=48) == answer)
 # ## LoRA against full fine-tuning
 #
 # The same rows, and all weights trained, at a lower learning rate as is usual:
-# there are many more of them to lead astray.
+# there are many more of them to lead astray. Only the vision encoder rests,
+# for these rows have no pictures.
 
 # %%
 if PRESET == "tiny":
     full = Gemma.from_preset(PRESET)
     tune(full, train_rows, learning_rate=FULL_RATE, epochs=FULL_EPOCHS)
     full_share, _, _ = score(full)
+    encoder = full.causal_lm.backbone.vision_encoder
+    trained = full.causal_lm.count_params() - encoder.count_params()
     print(f"{'':24}{'LoRA':>12}{'full':>12}")
     print(f"{'untaught facts, exact':24}{lora_share:12.1%}{full_share:12.1%}")
     print(
         f"{'trainable parameters':24}{report.trainable_parameters:12,}"
-        f"{report.total_parameters:12,}"
+        f"{trained:12,}"
     )
     print(
         f"{'optimizer, bytes':24}{report.optimizer_bytes:12,}"
-        f"{report.full_optimizer_bytes:12,}"
+        f"{2 * 4 * trained:12,}"
     )
 
 # %% [markdown]

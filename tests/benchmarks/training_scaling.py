@@ -4,10 +4,12 @@
 
 trains mini-GPTs of 1 to 40 million parameters, and one of 3.7 million on
 windows of 64 to 1,024 tokens, with the same number of tokens in a batch, on
-each backend. It writes OUT/training_scaling.png and OUT/training_scaling.md.
+the three backends in turns. It writes OUT/training_scaling.png and
+OUT/training_scaling.md.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import pathlib
 import statistics
@@ -61,19 +63,36 @@ def count_params(recipe):
     return one + (recipe.num_layers - 1) * (two - one)
 
 
-def speed(backend, recipe, arguments):
-    with Worker(backend, recipe) as worker:
-        return TOKENS / statistics.median(
-            worker.seconds_a_step(arguments.steps)
-            for _ in range(arguments.repeats)
-        )
+def speeds(recipe, arguments):
+    """Return tokens per second by backend; the backends take turns."""
+    with contextlib.ExitStack() as stack:
+        workers = {
+            backend: stack.enter_context(Worker(backend, recipe))
+            for backend in BACKENDS
+        }
+        seconds = {backend: [] for backend in BACKENDS}
+        for _ in range(arguments.repeats):
+            for backend, worker in workers.items():
+                seconds[backend].append(worker.seconds_a_step(arguments.steps))
+    return {
+        backend: TOKENS / statistics.median(of_one)
+        for backend, of_one in seconds.items()
+    }
 
 
-def table(first, xs, curves):
-    lines = [f"| {first} | {' | '.join(curves)} |"]
-    lines.append("|---" * (len(curves) + 1) + "|")
+def curves(xs, recipes, arguments):
+    measured = [speeds(recipe, arguments) for recipe in recipes]
+    return {
+        name: (xs, [row[backend] for row in measured])
+        for backend, name in BACKENDS.items()
+    }
+
+
+def table(first, xs, by_backend):
+    lines = [f"| {first} | {' | '.join(by_backend)} |"]
+    lines.append("|---" * (len(by_backend) + 1) + "|")
     for i, x in enumerate(xs):
-        cells = [f"{ys[i]:,.0f}" for _, ys in curves.values()]
+        cells = [f"{ys[i]:,.0f}" for _, ys in by_backend.values()]
         lines.append(f"| {x} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -87,13 +106,8 @@ def main():
     sizes = [sized(*size) for size in SIZES]
     lengths = [stretched(length) for length in LENGTHS]
     millions = [count_params(recipe) / 1e6 for recipe in sizes]
-    by_size, by_length = (
-        {
-            name: (xs, [speed(key, recipe, arguments) for recipe in recipes])
-            for key, name in BACKENDS.items()
-        }
-        for xs, recipes in ((millions, sizes), (LENGTHS, lengths))
-    )
+    by_size = curves(millions, sizes, arguments)
+    by_length = curves(LENGTHS, lengths, arguments)
     matplotlib.use("agg")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     plot_curves(by_size, "million parameters", "tokens per second", left)
