@@ -467,6 +467,35 @@ def test_an_unfinished_run_is_no_model(tmp_path):
         PretrainedModel.load(tmp_path)
 
 
+SCRIPT = """
+import json, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from tests.test_pretraining import KillAt, model, train
+step = int(sys.argv[3])
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+history = train(sys.argv[2], model(), callbacks=[KillAt(step, kill)])
+print(json.dumps(history))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    codes = []
+    for step in (3, 4, 100):  # counted anew in each process
+        result = subprocess.run(
+            [sys.executable, "-c", SCRIPT, root, str(tmp_path), str(step)],
+            capture_output=True,
+            text=True,
+        )
+        codes.append(result.returncode)
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], result.stderr
+    history = json.loads(result.stdout.splitlines()[-1])
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+
 MEMORY = """
 import ctypes, sys
 from kerasllm import backend
