@@ -13,6 +13,8 @@ from kerasllm import corpora
 from kerasllm.local_docs_dataset_builder import LocalDocs
 from tests.test_files import archive, serve
 
+pytestmark = pytest.mark.any_backend
+
 LONG = "This sentence is here to make the docstring long enough for all. " * 2
 
 

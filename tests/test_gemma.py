@@ -275,21 +275,21 @@ def test_tuning_learns_from_text_and_images(tiny_untrained):
     heard = {}
 
     def ask(epoch, logs):  # callbacks may ask the model
-        if epoch in (9, 39):
+        if epoch in (9, 24):
             heard[epoch] = gemma.ask(questions, images)
 
     questions = [row.instruction for row in ROWS]
     images = [row.images for row in ROWS]
     history = gemma.finetune(
-        ROWS * 4, ROWS, epochs=40, batch_size=4, learning_rate=3e-3, verbose=0,
+        ROWS * 4, ROWS, epochs=25, batch_size=4, learning_rate=3e-3, verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=ask)],
     )  # fmt: skip
-    assert history[-1]["loss"] < 0.1 < 0.5 < history[0]["loss"]
+    assert history[-1]["loss"] < 0.3 < 3 < history[0]["loss"]
     assert history[-1]["val_accuracy"] == 1
-    assert len(history) == 40 and history[-1]["step"] == 160
+    assert len(history) == 25 and history[-1]["step"] == 100
     assert gemma.ask(questions, images) == ["red", "blue", "red", "blue"]
-    assert sorted(heard) == [9, 39]
-    assert heard[39] == ["red", "blue", "red", "blue"]
+    assert sorted(heard) == [9, 24]
+    assert heard[24] == ["red", "blue", "red", "blue"]
     # The other picture, the other answer.
     assert gemma.ask(ROWS[0].instruction, ROWS[1].images) == "blue"
 

@@ -23,6 +23,8 @@ from kerasllm.tokenizers import (
     train_sentence_piece,
 )
 
+pytestmark = pytest.mark.any_backend
+
 SYLLABLES = "the mod el reads a text and writes an oth er tok en by".split()
 
 

@@ -14,6 +14,8 @@ from kerasllm.toyworld import (
     pictures,
 )
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture(scope="module")
 def world():
