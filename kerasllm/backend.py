@@ -426,13 +426,21 @@ class Compiled:
         if name() == "torch":
             return self._run_torch
         if name() == "tensorflow" and self._captures:
-            return lambda *arguments: self._call(
-                *_read_variables(_tensors(arguments))
-            )
+            return self._run_captured
         values = [variable.value for variable in self._variables()]
         if name() == "jax":
             return functools.partial(self._call, values)
         return self._bind_tensorflow(values)
+
+    def _run_captured(self, *arguments):
+        arguments = _read_variables(_tensors(arguments))
+        shapes = _shapes(arguments)
+        # By itself TensorFlow would do the same, and warn of many shapes.
+        if shapes not in self._versions:
+            self._versions[shapes] = self._call.get_concrete_function(
+                *arguments
+            )
+        return self._versions[shapes](*arguments)
 
     def _bind_tensorflow(self, values):
         import tensorflow as tf
@@ -451,7 +459,7 @@ class Compiled:
             ]
             flat = [a for a in keras.tree.flatten(arguments) if a is not None]
             if version is None:
-                shapes = tuple((array.shape, array.dtype) for array in flat)
+                shapes = _shapes(arguments)
                 if shapes not in self._versions:
                     self._versions[shapes] = self._call.get_concrete_function(
                         values, *arguments
@@ -476,11 +484,16 @@ class Compiled:
             if not self._record:
                 return self._function(*arguments)
             arguments = _tensors(arguments)
-            flat = keras.tree.flatten(arguments)
-            shapes = tuple((array.shape, array.dtype) for array in flat)
+            shapes = _shapes(arguments)
             if shapes not in self._versions:
                 self._versions[shapes] = _record(self._function, arguments)
             return self._versions[shapes](*arguments)
+
+
+def _shapes(arguments):
+    """Return what a function of nested tuples of arrays is compiled for."""
+    flat = keras.tree.flatten(arguments)
+    return tuple((a.shape, a.dtype) for a in flat if a is not None)
 
 
 def _tensors(arguments):
