@@ -240,6 +240,7 @@ def multiply_few_rows(x, matrix):
     The time goes into reading the matrix. The plain product of one row does so
     on one core, and TensorFlow's XLA makes it part of a loop that reads the
     matrix in the wrong order. A batch of products of blocks is spared both.
+    PyTorch needs it in float32 only: in bfloat16 another library multiplies.
 
     Args:
         x: float tensor `(rows, size)`.
@@ -249,7 +250,7 @@ def multiply_few_rows(x, matrix):
         float tensor `(rows, columns)`.
     """
     rows, size = x.shape
-    if name() == "jax" and rows > 1:
+    if (name() == "jax" and rows > 1) or _is_torch_in_half(x):
         return ops.matmul(x, matrix)
     blocks = math.gcd(size, 2 if name() == "tensorflow" else 4)
     x = ops.reshape(x, (rows, blocks, size // blocks))
@@ -268,6 +269,8 @@ def score_few_rows(x, embeddings):
         float tensor `(rows, vocabulary_size)`.
     """
     rows, size = x.shape
+    if _is_torch_in_half(x):
+        return ops.matmul(x, ops.transpose(embeddings))
     if name() == "torch":  # on all cores, as in `multiply_few_rows`
         blocks = math.gcd(embeddings.shape[0], 4)
         embeddings = ops.reshape(embeddings, (blocks, -1, size))
@@ -278,6 +281,12 @@ def score_few_rows(x, embeddings):
     else:
         scores = ops.matmul(embeddings, ops.transpose(x))
     return ops.transpose(scores)
+
+
+def _is_torch_in_half(x):
+    return name() == "torch" and keras.backend.standardize_dtype(
+        x.dtype
+    ) not in ("float32", "float64")
 
 
 def write_cache(cache, index, update, axis):

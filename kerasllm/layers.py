@@ -221,11 +221,16 @@ class TransformerDecoder(keras.Layer):
         self.remat = remat
         self._is_in_remat = False
         own = {"dtype": self.dtype_policy}
+        # Named, so that adapters can be aimed at them, and that a model which
+        # was quantized and saved finds them again.
         self.self_attention = SelfAttention(
-            num_heads, hidden_dim // num_heads, dropout=dropout, **own
+            num_heads,
+            hidden_dim // num_heads,
+            dropout=dropout,
+            name="self_attention",
+            **own,
         )
         self.self_attention_layernorm = layers.LayerNormalization(**own)
-        # Named, so that adapters can be aimed at them.
         self.feed_forward_1 = layers.Dense(
             intermediate_dim, activation="relu", name="feed_forward_1", **own
         )
@@ -397,9 +402,11 @@ class PositionalEmbedding(keras.Layer):
         self.input_dim = input_dim
         self.output_dim = output_dim
         own = {"dtype": self.dtype_policy}
-        self.token_embeddings = layers.Embedding(input_dim, output_dim, **own)
+        self.token_embeddings = layers.Embedding(
+            input_dim, output_dim, name="token_embeddings", **own
+        )
         self.position_embeddings = layers.Embedding(
-            sequence_length, output_dim, **own
+            sequence_length, output_dim, name="position_embeddings", **own
         )
 
     def build(self, inputs_shape):
@@ -423,13 +430,20 @@ class PositionalEmbedding(keras.Layer):
 
         Raises:
             ValueError: `length` is more than `sequence_length`. (Without the
-                check JAX would answer with NaN.)
+                check JAX would answer with NaN.) Or the layer was quantized
+                in another way than `"int8"`.
         """
         if reverse:
+            table = self.token_embeddings
+            if table.quantization_mode not in (None, "int8"):
+                raise ValueError(
+                    "The token embeddings score hidden states as floats or "
+                    "in int8. Received: an embedding quantized to "
+                    f"{table.quantization_mode!r}. Use "
+                    '`backbone.quantize("int8")`.'
+                )
             # `value` carries the compute dtype that autocasting chose.
-            weights = ops.cast(
-                self.token_embeddings.embeddings, self.compute_dtype
-            )
+            weights = ops.cast(table.embeddings, self.compute_dtype)
             if len(inputs.shape) == 3 and _are_few(inputs):
                 rows = ops.reshape(inputs, (-1, self.output_dim))
                 logits = backend.score_few_rows(rows, weights)
@@ -437,7 +451,10 @@ class PositionalEmbedding(keras.Layer):
             else:
                 logits = ops.matmul(inputs, ops.transpose(weights))
             # A softmax over thousands of words needs more than 8 bits.
-            return ops.cast(logits, "float32")
+            logits = ops.cast(logits, "float32")
+            if table.quantization_mode == "int8":
+                logits = logits / ops.convert_to_tensor(table.embeddings_scale)
+            return logits
         length = inputs.shape[-1]
         if length is None:  # TensorFlow may trace for any length
             length = ops.shape(inputs)[-1]

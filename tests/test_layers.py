@@ -235,6 +235,27 @@ def test_reverse_embedding_is_the_product_with_the_transpose():
         )
 
 
+@pytest.mark.parametrize("length", [3, 100])  # few rows, and many
+def test_a_quantized_embedding_scores_as_what_it_embeds(length):
+    embedding = PositionalEmbedding(6, 10, 4)
+    embedding(np.zeros((1, 2), "int32"))
+    tokens = numpy_of(embedding.token_embeddings.embeddings)
+    embedding.token_embeddings.quantize("int8")
+    rounded = numpy_of(embedding.token_embeddings(np.arange(10)))
+    assert 0 < abs(rounded - tokens).max() <= abs(tokens).max() / 254
+    hidden = normal(2, length, 4)
+    logits = numpy_of(embedding(hidden, reverse=True))
+    np.testing.assert_allclose(logits, hidden @ rounded.T, atol=1e-5)
+
+
+def test_an_embedding_in_four_bits_is_refused():
+    embedding = PositionalEmbedding(6, 10, 4)
+    embedding(np.zeros((1, 2), "int32"))
+    embedding.token_embeddings.quantize("int4")
+    with pytest.raises(ValueError, match="quantize\\(.int8"):
+        embedding(normal(1, 2, 4), reverse=True)
+
+
 def test_positions_past_the_table_are_refused():
     embedding = PositionalEmbedding(4, 10, 8)
     embedding(np.zeros((1, 4), "int32"))

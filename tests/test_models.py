@@ -242,6 +242,22 @@ def test_fit_on_strings_learns_them(task):
     assert task.generate("the", max_length=12).startswith("the cat sat")
 
 
+def test_a_quantized_task_comes_back_from_its_preset(task, tmp_path):
+    inputs = {"token_ids": token_ids(), "padding_mask": np.ones((2, 12))}
+    config = task.backbone.get_config()
+    quantized = MiniGPTCausalLM(
+        MiniGPTBackbone.from_config(config), task.preprocessor
+    )
+    quantized.backbone.set_weights(task.backbone.get_weights())
+    # Of the whole task, Keras would quantize the tokenizer.
+    quantized.backbone.quantize("int8")
+    logits = numpy_of(quantized(inputs))
+    np.testing.assert_allclose(logits, numpy_of(task(inputs)), atol=0.2)
+    quantized.save_to_preset(tmp_path / "preset")
+    again = MiniGPTCausalLM.from_preset(str(tmp_path / "preset"))
+    np.testing.assert_allclose(numpy_of(again(inputs)), logits, atol=1e-6)
+
+
 def test_a_preset_gives_the_same_task_back(task, tmp_path):
     import keras_hub
 

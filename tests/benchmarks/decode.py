@@ -28,6 +28,7 @@ from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, get_recipe
 from tests.benchmarks.gpt2 import make_gpt2
 
 PROMPT_LENGTH = 8
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight
 
 
 class Numbers:
@@ -64,9 +65,11 @@ def make_ours(recipe, dtype):
         recipe.intermediate_dim,
         recipe.num_heads,
         recipe.num_layers,
-        dtype=dtype,
+        dtype="float32" if dtype == "int8" else dtype,
     )
     model = MiniGPTCausalLM(backbone)
+    if dtype == "int8":
+        model.quantize("int8")
     model.preprocessor = Numbers(recipe.vocabulary_size, recipe.sequence_length)
     return model
 
@@ -89,9 +92,11 @@ def run_keras_hub(recipe, dtype):
         recipe.hidden_dim,
         recipe.intermediate_dim,
         max_sequence_length=recipe.sequence_length,
-        dtype=dtype,
+        dtype="float32" if dtype == "int8" else dtype,
     )
     model = keras_hub.models.GPT2CausalLM(backbone)
+    if dtype == "int8":
+        model.quantize("int8")
     model.compile(sampler="greedy")
     numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
 
@@ -245,7 +250,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", nargs="+", default=["float32"])
+    parser.add_argument(
+        "--precision", nargs="+", default=["float32"], choices=BYTES
+    )
     parser.add_argument("--only", nargs="+", default=None)
     parser.add_argument("--details", action="store_true")
     arguments = parser.parse_args()
@@ -263,11 +270,11 @@ def main():
         runs = {
             "kerasllm": run_ours(model, recipe),
             "KerasHub GPT-2": run_keras_hub(recipe, dtype),
-            "Hugging Face GPT-2": run_hugging_face(recipe, dtype),
-            "compiled_generate": run_chapter(model, recipe),
         }
-        size = 2 if dtype == "bfloat16" else 4
-        floor = bandwidth / (model.count_params() * size)
+        if dtype != "int8":
+            runs["Hugging Face GPT-2"] = run_hugging_face(recipe, dtype)
+            runs["compiled_generate"] = run_chapter(model, recipe)
+        floor = bandwidth / (model.count_params() * BYTES[dtype])
         for batch_size in arguments.batch_size:
             prompts = [
                 " ".join(map(str, row))
