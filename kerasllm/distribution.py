@@ -158,7 +158,7 @@ def mini_gpt_layout_map(device_mesh):
     Source: Shoeybi et al., 2019, arXiv:1909.08053, section 3.
     """
     layout_map = keras.distribution.LayoutMap(device_mesh)
-    layout_map[".*embedding/embedding[^/]*/embeddings"] = (MODEL, None)
+    layout_map[".*embedding/[a-z]+_embeddings/embeddings"] = (MODEL, None)
     attention = ".*self_attention[^/]*/"
     layout_map[f"{attention}(query|key|value)/kernel"] = (None, MODEL, None)
     layout_map[f"{attention}(query|key|value)/bias"] = (MODEL, None)
