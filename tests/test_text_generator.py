@@ -613,14 +613,13 @@ def test_xla_compiles_no_more_than_is_counted(name):
     assert compiled not in second
 
 
-def test_many_lengths_are_no_reason_to_warn(reciter, caplog):
+def test_many_lengths_are_no_reason_to_warn(reciter, caplog, monkeypatch):
     """TensorFlow warns where one function was traced five times."""
     logger = logging.getLogger("tensorflow")
-    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
     generator = TextGenerator(reciter)
     for prompt in (LETTERS[:n] for n in (1, 5, 9, 13, 17, 21, 25)):
         assert generator.generate(prompt, max_length=26) == LETTERS
-    logger.removeHandler(caplog.handler)
     assert not caplog.records
 
 
