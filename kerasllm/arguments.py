@@ -9,6 +9,8 @@ from keras import ops
 
 from kerasllm.tokenizers import END_OF_TEXT, token_id_of
 
+LARGEST_SEED = 2**31 - 1  # PyTorch keeps it in an int32
+
 # Tokens that end an answer, beside the one that ends a text.
 END_OF_TURN = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>")
 
@@ -28,11 +30,11 @@ def make_seed_generator(seed):
         return seed
     if seed is None:
         return keras.random.SeedGenerator()
-    if is_int(seed):
+    if is_int(seed) and 0 <= seed <= LARGEST_SEED:
         return keras.random.SeedGenerator(int(seed))
     raise ValueError(
-        "`seed` must be an int, a `keras.random.SeedGenerator` or None. "
-        f"Received: seed={seed!r}."
+        "`seed` must be an int, a `keras.random.SeedGenerator` or None, and "
+        f"an int from 0 to {LARGEST_SEED}. Received: seed={seed!r}."
     )
 
 
@@ -108,9 +110,10 @@ def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
         return set()
     if isinstance(stop_token_ids, str) and stop_token_ids == "auto":
         return end_token_ids(tokenizer)
-    if is_int(stop_token_ids):
+    if is_int(stop_token_ids) or not np.iterable(stop_token_ids):
         stop_token_ids = [stop_token_ids]
-    if isinstance(stop_token_ids, str) or not all(
+    stop_token_ids = list(stop_token_ids)
+    if not all(
         is_int(token_id) and 0 <= token_id < vocabulary_size
         for token_id in stop_token_ids
     ):

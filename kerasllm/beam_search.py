@@ -15,13 +15,16 @@ class Beam:
 
     Attributes:
         token_ids: tuple of ints, without the stop token.
-        logprobs: tuple of floats, one for each of them.
-        logprob: float, that of the whole continuation, stop token included.
+        logprobs: tuple of floats, one for each of them, under the model.
+        processed_logprobs: the same after the logit processors.
+        logprob: float, that of the whole continuation after the processors,
+            stop token included.
         stopped: bool. Whether a stop token ended it.
     """
 
     token_ids: tuple = ()
     logprobs: tuple = ()
+    processed_logprobs: tuple = ()
     logprob: float = 0.0
     stopped: bool = False
 
@@ -30,13 +33,16 @@ class Beam:
         length = len(self.token_ids) + self.stopped
         return self.logprob / max(length, 1) ** length_penalty
 
-    def extend(self, token_id, logprob, stop_token_ids):
+    def extend(self, token_id, logprob, processed_logprob, stop_token_ids):
         """Return this beam with one more token, which may stop it."""
-        total = self.logprob + logprob
+        total = self.logprob + processed_logprob
         if token_id in stop_token_ids:
-            return Beam(self.token_ids, self.logprobs, total, stopped=True)
+            return dataclasses.replace(self, logprob=total, stopped=True)
         return Beam(
-            (*self.token_ids, token_id), (*self.logprobs, logprob), total
+            (*self.token_ids, token_id),
+            (*self.logprobs, logprob),
+            (*self.processed_logprobs, processed_logprob),
+            total,
         )
 
 
@@ -78,19 +84,23 @@ def search_beams(
     for index in range(length, max_length):
         if index > length:
             logits, cache = step(token_ids[:, index - 1], cache, index - 1)
-        logits = process(logits, token_ids)
-        logprobs = ops.convert_to_numpy(
-            ops.log_softmax(ops.cast(logits, "float32"))
-        )[: len(beams)]
-        check_logits(logprobs.max(axis=-1), index)
+        logprobs, processed = (
+            ops.convert_to_numpy(ops.log_softmax(array))[: len(beams)]
+            for array in (logits, process(logits, token_ids))
+        )
+        check_logits(processed.max(axis=-1), index)
         parents, extended = [], []
-        totals = logprobs + np.array([[beam.logprob] for beam in beams])
+        totals = processed + np.array([[beam.logprob] for beam in beams])
         for place in _largest(totals.ravel(), num_beams):
-            parent, token_id = divmod(int(place), logprobs.shape[1])
-            logprob = float(logprobs[parent, token_id])
-            if logprob == -np.inf:
+            parent, token_id = divmod(int(place), processed.shape[1])
+            if processed[parent, token_id] == -np.inf:
                 break  # banned, and so is all that follows
-            beam = beams[parent].extend(token_id, logprob, stop_token_ids)
+            beam = beams[parent].extend(
+                token_id,
+                float(logprobs[parent, token_id]),
+                float(processed[parent, token_id]),
+                stop_token_ids,
+            )
             if beam.stopped or index + 1 == max_length:
                 if best is None or beam.score(length_penalty) > best.score(
                     length_penalty

@@ -88,7 +88,7 @@ MaxLengthOption = Annotated[
     ),
 ]
 SeedOption = typer.Option(
-    min=0, max=2**32 - 1, help="The same seed gives the same result again."
+    min=0, max=2**31 - 1, help="The same seed gives the same result again."
 )
 
 

@@ -5,6 +5,7 @@ what they are when the text grows. They are kept in a cache, and each new token
 costs one pass over the weights instead of one pass over the text.
 """
 
+import contextlib
 import inspect
 
 import keras
@@ -66,7 +67,7 @@ class CachedDecoder:
             if not _is_traceable(model):  # ours slices nothing
                 index = backend.hide_value(index)
             logits, _, cache = model.call_with_cache(token_ids, cache, index)
-            return logits[:, 0], cache
+            return ops.cast(logits[:, 0], "float32"), cache
 
         def take(arrays, rows, old_rows):
             def take_array(array):
@@ -123,14 +124,20 @@ class CachedDecoder:
                     padded, [*images, *copies], self.causal_lm.preprocessor
                 )
             )
-        logits, cache = self._prefills[key](*inputs)
-        if logits is None:
-            logits, cache = self.bind_step()(padded[:, last], cache, last)
-        return logits, cache
+        return self._prefills[key](*inputs)
 
     def _make_prefill(self, batch_size, cache_length, num_images):
         model = self.causal_lm
         spec = _cache_spec(model, batch_size, cache_length)
+        for array in keras.tree.flatten(spec):
+            if cache_length not in array.shape:
+                raise ValueError(
+                    "The cache of a model must have a place for each token. "
+                    f"Received: {type(model).__name__} with a state of shape "
+                    f"{array.shape} for {cache_length} tokens, which reading "
+                    "the padding behind a prompt would change. Call its own "
+                    "`generate`."
+                )
 
         def prefill(token_ids, last, vision=None):
             cache = keras.tree.map_structure(
@@ -142,17 +149,13 @@ class CachedDecoder:
                 keywords["img_embeddings"] = model.backbone.vision_encoder(
                     keywords.pop("images")
                 )
-            # Nothing uses these logits, so they are compiled away.
-            _, hidden_states, cache = model.call_with_cache(
-                token_ids, cache, 0, **keywords
-            )
-            # How KerasHub's models score hidden states differs from one to
-            # the next; a step that reads the last token again does it.
-            logits = None
-            if _is_traceable(model):
-                hidden_states = ops.take(hidden_states, last[None], axis=1)
-                logits = model.to_logits(hidden_states)[:, 0]
-            return logits, cache
+            with _scoring_one(model, last):
+                logits, _, cache = model.call_with_cache(
+                    token_ids, cache, 0, **keywords
+                )
+            if logits.shape[1] > 1:  # the model scores in another way
+                logits = ops.take(logits, last[None], axis=1)
+            return ops.cast(logits[:, 0], "float32"), cache
 
         return backend.Compiled(prefill, model, record=_is_traceable(model))
 
@@ -197,6 +200,37 @@ def length_bucket(length, longest=None):
 def batch_bucket(batch_size):
     """Round a number of rows up to a power of two."""
     return 1 << (batch_size - 1).bit_length()
+
+
+@contextlib.contextmanager
+def _scoring_one(causal_lm, position):
+    """Let a model compute the logits of one position only.
+
+    How KerasHub's models score hidden states differs from one to the next; at
+    last all of them call their token embedding in reverse.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM`.
+        position: int32 scalar tensor.
+    """
+    backbone = getattr(causal_lm, "backbone", None)
+    embedding = getattr(backbone, "token_embedding", None)
+    embedding = embedding or getattr(backbone, "embedding", None)  # ours
+    if embedding is None:
+        yield
+        return
+    call = embedding.call
+
+    def call_one(inputs, *arguments, reverse=False, **keywords):
+        if reverse:
+            inputs = ops.take(inputs, position[None], axis=1)
+        return call(inputs, *arguments, reverse=reverse, **keywords)
+
+    embedding.call = call_one
+    try:
+        yield
+    finally:
+        del embedding.call  # what is left is the method of the class
 
 
 def _is_traceable(causal_lm):

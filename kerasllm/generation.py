@@ -178,10 +178,12 @@ def _continue_text(
             break
         token_ids.append(token_id)
 
-    if strip_prompt:
-        token_ids = token_ids[prompt_length:]
     # Python ints: KerasHub refuses a list of NumPy's.
-    return tokenizer.detokenize(token_ids)
+    text = tokenizer.detokenize(token_ids)
+    if strip_prompt:
+        # Alone, the new tokens may begin otherwise: without their space.
+        text = text[len(tokenizer.detokenize(token_ids[:prompt_length])) :]
+    return text
 
 
 def _choose_step_keywords(sample_fn, seed, max_length):

@@ -6,6 +6,7 @@ for each row.
 """
 
 import dataclasses
+import itertools
 import math
 
 import keras
@@ -42,6 +43,10 @@ class TokenizedPrompt:
 
     token_ids: tuple
     images: tuple = ()
+
+    def __post_init__(self):
+        # Whatever sequence of ints it was.
+        object.__setattr__(self, "token_ids", tuple(map(int, self.token_ids)))
 
 
 @dataclasses.dataclass
@@ -108,7 +113,9 @@ class RowSampler:
         return sum(f.count for f in self._compiled_samplers.values())
 
     def process(self, logits, token_ids):
-        """Return logits after the logit processors."""
+        """Return float32 logits after the logit processors."""
+        if self.logit_processors:  # PyTorch lets them write into what they get
+            logits = ops.copy(logits)
         for processor in self.logit_processors:
             keywords = {}
             if "token_ids" in parameters_of(processor):
@@ -122,7 +129,7 @@ class RowSampler:
                     f"{tuple(logits.shape)}. Received: shape "
                     f"{tuple(result.shape)} from {processor}."
                 )
-            logits = result
+            logits = ops.cast(result, "float32")
         return logits
 
     def prepare(self, rows, with_logprobs):
@@ -141,7 +148,7 @@ class RowSampler:
             arguments["frequency_penalty"] or arguments["presence_penalty"]
         )
         numbers = {
-            name: value
+            name: int(value) if name == "top_k" else float(value)
             for name, value in arguments.items()
             if value is not None
             and (needs_tokens if "penalty" in name else not greedy)
@@ -187,6 +194,8 @@ class RowSampler:
         ]
 
         def sample(logits, token_ids, index):
+            if with_logprobs:  # first: PyTorch lets samplers write into them
+                logprobs = ops.convert_to_numpy(ops.log_softmax(logits))
             processed = self.process(logits, token_ids)
             choices = np.zeros(len(rows), "int32")
             for i, row in enumerate(rows):
@@ -201,7 +210,6 @@ class RowSampler:
                 choices[i] = check_token_id(choice, self.vocabulary_size)
             results = [choices, np.zeros(len(rows))]
             if with_logprobs:
-                logprobs = ops.convert_to_numpy(ops.log_softmax(logits))
                 results.append(logprobs[np.arange(len(rows)), choices])
                 results.append(np.full(len(rows), np.nan))
             return results
@@ -213,9 +221,6 @@ def _compile_sampler(greedy, with_logprobs):
     """Return a compiled function that samples for a batch of rows."""
 
     def sample(logits, processed, token_ids, uniforms, numbers):
-        logits, processed = (
-            ops.cast(array, "float32") for array in (logits, processed)
-        )
         filtered = filter_logits(processed, token_ids, **numbers)
         if greedy:
             choices = greedy_search(filtered)
@@ -254,19 +259,24 @@ def row_seeds(sampler, seed, num_prompts, num_samples):
             f"seed={seed} and sampler={sampler}. Add the parameter, or seed "
             "Keras with `keras.utils.set_random_seed`."
         )
-    if seed is not None:
-        state = ops.convert_to_numpy(make_seed_generator(seed).next())
-        seed = [int(part) & 0xFFFFFFFF for part in state]
+    if "seed" not in parameters:  # nothing is drawn, or not by our numbers
+        states = itertools.repeat([0, 0])
+    elif seed is None:  # each prompt for itself
+        states = _states(make_seed_generator(None))
+    else:
+        states = itertools.repeat(next(_states(make_seed_generator(seed))))
+    return (
+        [*state, sample]
+        for state in itertools.islice(states, num_prompts)
+        for sample in range(num_samples)
+    )
 
-    def seeds():
-        for _ in range(num_prompts):
-            base = seed
-            if base is None:
-                base = np.random.SeedSequence().generate_state(2).tolist()
-            for sample in range(num_samples):
-                yield [*base, sample]
 
-    return seeds()
+def _states(generator):
+    """Yield what a `SeedGenerator` gives, as lists of two ints."""
+    while True:
+        state = ops.convert_to_numpy(generator.next())
+        yield [int(part) & 0xFFFFFFFF for part in state]
 
 
 def _fold_seed(seed):

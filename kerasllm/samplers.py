@@ -241,7 +241,7 @@ def chain_arguments(sampler):
 
 
 def check_sampler(sampler, vocabulary_size):
-    """Refuse a sampler whose `k` is over the vocabulary.
+    """Refuse what is no sampler, or one whose `k` is over the vocabulary.
 
     The sampler says the same when it meets its first logits. A generator asks
     here before it spends time on computing them.
@@ -251,8 +251,14 @@ def check_sampler(sampler, vocabulary_size):
         vocabulary_size: int.
 
     Raises:
-        ValueError: `k` is out of range.
+        ValueError: it is no callable, or `k` is out of range.
     """
+    if not callable(sampler):
+        raise ValueError(
+            "`sampler` must be a callable from logits to a token id. "
+            f"Received: {sampler!r}. Pass a function, such as "
+            "`kerasllm.greedy_search` or what `kerasllm.chain` returns."
+        )
     arguments = chain_arguments(sampler)
     if arguments and arguments["top_k"] is not None:
         function = getattr(sampler, "func", sampler)

@@ -7,6 +7,7 @@ loops that compute everything anew.
 """
 
 import dataclasses
+import numbers
 import time
 
 import numpy as np
@@ -65,7 +66,8 @@ class TextGenerator:
 
     Args:
         causal_lm: a `MiniGPTCausalLM`, or any other task of KerasHub that has
-            `call_with_cache` and a preprocessor.
+            `call_with_cache`, a cache with a place for each token, and a
+            preprocessor. GPT-2, Llama 3 and Gemma 3 are tested.
         sampler: any callable from float32 logits `(vocabulary_size,)` to a
             token id, as for `kerasllm.generate`. The samplers of
             `kerasllm.samplers` are compiled and see all rows at once; any
@@ -79,8 +81,8 @@ class TextGenerator:
             come next.
 
     Raises:
-        ValueError: the model has no cache or no preprocessor, or `k` is over
-            its vocabulary.
+        ValueError: the model has no cache or no preprocessor, or the sampler
+            is no callable or its `k` over the vocabulary.
 
     Example:
     ```python
@@ -106,6 +108,9 @@ class TextGenerator:
         self.causal_lm = causal_lm
         self.sampler = sampler
         self._tokenizer = causal_lm.preprocessor.tokenizer
+        self._special_token_ids = frozenset(
+            getattr(self._tokenizer, "special_token_ids", ())
+        )
         self._vocabulary_size = get_vocabulary_size(causal_lm, self._tokenizer)
         check_sampler(sampler, self._vocabulary_size)
         self._decoder = CachedDecoder.of(causal_lm)
@@ -116,8 +121,8 @@ class TextGenerator:
     def tokens_per_second(self):
         """Speed of one row in the last call: a float, `None` before any.
 
-        Reading the prompt and the first token, and with them compilation, are
-        not counted; nor is what the reader of a stream does in between.
+        Reading prompts, the first token and what had to be compiled are not
+        counted; nor is what the reader of a stream does in between.
         """
         return self._steps / self._seconds if self._steps else None
 
@@ -153,12 +158,16 @@ class TextGenerator:
                 `None` for none; `"auto"` for the tokenizer's end tokens.
             seed: int or `keras.random.SeedGenerator`. A prompt then gives the
                 same text each time on the same backend, whatever else is in
-                the batch. `None` draws anew.
+                the batch. (In half precision one row and many are rounded
+                differently, which can turn the choice between tokens that
+                are nearly as likely.) `None` draws anew, as
+                `keras.utils.set_random_seed` says.
             strip_prompt: bool. Whether to return the continuations alone.
             return_logprobs: bool. Whether to return `Generation`s, with log
                 probabilities, in place of strings.
             stop_strings: str or sequence of str. A text ends before the first
-                of them that appears after its prompt.
+                of them that appears after its prompt. Special tokens are no
+                text: they belong to `stop_token_ids`.
             num_samples: int. Texts for each prompt, with different draws. The
                 prompt is read once for all of them.
             sampler: a sampler for this call in place of the generator's own.
@@ -284,6 +293,14 @@ class TextGenerator:
                 "`num_beams` must be a positive int. Received: "
                 f"num_beams={num_beams!r}. 1 is greedy search."
             )
+        if not isinstance(length_penalty, numbers.Real) or not np.isfinite(
+            length_penalty
+        ):
+            raise ValueError(
+                "`length_penalty` must be a finite number. Received: "
+                f"length_penalty={length_penalty!r}. 1 compares texts by the "
+                "mean log-probability of their tokens."
+            )
         check_prompt(prompt)
         (row,) = self._make_rows(
             [prompt], max_length, stop_token_ids, None, (), 1, greedy_search
@@ -298,7 +315,8 @@ class TextGenerator:
             self._sampling.process,
         )
         row.token_ids = list(beam.token_ids)
-        row.logprobs = row.sampler_logprobs = list(beam.logprobs)
+        row.logprobs = list(beam.logprobs)
+        row.sampler_logprobs = list(beam.processed_logprobs)
         row.finish_reason = "stop_token" if beam.stopped else "max_length"
         return self._result(row, strip_prompt, return_logprobs)
 
@@ -345,9 +363,11 @@ class TextGenerator:
                     seed=next(seeds),
                 )
                 if stop_strings or stream:
-                    context = self._without_special_tokens(token_ids)
                     row.stream = TextStream(
-                        self._detokenize, context, stop_strings
+                        self._detokenize,
+                        token_ids,
+                        stop_strings,
+                        self._special_token_ids,
                     )
                 rows.append(row)
         return rows
@@ -368,21 +388,24 @@ class TextGenerator:
             for prompt in prompts
         ]
         for row, prompt in zip(tokenized, prompts, strict=True):
-            if isinstance(prompt, TokenizedPrompt):
-                prompt = self._detokenize(row.token_ids)
             check_prompt_tokens(
                 row.token_ids, prompt, max_length, self._vocabulary_size
             )
         return tokenized
 
     def _tokenize_texts(self, texts):
-        # Long enough that nothing is cut: a token is at least a byte.
+        # Nearly always enough: a token is a byte or more, unless a vocabulary
+        # spells characters out, or an image is in the text.
         longest = max(len(text.encode()) for text in texts) + 8
-        inputs = self.causal_lm.preprocessor.generate_preprocess(
-            texts, sequence_length=longest
-        )
-        token_ids = ops.convert_to_numpy(inputs["token_ids"])
-        lengths = ops.convert_to_numpy(inputs["padding_mask"]).sum(axis=-1)
+        while True:
+            inputs = self.causal_lm.preprocessor.generate_preprocess(
+                texts, sequence_length=longest
+            )
+            token_ids = ops.convert_to_numpy(inputs["token_ids"])
+            lengths = ops.convert_to_numpy(inputs["padding_mask"]).sum(axis=-1)
+            if max(lengths) < longest:  # nothing was cut
+                break
+            longest *= 2
         return [
             tuple(map(int, row[:length]))
             for row, length in zip(token_ids, lengths, strict=True)
@@ -437,20 +460,24 @@ class TextGenerator:
         step = decoder.bind_step()
         for index in range(start, max_length):
             started = time.perf_counter()
+            compiled = decoder.num_compilations
             if index > start:
                 # A row that is done has no token here; any will do.
                 newest = np.maximum(token_ids[:, index - 1], 0)
                 logits, cache = step(newest, cache, index - 1)
             choices, largest, *logprobs = sample(logits, token_ids, index)
+            sampled = 0
             for i, row in enumerate(rows):
                 if row.finish_reason or index < len(row.prompt_ids):
                     continue
+                sampled += 1
                 check_logits(largest[i], index)
                 row.add(
                     int(choices[i]), *(float(values[i]) for values in logprobs)
                 )
                 token_ids[i, index] = choices[i]
-            if index > start:
+            ready = index > start and decoder.num_compilations == compiled
+            if ready and sampled:
                 self._steps += 1
                 self._seconds += time.perf_counter() - started
             yield
@@ -458,13 +485,14 @@ class TextGenerator:
                 return
 
     def _result(self, row, strip_prompt, return_logprobs):
-        text = "" if strip_prompt else self._detokenize(row.prompt_ids)
+        prompt = self._detokenize(row.prompt_ids)
         if row.stream is not None:
-            text += "".join(row.pieces)
-        elif strip_prompt:
-            text = self._detokenize(row.token_ids)
+            text = prompt + "".join(row.pieces)
         else:
             text = self._detokenize([*row.prompt_ids, *row.token_ids])
+        if strip_prompt:
+            # Decoded alone, the new tokens may begin otherwise.
+            text = text[len(prompt) :]
         if not return_logprobs:
             return text
         told = not np.isnan(row.sampler_logprobs).any()
@@ -476,10 +504,7 @@ class TextGenerator:
             tuple(row.sampler_logprobs) if told else None,
         )
 
-    def _without_special_tokens(self, token_ids):
-        special = getattr(self._tokenizer, "special_token_ids", [])
-        return [i for i in token_ids if i not in special]
-
     def _detokenize(self, token_ids):
-        token_ids = self._without_special_tokens(token_ids)
+        special = self._special_token_ids
+        token_ids = [i for i in token_ids if i not in special]
         return self._tokenizer.detokenize(token_ids) if token_ids else ""

@@ -17,15 +17,20 @@ class TextStream:
         context: list of ints. The tokens before the first new one: some
             tokenizers write a token differently at the start of a text.
         stop_strings: sequence of str. The stream ends before the first one.
+        special_token_ids: collection of ints. Tokens that are no text.
 
     Attributes:
         stopped: bool. Whether a stop string has come.
     """
 
-    def __init__(self, detokenize, context, stop_strings=()):
+    def __init__(
+        self, detokenize, context, stop_strings=(), special_token_ids=()
+    ):
         self._detokenize = detokenize
         self._stop_strings = tuple(stop_strings)
-        self._window = list(context[-4:])  # tokens that are decoded again
+        self._special_token_ids = frozenset(special_token_ids)
+        context = [i for i in context if i not in self._special_token_ids]
+        self._window = context[-4:]  # tokens that are decoded again
         self._known = len(self._window)  # of them, all text is out
         self._out = len(self._decode(self._window))  # characters that are out
         self._held = ""  # text that may be the beginning of a stop string
@@ -33,6 +38,8 @@ class TextStream:
 
     def push(self, token_id):
         """Add a token and return the text that is certain now, often `""`."""
+        if token_id in self._special_token_ids:
+            return ""
         self._window.append(token_id)
         text = self._decode(self._window)
         certain = text.rstrip(UNDECODED)

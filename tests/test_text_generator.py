@@ -19,9 +19,12 @@ from keras import ops
 from kerasllm import decoding
 from kerasllm.generation import TextGenerator, compiled_generate, generate
 from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM
+from kerasllm.rows import TokenizedPrompt
 from kerasllm.samplers import (
     apply_penalties,
     chain,
+    chain_arguments,
+    filter_logits,
     greedy_search,
     min_p,
     random_sample,
@@ -218,6 +221,13 @@ def test_all_three_generators_write_the_same_greedy_text():
             assert again == text
 
 
+class RecurrentLM(BigramLM):
+    """Its state has a place for the last tokens only."""
+
+    def _build_cache(self, token_ids):
+        return None, ops.zeros((token_ids.shape[0], 3))
+
+
 # --- What the loop does ------------------------------------------------------
 
 
@@ -249,6 +259,7 @@ def test_stop_tokens_can_be_chosen(reciter):
     recite = functools.partial(generator.generate, "a", max_length=8)
     assert recite(stop_token_ids=LETTERS.index("f")) == "abcde"
     assert recite(stop_token_ids=[np.int32(3), 25]) == "abc"
+    assert recite(stop_token_ids=iter([3, 25])) == "abc"
     assert recite(stop_token_ids=LETTERS.index("a")) == "abcdefgh"
     assert generator.generate("y", max_length=5, stop_token_ids=None) == "yz.ab"
 
@@ -261,6 +272,67 @@ def test_stop_strings_end_a_text_and_may_span_tokens(reciter):
     assert texts == ["abcde", "xyz", "klm"]
     # One in the prompt is text like any other.
     assert generator.generate("ab", max_length=5, stop_strings="b") == "abcde"
+
+
+class Words(Alphabet):
+    """Writes words, and as SentencePiece may no space before the first."""
+
+    special_token_ids = (END,)
+
+    def detokenize(self, token_ids):
+        return " ".join(super().detokenize(token_ids))
+
+
+@pytest.mark.parametrize("prompt", ["ab", "wxy"])
+def test_a_continuation_begins_as_it_stands_in_the_text(prompt):
+    generator = TextGenerator(BigramLM(reciting_table(), tokenizer=Words()))
+    recite = functools.partial(
+        generator.generate, prompt, max_length=8, stop_token_ids=None
+    )
+    text = recite()
+    expected = text.removeprefix(" ".join(prompt))
+    assert expected.startswith(" ")
+    assert recite(strip_prompt=True) == expected
+    assert recite(strip_prompt=True, stop_strings="never") == expected
+    pieces = generator.stream(prompt, 8, stop_token_ids=None)
+    assert "".join(pieces) == expected
+
+
+def test_no_token_of_a_prompt_is_cut_off():
+    """Where a letter is more tokens than bytes."""
+
+    class Spelled(Alphabet):
+        def __call__(self, text):
+            return np.repeat(super().__call__(text), 50)
+
+    generator = TextGenerator(BigramLM(reciting_table(), tokenizer=Spelled()))
+    text = generator.generate(["a", "bc"], 103, stop_token_ids=None)
+    assert [len(row) for row in text] == [103, 103]
+    assert text[0].startswith("a" * 50 + "bcd")
+    assert text[1] == "b" * 50 + "c" * 50 + "def"
+    with pytest.raises(ValueError, match="a prompt of 100 tokens"):
+        generator.generate("bc", 100)
+
+
+def test_only_tokens_that_were_waiting_for_nothing_else_count_as_speed():
+    model = make_mini_gpt()
+    model.preprocessor = AlphabetPreprocessor(sequence_length=40)
+    generator = TextGenerator(model)
+    # The first token comes from the prompt, the second one compiles.
+    generator.generate("abc", 5, stop_token_ids=None)
+    if keras.backend.backend() != "torch":
+        assert generator.tokens_per_second is None
+    generator.generate("abc", 5, stop_token_ids=None)
+    assert generator.tokens_per_second > 0
+
+
+def test_reading_a_longer_prompt_is_no_speed(reciter):
+    generator = TextGenerator(reciter)
+    for _ in range(2):
+        # "z" is at its end while the other is still being read.
+        texts = generator.generate(["z", "abcdefgh"], 9)
+    assert texts == ["z", "abcdefghi"]
+    assert generator._steps == 1
 
 
 def test_the_pieces_of_a_stream_are_the_text_as_it_comes(reciter):
@@ -330,6 +402,18 @@ def test_a_seed_generator_moves_on(babbler):
     assert two_texts() == [first, second]
 
 
+def test_without_a_seed_keras_decides(babbler):
+    generator = TextGenerator(babbler, random_sample)
+
+    def texts(seed):
+        keras.utils.set_random_seed(seed)
+        return [generator.generate(["a", "a"], 20) for _ in range(2)]
+
+    first = texts(0)
+    assert len({text for pair in first for text in pair}) == 4
+    assert texts(0) == first != texts(1)
+
+
 def test_a_seed_bound_to_the_sampler_is_used(babbler):
     bound = functools.partial(random_sample, seed=3)
     text = TextGenerator(babbler, bound).generate("a", 20)
@@ -347,6 +431,30 @@ def test_samples_of_a_prompt_differ_and_the_first_is_the_only_one(babbler):
         assert all(text.startswith(prompt) for text in group)
         assert group[0] == generator.generate(prompt, 20, seed=1)
     assert generator.generate("c", 20, seed=1, num_samples=3) == samples[1]
+
+
+@pytest.mark.parametrize("name", ["mini-gpt", "gpt2"])
+def test_reading_a_prompt_scores_its_last_position_only(name, monkeypatch):
+    model = causal_lm(name)
+    spec = decoding._cache_spec(model, 1, 40)  # asks for shapes of all
+    monkeypatch.setattr(decoding, "_cache_spec", lambda *arguments: spec)
+    backbone = model.backbone
+    embedding = getattr(backbone, "token_embedding", None) or backbone.embedding
+    score, scored = type(embedding).call, []
+
+    def spy(self, inputs, *arguments, reverse=False, **keywords):
+        if reverse:
+            scored.append(tuple(inputs.shape))
+        return score(self, inputs, *arguments, reverse=reverse, **keywords)
+
+    monkeypatch.setattr(type(embedding), "call", spy)
+    token_ids = np.arange(23, dtype="int32")[None]
+    logits, _ = decoding.CachedDecoder(model).prefill(token_ids, 23, 40)
+    assert set(scored) == {(1, 1, 16)}
+    expected = full_logits(model, token_ids)[:, -1]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(logits), expected, atol=1e-4
+    )
 
 
 def test_samples_share_one_prefill():
@@ -399,24 +507,18 @@ def test_tokens_come_as_often_as_their_probability_says(name):
     table = rng.normal(0, 2, (VOCABULARY_SIZE, VOCABULARY_SIZE))
     generator = TextGenerator(BigramLM(table), SAMPLERS[name])
     count = 512
-    results = generator.generate(
-        "q", 2, seed=0, num_samples=count, return_logprobs=True,
+    texts = generator.generate(
+        "q", 2, seed=0, num_samples=count, strip_prompt=True,
         stop_token_ids=None,
     )  # fmt: skip
-    tokens = [result.token_ids[0] for result in results]
-    # The same sampler, as its own room computes it, tells what may come.
+    # What may come is told by filters that other tests compare with others'.
     logits = ops.convert_to_tensor(table[LETTERS.index("q")])
-    drawn = [
-        int(SAMPLERS[name](logits, seed=keras.random.SeedGenerator(i)))
-        for i in range(300)
-    ]
-    assert set(drawn) <= {*tokens, *range(VOCABULARY_SIZE)}
-    probabilities = {
-        result.token_ids[0]: math.exp(result.sampler_logprobs[0])
-        for result in results
-    }
-    observed = np.array([tokens.count(t) for t in probabilities])
-    expected = np.array(list(probabilities.values())) * count
+    filtered = filter_logits(logits, **chain_arguments(SAMPLERS[name]))
+    expected = ops.convert_to_numpy(ops.softmax(filtered)).astype("float64")
+    expected *= count
+    tokens = [(LETTERS + ".").index(text) for text in texts]
+    observed = np.bincount(tokens, minlength=VOCABULARY_SIZE)
+    assert not observed[expected == 0].any()
     frequent = expected >= 5
     rest = observed[~frequent].sum(), count - expected[frequent].sum()
     observed, expected = observed[frequent], expected[frequent]
@@ -425,6 +527,28 @@ def test_tokens_come_as_often_as_their_probability_says(name):
         expected = np.append(expected, rest[1])
     expected *= observed.sum() / expected.sum()
     assert scipy.stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"temperature": 1},
+        {"temperature": 2, "top_k": 5},
+        {"top_k": np.int64(5), "top_p": 1},
+        {"min_p": 0, "presence_penalty": 1},
+        {"temperature": 0, "frequency_penalty": np.float64(1)},
+    ],
+)
+def test_whole_numbers_are_numbers_like_any_other(numbers, babbler):
+    generator = TextGenerator(babbler)
+    floats = {
+        name: value if name == "top_k" else float(value)
+        for name, value in numbers.items()
+    }
+    text = generator.generate("a", 12, seed=0, sampler=chain(**floats))
+    count = generator.num_compilations
+    again = generator.generate("a", 12, seed=0, sampler=chain(**numbers))
+    assert (again, generator.num_compilations) == (text, count)
 
 
 def books_random_sample(preds, temperature=1.0):
@@ -566,13 +690,17 @@ def test_numbers_and_prompts_do_not_compile_again():
     # Other lengths up to the same bucket, and greedy search: the model stays.
     generator.generate("hello", 20)
     assert generator.num_compilations["model"] == 2
+    # A prompt of another padded length is read by a function of its own.
+    for prompt in ("abcdefghi", "abcdefghijkl"):
+        generator.generate(prompt, 24)
+        assert generator.num_compilations["model"] == 3
     # Three rows and four are four.
     for count in (3, 4):
         generator.generate(PROMPTS[:count], 24)
-    assert generator.num_compilations["model"] == 4
+    assert generator.num_compilations["model"] == 5
     # Another generator of this model finds all that compiled.
     assert TextGenerator(model, random_sample).generate("abc", 24, seed=0)
-    assert generator.num_compilations["model"] == 4
+    assert generator.num_compilations["model"] == 5
 
 
 @pytest.mark.slow
@@ -665,6 +793,77 @@ def test_lengths_are_rounded_up_to_buckets(length, bucket):
     assert [decoding.batch_bucket(n) for n in (1, 2, 3, 8, 9)] == [
         1, 2, 4, 8, 16,
     ]  # fmt: skip
+
+
+class HalfLM(BigramLM):
+    """As KerasHub's models are in half precision."""
+
+    def call_with_cache(self, *arguments):
+        logits, _, cache = super().call_with_cache(*arguments)
+        logits = ops.cast(logits, "bfloat16")
+        return logits, logits, cache
+
+
+def test_samplers_and_processors_get_float32():
+    dtypes = []
+
+    def look(logits):
+        dtypes.append(keras.backend.standardize_dtype(logits.dtype))
+        return ops.cast(logits, "float16")
+
+    def best(logits):
+        dtypes.append(keras.backend.standardize_dtype(logits.dtype))
+        return ops.argmax(logits)
+
+    model = HalfLM(np.random.default_rng(0).normal(size=(27, 27)))
+    results = [
+        TextGenerator(model, sampler, [look]).generate(
+            "abc", 6, stop_token_ids=None, return_logprobs=True
+        )
+        for sampler in (best, greedy_search)
+    ]
+    assert set(dtypes) == {"float32"}
+    assert results[0].token_ids == results[1].token_ids
+    np.testing.assert_allclose(
+        results[0].logprobs, results[1].logprobs, atol=1e-6
+    )
+
+
+def ban_b(logits):
+    if keras.backend.backend() != "torch":
+        return ops.where(ops.arange(logits.shape[-1]) == 1, -np.inf, logits)
+    logits[..., 1] = -np.inf  # as Hugging Face's processors may
+    return logits
+
+
+def cold(logits):
+    if keras.backend.backend() == "torch":
+        logits /= 0.1
+    return ops.argmax(logits)
+
+
+def test_logprobs_under_the_model_are_the_models():
+    """Whatever processors, samplers and beams make of the logits."""
+    table = np.random.default_rng(2).normal(size=(27, 27)).astype("float32")
+    table[0, 1] = 9.0  # after "a" comes "b", unless it is banned
+    generator = TextGenerator(BigramLM(table), cold, [ban_b])
+    results = [
+        generator.generate("a", 2, None, return_logprobs=True),
+        generator.generate(
+            "a", 2, None, return_logprobs=True, sampler=greedy_search
+        ),
+        generator.beam_search("a", 1, 1.0, 2, None, return_logprobs=True),
+    ]
+    allowed = np.where(np.arange(27) == 1, -np.inf, table[0])
+    token_id = int(allowed.argmax())
+    model = table[0] - np.logaddexp.reduce(table[0])
+    beams = allowed - np.logaddexp.reduce(allowed)
+    for result in results:
+        assert result.token_ids == (token_id,)
+        np.testing.assert_allclose(result.logprobs, model[token_id], atol=1e-5)
+    np.testing.assert_allclose(
+        results[2].sampler_logprobs, beams[token_id], atol=1e-5
+    )
 
 
 # --- Beam search -------------------------------------------------------------
@@ -819,10 +1018,16 @@ def untouchable(reciter, monkeypatch):
         ({"max_length": 7.5}, "must be an int"),
         ({"stop_token_ids": 27}, "token ids in"),
         ({"stop_token_ids": "the end"}, "token ids in"),
+        ({"stop_token_ids": 2.5}, "token ids in"),
+        ({"prompts": TokenizedPrompt((0, 27))}, "tokens from 0 to 27"),
+        ({"prompts": TokenizedPrompt(np.zeros(0))}, "at least one token"),
         ({"stop_strings": ["x", ""]}, "not empty"),
         ({"stop_strings": 3}, "must be strings"),
         ({"num_samples": 0}, "`num_samples` must be a positive int"),
         ({"seed": "x"}, "`seed` must be an int"),
+        ({"seed": -1, "sampler": random_sample}, "from 0 to 2147483647"),
+        ({"seed": 2**31, "sampler": random_sample}, "from 0 to 2147483647"),
+        ({"sampler": "greedy"}, "`sampler` must be a callable"),
         ({"sampler": functools.partial(top_k, k=28)}, "`k` must be an int in"),
         ({"sampler": chain(top_k=99)}, "`top_k` must be an int in"),
         ({"sampler": lambda logits: 0, "seed": 1}, "with a parameter `seed`"),
@@ -835,7 +1040,10 @@ def test_bad_arguments_are_refused_before_the_model_runs(
     with pytest.raises(ValueError, match=message):
         untouchable.generate(**arguments)
     prompt = arguments.pop("prompts")
-    if isinstance(prompt, str) and "num_samples" not in arguments:
+    if (
+        isinstance(prompt, str | TokenizedPrompt)
+        and "num_samples" not in arguments
+    ):
         with pytest.raises(ValueError, match=message):
             untouchable.stream(prompt, **arguments)
 
@@ -852,6 +1060,10 @@ def test_a_generator_needs_a_model_with_a_cache_and_a_preprocessor(reciter):
         TextGenerator(make_mini_gpt())
     with pytest.raises(ValueError, match="`k` must be an int in"):
         TextGenerator(reciter, functools.partial(top_k, k=28))
+    with pytest.raises(ValueError, match="`sampler` must be a callable"):
+        TextGenerator(reciter, "greedy")
+    with pytest.raises(ValueError, match="a place for each token"):
+        TextGenerator(RecurrentLM(reciting_table())).generate("a", 9)
 
 
 @pytest.mark.parametrize(
@@ -883,6 +1095,12 @@ def test_a_processor_must_keep_the_shape(reciter):
 def test_the_number_of_beams_must_be_positive(reciter, num_beams):
     with pytest.raises(ValueError, match="`num_beams` must be a positive int"):
         TextGenerator(reciter).beam_search("a", num_beams)
+
+
+@pytest.mark.parametrize("length_penalty", [None, "1", np.nan, np.inf])
+def test_the_length_penalty_must_be_a_number(reciter, length_penalty):
+    with pytest.raises(ValueError, match="`length_penalty` must be a finite"):
+        TextGenerator(reciter).beam_search("a", 2, length_penalty)
 
 
 def test_the_end_token_is_the_alphabets(reciter):

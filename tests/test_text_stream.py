@@ -67,6 +67,15 @@ def test_a_tokenizer_may_write_the_start_of_a_text_differently():
     assert [stream.push(i) for i in (1, 2, 0)] == [" cat", "s", " the"]
 
 
+def test_tokens_that_are_no_text_do_not_count():
+    def decode(token_ids):
+        return " ".join("abc"[i] for i in token_ids)
+
+    stream = TextStream(decode, [9, 0, 9], special_token_ids={9})
+    pieces = [stream.push(i) for i in (1, 9, 9, 2)] + [stream.finish()]
+    assert pieces == [" b", "", "", " c", ""]
+
+
 @pytest.mark.parametrize("stop", ["END", "\n\n", "🦊", "a"])
 @pytest.mark.parametrize(
     "text", ["xxENDyy", "x\n\ny", "ENEND!", "a🦊", "aaaa", "none of it", "EN"]
