@@ -56,6 +56,7 @@ from kerasllm.tiny_gemma import TinyRecipe, ask_all, exact_share, in_batches
 # %%
 PRESET = "tiny"  # or "gemma3_1b"
 INSTRUCT_PRESET = "tiny_instruct"  # or "gemma3_instruct_4b"
+DTYPE = "float32" if PRESET == "tiny" else "bfloat16"
 
 for name in (PRESET, "gemma3_1b", "gemma3_instruct_4b"):
     for dtype in ("float32", "bfloat16"):
@@ -65,10 +66,10 @@ for name in (PRESET, "gemma3_1b", "gemma3_instruct_4b"):
 # A T4, the GPU that hosted notebooks lend for nothing, has 15 GiB. The
 # 1B model generates there in either precision and is tuned with LoRA; full
 # fine-tuning with Adam already fills the card in float32. The 4B model fits
-# with `dtype="bfloat16"` only.
+# in bfloat16 only, which is what the real ones are loaded in here.
 
 # %%
-gemma = Gemma.from_preset(PRESET)
+gemma = Gemma.from_preset(PRESET, DTYPE)
 backbone = gemma.causal_lm.backbone
 print(f"{backbone.count_params():,} parameters on {keras.backend.backend()}")
 print(
@@ -214,7 +215,7 @@ for text in gemma.generate(prompts, max_length=24, stop_strings=["."]):
 # not exist. It was tuned to refuse these, and often does:
 
 # %%
-instruct = Gemma.from_preset(INSTRUCT_PRESET)
+instruct = Gemma.from_preset(INSTRUCT_PRESET, DTYPE)
 print(instruct.template.prompt("Where do you come from?"))
 if PRESET == "tiny":
     answers = ask_all(instruct, questions, max_length=40)

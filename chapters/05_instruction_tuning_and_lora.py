@@ -63,8 +63,9 @@ keras.utils.set_random_seed(0)  # the adapters begin at random
 
 # %%
 PRESET = "tiny"  # or "gemma3_1b"
+DTYPE = "float32" if PRESET == "tiny" else "bfloat16"
 
-gemma = Gemma.from_preset(PRESET)
+gemma = Gemma.from_preset(PRESET, DTYPE)
 print(f"{gemma.causal_lm.count_params():,} parameters")
 
 # %% [markdown]
@@ -233,7 +234,7 @@ with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "adapters.lora.h5")
     gemma.save_lora(path)
     print(f"adapters: {os.path.getsize(path):,} bytes in a file")
-    other = Gemma.from_preset(PRESET)
+    other = Gemma.from_preset(PRESET, DTYPE)
     other.load_lora(path)
 prompt = "Who are you?" if PRESET != "tiny" else questions[0].text
 answer = gemma.ask(prompt, max_length=48)
@@ -250,7 +251,7 @@ print("after merging:", other.ask(prompt, max_length=48) == answer)
 
 # %%
 if PRESET == "tiny":
-    full = Gemma.from_preset(PRESET)
+    full = Gemma.from_preset(PRESET, DTYPE)
     tune(full, train_rows, learning_rate=FULL_RATE, epochs=FULL_EPOCHS)
     full_share, _, _ = score(full)
     encoder = full.causal_lm.backbone.vision_encoder

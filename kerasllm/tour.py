@@ -318,6 +318,11 @@ def _report_tuning(report, console):
         [
             ("parameters", f"{lora.total_parameters:,}"),
             ("trained, by adapters of rank 8", f"{lora.trainable_share:.2%}"),
+            (
+                "Adam's memory, adapters against all weights",
+                f"{lora.optimizer_bytes:,} of {lora.full_optimizer_bytes:,} "
+                "bytes",
+            ),
             ("exact answers before", f"{shares[0]:.1%}"),
             (f"exact answers after {seconds:.0f} s", f"{shares[1]:.1%}"),
             ("names that mean nothing: answered", f"{made_up:.1%}"),
@@ -350,15 +355,17 @@ def _report_instruct(report, console):
         )
         rows.append((f"names {name}: “{REFUSAL}”", f"{refused:.1%}"))
     shown = pictures(60, seed=TEST_SEED + 7)
+    others = shown[1:] + shown[:1]
     for number in range(3):
         questions = [picture.questions()[number] for picture in shown]
-        with_, without = (
-            exact_share(ask_all(gemma, questions, seen), questions)
-            for seen in (shown, None)
-        )
         kind = questions[0].kind
-        rows.append((f"pictures, {kind}", f"{with_:.1%}"))
-        rows.append((f"the same without the picture, {kind}", f"{without:.1%}"))
+        for which, seen in (
+            ("with the picture", shown),
+            ("without", None),
+            ("with another", others),
+        ):
+            share = exact_share(ask_all(gemma, questions, seen), questions)
+            rows.append((f"{kind} of what is shown, {which}", f"{share:.1%}"))
     for name, figure in rows:
         console.print(f"  {name}: {figure}")
     report.text(

@@ -1,6 +1,7 @@
 """The chapters: notebooks that match their sources, and run."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -10,6 +11,29 @@ SOURCES = sorted(CHAPTERS.glob("[0-9]*.py"))
 jupytext = pytest.importorskip(
     "jupytext", reason='notebooks need `pip install -e ".[notebooks]"`'
 )
+
+# What a chapter prints, in percent, and the bounds within which it has made
+# its point, with room for chance and for what backends draw differently.
+PERCENT = r"\s*([\d.]+)%"
+EFFECTS = {
+    "05": {
+        rf"untaught facts:{PERCENT} before,{PERCENT} after": [
+            (0, 10),
+            (85, 100),
+        ],
+        rf"untaught facts, exact{PERCENT}{PERCENT}": [(85, 100), (85, 100)],
+        rf"{PERCENT} of unknown names: a fact, made up": [(90, 100)],
+        rf"refuses unknown names:{PERCENT}": [(80, 100)],
+        rf"refuses known ones:{PERCENT}": [(0, 10)],
+    },
+    "06": {
+        rf"colour{PERCENT}{PERCENT}{PERCENT}": [(95, 100), (0, 30), (0, 30)],
+        rf"shape{PERCENT}{PERCENT}{PERCENT}": [(95, 100), (0, 40), (0, 40)],
+        rf"count{PERCENT}{PERCENT}{PERCENT}": [(85, 100), (0, 35), (0, 35)],
+        rf"before:{PERCENT}": [(0, 10)],
+        rf"after:{PERCENT}": [(80, 100)],
+    },
+}
 
 
 def cells(path):
@@ -51,4 +75,16 @@ def test_the_chapter_runs(source, monkeypatch, shared_cache):
     monkeypatch.syspath_prepend(CHAPTERS)
     from build import execute
 
-    execute(source)
+    outputs = [
+        output
+        for cell in execute(source).cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
+    printed = "".join(output.get("text", "") for output in outputs)
+    for pattern, bounds in EFFECTS.get(source.stem[:2], {}).items():
+        shares = [
+            float(share) for share in re.search(pattern, printed).groups()
+        ]
+        for share, (least, most) in zip(shares, bounds, strict=True):
+            assert least <= share <= most, pattern
