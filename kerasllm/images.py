@@ -317,7 +317,9 @@ def _decode(source, name):
 
 def _to_rgb(image):
     """Return a `PIL.Image.Image` as an array, on white if it has an alpha."""
-    if image.has_transparency_data:
+    # `has_transparency_data` says the same from Pillow 10.1 on.
+    with_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa")
+    if with_alpha or "transparency" in image.info:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)
@@ -342,10 +344,11 @@ def _read(source):
                 "address and the network."
             ) from error
     if not os.path.isfile(source):
+        problem = "is no file" if os.path.exists(source) else "does not exist"
         raise FileNotFoundError(
             "An image must be a file or an address that begins with http:// "
-            f"or https://. Received: {source}, which is no file or does not "
-            "exist. Look at the path."
+            f"or https://. Received: {source}, which {problem}. Look at the "
+            "path."
         )
     with open(source, "rb") as file:
         return file.read()

@@ -323,8 +323,8 @@ def start_tokens(tokenizer):
 def special_tokens(tokenizer, segments=()):
     """Return the tokens that must not come out of what people write.
 
-    These are the tokenizer's own, those that it never splits, and those in
-    the marks of a template.
+    These are the tokenizer's own, those that it never splits or that somebody
+    set into its vocabulary, and those in the marks of a template.
 
     Args:
         tokenizer: a KerasHub tokenizer.

@@ -165,9 +165,11 @@ def test_what_is_no_image_is_refused(tmp_path):
     text.write_text("not a picture")
     with pytest.raises(ValueError, match="Pillow can read.*text.png, 13 bytes"):
         load_image(text)
-    for path in (tmp_path / "missing.png", tmp_path, "//[x"):
+    for path in (tmp_path / "missing.png", "//[x"):
         with pytest.raises(FileNotFoundError, match="does not exist"):
             load_image(path)
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        load_image(tmp_path)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         load_image([1, 2])
     with pytest.raises(ValueError, match=r"in \[0, 255\].*-1"):

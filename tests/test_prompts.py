@@ -3,7 +3,7 @@
 import pytest
 import sentencepiece
 import tensorflow as tf
-from keras_hub.tokenizers import Gemma3Tokenizer
+from keras_hub.tokenizers import BytePairTokenizer, Gemma3Tokenizer
 
 from kerasllm import prompts
 from kerasllm.prompts import ALPACA, BOOK, CHATML, GEMMA, TEMPLATES, VICUNA
@@ -172,6 +172,18 @@ def test_a_tokenizer_for_text_only_has_tokens_for_images():
     ids = prompts.encode(tokenizer, GEMMA.prompt_segments(text))
     assert count(tokenizer, controls, ids) == [0, 0]
     assert count(tokenizer, controls, list(tokenizer(text))) == [1, 1]
+
+
+def test_what_a_tokenizer_never_splits_is_split_in_a_text():
+    pieces = ["<|x|>", *"a<|x>yz", "yz"]
+    tokenizer = BytePairTokenizer(
+        {piece: number for number, piece in enumerate(pieces)},
+        ["y z"],
+        unsplittable_tokens=["<|x|>"],
+    )
+    assert list(tokenizer("a<|x|>")) == [1, 0]
+    ids = prompts.encode(tokenizer, [("a<|x|>", False)])
+    assert [pieces[i] for i in ids] == list("a<|x|>")
 
 
 def test_a_text_without_special_tokens_is_tokenized_as_it_stands(tokenizer):
