@@ -317,7 +317,7 @@ def _decode(source, name):
 
 def _to_rgb(image):
     """Return a `PIL.Image.Image` as an array, on white if it has an alpha."""
-    # `has_transparency_data` says the same from Pillow 10.1 on.
+    # Not `has_transparency_data`, which Pillow has from 10.1 on only.
     with_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa")
     if with_alpha or "transparency" in image.info:
         image = image.convert("RGBA")
