@@ -20,7 +20,7 @@ from kerasllm import backend, files, lora, pretraining
 from kerasllm import distribution as devices
 from kerasllm.arguments import check_prompt
 from kerasllm.checkpoints import CHECKPOINT_FILE
-from kerasllm.images import load_image, place_images
+from kerasllm.images import is_image, list_images, load_image, place_images
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.prompts import (
     MODEL,
@@ -155,8 +155,9 @@ class Gemma:
         Args:
             question: str with one `<start_of_image>` for each image; or a
                 list of questions, answered together.
-            images: list of images, see `kerasllm.images.load_image`. For a
-                list of questions a list of such lists, or `None`.
+            images: list of images, or one; see `kerasllm.images.load_image`.
+                For a list of questions a list with an entry for each: such a
+                list, an image, or `None`.
             context: str, a text that the question is about.
             max_length: int. Tokens of question and answer together.
             sampler: any sampler.
@@ -166,8 +167,9 @@ class Gemma:
             str, the answer, without marks; or a list of them.
 
         Raises:
-            ValueError: a question is empty or too long, or its marks and
-                images do not fit.
+            ValueError: a question is empty or too long, its marks and images
+                do not fit, or an image is none.
+            OSError: an image is not there.
         """
         one = isinstance(question, str)
         questions = [question] if one else list(question)
@@ -175,6 +177,13 @@ class Gemma:
             images = [()] * len(questions)
         elif one:
             images = [images]
+        elif is_image(images):
+            raise ValueError(
+                "`images` must have a list of images for each question. "
+                f"Received: one image for {len(questions)} questions. Write "
+                "`[[image], ...]`."
+            )
+        images = list_images(images)
         if len(images) != len(questions):
             raise ValueError(
                 "`images` must have a list of images for each question. "
@@ -200,18 +209,19 @@ class Gemma:
 
         Args:
             question: str.
-            images: list of images.
+            images: list of images, or one. They are read here.
             context: str.
         """
         check_prompt(question)
-        images = tuple(images or ())
+        images = list_images(images)
         preprocessor = self.causal_lm.preprocessor
         segments = place_images(
             self.template.prompt_segments(question, context),
             len(images),
             preprocessor,
         )
-        return TokenizedPrompt(self._encode(segments), images)
+        arrays = tuple(map(load_image, images))
+        return TokenizedPrompt(self._encode(segments), arrays)
 
     def chat(self, system=None, max_length=None, sampler=greedy_search):
         """Begin a conversation.
@@ -424,14 +434,16 @@ class Chat:
 
         Args:
             text: str, with one `<start_of_image>` for each image.
-            images: list of images.
+            images: list of images, or one. They are read once, here.
             seed: int.
 
         Returns:
             str.
 
         Raises:
-            ValueError: the text alone does not fit into `max_length`.
+            ValueError: the text alone does not fit into `max_length`, its
+                marks and images do not fit, or an image is none.
+            OSError: an image is not there.
         """
         return "".join(self.stream(text, images, seed)).strip()
 
@@ -440,16 +452,21 @@ class Chat:
 
         Args:
             text: str, with one `<start_of_image>` for each image.
-            images: list of images.
+            images: list of images, or one. They are read once, here.
             seed: int.
 
         Returns:
             An iterator of str. What was said is remembered when it ends, and
             as far as it came when it is closed before.
+
+        Raises:
+            ValueError: see `send`.
+            OSError: an image is not there.
         """
         check_prompt(text)
         message = {"role": USER, "content": text}
-        images = list(images or ())
+        # Every later turn shows them again; by then a file may be gone.
+        images = [load_image(image) for image in list_images(images)]
         prompt = self._prompt(message, images)
         return self._stream(message, images, prompt, seed)
 

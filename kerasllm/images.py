@@ -7,28 +7,32 @@ mark, `<start_of_image>`, for each image; `place_images` puts the run in its
 stead and `vision_inputs` tells the model where the runs are.
 """
 
+import http.client
 import io
 import os
-import urllib.error
+import string
 import urllib.parse
 import urllib.request
 
 import numpy as np
 from keras import ops
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 IMAGE_MARK = "<start_of_image>"
 SECONDS_TO_WAIT = 30
 
 
 def load_image(source):
-    """Return an image as an array.
+    """Return an image as an array, as a viewer would show it on white paper.
+
+    A photograph is turned as its EXIF data say, 16 bits of grey become 8, and
+    white is behind what is transparent.
 
     Args:
         source: str or path of a file, an `http(s)://` address, a
             `PIL.Image.Image`, or an array `(height, width)`,
-            `(height, width, 3)` or `(height, width, 4)`, of uint8 or of
-            floats from 0 to 255.
+            `(height, width, 3)` or `(height, width, 4)`, of ints or of
+            floats, from 0 to 255.
 
     Returns:
         uint8 array `(height, width, 3)`, RGB.
@@ -36,42 +40,68 @@ def load_image(source):
     Raises:
         FileNotFoundError: there is no such file.
         OSError: the address does not answer.
-        ValueError: it is no image.
+        ValueError: it is no image, or its values are not in `[0, 255]`.
     """
     if isinstance(source, Image.Image):
-        return np.array(source.convert("RGB"))
-    if isinstance(source, str | os.PathLike):
+        array = _decode(source, f"a {type(source).__name__}")
+    elif isinstance(source, str | os.PathLike):
         content = _read(os.fspath(source))
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                return np.array(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(
-                "An image must be a file that Pillow can read, such as PNG or "
-                f"JPEG. Received: {source}, {len(content)} bytes of something "
-                f"else ({error})."
-            ) from error
-    array = np.asarray(ops.convert_to_numpy(source))
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=-1)
-    is_number = array.dtype.kind in "uif"
-    if array.ndim != 3 or array.shape[-1] not in (3, 4) or not is_number:
+        array = _decode(io.BytesIO(content), f"{source}, {len(content)} bytes")
+    else:
+        array = _to_array(source)
+    if not array.size:
         raise ValueError(
-            "An image must be a path, an address, a `PIL.Image.Image` or an "
-            "array (height, width, 3). Received: "
-            f"{type(source).__name__} of shape {array.shape}, {array.dtype}."
+            "An image must have pixels. Received: an image of shape "
+            f"{array.shape}, without values. Look at how it was cut."
         )
-    if array.size == 0 or array.min() < 0 or array.max() > 255:
+    lowest, highest = array.min(), array.max()  # NaN if one of all is
+    if not (lowest >= 0 and highest <= 255):
         raise ValueError(
             "The values of an image must be in [0, 255]. Received: an array "
-            f"of shape {array.shape}"
-            + (
-                f" with values from {array.min()} to {array.max()}."
-                if array.size
-                else ", without values."
-            )
+            f"of shape {array.shape} with values from {lowest} to {highest}. "
+            "Scale them, or cut them off with `numpy.clip(image, 0, 255)`."
         )
-    return array[..., :3].astype("uint8")
+    if array.dtype.kind == "f" and 0 < highest <= 1:
+        raise ValueError(
+            "The values of an image must be in [0, 255], not in [0, 1]. "
+            f"Received: floats of shape {array.shape} with values from "
+            f"{lowest} to {highest}. Multiply them by 255."
+        )
+    return _to_rgb(Image.fromarray(array.astype("uint8")))
+
+
+def is_image(source):
+    """Tell whether something is one image, and not several.
+
+    Args:
+        source: anything. Of arrays those of rank 2 and 3 are images.
+    """
+    if isinstance(source, str | os.PathLike | Image.Image):
+        return True
+    return len(getattr(source, "shape", ())) in (2, 3)
+
+
+def list_images(images):
+    """Return a list of images.
+
+    Args:
+        images: an image, see `load_image`, several of them, or `None`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if images is None:
+        return []
+    if is_image(images):
+        return [images]
+    try:
+        return list(images)
+    except TypeError as error:
+        raise ValueError(
+            "`images` must be an image or a list of images. Received: "
+            f"{type(images).__name__}. An image is a path, an address, a "
+            "`PIL.Image.Image` or an array (height, width, 3)."
+        ) from error
 
 
 def place_images(segments, num_images, preprocessor):
@@ -209,7 +239,7 @@ def embed(causal_lm, token_ids, images):
     Args:
         causal_lm: a `Gemma3CausalLM` that takes images.
         token_ids: sequence of ints, with a run of placeholders for each image.
-        images: list of images.
+        images: list of images, or one.
 
     Returns:
         `(pieces, embeddings, is_soft)`: a list of str, float32
@@ -218,7 +248,7 @@ def embed(causal_lm, token_ids, images):
     """
     preprocessor, backbone = causal_lm.preprocessor, causal_lm.backbone
     token_ids = np.array([token_ids], "int32")
-    vision = vision_inputs(token_ids, [images], preprocessor)
+    vision = vision_inputs(token_ids, [list_images(images)], preprocessor)
     text = backbone.token_embedding(token_ids) * backbone.hidden_dim**0.5
     embeddings = backbone.interleave_embeddings(
         image_embeddings=backbone.vision_encoder(vision["images"]),
@@ -234,23 +264,91 @@ def embed(causal_lm, token_ids, images):
     )
 
 
+def _to_array(source):
+    """Return numbers as an array in the shape of an image."""
+    rule = (
+        "An image must be a path, an address, a `PIL.Image.Image` or an "
+        "array (height, width, 3). Received: "
+    )
+    try:
+        array = np.asarray(ops.convert_to_numpy(source))
+    except (TypeError, ValueError) as error:  # rows of different lengths, ...
+        raise ValueError(f"{rule}{type(source).__name__} ({error}).") from error
+    is_number = array.dtype.kind in "uif"
+    is_grey = array.ndim == 2
+    is_color = array.ndim == 3 and array.shape[-1] in (3, 4)
+    if not is_number or not (is_grey or is_color):
+        raise ValueError(
+            f"{rule}{type(source).__name__} of shape {array.shape}, "
+            f"{array.dtype}."
+        )
+    return array
+
+
+def _decode(source, name):
+    """Return what Pillow reads as an array, or say that it cannot.
+
+    Args:
+        source: a `PIL.Image.Image`, or a file.
+        name: str. What to call it.
+    """
+    try:
+        if not isinstance(source, Image.Image):
+            source = Image.open(source)
+        image = ImageOps.exif_transpose(source)
+        is_wide = image.mode in ("F", "I") or image.mode.startswith("I;16")
+        array = np.asarray(image) if is_wide else _to_rgb(image)
+    except MemoryError:
+        raise
+    # A broken file raises whatever its decoder trips over.
+    except Exception as error:
+        raise ValueError(
+            "An image must be something that Pillow can read, such as a PNG "
+            f"or JPEG file. Received: {name} ({type(error).__name__}: "
+            f"{error}). Open it elsewhere and save it as PNG, and smaller if "
+            "it is large."
+        ) from error
+    # Older versions of Pillow call 16 bits of grey "I", as they do 32 bits.
+    is_16_bits = image.mode == "I" and 255 < array.max(initial=0) < 2**16
+    if image.mode.startswith("I;16") or is_16_bits:
+        array = np.round(array / 257).astype("uint8")
+    return array
+
+
+def _to_rgb(image):
+    """Return a `PIL.Image.Image` as an array, on white if it has an alpha."""
+    # Not `has_transparency_data`, which Pillow has from 10.1 on only.
+    with_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa")
+    if with_alpha or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return np.array(image.convert("RGB"))
+
+
 def _read(source):
     """Return the bytes of a file or an address."""
-    if urllib.parse.urlsplit(source).scheme in ("http", "https"):
+    if source.lower().startswith(("http://", "https://")):
+        # A browser takes blanks and umlauts in an address, and so do we.
+        address = urllib.parse.quote(source, safe=string.punctuation)
         try:
             with urllib.request.urlopen(
-                source, timeout=SECONDS_TO_WAIT
+                address, timeout=SECONDS_TO_WAIT
             ) as response:
                 return response.read()
-        except (urllib.error.URLError, OSError) as error:
+        # The latter two: what is no answer, and what is no address.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise OSError(
-                f"The address of an image must answer. Received: {error} from "
-                f"{source}. Look at the address and the network."
+                "The address of an image must answer. Received: "
+                f"{type(error).__name__}: {error} from {source}. Look at the "
+                "address and the network."
             ) from error
     if not os.path.isfile(source):
+        problem = "is no file" if os.path.exists(source) else "does not exist"
         raise FileNotFoundError(
             "An image must be a file or an address that begins with http:// "
-            f"or https://. Received: {source}, which does not exist."
+            f"or https://. Received: {source}, which {problem}. Look at the "
+            "path."
         )
     with open(source, "rb") as file:
         return file.read()

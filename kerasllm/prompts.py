@@ -7,8 +7,10 @@ them from one `PromptTemplate`.
 """
 
 import dataclasses
+import functools
 import re
 
+import sentencepiece
 from keras import ops
 
 from kerasllm.tokenizers import token_id_of
@@ -16,6 +18,13 @@ from kerasllm.tokenizers import token_id_of
 USER, MODEL = "user", "model"
 SYSTEM = "system"
 _ROLES = {USER: USER, MODEL: MODEL, "assistant": MODEL, SYSTEM: SYSTEM}
+# Gemma has tokens for these tags of HTML, and they command nothing. `<s>` has
+# one, too, but in other vocabularies it begins a text.
+_TAGS = (
+    "table caption thead tbody tfoot tr th td h1 h2 h3 h4 h5 h6 blockquote "
+    "strong em b i u sub sup code"
+).split()
+_HARMLESS = {f"<{slash}{tag}>" for tag in _TAGS for slash in ("", "/")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,8 +273,8 @@ def encode(tokenizer, segments):
     Text that people wrote may hold `"<end_of_turn>"`. Tokenized as it stands
     it would end the turn, and anybody could put words in the model's mouth.
     Here it is tokenized in two halves, which read the same and mean nothing.
-    A template without special tokens (`BOOK`, `ALPACA`) cannot be protected:
-    its marks are text like any other.
+    It does not matter which template is used. Marks that are text like any
+    other (those of `BOOK` and `ALPACA`) cannot be protected.
 
     Args:
         tokenizer: a KerasHub tokenizer. A SentencePiece one should be without
@@ -281,13 +290,13 @@ def encode(tokenizer, segments):
 def encode_all(tokenizer, texts):
     """Return `encode` of each of many lists of segments, in one go."""
     every_segment = {segment for segments in texts for segment in segments}
-    special = special_tokens(tokenizer, every_segment)
+    halve = _halver(special_tokens(tokenizer, every_segment))
     pieces, counts = [], []
     for segments in texts:
         halves = [
             piece
             for text, is_mark in segments
-            for piece in ([text] if is_mark else _halve(text, special))
+            for piece in ([text] if is_mark else halve(text))
         ]
         pieces += halves
         counts.append(len(halves))
@@ -314,7 +323,8 @@ def start_tokens(tokenizer):
 def special_tokens(tokenizer, segments=()):
     """Return the tokens that must not come out of what people write.
 
-    These are the tokenizer's own and those in the marks of a template.
+    These are the tokenizer's own, those that it never splits or that somebody
+    set into its vocabulary, and those in the marks of a template.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -324,22 +334,64 @@ def special_tokens(tokenizer, segments=()):
         set of str.
     """
     special = set(getattr(tokenizer, "special_tokens", ()))
+    special.update(getattr(tokenizer, "unsplittable_tokens", None) or ())
+    proto = getattr(tokenizer, "proto", None)
+    if isinstance(proto, bytes):
+        special |= _user_defined_symbols(proto)
     for text, is_mark in segments:
         if is_mark:
             # <end_of_turn>, <|im_end|>, </s>
             found = re.findall(r"<[^<>\s]+>", text)
-            special.update(t for t in found if token_id_of(tokenizer, t))
+            special.update(
+                t for t in found if token_id_of(tokenizer, t) is not None
+            )
     return {token for token in special if len(token) > 1}
 
 
-def _halve(text, special):
-    """Split a text after the first character of each special token in it."""
-    if not special:
-        return [text]
-    # A lookahead finds tokens that overlap, too.
-    tokens = "|".join(map(re.escape, sorted(special)))
-    cuts = [m.start() + 1 for m in re.finditer(f"(?={tokens})", text)]
-    return [text[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)]
+@functools.lru_cache(maxsize=4)
+def _user_defined_symbols(proto):
+    """Return the marks that somebody set into a SentencePiece vocabulary.
+
+    A tokenizer names few of them: Gemma's has more than 6,000, and one for
+    text only does not know what its tokens for images are. They are pieces
+    with the score 0, that of no learned piece but the first, and look like
+    `<end_of_turn>` or `[multimodal]`. Runs of spaces do not. (SentencePiece
+    tells the type of a piece in its protocol buffer alone, whose module
+    cannot be imported beside that of Transformers.)
+    """
+    vocabulary = sentencepiece.SentencePieceProcessor(model_proto=proto)
+    pieces = vocabulary.id_to_piece(list(range(vocabulary.get_piece_size())))
+    return frozenset(
+        piece
+        for number, piece in enumerate(pieces)
+        if re.fullmatch(r"<.+>|\[.+\]", piece)
+        and vocabulary.get_score(number) >= 0
+        and not vocabulary.is_byte(number)  # <0x0A>, which no text becomes
+    ).difference(_HARMLESS)
+
+
+def _halver(special):
+    """Return a function from a text to its parts, a list of str.
+
+    Each special token in the text is cut after its first character.
+    """
+    firsts = {token[0] for token in special}
+    lengths = {len(token) for token in special}
+
+    def halve(text):
+        # A look for each length, not for each of thousands of tokens. Those
+        # that overlap are found, too.
+        cuts = [
+            i + 1
+            for i, character in enumerate(text)
+            if character in firsts
+            and any(text[i : i + length] in special for length in lengths)
+        ]
+        return [
+            text[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)
+        ]
+
+    return halve
 
 
 def _join(segments):

@@ -1,6 +1,8 @@
 """Images: how they are read, and where their soft tokens go."""
 
 import http.server
+import io
+import pathlib
 import threading
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from kerasllm.images import (
     convert_image,
     embed,
+    list_images,
     load_image,
     place_images,
     vision_inputs,
@@ -66,19 +69,219 @@ def test_a_grey_image_gets_three_channels():
         )
 
 
+def saved(image, kind="PNG", **kwargs):
+    """Return a `PIL.Image.Image` as it is read again from a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **kwargs)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_it_was_taken(tmp_path, orientation):
+    """The oracle: what EXIF says of the first row and the first column."""
+    top, left = {
+        1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"),
+        4: ("bottom", "left"), 5: ("left", "top"), 6: ("right", "top"),
+        7: ("right", "bottom"), 8: ("left", "bottom"),
+    }[orientation]  # fmt: skip
+    upright = PICTURE[:30]
+    stored = upright
+    if top in ("left", "right"):
+        stored = stored.swapaxes(0, 1)
+    if "bottom" in (top, left):
+        stored = np.flip(stored, 0 if top == "bottom" else 1)
+    if "right" in (top, left):
+        stored = np.flip(stored, 0 if top == "right" else 1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    Image.fromarray(stored).save(path, exif=exif)
+    np.testing.assert_array_equal(load_image(path), upright)
+    np.testing.assert_array_equal(load_image(Image.open(path)), upright)
+
+
+def test_sixteen_bits_of_grey_become_eight():
+    grey = PICTURE[..., 0]
+    wide = grey.astype("uint16") * 257  # 255 becomes 65535
+    expected = np.dstack([grey, grey, grey])
+    for image in (
+        Image.fromarray(wide),
+        saved(Image.fromarray(wide)),
+        Image.fromarray(wide.astype("int32")),  # mode I
+        Image.fromarray(grey.astype("int32")),
+        Image.fromarray(grey.astype("float32")),  # mode F
+    ):
+        np.testing.assert_array_equal(load_image(image), expected)
+    near = Image.fromarray(wide - (wide > 0) * np.uint16(100))
+    np.testing.assert_array_equal(load_image(near), expected)
+
+
+def test_what_is_transparent_is_white():
+    color = np.array([200, 100, 0], "uint8")
+    alpha = np.array([[0, 255, 51]], "uint8")  # the last one fifth
+    pixels = np.dstack([np.broadcast_to(color, (1, 3, 3)), alpha])
+    mixed = 255 - (255 - color) // 5
+    expected = [[[255, 255, 255], color, mixed]]
+    rgba = Image.fromarray(pixels)
+    for source in (pixels, pixels.astype("float32"), rgba, saved(rgba)):
+        np.testing.assert_array_equal(load_image(source), expected)
+    # Grey and alpha, and a palette with one transparent color.
+    grey = Image.fromarray(np.dstack([np.zeros_like(alpha), alpha]), "LA")
+    np.testing.assert_array_equal(
+        load_image(saved(grey)), [[[255] * 3, [0] * 3, [204] * 3]]
+    )
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([0, 0, 0, *color])
+    palette.putpixel((1, 0), 1)
+    np.testing.assert_array_equal(
+        load_image(saved(palette, transparency=0)), [[[255] * 3, color]]
+    )
+    np.testing.assert_array_equal(
+        load_image(saved(palette)), [[[0] * 3, color]]
+    )
+
+
+@pytest.mark.parametrize("make", [np.asarray, Image.fromarray])
+def test_numbers_that_are_no_pixels_are_refused(make):
+    def image(*values):
+        return make(np.array([values], "float32"))
+
+    for bad in (np.nan, np.inf, -np.inf, 256.0):
+        with pytest.raises(ValueError, match=r"in \[0, 255\].*Received.*to"):
+            load_image(image(3.0, bad))
+    for scale in (1.0, 0.2):
+        with pytest.raises(ValueError, match=r"not in \[0, 1\].*ply them by"):
+            load_image(image(0.0, scale))
+    # Black is black; and 1 of 255, an int, is nearly so.
+    assert not load_image(image(0.0, 0.0)).any()
+    assert load_image(np.ones((2, 2), "uint8")).max() == 1
+    np.testing.assert_array_equal(
+        load_image(image(0.0, 1.5, 255.0))[..., 0], [[0, 1, 255]]
+    )
+
+
 def test_what_is_no_image_is_refused(tmp_path):
     text = tmp_path / "text.png"
     text.write_text("not a picture")
     with pytest.raises(ValueError, match="Pillow can read.*text.png, 13 bytes"):
         load_image(text)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_image(tmp_path / "missing.png")
+    for path in (tmp_path / "missing.png", "//[x"):
+        with pytest.raises(FileNotFoundError, match="does not exist"):
+            load_image(path)
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        load_image(tmp_path)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         load_image([1, 2])
     with pytest.raises(ValueError, match=r"in \[0, 255\].*-1"):
         load_image(np.full((4, 4, 3), -1))
+    for mode in ("RGB", "RGBA", "P", "L", "I", "F", "I;16"):
+        with pytest.raises(ValueError, match="must have pixels"):
+            load_image(Image.new(mode, (0, 0)))
     with pytest.raises(ValueError, match="without values"):
         load_image(np.zeros((0, 4, 3)))
+    for nothing in (None, [[1], [1, 2]], {"a": 1}):
+        with pytest.raises(ValueError, match="An image must be a path"):
+            load_image(nothing)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of what is broken
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP"])
+def test_a_broken_file_is_named(tmp_path, monkeypatch, kind):
+    """Whatever is broken in it: an image or our error."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    path = tmp_path / "broken"
+    Image.fromarray(PICTURE).save(path, kind)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    errors = 0
+    for number in range(60):
+        content = bytearray(whole)
+        if number < 10:
+            del content[number * len(whole) // 10 :]
+        for place in rng.integers(0, min(len(content), 100) or 1, 3):
+            content[place : place + 1] = rng.bytes(1)
+        path.write_bytes(content)
+        try:
+            assert load_image(path).dtype == "uint8"
+        except ValueError as error:
+            assert str(path) in str(error) and "Open it" in str(error)
+            errors += 1
+    assert errors
+
+
+def test_a_file_that_would_fill_the_memory_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    Image.fromarray(PICTURE).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match="large.png.*BombError.*smaller"):
+        load_image(path)
+
+
+@pytest.fixture
+def web():
+    """A server: a dict of what it answers to which path, and its address.
+
+    An answer with an empty line in it is sent as it stands.
+    """
+    content = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = content[self.path]
+            if b"\r\n\r\n" not in found:
+                self.send_response(200)
+                self.end_headers()
+            self.wfile.write(found)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield content, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_an_address_may_have_blanks_and_umlauts(web):
+    content, address = web
+    content["/a%20b/%C3%BC.png?q=%20%25"] = saved(
+        Image.fromarray(PICTURE)
+    ).fp.getvalue()
+    for source in ("a b/ü.png?q= %25", "a%20b/%C3%BC.png?q=%20%25"):
+        np.testing.assert_array_equal(load_image(address + source), PICTURE)
+
+
+def test_an_address_that_does_not_answer_is_named(web):
+    content, address = web
+    content["/short"] = b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\nabc"
+    content["/odd"] = b"good morning\r\n\r\n"
+    for source, reason in (
+        (address + "short", "IncompleteRead"),
+        (address + "odd", "BadStatusLine"),
+        ("http://a b.invalid/x.png", "InvalidURL"),
+        ("http://127.0.0.1:port/x.png", "InvalidURL"),
+        ("http://[x/x.png", "ValueError"),
+        (f"http://{'a' * 70}.invalid/x.png", "UnicodeError"),
+        ("HTTP:///x.png", "no host"),
+    ):
+        with pytest.raises(OSError, match=f"must answer.*{reason}") as caught:
+            load_image(source)
+        assert source in str(caught.value)
+        assert "Look at the address" in str(caught.value)
+
+
+def test_one_image_stands_for_a_list_of_one():
+    image = Image.fromarray(PICTURE)
+    tensor = ops.convert_to_tensor(PICTURE)
+    for one in ("x.png", pathlib.Path("x.png"), image, PICTURE, tensor,
+                PICTURE[..., 0]):  # fmt: skip
+        assert list_images(one)[0] is one and len(list_images(one)) == 1
+        assert list_images([one, one])[1] is one
+        assert list_images((one,))[0] is one
+    assert list_images(None) == list_images([]) == list_images(()) == []
+    assert len(list_images(np.stack([PICTURE] * 3))) == 3
+    with pytest.raises(ValueError, match="`images` must be.*Received: int"):
+        list_images(3)
 
 
 def test_pixels_are_scaled_to_between_minus_one_and_one(preprocessor):
