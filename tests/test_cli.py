@@ -1,3 +1,4 @@
+import ast
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -12,11 +13,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 
 import h5py
 import keras
 import keras_hub
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import kerasllm
 from kerasllm import (
@@ -137,6 +141,49 @@ def test_module_is_the_command(tmp_path):
         cwd=tmp_path,
     )
     assert done.stdout == f"kerasllm {kerasllm.__version__}\n"
+
+
+@pytest.mark.any_backend
+def test_what_is_imported_comes_with_the_installation():
+    """And so does what KerasHub reads a Hugging Face checkpoint with."""
+    package = pathlib.Path(kerasllm.__file__).parent
+    hub = pathlib.Path(keras_hub.__file__).parent / "src/utils/transformers"
+    paths = [
+        *package.glob("*.py"),
+        hub / "preset_loader.py",
+        hub / "convert_gemma3.py",
+        hub / "safetensor_utils.py",
+    ]
+    imported = set()
+    for path in paths:
+        if path.name.startswith("homework"):  # extras, which say so
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    imported = {name.partition(".")[0] for name in imported}
+    imported -= {*sys.stdlib_module_names, "kerasllm", "torch"}
+    assert {"keras", "safetensors", "h5py"} <= imported
+
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text())
+    waiting, needed = list(project["project"]["dependencies"]), set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        marker = requirement.marker
+        if name in needed or marker and not marker.evaluate({"extra": ""}):
+            continue
+        needed.add(name)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            waiting += importlib.metadata.requires(name) or []
+    providers = importlib.metadata.packages_distributions()
+    assert [
+        name
+        for name in sorted(imported)
+        if not needed & set(map(canonicalize_name, providers[name]))
+    ] == []
 
 
 def test_without_a_command_there_is_help(run):
