@@ -551,7 +551,7 @@ def test_a_length_beyond_the_positions_is_refused(mini):
 @pytest.mark.slow
 def test_a_mini_gpt_is_tuned_too(mini):
     history = mini.finetune(
-        ROWS[2:], ROWS[2:], epochs=60, batch_size=2, learning_rate=1e-2,
+        ROWS[2:], ROWS[2:], epochs=30, batch_size=2, learning_rate=1e-2,
         sequence_length=64, verbose=0,
     )  # fmt: skip
     assert history[-1]["loss"] < 0.1 < 3 < history[0]["loss"]
