@@ -5,8 +5,10 @@ is imported, and help must come at once. So the commands import what they use.
 """
 
 import contextlib
+import dataclasses
 import enum
 import gc
+import hashlib
 import importlib.util
 import json
 import os
@@ -58,6 +60,9 @@ PresetOption = Annotated[
         help="tiny or tiny_instruct (offline), gemma3_1b or another preset of "
         "KerasHub, or a folder with one."
     ),
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="float32 (default) or bfloat16.")
 ]
 TopKOption = Annotated[
     int | None, typer.Option(help="Draw from the K likeliest tokens.")
@@ -407,9 +412,12 @@ def finetune(
         ),
     ],
     out: Annotated[
-        pathlib.Path,
-        typer.Option(file_okay=False, help="Folder for adapters.lora.h5."),
-    ],
+        pathlib.Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder for adapters.lora.h5. Default: in the cache.",
+        ),
+    ] = None,
     preset: PresetOption = "tiny",
     rank: Annotated[int, typer.Option(help="Inner size of the adapters.")] = 8,
     targets: Annotated[
@@ -427,12 +435,14 @@ def finetune(
         str, typer.Option(help="gemma, book, alpaca, vicuna or chatml.")
     ] = DEFAULT_TEMPLATE,
     validation: Annotated[
-        float, typer.Option(help="Share of the rows to measure on.")
-    ] = 0.1,
-    seed: Annotated[int, SeedOption] = 0,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 (default) or bfloat16.")
+        float | None,
+        typer.Option(
+            help="Share of the rows to measure on, 0 for none. Default: 0.1, "
+            "or none of rows that are too few."
+        ),
     ] = None,
+    seed: Annotated[int, SeedOption] = 0,
+    dtype: DtypeOption = None,
     backend: BackendOption = None,
 ):
     """Tune a model on instructions, by adapters (LoRA).
@@ -442,14 +452,21 @@ def finetune(
     with _started(backend):
         import keras
 
+        from kerasllm import files, instructions, lora, prompts
         from kerasllm import gemma as gemma_
-        from kerasllm import instructions, lora, prompts
 
-    rows = instructions.read_jsonl(data)
-    train, held_out = instructions.split_rows(rows, validation, seed)
     # What can be told without the model is told before it is loaded.
     lora.check_rank(rank)
+    gemma_.check_tuning(
+        epochs,
+        batch_size,
+        learning_rate,
+        1 if sequence_length is None else sequence_length,
+    )
     template = prompts.get_template(template)
+    targets = [target.strip() for target in targets.split(",")]
+    rows = instructions.read_jsonl(data)
+    train, held_out = _split_rows(rows, validation, seed)
     with contextlib.suppress(gemma_.UnknownSizeError):
         print(gemma_.estimate_memory(preset, dtype or "float32", rank))
     # The adapters begin at random. Before there is a tokenizer: seeding
@@ -457,15 +474,28 @@ def finetune(
     keras.utils.set_random_seed(seed)
     with _started(backend):
         model = gemma_.Gemma.from_preset(preset, dtype, template)
-    print(model.enable_lora(rank, tuple(targets.split(","))))
-    longest = model.causal_lm.preprocessor.sequence_length
+    print(model.enable_lora(rank, targets))
+    if sequence_length is None:
+        sequence_length = model.causal_lm.preprocessor.sequence_length
+    if out is None:
+        # All that decides the run but the number of epochs, as more of them
+        # go on with it.
+        if os.path.isdir(preset):
+            preset = os.path.abspath(preset)
+        decisions = [
+            files.sha256(data), preset, rank, targets, batch_size,
+            learning_rate, sequence_length, dataclasses.asdict(template),
+            validation, seed, dtype,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(decisions).encode()).hexdigest()
+        out = files.cache_dir("runs") / f"adapters-{digest[:12]}"
     model.finetune(
         train,
         held_out,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        sequence_length=sequence_length or longest,
+        sequence_length=sequence_length,
         seed=seed,
         directory=out / "checkpoint",
         verbose=2,
@@ -475,7 +505,34 @@ def finetune(
     command = ["kerasllm", "chat", "--preset", preset, "--lora", str(path)]
     if template.name != DEFAULT_TEMPLATE:
         command += ["--template", template.name]
+    if dtype is not None:
+        command += ["--dtype", dtype]
     print(shlex.join(command))
+
+
+def _split_rows(rows, validation, seed):
+    """Return rows to train on, and those to measure on or `None`."""
+    from kerasllm import instructions
+
+    share = 0.1 if validation is None else validation
+    if not 0 <= share < 1:
+        raise UsageError(
+            "--validation must be at least 0, for none, and below 1. Received: "
+            f"{validation}. 0.1 is usual."
+        )
+    if share == 0:
+        return rows, None
+    try:
+        return instructions.split_rows(rows, share, seed)
+    except ValueError:  # one side would be empty
+        if validation is None:
+            print("Too few rows to measure on some: all are trained on.")
+            return rows, None
+        raise UsageError(
+            "--validation must leave rows to train on and to measure on. "
+            f"Received: {validation} of {len(rows)} rows. Choose another "
+            "share or --seed, or 0 to train on all."
+        ) from None
 
 
 @app.command()
@@ -504,6 +561,7 @@ def chat(
             f"{DEFAULT_TEMPLATE}."
         ),
     ] = None,
+    dtype: DtypeOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     min_p: MinPOption = None,
@@ -526,18 +584,23 @@ def chat(
             f"{'none' if model is None else 'both'}. --preset tiny_instruct "
             "needs no network."
         )
-    only_preset = {"--lora": adapters, "--image": image, "--template": template}
+    only_preset = {
+        "--lora": adapters,
+        "--image": image,
+        "--template": template,
+        "--dtype": dtype,
+    }
     given = [option for option, value in only_preset.items() if value]
     if model is not None and given:
         raise ValueError(
-            "--lora, --image and --template must come with a --preset. "
+            f"{', '.join(only_preset)} must come with a --preset. "
             f"Received: {', '.join(given)} with --model, which goes on with "
             "text and no more. Leave them out."
         )
     numbers = (top_k, top_p, min_p, frequency_penalty, presence_penalty)
     if preset is not None:
         gemma, conversation, pictures = _begin_chat(
-            preset, adapters, image, template, max_length, temperature,
+            preset, adapters, image, template, dtype, max_length, temperature,
             numbers, backend,
         )  # fmt: skip
         from kerasllm.images import IMAGE_MARK
@@ -577,8 +640,8 @@ def chat(
             print(f"kerasllm: {_message(error)}", file=sys.stderr)
 
 
-def _begin_chat(preset, adapters, image, template, max_length, temperature,
-                numbers, backend):  # fmt: skip
+def _begin_chat(preset, adapters, image, template, dtype, max_length,
+                temperature, numbers, backend):  # fmt: skip
     """Return a model, a conversation with it, and the images to show."""
     with _started(backend):
         from kerasllm.gemma import Gemma
@@ -590,7 +653,7 @@ def _begin_chat(preset, adapters, image, template, max_length, temperature,
     template = get_template(template or DEFAULT_TEMPLATE)
     pictures = [load_image(source) for source in image or ()]
     with _started(backend):
-        gemma = Gemma.from_preset(preset, template=template)
+        gemma = Gemma.from_preset(preset, dtype, template)
     if pictures:
         check_takes_images(gemma.causal_lm.preprocessor)
     if adapters is not None:

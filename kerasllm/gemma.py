@@ -9,19 +9,23 @@ import dataclasses
 import hashlib
 import json
 import math
+import numbers
 import os
 import pathlib
 import re
 
 import keras
 import keras_hub
+import numpy as np
+import safetensors
 
 from kerasllm import backend, files, lora, pretraining
 from kerasllm import distribution as devices
-from kerasllm.arguments import check_prompt
+from kerasllm.arguments import check_prompt, position_tables
 from kerasllm.checkpoints import CHECKPOINT_FILE
 from kerasllm.images import is_image, list_images, load_image, place_images
 from kerasllm.instructions import TokenizedInstructions
+from kerasllm.layers import check_positive_ints
 from kerasllm.prompts import (
     MODEL,
     SYSTEM,
@@ -82,6 +86,7 @@ class Gemma:
         self.template = get_template(template)
         self.generator = TextGenerator(causal_lm)
         self._weights_digest = None
+        self._adapters_digest = None
 
     @classmethod
     def from_preset(cls, name, dtype=None, template="gemma"):
@@ -242,19 +247,26 @@ class Gemma:
 
     def enable_lora(self, rank=8, targets=("query", "value"), lora_alpha=None):
         """Freeze the model and add adapters; see `kerasllm.enable_lora`."""
-        return lora.enable_lora(self.causal_lm, rank, targets, lora_alpha)
+        report = lora.enable_lora(self.causal_lm, rank, targets, lora_alpha)
+        self._adapters_digest = None
+        return report
 
     def save_lora(self, path):
         """Write the adapters to a file; see `kerasllm.save_lora`."""
         lora.save_lora(self.causal_lm, path)
 
     def load_lora(self, path):
-        """Read adapters from a file; see `kerasllm.load_lora`."""
+        """Read adapters from a file; see `kerasllm.load_lora`.
+
+        A run of `finetune` that begins with them remembers from which.
+        """
         lora.load_lora(self.causal_lm, path)
+        self._adapters_digest = files.sha256(path)
 
     def merge_lora(self):
         """Add the adapters to the weights; see `kerasllm.merge_lora`."""
         lora.merge_lora(self.causal_lm)
+        self._weights_digest = self._adapters_digest = None
 
     def finetune(
         self,
@@ -285,7 +297,8 @@ class Gemma:
             learning_rate: float or schedule. For adapters ten times that of
                 full fine-tuning is usual.
             sequence_length: int. Rows with more tokens are left out and
-                counted in a warning.
+                counted in a warning. At most what the model has positions
+                for; a Gemma has no such limit.
             buckets: bool. See `TokenizedInstructions.dataset`.
             seed: int. The order of the rows.
             directory: str or path. Where checkpoints go; the same call with
@@ -299,20 +312,35 @@ class Gemma:
             A list of dicts, one an epoch; see `kerasllm.pretrain`.
 
         Raises:
-            ValueError: rows do not fit the model.
+            ValueError: rows or numbers do not fit the model.
+            FileNotFoundError: there is no such file of an image.
             RuntimeError: `directory` holds a run of another model, of other
                 rows or of other arguments; says what differs.
         """
+        check_tuning(epochs, batch_size, learning_rate, sequence_length)
+        positions = min(
+            position_tables(self.causal_lm), default=sequence_length
+        )
+        if sequence_length > positions:
+            raise ValueError(
+                f"`sequence_length` must be at most {positions}, the length of "
+                "the model's position table. Received: sequence_length="
+                f"{sequence_length}. Pass less: longer rows are left out."
+            )
         preprocessor = self.causal_lm.preprocessor
         parts = [
             TokenizedInstructions.of(
-                part, preprocessor, self.template, sequence_length
+                part, preprocessor, self.template, sequence_length, name
             )
-            for part in (rows, validation_rows)
+            for part, name in (
+                (rows, "rows"),
+                (validation_rows, "validation_rows"),
+            )
             if part is not None
         ]
+        for part in parts:
+            part.warn_of_long_rows()
         train = parts[0]
-        train.warn_of_long_rows()
         validation = None
         if validation_rows is not None:
             validation = parts[1].dataset(batch_size, buckets=buckets)
@@ -380,16 +408,21 @@ class Gemma:
     def _describe_model(self):
         """Return what a run of tuning depends on in the model: a dict."""
         model = self.causal_lm
-        if self._weights_digest is None:
-            # Once: a call that goes on may find weights that were trained.
+        adapters = lora.adapted_layers(model)
+        if adapters or self._weights_digest is None:
+            # What adapters leave frozen is what it was, unless somebody has
+            # changed it: looked at each time, some ten seconds for a billion
+            # parameters. All weights only once: a call that goes on may find
+            # some that were trained.
             self._weights_digest = _digest_of_weights(model)
         return {
             "model": self._weights_digest,
             "dtype": [model.variable_dtype, model.compute_dtype],
             "adapters": {
                 key: [layer.lora_rank, float(layer.lora_alpha)]
-                for key, layer in lora.adapted_layers(model)
+                for key, layer in adapters
             },
+            "loaded_adapters": self._adapters_digest,
             "trainable": [
                 number
                 for number, variable in enumerate(model.weights)
@@ -615,6 +648,21 @@ def estimate_memory(name, dtype="float32", rank=8):
     )
 
 
+def check_tuning(epochs=1, batch_size=1, learning_rate=1e-3, sequence_length=1):
+    """Raise a `ValueError` for numbers that `Gemma.finetune` cannot take."""
+    check_positive_ints(
+        epochs=epochs, batch_size=batch_size, sequence_length=sequence_length
+    )
+    # The other kind is a schedule.
+    is_number = isinstance(learning_rate, numbers.Real)
+    if is_number and not 0 < learning_rate < math.inf:
+        raise ValueError(
+            "`learning_rate` must be positive. Received: learning_rate="
+            f"{learning_rate!r}. 1e-3 is a good start with adapters, 1e-4 "
+            "without."
+        )
+
+
 def preset_source(name):
     """Return what KerasHub should load: a folder or the name itself.
 
@@ -668,19 +716,19 @@ def _without_preprocessing(task):
 
 
 def _digest_of_weights(model):
-    """Return a hash of what adapters adapt: they begin at random."""
-    adapters = {
-        id(variable)
-        for _, layer in lora.adapted_layers(model)
-        for variable in (layer.lora_kernel_a, layer.lora_kernel_b)
-    }
+    """Return a hash of what a run begins with: a str.
+
+    Of a model with adapters, what is frozen: they begin at random, and what is
+    trained beside them may have been trained already.
+    """
+    has_adapters = bool(lora.adapted_layers(model))
     digest = hashlib.sha256()
     for variable in model.weights:
         is_float = keras.backend.is_float_dtype(variable.dtype)
-        if is_float and id(variable) not in adapters:
+        if is_float and not (has_adapters and variable.trainable):
             # NumPy gets bfloat16 from some backends only.
             array = backend.to_numpy(variable).astype("float32")
-            digest.update(array.tobytes())
+            digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 
@@ -717,6 +765,8 @@ def _read_sizes(folder):
             "`name` must be a Gemma 3 to know its sizes. Received: "
             f"{folder}, whose configuration has no {error}."
         ) from error
+    except safetensors.SafetensorError as error:
+        raise _loading_error(folder, folder, error) from error
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
             "A folder must hold a KerasHub preset or a Hugging Face "
@@ -726,14 +776,20 @@ def _read_sizes(folder):
 
 def _read_hugging_face_sizes(folder, config):
     """Count parameters in the headers of the safetensors files."""
+    # As KerasHub looks for them.
+    names = {"model.safetensors"}
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(json.loads(index.read_text())["weight_map"].values())
     parameters = 0
-    for path in folder.glob("*.safetensors"):
-        with open(path, "rb") as file:
-            header = json.loads(
-                file.read(int.from_bytes(file.read(8), "little"))
+    for name in sorted(names):
+        with safetensors.safe_open(folder / name, framework="np") as file:
+            parameters += sum(
+                math.prod(file.get_slice(key).get_shape())
+                for key in file.keys()
             )
-        header.pop("__metadata__", None)
-        parameters += sum(math.prod(e["shape"]) for e in header.values())
+    if not parameters:
+        raise OSError("its safetensors files hold no weights")
     config = config.get("text_config", config)
     return parameters, [config[name] for name in HUGGING_FACE_NAMES]
 
@@ -753,6 +809,11 @@ def _loading_error(name, source, error):
     """Return what explains that a preset was not loaded, or `None`."""
     if not os.path.isdir(source):
         return _download_error(name, error)
+    if isinstance(error, safetensors.SafetensorError):
+        return ValueError(
+            "The safetensors files of a folder must be whole. Received: "
+            f"{name} ({error}). Copy or download them again."
+        )
     if not isinstance(error, OSError | ValueError | KeyError):
         return None
     return ValueError(

@@ -8,6 +8,7 @@ answer counts: a model that learns to ask is of no use.
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import warnings
 
@@ -84,21 +85,25 @@ def read_jsonl(path):
     """Read requests and answers, one JSON object a line.
 
     Args:
-        path: str or path of a UTF-8 file. An object has an `instruction` (or
-            `prompt`, `question`), a `response` (or `output`, `solution`,
-            `answer`), and may have a `context` (or `input`).
+        path: str or path of a UTF-8 file, with a byte order mark or without.
+            An object has an `instruction` (or `prompt`, `question`), a
+            `response` (or `output`, `solution`, `answer`), and may have a
+            `context` (or `input`).
 
     Returns:
         list of `Instruction`. An empty context is `None`.
 
     Raises:
-        ValueError: a line is no such object, or there is none; says which.
+        ValueError: a line is no such object or no UTF-8, or there is none;
+            says which.
     """
     rows = []
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
+            place = f"{path}, line {number}"
+            line = _decode(line, place)
             if line.strip():
-                rows.append(_parse(line, f"{path}, line {number}"))
+                rows.append(_parse(line, place))
     if not rows:
         raise ValueError(
             "Instruction data must have at least one row. Received: "
@@ -160,6 +165,7 @@ class TokenizedInstructions:
         sequence_length: int.
         preprocessor: the preprocessor of the model.
         images: list of tuples, the images of each row.
+        name: str. What warnings call the rows.
     """
 
     token_ids: list
@@ -168,9 +174,10 @@ class TokenizedInstructions:
     sequence_length: int
     preprocessor: object
     images: list
+    name: str = "rows"
 
     @classmethod
-    def of(cls, rows, preprocessor, template, sequence_length):
+    def of(cls, rows, preprocessor, template, sequence_length, name="rows"):
         """Tokenize rows with the marks of a template.
 
         Args:
@@ -178,11 +185,19 @@ class TokenizedInstructions:
             preprocessor: the preprocessor of a KerasHub `CausalLM`.
             template: `PromptTemplate` or the name of one.
             sequence_length: int. Longest row, all marks included.
+            name: str. What errors and warnings call the rows.
 
         Raises:
-            ValueError: no row is short enough, or the images of a row do not
-                fit its marks or the model.
+            ValueError: there is no row, none is short enough, or the images
+                of one do not fit its marks or the model.
+            FileNotFoundError: there is no such file of an image.
         """
+        if not rows:
+            raise ValueError(
+                f"`{name}` must have at least one `Instruction`. Received: "
+                f"{name}={rows!r}."
+            )
+        _check_image_files(rows)
         template = get_template(template)
         tokenizer = preprocessor.tokenizer
         prompts = encode_all(
@@ -213,8 +228,8 @@ class TokenizedInstructions:
                 images.append(row.images)
         if not token_ids:
             raise ValueError(
-                "At least one row must fit in `sequence_length`. Received: "
-                f"{len(rows)} rows, all longer than sequence_length="
+                f"At least one of `{name}` must fit in `sequence_length`. "
+                f"Received: {len(rows)} rows, all longer than sequence_length="
                 f"{sequence_length} tokens. Raise it."
             )
         return cls(
@@ -224,6 +239,7 @@ class TokenizedInstructions:
             sequence_length,
             preprocessor,
             images,
+            name,
         )
 
     @property
@@ -236,9 +252,9 @@ class TokenizedInstructions:
         if self.num_too_long:
             warnings.warn(
                 f"{self.num_too_long} of "
-                f"{self.num_too_long + len(self.token_ids)} rows are longer "
-                f"than sequence_length={self.sequence_length} tokens and left "
-                "out.",
+                f"{self.num_too_long + len(self.token_ids)} `{self.name}` are "
+                f"longer than sequence_length={self.sequence_length} tokens "
+                "and left out.",
                 stacklevel=3,
             )
 
@@ -410,6 +426,17 @@ def instruction_dataset(
     return tokenized.dataset(batch_size, seed, buckets)
 
 
+def _decode(line, place):
+    """Return the text of the bytes of a line, without a byte order mark."""
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Instruction data must be UTF-8. Received: {place}: {error}. "
+            "Save the file as UTF-8."
+        ) from error
+
+
 def _parse(line, place):
     """Return the `Instruction` of a line of JSON."""
     try:
@@ -439,7 +466,31 @@ def _parse(line, place):
                 f"{', '.join(map(str, record)) or '(none)'}."
             )
         parts[part] = values[0] if values else None
+        try:
+            (parts[part] or "").encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "A row must be text that UTF-8 can write. Received: "
+                f"{place} with half of a surrogate pair in its {part} "
+                f"({error}). Write the whole character."
+            ) from error
     return Instruction(**parts)
+
+
+def _check_image_files(rows):
+    """Refuse paths that are none before hours have been spent on training."""
+    for row in rows:
+        for image in row.images:
+            if not isinstance(image, str | os.PathLike):
+                continue
+            path = os.fspath(image)
+            is_address = path.lower().startswith(("http://", "https://"))
+            if not is_address and not os.path.isfile(path):
+                raise FileNotFoundError(
+                    "An image must be a file or an address that begins with "
+                    f"http:// or https://. Received: {path}, which does not "
+                    f"exist, for the request {row.instruction[:80]!r}."
+                )
 
 
 def _fill_rows(batch_size):

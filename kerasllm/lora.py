@@ -36,6 +36,9 @@ TARGETS["attention"] = sum(
     (TARGETS[part] for part in ("query", "key", "value", "output")), ()
 )
 SUFFIX = ".lora.h5"
+# Files without it number the layers of a backbone in another order than those
+# of its task.
+NUMBERING = 1
 
 
 def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
@@ -65,7 +68,7 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
 
     Raises:
         ValueError: `rank` or `lora_alpha` is not positive, the model has
-            adapters already, or none of its layers is meant.
+            adapters already, or a target is none of its layers.
 
     Source: chapter 16, "Low-Rank Adaptation (LoRA)"; Hu et al., 2021,
     arXiv:2106.09685.
@@ -83,15 +86,16 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
             f"{len(adapted_layers(model))} adapted layers. Call "
             "`merge_lora(model)` first, or load the model again."
         )
-    names = {name for t in targets for name in TARGETS.get(t, (t,))}
-    chosen = [layer for _, layer in _layers(model) if layer.name in names]
-    if not chosen:
-        found = sorted({layer.name for _, layer in _layers(model)})
+    found = {layer.name for _, layer in _layers(model)}
+    unknown = [t for t in targets if not found.intersection(_names(t))]
+    if unknown or not targets:
         raise ValueError(
             f"`targets` must name layers of the model: {', '.join(TARGETS)}, "
-            f"or one of its own, {', '.join(found)}. Received: targets="
-            f"{targets}."
+            f"or one of its own, {', '.join(sorted(found))}. Received: "
+            f"targets={targets}, without a layer for {unknown or 'any'}."
         )
+    names = {name for t in targets for name in _names(t)}
+    chosen = [layer for _, layer in _layers(model) if layer.name in names]
     model.trainable = True
     for variable in model.variables:
         variable.trainable = False
@@ -115,7 +119,7 @@ def adapted_layers(model):
 
     Returns:
         list of pairs `(key, layer)`. The key, `"007_query"`, is the same for
-        all models of one architecture.
+        all models of one architecture, and for a task and its backbone.
     """
     return [(key, layer) for key, layer in _layers(model) if layer.lora_enabled]
 
@@ -133,6 +137,7 @@ def save_lora(model, path):
     path = _check_path(path)
     layers = _check_adapted(model)
     with whole_file(path, "w+b") as file, h5py.File(file, "w") as h5:
+        h5.attrs["numbering"] = NUMBERING
         for key, layer in layers:
             group = h5.create_group(key)
             group["a"] = ops.convert_to_numpy(layer.lora_kernel_a)
@@ -163,9 +168,9 @@ def load_lora(model, path):
             f"`path` must be a file that `save_lora` wrote. Received: {path}, "
             "which does not exist."
         )
-    layers = dict(_layers(model))
     try:
         with h5py.File(path, "r") as h5:
+            numbering = int(h5.attrs.get("numbering", 0))
             saved = {key: _read_adapter(h5[key]) for key in h5}
     except (OSError, KeyError) as error:
         raise ValueError(
@@ -173,6 +178,7 @@ def load_lora(model, path):
             f"which is none ({error}). A file of KerasHub's `save_lora_weights`"
             " is read by its `load_lora_weights`."
         ) from error
+    layers = dict(_layers(model, numbering))
     for key, adapter in saved.items():
         layer = layers.get(key)
         shape = None if layer is None else tuple(layer.kernel.shape)
@@ -185,7 +191,8 @@ def load_lora(model, path):
             )
     present = {
         key: (layer.lora_rank, float(layer.lora_alpha))
-        for key, layer in adapted_layers(model)
+        for key, layer in layers.items()
+        if layer.lora_enabled
     }
     expected = {key: (a["rank"], a["lora_alpha"]) for key, a in saved.items()}
     if present and present != expected:
@@ -319,16 +326,33 @@ def _forget_compiled(model):
             setattr(model, name, None)
 
 
-def _layers(model):
+def _layers(model, numbering=NUMBERING):
     """Return all layers that can have an adapter, each with a key."""
+    # Keras counts the blocks of a backbone forwards, and backwards those of a
+    # backbone in a task. Here they have one order, that of the task.
+    is_task = hasattr(model, "backbone")
     layers = [
         layer
-        for layer in model._flatten_layers(include_self=False)
+        for layer in _walk(
+            [model] if numbering and not is_task else model._layers
+        )
         if hasattr(layer, "enable_lora")
         and hasattr(layer, "kernel_initializer")  # no embedding, no backbone
     ]
     unique = list({id(layer): layer for layer in layers}.values())
     return [(f"{i:03}_{layer.name}", layer) for i, layer in enumerate(unique)]
+
+
+def _walk(layers):
+    """Yield layers at all depths, in the order of `_flatten_layers`."""
+    for layer in layers:
+        yield layer
+        yield from _walk(reversed(layer._layers))
+
+
+def _names(target):
+    """Return the names of layers that a target stands for."""
+    return TARGETS.get(target, (target,))
 
 
 def _check_adapted(model):

@@ -1,3 +1,4 @@
+import ast
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -12,11 +13,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 
 import h5py
 import keras
 import keras_hub
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import kerasllm
 from kerasllm import (
@@ -137,6 +141,49 @@ def test_module_is_the_command(tmp_path):
         cwd=tmp_path,
     )
     assert done.stdout == f"kerasllm {kerasllm.__version__}\n"
+
+
+@pytest.mark.any_backend
+def test_what_is_imported_comes_with_the_installation():
+    """And so does what KerasHub reads a Hugging Face checkpoint with."""
+    package = pathlib.Path(kerasllm.__file__).parent
+    hub = pathlib.Path(keras_hub.__file__).parent / "src/utils/transformers"
+    paths = [
+        *package.glob("*.py"),
+        hub / "preset_loader.py",
+        hub / "convert_gemma3.py",
+        hub / "safetensor_utils.py",
+    ]
+    imported = set()
+    for path in paths:
+        if path.name.startswith("homework"):  # extras, which say so
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    imported = {name.partition(".")[0] for name in imported}
+    imported -= {*sys.stdlib_module_names, "kerasllm", "torch"}
+    assert {"keras", "safetensors", "h5py"} <= imported
+
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text())
+    waiting, needed = list(project["project"]["dependencies"]), set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        marker = requirement.marker
+        if name in needed or marker and not marker.evaluate({"extra": ""}):
+            continue
+        needed.add(name)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            waiting += importlib.metadata.requires(name) or []
+    providers = importlib.metadata.packages_distributions()
+    assert [
+        name
+        for name in sorted(imported)
+        if not needed & set(map(canonicalize_name, providers[name]))
+    ] == []
 
 
 def test_without_a_command_there_is_help(run):
@@ -591,18 +638,132 @@ def test_finetune_prints_the_command_that_asks_what_it_tuned(
     run, untrained, instructions_file, tmp_path
 ):
     adapters = tmp_path / "my adapters" / "adapters.lora.h5"
-    for template, rest in (("book", ["--template", "book"]), ("gemma", [])):
+    for given, rest in (
+        (["--template", "book"], ["--template", "book"]),
+        (["--template", "gemma"], []),
+        (["--dtype", "bfloat16"], ["--dtype", "bfloat16"]),
+    ):
         # Of a preset with an address nothing is known before it is loaded.
         status, out, err = run(
             "finetune", "--data", instructions_file, "--out", adapters.parent,
-            "--preset", "hf://google/gemma-3-1b-pt", "--template", template,
-            "--validation", 0.5,
+            "--preset", "hf://google/gemma-3-1b-pt", *given,
         )  # fmt: skip
         assert status == 0, err
         assert shlex.split(out.splitlines()[-1]) == [
             *("kerasllm", "chat", "--preset", "hf://google/gemma-3-1b-pt"),
             *("--lora", str(adapters), *rest),
         ]
+
+
+def test_numbers_are_refused_before_a_model_is_loaded(
+    run, instructions_file, tmp_path, monkeypatch
+):
+    from kerasllm.gemma import Gemma
+
+    monkeypatch.delattr(Gemma, "from_preset")
+    for option, number in (
+        ("--validation", 1e-9),
+        ("--epochs", 0),
+        ("--batch-size", -1),
+        ("--sequence-length", 0),
+    ):
+        status, _, err = run(
+            "finetune", "--data", instructions_file, "--out", tmp_path,
+            option, number,
+        )  # fmt: skip
+        assert status == 2
+        assert option[2:].replace("-", "_") in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("options", "num_held_out"),
+    [((), None), (("--validation", 0), None), (("--validation", 0.5), 1)],
+)
+def test_few_rows_are_all_trained_on_unless_a_share_is_asked_for(
+    run, untrained, tmp_path, monkeypatch, options, num_held_out
+):
+    from kerasllm.gemma import Gemma
+
+    seen = []
+    monkeypatch.setattr(
+        Gemma, "finetune", lambda self, *parts, **kwargs: seen.extend(parts)
+    )
+    path = tmp_path / "five.jsonl"
+    path.write_text('{"prompt": "Say it.", "response": "It."}\n' * 2)
+    with path.open("a") as file:
+        for i in range(3):
+            row = {"prompt": f"Say {i}.", "response": f"{i}."}
+            file.write(json.dumps(row) + "\n")
+    status, out, err = run("finetune", "--data", path, *options)
+    assert status == 0, err
+    train, held_out = seen
+    assert (held_out and len(held_out)) == num_held_out
+    assert len(train) == 5 - (num_held_out or 0)
+    assert ("all are trained on" in out) == (not options)
+
+
+def test_without_a_folder_each_run_has_one_in_the_cache(
+    run, untrained, instructions_file, tmp_path, monkeypatch
+):
+    from kerasllm.gemma import Gemma
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
+    directories = []
+
+    def finetune(self, *args, directory, **kwargs):
+        directories.append(directory)
+
+    monkeypatch.setattr(Gemma, "finetune", finetune)
+
+    def directory(*options):
+        status, out, err = run(
+            "finetune", "--data", instructions_file, *options
+        )
+        assert status == 0, err
+        adapters = shlex.split(out.splitlines()[-1])[5]
+        assert pathlib.Path(adapters).is_file()
+        assert pathlib.Path(adapters).parent == directories[-1].parent
+        return directories[-1]
+
+    first = directory("--targets", "query,value")
+    assert tmp_path / "cache" in first.parents
+    # The same run, maybe a longer one, however it is written.
+    assert first == directory("--epochs", 9) == directory()
+    assert first == directory("--targets", "query, value")
+    others = [
+        directory(*options)
+        for options in (
+            ("--rank", 4),
+            ("--targets", "query"),
+            ("--batch-size", 4),
+            ("--learning-rate", 0.1),
+            ("--sequence-length", 60),
+            ("--template", "book"),
+            ("--validation", 0),
+            ("--seed", 1),
+            ("--dtype", "bfloat16"),
+            ("--preset", "tiny_instruct"),
+        )
+    ]
+    instructions_file.write_text(instructions_file.read_text() * 2)
+    others.append(directory())
+    assert len({first, *others}) == 12
+
+
+def test_chat_loads_a_model_in_the_dtype_that_is_asked_for(run, monkeypatch):
+    from kerasllm.gemma import Gemma
+
+    seen = []
+
+    def from_preset(name, dtype=None, template="gemma"):
+        seen.append(dtype)
+        raise ValueError("Received: enough")
+
+    monkeypatch.setattr(Gemma, "from_preset", from_preset)
+    for options, dtype in (((), None), (("--dtype", "bfloat16"), "bfloat16")):
+        with pytest.raises(ValueError, match="enough"):
+            run("chat", "--preset", "any", *options)
+        assert seen.pop() == dtype
 
 
 def test_chat_with_a_model_refuses_what_only_a_preset_takes(
@@ -612,6 +773,7 @@ def test_chat_with_a_model_refuses_what_only_a_preset_takes(
         ("--lora", instructions_file),
         ("--image", "picture.png"),
         ("--template", "gemma"),
+        ("--dtype", "bfloat16"),
     ):
         status, _, err = run("chat", "--model", loaded.directory, option, value)
         assert status == 2
@@ -682,9 +844,17 @@ def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
         (("chat", "--preset", "gemma9"), "`name` must be one of tiny"),
         (("chat", "--preset", "tiny", "--top-k", 0), "`top_k`"),
         (("finetune", "--preset", "gemma9"), "`name` must be one of tiny"),
-        (("finetune", "--validation", 2), "between 0 and 1"),
+        (("chat", "--preset", "tiny", "--dtype", "fp16"), "a Keras dtype"),
+        (("finetune", "--validation", 2), "--validation must be at least 0"),
+        (("finetune", "--validation", "nan"), "--validation must be at least"),
+        (("finetune", "--validation", 1e-9), "--validation must leave rows"),
+        (("finetune", "--epochs", 0), "`epochs` must be a positive int"),
+        (("finetune", "--batch-size", 0), "`batch_size` must be a positive"),
+        (("finetune", "--sequence-length", 0), "`sequence_length` must be"),
+        (("finetune", "--learning-rate", -1), "`learning_rate` must be"),
         (("finetune", "--rank", 0), "`rank` must be a positive int"),
         (("finetune", "--targets", "queery"), "`targets` must name layers"),
+        (("finetune", "--targets", "query,vale"), "a layer for ['vale']"),
         (("finetune", "--template", "gema"), "`template` must be one of"),
         (("finetune", "--dtype", "fp16"), "`dtype` must be a Keras dtype"),
     ],

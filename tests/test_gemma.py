@@ -1,12 +1,15 @@
 """The Gemma wrapper: asking, images, chat, tuning, loading, errors."""
 
 import dataclasses
+import json
 
 import keras
 import keras_hub
 import numpy as np
 import pytest
 from PIL import Image
+import safetensors
+from safetensors.numpy import save_file
 
 from kerasllm import gemma as gemma_module
 from kerasllm import pretraining
@@ -14,7 +17,9 @@ from kerasllm.checkpoints import CHECKPOINT_FILE
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.images import load_image, vision_inputs
 from kerasllm.instructions import Instruction
+from kerasllm.models import MiniGPTCausalLM, mini_gpt
 from kerasllm.samplers import chain
+from kerasllm.tokenizers import train_sentence_piece
 from kerasllm.toyworld import pictures
 from tests.recipes import gemma_tokenizer
 
@@ -550,6 +555,122 @@ def test_a_directory_of_another_tuning_is_refused(
     pretend_to_tune(tiny_untrained, tmp_path)
 
 
+def test_a_tuning_goes_on_only_from_the_weights_that_it_began_with(
+    tiny_untrained, tmp_path, pretended
+):
+    """In one session, in which weights and adapters come and go."""
+    arguments = {"batch_size": 2, "directory": tmp_path}
+    gemma = pretend_to_tune(tiny_untrained, tmp_path)
+    assert gemma.finetune(ROWS, **arguments) == ["trained"]
+    for weight in gemma.causal_lm.trainable_weights:  # those of the adapters
+        weight.assign_add(np.ones(weight.shape))
+    assert gemma.finetune(ROWS, **arguments) == ["trained"]
+    gemma.save_lora(tmp_path / "a.lora.h5")
+    gemma.merge_lora()
+    gemma.enable_lora(2)
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        gemma.finetune(ROWS, **arguments)
+
+    gemma = pretend_to_tune(tiny_untrained, tmp_path)
+    path = tmp_path / "b.weights.h5"
+    other = copy_of(tiny_untrained)
+    other.causal_lm.backbone.layer_norm.scale.assign_add(np.ones(32))
+    other.enable_lora(2)
+    other.causal_lm.save_weights(path)
+    gemma.causal_lm.load_weights(path)
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        gemma.finetune(ROWS, **arguments)
+
+    gemma = copy_of(tiny_untrained)
+    gemma.load_lora(tmp_path / "a.lora.h5")
+    with pytest.raises(RuntimeError, match=r"another loaded_adapters\."):
+        gemma.finetune(ROWS, **arguments)
+    arguments["directory"] = tmp_path / "from_adapters"
+    for _ in range(2):
+        gemma = copy_of(tiny_untrained)
+        gemma.load_lora(tmp_path / "a.lora.h5")
+        assert gemma.finetune(ROWS, **arguments) == ["trained"]
+
+
+def test_after_adapters_all_weights_are_looked_at_anew(
+    tiny_untrained, tmp_path, pretended
+):
+    arguments = {"batch_size": 2, "directory": tmp_path}
+    gemma = pretend_to_tune(tiny_untrained, tmp_path, rank=None)
+    gemma.enable_lora(2)
+    for weight in gemma.causal_lm.trainable_weights:
+        weight.assign_add(np.ones(weight.shape))
+    gemma.merge_lora()
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        gemma.finetune(ROWS, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be a positive int"),
+        ({"batch_size": 2.5}, "Received: batch_size=2.5"),
+        ({"epochs": 0}, "`epochs` must be a positive int"),
+        ({"epochs": -1}, "Received: epochs=-1"),
+        ({"sequence_length": 0}, "`sequence_length` must be a positive int"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
+        ({"learning_rate": float("nan")}, "Received: learning_rate=nan"),
+        ({"rows": []}, r"`rows` must have at least one.*Received: rows=\[\]"),
+        ({"validation_rows": []}, "`validation_rows` must have at least one"),
+    ],
+)
+def test_numbers_are_checked_where_they_enter(
+    gemma, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(pretraining, "resumable_fit", fail_with(MemoryError()))
+    arguments = {"rows": ROWS, "directory": tmp_path / "run"} | arguments
+    with pytest.raises(ValueError, match=message):
+        gemma.finetune(**arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_long_rows_are_named_by_their_part(gemma, monkeypatch):
+    monkeypatch.setattr(pretraining, "resumable_fit", lambda *a, **k: [])
+    long = Instruction("Say red " * 20, "red")
+    with pytest.warns(UserWarning) as caught:
+        gemma.finetune([*ROWS, long, long], [*ROWS, long], sequence_length=64)
+    said = [str(w.message) for w in caught if "longer" in str(w.message)]
+    assert [text[: text.index(" are")] for text in said] == [
+        "2 of 6 `rows`",
+        "1 of 5 `validation_rows`",
+    ]
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    """A mini-GPT that nobody has trained, with 64 positions."""
+    text = tmp_path_factory.mktemp("text") / "shard.txt"
+    words = "Say red. Say blue. [instruction] [response] [end]"
+    lines = [f"the cat number {i} sat on the mat {words}" for i in range(200)]
+    text.write_text("\n".join(lines) + "\n")
+    tokenizer = train_sentence_piece([text], 300)
+    model = mini_gpt(300, 64, 32, 64, 2, num_layers=2, dropout=0.0)
+    return Gemma(MiniGPTCausalLM.from_mini_gpt(model, tokenizer), "book")
+
+
+def test_a_length_beyond_the_positions_is_refused(mini):
+    message = "at most 64, the length.*Received: sequence_length=65"
+    with pytest.raises(ValueError, match=message):
+        mini.finetune(ROWS[2:], sequence_length=65)
+
+
+@pytest.mark.slow
+def test_a_mini_gpt_is_tuned_too(mini):
+    history = mini.finetune(
+        ROWS[2:], ROWS[2:], epochs=30, batch_size=2, learning_rate=1e-2,
+        sequence_length=64, verbose=0,
+    )  # fmt: skip
+    assert history[-1]["loss"] < 0.1 < 3 < history[0]["loss"]
+    assert history[-1]["val_accuracy"] == 1
+    questions = [row.instruction for row in ROWS[2:]]
+    assert mini.ask(questions, max_length=64) == ["red", "blue"]
+
+
 def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
     tiny_untrained, tmp_path, pretended
 ):
@@ -669,6 +790,59 @@ def test_a_hugging_face_checkpoint_agrees(tmp_path):
     assert gemma.generate(prompt, 30, stop_token_ids=None) == text
     estimate = estimate_memory(tmp_path)
     assert estimate.parameters == gemma.causal_lm.count_params()
+
+
+def write_hugging_face_folder(folder):
+    """Write a Hugging Face checkpoint of 20 numbers in two files."""
+    config = {
+        "model_type": "gemma3_text",
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = {"a": np.ones((3, 4), "float32"), "b": np.ones(8, "float32")}
+    names = {}
+    for i, (name, array) in enumerate(weights.items(), 1):
+        names[name] = f"model-0000{i}-of-00002.safetensors"
+        save_file({name: array}, folder / names[name])
+    index = json.dumps({"metadata": {}, "weight_map": names})
+    (folder / "model.safetensors.index.json").write_text(index)
+
+
+def test_all_files_of_the_index_are_counted_and_no_other(tmp_path):
+    write_hugging_face_folder(tmp_path)
+    save_file({"c": np.ones(5, "float32")}, tmp_path / "other.safetensors")
+    assert estimate_memory(tmp_path).parameters == 20
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match="must hold.*model-00002-of-00002"):
+        estimate_memory(tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(ValueError, match="must hold.*model.safetensors"):
+        estimate_memory(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="must hold.*no weights"):
+        estimate_memory(tmp_path)
+
+
+def test_a_file_that_was_cut_is_explained(tmp_path, monkeypatch):
+    write_hugging_face_folder(tmp_path)
+    path = tmp_path / "model-00001-of-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    message = f"must be whole. Received: {tmp_path}.*again"
+    with pytest.raises(ValueError, match=message):
+        estimate_memory(tmp_path)
+
+    def load(*args, **kwargs):  # as KerasHub does
+        with safetensors.safe_open(path, framework="np") as file:
+            return file
+
+    monkeypatch.setattr(keras_hub.models.CausalLM, "from_preset", load)
+    with pytest.raises(ValueError, match=message):
+        Gemma.from_preset(tmp_path)
 
 
 def test_wrong_names_and_folders_are_explained(tmp_path):

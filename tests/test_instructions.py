@@ -82,6 +82,32 @@ def test_a_bad_line_is_named(tmp_path, record, message):
         read_jsonl(path)
 
 
+@pytest.mark.parametrize(("encoding", "line"), [("latin-1", 2), ("utf-16", 1)])
+def test_what_is_not_utf_8_is_named(tmp_path, encoding, line):
+    path = write(tmp_path / "rows.jsonl", *[{"prompt": "a", "output": "b"}] * 2)
+    text = path.read_text().splitlines()
+    text[1] = text[1].replace("b", "Übung")
+    path.write_text("\n".join(text), encoding=encoding)
+    with pytest.raises(ValueError, match=f"UTF-8.*rows.jsonl, line {line}: "):
+        read_jsonl(path)
+
+
+def test_a_byte_order_mark_is_none_of_the_text(tmp_path):
+    path = write(tmp_path / "rows.jsonl", {"prompt": "a", "output": "Übung"})
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_jsonl(path) == [Instruction("a", "Übung")]
+
+
+@pytest.mark.parametrize("part", ["prompt", "output", "input"])
+def test_half_a_character_is_refused(tmp_path, part):
+    row = {"prompt": "a", "output": "b", "input": "c"}
+    whole = write(tmp_path / "whole.jsonl", row | {part: "\U0001f600"})
+    assert len(read_jsonl(whole)) == 1  # JSON's "\ud83d\ude00"
+    half = write(tmp_path / "half.jsonl", row, row | {part: "\ud83d"})
+    with pytest.raises(ValueError, match="half.jsonl, line 2.*surrogate"):
+        read_jsonl(half)
+
+
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one row"):
         read_jsonl(write(tmp_path / "rows.jsonl", ""))
@@ -162,10 +188,12 @@ def test_long_rows_are_counted_not_cut():
     cut = TokenizedInstructions.of(ROWS, PREPROCESSOR, BOOK, longest)
     assert cut.num_too_long == 1 and len(cut.token_ids) == 4
     assert cut.num_tokens == sum(map(len, exact.token_ids)) - longest - 2
-    with pytest.warns(UserWarning, match="1 of 5 rows are longer than"):
+    with pytest.warns(UserWarning, match="1 of 5 `rows` are longer"):
         instruction_dataset(ROWS, PREPROCESSOR, BOOK, sequence_length=longest)
-    with pytest.raises(ValueError, match="At least one row.*5 rows"):
+    with pytest.raises(ValueError, match="At least one of `rows`.*5 rows"):
         TokenizedInstructions.of(ROWS, PREPROCESSOR, BOOK, 4)
+    with pytest.raises(ValueError, match="`rows` must have at least one"):
+        TokenizedInstructions.of([], PREPROCESSOR, BOOK, 4)
 
 
 @pytest.mark.parametrize("buckets", [True, False])
@@ -246,6 +274,23 @@ def test_images_come_with_their_rows(tiny_untrained):
             ]
             seen += count
     assert seen == 4
+
+
+def test_the_files_of_images_are_looked_for_before_they_are_read(
+    tiny_untrained, tmp_path
+):
+    def tokenize(image):
+        row = Instruction("<start_of_image>Which?", "x", images=(image,))
+        return TokenizedInstructions.of(
+            [row], tiny_untrained.preprocessor, "gemma", 128
+        )
+
+    for missing in ("none.png", tmp_path / "none.png", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"{missing}.*Which"):
+            tokenize(missing)
+    (tmp_path / "one.png").touch()
+    for image in (tmp_path / "one.png", "https://localhost/a.png", images[0]):
+        assert tokenize(image).images == [(image,)]
 
 
 def test_an_endless_run_can_begin_anywhere():

@@ -2,6 +2,7 @@
 
 import functools
 
+import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -121,6 +122,37 @@ def test_an_adapter_computes_the_formula_of_the_paper(lora_alpha):
     np.testing.assert_allclose(np.maximum(outputs, 0), expected, atol=1e-5)
 
 
+def test_attention_merges_what_the_formula_of_the_paper_gives():
+    """Kernels of many heads: a matrix `A` for each of them, one `B` for all."""
+    model = make_gemma()
+    enable_lora(model, 3, "attention", lora_alpha=6)
+    disturb(model)
+    layers = [layer for _, layer in lora.adapted_layers(model)]
+    expected = []
+    for layer in layers:
+        w, a, b = (
+            ops.convert_to_numpy(v)
+            for v in (layer._kernel, layer.lora_kernel_a, layer.lora_kernel_b)
+        )
+        heads = [w_h + 6 / 3 * a_h @ b for w_h, a_h in zip(w, a, strict=True)]
+        expected.append(np.stack(heads))
+    # Queries, of (batch, length, 16) by (4 heads, 16, 8).
+    query = next(i for i, layer in enumerate(layers) if layer.name == "query")
+    x = np.random.default_rng(1).normal(size=(2, 5, 16)).astype("float32")
+    outputs = np.stack([x @ head for head in expected[query]], axis=2)
+    assert outputs.shape == (2, 5, 4, 8)
+    for _ in range(2):  # adapted, then merged
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(layers[query](x)), outputs, atol=1e-5
+        )
+        if lora.adapted_layers(model):
+            lora.merge_lora(model)
+    for layer, kernel in zip(layers, expected, strict=True):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(layer.kernel), kernel, atol=1e-6
+        )
+
+
 @every_model
 def test_merged_weights_give_the_same_logits(name):
     model = MAKERS[name]()
@@ -194,6 +226,85 @@ def test_adapters_come_back_alone(name, tmp_path):
     assert path.stat().st_size < report.adapter_bytes + 20_000
 
 
+def make_seeing_gemma(tiny):
+    """Keras counts its vision encoder last in a task, first in a backbone."""
+    backbone = tiny.backbone
+    return keras_hub.models.Gemma3CausalLM(
+        backbone=backbone.from_config(backbone.get_config()), preprocessor=None
+    )
+
+
+@pytest.mark.parametrize("name", ["task", "gemma", "seeing_gemma"])
+@pytest.mark.parametrize("saved_from_task", [True, False])
+def test_adapters_of_a_task_are_those_of_its_backbone(
+    name, saved_from_task, tiny_untrained, tmp_path
+):
+    makers = MAKERS | {
+        "seeing_gemma": functools.partial(make_seeing_gemma, tiny_untrained)
+    }
+    one, other = makers[name](), makers[name]()
+    parts = [one, other.backbone] if saved_from_task else [one.backbone, other]
+    enable_lora(one, 2)
+    disturb(one)
+    save_lora(parts[0], tmp_path / "adapters.lora.h5")
+    load_lora(parts[1], tmp_path / "adapters.lora.h5")
+    adapters = [
+        {
+            layer.path: ops.convert_to_numpy(layer.lora_kernel_b)
+            for _, layer in lora.adapted_layers(model)
+        }
+        for model in (one, other)
+    ]
+    assert len(adapters[0]) == 4
+    assert adapters[0].keys() == adapters[1].keys()
+    for path, b in adapters[0].items():
+        np.testing.assert_array_equal(b, adapters[1][path])
+
+
+def test_the_blocks_of_a_mini_gpt_are_those_of_its_task(tmp_path):
+    model = make_mini_gpt()
+    task = MiniGPTCausalLM.from_mini_gpt(model)
+    enable_lora(model, 2)
+    disturb(model)
+    save_lora(model, tmp_path / "adapters.lora.h5")
+    load_lora(task, tmp_path / "adapters.lora.h5")
+    np.testing.assert_allclose(logits(task), logits(model), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mini_gpt", "task", "gemma", "backbone"])
+def test_files_without_a_numbering_are_numbered_as_keras_counts(name, tmp_path):
+    """Such as were written for a model of the same kind, until now."""
+
+    def make():
+        return (MAKERS | {"backbone": lambda: make_gemma().backbone})[name]()
+
+    path, one, other = tmp_path / "adapters.lora.h5", make(), make()
+    enable_lora(one, 2)
+    disturb(one)
+    layers = [
+        layer
+        for layer in one._flatten_layers(include_self=False)
+        if hasattr(layer, "kernel_initializer")
+    ]
+    with h5py.File(path, "w") as h5:
+        for number, layer in enumerate(layers):
+            if layer.lora_enabled:
+                group = h5.create_group(f"{number:03}_{layer.name}")
+                group["a"] = ops.convert_to_numpy(layer.lora_kernel_a)
+                group["b"] = ops.convert_to_numpy(layer.lora_kernel_b)
+                group.attrs["rank"], group.attrs["lora_alpha"] = 2, 2.0
+                group.attrs["kernel_shape"] = layer.kernel.shape
+    for _ in range(2):  # also into adapters that are there
+        load_lora(other, path)
+        for (_, old), (_, new) in zip(
+            lora.adapted_layers(one), lora.adapted_layers(other), strict=True
+        ):
+            np.testing.assert_array_equal(
+                ops.convert_to_numpy(old.lora_kernel_b),
+                ops.convert_to_numpy(new.lora_kernel_b),
+            )
+
+
 def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
     small = make_mini_gpt()
     enable_lora(small, 2)
@@ -221,6 +332,8 @@ def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
         ({"rank": 2.0}, "rank.*Received: rank=2.0"),
         ({"lora_alpha": 0}, "lora_alpha.*positive"),
         ({"targets": ("heart",)}, "targets.*attention.*feed_forward.*heart"),
+        ({"targets": ("query", " value")}, r"feed_forward_1.*for \[' value'\]"),
+        ({"targets": ()}, "targets.*for any"),
     ],
 )
 def test_bad_arguments_are_refused_and_change_nothing(arguments, message):
