@@ -36,9 +36,6 @@ TARGETS["attention"] = sum(
     (TARGETS[part] for part in ("query", "key", "value", "output")), ()
 )
 SUFFIX = ".lora.h5"
-# Files without it number the layers of a backbone in another order than those
-# of its task.
-NUMBERING = 1
 
 
 def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
@@ -137,7 +134,6 @@ def save_lora(model, path):
     path = _check_path(path)
     layers = _check_adapted(model)
     with whole_file(path, "w+b") as file, h5py.File(file, "w") as h5:
-        h5.attrs["numbering"] = NUMBERING
         for key, layer in layers:
             group = h5.create_group(key)
             group["a"] = ops.convert_to_numpy(layer.lora_kernel_a)
@@ -170,7 +166,6 @@ def load_lora(model, path):
         )
     try:
         with h5py.File(path, "r") as h5:
-            numbering = int(h5.attrs.get("numbering", 0))
             saved = {key: _read_adapter(h5[key]) for key in h5}
     except (OSError, KeyError) as error:
         raise ValueError(
@@ -178,7 +173,7 @@ def load_lora(model, path):
             f"which is none ({error}). A file of KerasHub's `save_lora_weights`"
             " is read by its `load_lora_weights`."
         ) from error
-    layers = dict(_layers(model, numbering))
+    layers = dict(_layers(model))
     for key, adapter in saved.items():
         layer = layers.get(key)
         shape = None if layer is None else tuple(layer.kernel.shape)
@@ -326,16 +321,14 @@ def _forget_compiled(model):
             setattr(model, name, None)
 
 
-def _layers(model, numbering=NUMBERING):
+def _layers(model):
     """Return all layers that can have an adapter, each with a key."""
     # Keras counts the blocks of a backbone forwards, and backwards those of a
     # backbone in a task. Here they have one order, that of the task.
-    is_task = hasattr(model, "backbone")
+    outermost = model._layers if hasattr(model, "backbone") else [model]
     layers = [
         layer
-        for layer in _walk(
-            [model] if numbering and not is_task else model._layers
-        )
+        for layer in _walk(outermost)
         if hasattr(layer, "enable_lora")
         and hasattr(layer, "kernel_initializer")  # no embedding, no backbone
     ]

@@ -7,8 +7,8 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-from PIL import Image
 import safetensors
+from PIL import Image
 from safetensors.numpy import save_file
 
 from kerasllm import gemma as gemma_module

@@ -2,7 +2,6 @@
 
 import functools
 
-import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -269,40 +268,6 @@ def test_the_blocks_of_a_mini_gpt_are_those_of_its_task(tmp_path):
     save_lora(model, tmp_path / "adapters.lora.h5")
     load_lora(task, tmp_path / "adapters.lora.h5")
     np.testing.assert_allclose(logits(task), logits(model), atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["mini_gpt", "task", "gemma", "backbone"])
-def test_files_without_a_numbering_are_numbered_as_keras_counts(name, tmp_path):
-    """Such as were written for a model of the same kind, until now."""
-
-    def make():
-        return (MAKERS | {"backbone": lambda: make_gemma().backbone})[name]()
-
-    path, one, other = tmp_path / "adapters.lora.h5", make(), make()
-    enable_lora(one, 2)
-    disturb(one)
-    layers = [
-        layer
-        for layer in one._flatten_layers(include_self=False)
-        if hasattr(layer, "kernel_initializer")
-    ]
-    with h5py.File(path, "w") as h5:
-        for number, layer in enumerate(layers):
-            if layer.lora_enabled:
-                group = h5.create_group(f"{number:03}_{layer.name}")
-                group["a"] = ops.convert_to_numpy(layer.lora_kernel_a)
-                group["b"] = ops.convert_to_numpy(layer.lora_kernel_b)
-                group.attrs["rank"], group.attrs["lora_alpha"] = 2, 2.0
-                group.attrs["kernel_shape"] = layer.kernel.shape
-    for _ in range(2):  # also into adapters that are there
-        load_lora(other, path)
-        for (_, old), (_, new) in zip(
-            lora.adapted_layers(one), lora.adapted_layers(other), strict=True
-        ):
-            np.testing.assert_array_equal(
-                ops.convert_to_numpy(old.lora_kernel_b),
-                ops.convert_to_numpy(new.lora_kernel_b),
-            )
 
 
 def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
