@@ -269,18 +269,15 @@ def score_few_rows(x, embeddings):
         float tensor `(rows, vocabulary_size)`.
     """
     rows, size = x.shape
-    if _is_torch_in_half(x):
+    if (name() == "tensorflow" and rows == 1) or _is_torch_in_half(x):
         return ops.matmul(x, ops.transpose(embeddings))
-    if name() == "torch":  # on all cores, as in `multiply_few_rows`
-        blocks = math.gcd(embeddings.shape[0], 4)
-        embeddings = ops.reshape(embeddings, (blocks, -1, size))
-        x = ops.broadcast_to(ops.transpose(x), (blocks, size, rows))
-        scores = ops.reshape(ops.matmul(embeddings, x), (-1, rows))
-    elif name() == "tensorflow" and rows == 1:
-        return ops.matmul(x, ops.transpose(embeddings))
-    else:
-        scores = ops.matmul(embeddings, ops.transpose(x))
-    return ops.transpose(scores)
+    if name() == "tensorflow":
+        return ops.transpose(ops.matmul(embeddings, ops.transpose(x)))
+    # In blocks it runs on all cores, as in `multiply_few_rows`.
+    blocks = math.gcd(embeddings.shape[0], 4)
+    embeddings = ops.reshape(embeddings, (blocks, -1, size))
+    x = ops.broadcast_to(ops.transpose(x), (blocks, size, rows))
+    return ops.transpose(ops.reshape(ops.matmul(embeddings, x), (-1, rows)))
 
 
 def _is_torch_in_half(x):

@@ -326,9 +326,33 @@ def _to_rgb(image):
     return np.array(image.convert("RGB"))
 
 
+def check_file(source):
+    """Refuse a path that is no file, without reading it.
+
+    Args:
+        source: see `load_image`. What is no path passes; so do addresses.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not isinstance(source, str | os.PathLike) or _is_address(source):
+        return
+    if not os.path.isfile(source):
+        problem = "is no file" if os.path.exists(source) else "does not exist"
+        raise FileNotFoundError(
+            "An image must be a file or an address that begins with http:// "
+            f"or https://. Received: {source}, which {problem}. Look at the "
+            "path."
+        )
+
+
+def _is_address(source):
+    return os.fspath(source).lower().startswith(("http://", "https://"))
+
+
 def _read(source):
     """Return the bytes of a file or an address."""
-    if source.lower().startswith(("http://", "https://")):
+    if _is_address(source):
         # A browser takes blanks and umlauts in an address, and so do we.
         address = urllib.parse.quote(source, safe=string.punctuation)
         try:
@@ -343,12 +367,6 @@ def _read(source):
                 f"{type(error).__name__}: {error} from {source}. Look at the "
                 "address and the network."
             ) from error
-    if not os.path.isfile(source):
-        problem = "is no file" if os.path.exists(source) else "does not exist"
-        raise FileNotFoundError(
-            "An image must be a file or an address that begins with http:// "
-            f"or https://. Received: {source}, which {problem}. Look at the "
-            "path."
-        )
+    check_file(source)
     with open(source, "rb") as file:
         return file.read()

@@ -8,7 +8,6 @@ answer counts: a model that learns to ask is of no use.
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import warnings
 
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.files import cache_dir, download
-from kerasllm.images import place_images, vision_inputs
+from kerasllm.images import check_file, list_images, place_images, vision_inputs
 from kerasllm.prompts import encode_all, get_template, start_tokens
 from kerasllm.tokenizers import end_of_text_id
 
@@ -42,13 +41,16 @@ class Instruction:
         response: str. The answer to learn.
         context: str, a text that the request is about, or `None`.
         images: tuple of images, one for each `<start_of_image>` in the
-            request; see `kerasllm.images.load_image`.
+            request, or one image; see `kerasllm.images.load_image`.
     """
 
     instruction: str
     response: str
     context: str | None = None
     images: tuple = dataclasses.field(default=(), compare=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "images", tuple(list_images(self.images)))
 
 
 def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
@@ -197,7 +199,9 @@ class TokenizedInstructions:
                 f"`{name}` must have at least one `Instruction`. Received: "
                 f"{name}={rows!r}."
             )
-        _check_image_files(rows)
+        for row in rows:  # before hours have been spent on training
+            for image in row.images:
+                check_file(image)
         template = get_template(template)
         tokenizer = preprocessor.tokenizer
         prompts = encode_all(
@@ -475,22 +479,6 @@ def _parse(line, place):
                 f"({error}). Write the whole character."
             ) from error
     return Instruction(**parts)
-
-
-def _check_image_files(rows):
-    """Refuse paths that are none before hours have been spent on training."""
-    for row in rows:
-        for image in row.images:
-            if not isinstance(image, str | os.PathLike):
-                continue
-            path = os.fspath(image)
-            is_address = path.lower().startswith(("http://", "https://"))
-            if not is_address and not os.path.isfile(path):
-                raise FileNotFoundError(
-                    "An image must be a file or an address that begins with "
-                    f"http:// or https://. Received: {path}, which does not "
-                    f"exist, for the request {row.instruction[:80]!r}."
-                )
 
 
 def _fill_rows(batch_size):
