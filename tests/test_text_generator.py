@@ -214,10 +214,11 @@ def test_keras_hub_generates_the_same_greedy_tokens(name):
 def test_all_three_generators_write_the_same_greedy_text():
     model = causal_lm("mini-gpt")
     plain = model.to_mini_gpt()
-    texts = TextGenerator(model).generate(PROMPTS, max_length=14)
-    for prompt, text in zip(PROMPTS, texts, strict=True):
+    prompts = PROMPTS[:2]
+    texts = TextGenerator(model).generate(prompts, max_length=12)
+    for prompt, text in zip(prompts, texts, strict=True):
         for function in (generate, compiled_generate):
-            again = function(plain, Alphabet(), prompt, max_length=14)
+            again = function(plain, Alphabet(), prompt, max_length=12)
             assert again == text
 
 
