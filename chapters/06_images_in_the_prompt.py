@@ -107,8 +107,8 @@ for picture in shown[:3]:
 # and with the picture of another question. If the model looked at nothing,
 # these would be as good. Guessing well is right once in eight for a colour, in
 # four for a shape, in five for a number. (Answers count if they are right to
-# the letter. A real Gemma, which was not trained on these phrases, is right in
-# words of its own.)
+# the letter, which a model that was not trained on these phrases has no reason
+# to be.)
 
 # %%
 others = shown[1:] + shown[:1]

@@ -411,9 +411,8 @@ class Gemma:
         adapters = lora.adapted_layers(model)
         if adapters or self._weights_digest is None:
             # What adapters leave frozen is what it was, unless somebody has
-            # changed it: looked at each time, some ten seconds for a billion
-            # parameters. All weights only once: a call that goes on may find
-            # some that were trained.
+            # changed it, so it is looked at each time. All weights only once:
+            # a call that goes on may find some that were trained.
             self._weights_digest = _digest_of_weights(model)
         return {
             "model": self._weights_digest,
