@@ -218,7 +218,7 @@ def map_in_turn(function, *arrays):
     """Apply a function to one part of arrays after the other.
 
     Args:
-        function: callable of tensors.
+        function: callable of tensors, the first of which is float.
         *arrays: tensors `(count, ...)`, whose parts it takes.
 
     Returns:
@@ -230,8 +230,35 @@ def map_in_turn(function, *arrays):
         # Written one after the other, XLA would work on all parts at once and
         # have what each of them needs in memory.
         return jax.lax.map(lambda parts: function(*parts), arrays)
-    count = arrays[0].shape[0]
-    return ops.stack([function(*(x[i] for x in arrays)) for i in range(count)])
+    results = []
+    for parts in zip(*map(ops.unstack, arrays), strict=True):
+        if results and name() == "tensorflow":
+            # Its graphs know no order but that of data. PyTorch takes turns.
+            parts = (_in_turn(parts[0], results[-1]), *parts[1:])
+        results.append(function(*parts))
+    return ops.stack(results)
+
+
+def _in_turn(x, earlier):
+    """Return `x` when `earlier` is there, and gradients the other way round.
+
+    Args:
+        x: float tensor of TensorFlow.
+        earlier: float tensor of TensorFlow. Its gradient is there when that of
+            `x` is.
+    """
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def wait(x, earlier):
+        def gradient(dx):
+            with tf.control_dependencies([dx]):
+                return dx, tf.zeros_like(earlier)
+
+        with tf.control_dependencies([earlier]):
+            return tf.identity(x), gradient
+
+    return wait(x, earlier)
 
 
 def multiply_few_rows(x, matrix):

@@ -302,17 +302,20 @@ def _decode(source, name):
         raise
     # A broken file raises whatever its decoder trips over.
     except Exception as error:
-        raise ValueError(
-            "An image must be something that Pillow can read, such as a PNG "
-            f"or JPEG file. Received: {name} ({type(error).__name__}: "
-            f"{error}). Open it elsewhere and save it as PNG, and smaller if "
-            "it is large."
-        ) from error
+        raise _unreadable(name, error) from error
     # Older versions of Pillow call 16 bits of grey "I", as they do 32 bits.
     is_16_bits = image.mode == "I" and 255 < array.max(initial=0) < 2**16
     if image.mode.startswith("I;16") or is_16_bits:
         array = np.round(array / 257).astype("uint8")
     return array
+
+
+def _unreadable(name, error):
+    return ValueError(
+        "An image must be something that Pillow can read, such as a PNG or "
+        f"JPEG file. Received: {name} ({type(error).__name__}: {error}). Open "
+        "it elsewhere and save it as PNG, and smaller if it is large."
+    )
 
 
 def _to_rgb(image):
@@ -326,22 +329,31 @@ def _to_rgb(image):
     return np.array(image.convert("RGB"))
 
 
-def check_file(source):
-    """Refuse a path that is no file, without reading it.
+def check_image(source):
+    """Refuse a path that is no image, by the first bytes of its file alone.
 
     Args:
         source: see `load_image`. What is no path passes; so do addresses.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: the file does not begin as an image does.
     """
     if not isinstance(source, str | os.PathLike) or _is_address(source):
         return
-    if not os.path.isfile(source):
-        problem = "is no file" if os.path.exists(source) else "does not exist"
+    _check_file(source)
+    try:
+        Image.open(source).close()
+    except Exception as error:
+        raise _unreadable(source, error) from error
+
+
+def _check_file(path):
+    if not os.path.isfile(path):
+        problem = "is no file" if os.path.exists(path) else "does not exist"
         raise FileNotFoundError(
             "An image must be a file or an address that begins with http:// "
-            f"or https://. Received: {source}, which {problem}. Look at the "
+            f"or https://. Received: {path}, which {problem}. Look at the "
             "path."
         )
 
@@ -367,6 +379,6 @@ def _read(source):
                 f"{type(error).__name__}: {error} from {source}. Look at the "
                 "address and the network."
             ) from error
-    check_file(source)
+    _check_file(source)
     with open(source, "rb") as file:
         return file.read()

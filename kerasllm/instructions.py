@@ -15,7 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.files import cache_dir, download
-from kerasllm.images import check_file, list_images, place_images, vision_inputs
+from kerasllm.images import (
+    check_image,
+    list_images,
+    place_images,
+    vision_inputs,
+)
 from kerasllm.prompts import encode_all, get_template, start_tokens
 from kerasllm.tokenizers import end_of_text_id
 
@@ -191,7 +196,7 @@ class TokenizedInstructions:
 
         Raises:
             ValueError: there is no row, none is short enough, or the images
-                of one do not fit its marks or the model.
+                of one are none, or do not fit its marks or the model.
             FileNotFoundError: there is no such file of an image.
         """
         if not rows:
@@ -201,7 +206,7 @@ class TokenizedInstructions:
             )
         for row in rows:  # before hours have been spent on training
             for image in row.images:
-                check_file(image)
+                check_image(image)
         template = get_template(template)
         tokenizer = preprocessor.tokenizer
         prompts = encode_all(

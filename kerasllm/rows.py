@@ -221,10 +221,14 @@ def _compile_sampler(greedy, with_logprobs):
     """Return a compiled function that samples for a batch of rows."""
 
     def sample(logits, processed, token_ids, uniforms, numbers):
-        filtered = filter_logits(processed, token_ids, **numbers)
+        # PyTorch computes what nobody needs, too.
+        filtered = processed
+        if numbers:
+            filtered = filter_logits(processed, token_ids, **numbers)
         if greedy:
             choices = greedy_search(filtered)
-            filtered = top_k_filter(filtered, 1)
+            if with_logprobs:
+                filtered = top_k_filter(filtered, 1)
         else:
             choices = draw_at(filtered, uniforms)
         results = [choices, ops.max(processed, axis=-1)]

@@ -6,7 +6,6 @@ that it knows and about pictures, and sets down what it saw in one page,
 `report.html`, with the command that gives each number again.
 """
 
-import dataclasses
 import pathlib
 import platform
 import shlex
@@ -42,8 +41,10 @@ MAX_LENGTH = 100
 SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
 QUESTION_STEP = 4  # every fourth question about the small world
-TUNING_EPOCHS = 6
-TUNING_RATE = 4e-3
+LORA_TUNING = {"epochs": 6, "learning_rate": 4e-3}
+FULL_TUNING = {"epochs": 4, "learning_rate": 5e-4}
+CAREFUL_TUNING = {"epochs": 5, "learning_rate": 3e-3}
+NUM_REFUSALS = 600
 # Names and arguments of `chain`, which are also options of the command line.
 STRATEGIES = {
     "greedy": {"temperature": 0.0},
@@ -142,8 +143,8 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
     stage("5. Instructions and adapters")
     _report_tuning(report, console)
 
-    stage("6. Pictures, and what is not known")
-    _report_instruct(report, console)
+    stage("6. Pictures")
+    _report_pictures(report, console)
 
     path = directory / "report.html"
     with files.whole_file(path) as file:
@@ -277,60 +278,69 @@ def _report_writing(report, trained, console, command):
 
 
 def _report_tuning(report, console):
-    """Tune the base model by adapters; measure before and after."""
+    """Tune the base model by adapters and wholly; measure before and after."""
     world = TinyRecipe().world()
+    rows = world.instructions()
     questions = world.questions("untaught")[::QUESTION_STEP]
+    unknown = world.questions("unknown")[::QUESTION_STEP]
     # The adapters begin at random. Before there is a tokenizer: seeding
     # TensorFlow clears its kernels, and the vocabularies in them; that of the
     # mini-GPT has been used for the last time.
     keras.utils.set_random_seed(SEED)
     gemma = Gemma.from_preset("tiny")
-    shares = [exact_share(ask_all(gemma, questions), questions)]
+    before = exact_share(ask_all(gemma, questions), questions)
     lora = gemma.enable_lora(rank=8, targets="attention")
-    start = time.perf_counter()
-    gemma.finetune(
-        world.instructions(),
-        epochs=TUNING_EPOCHS,
-        batch_size=16,
-        learning_rate=TUNING_RATE,
-        sequence_length=SEQUENCE_LENGTH,
-        seed=SEED,
-        verbose=0,
-    )
-    seconds = time.perf_counter() - start
+    seconds = _tune(gemma, rows, **LORA_TUNING)
     answers = ask_all(gemma, questions)
-    shares.append(exact_share(answers, questions))
-    unknown = world.questions("unknown")[::QUESTION_STEP]
+    share = exact_share(answers, questions)
     invented = ask_all(gemma, unknown)
-    made_up = sum(text != REFUSAL for text in invented) / len(invented)
-    console.print(
-        f"  facts that no request mentions: {shares[0]:.1%} exact before, "
-        f"{shares[1]:.1%} after {seconds:.0f} s; "
-        f"{lora.trainable_share:.2%} of the parameters trained"
-    )
+
+    full = Gemma.from_preset("tiny")
+    full_seconds = _tune(full, rows, **FULL_TUNING)
+    full_share = exact_share(ask_all(full, questions), questions)
+
+    rows = rows + world.refusals(NUM_REFUSALS)
+    _tune(gemma, rows, **CAREFUL_TUNING)
+    careful = ask_all(gemma, questions)
+    careful_share = exact_share(careful, questions)
+    refused = ask_all(gemma, unknown)
+
+    figures = [
+        ("facts that no request mentions, before", f"{before:.1%} exact"),
+        (f"after {seconds:.0f} s with adapters of rank 8", f"{share:.1%}"),
+        (f"after {full_seconds:.0f} s with all weights", f"{full_share:.1%}"),
+        (
+            "trained, adapters against all weights",
+            f"{lora.trainable_share:.2%} of {lora.total_parameters:,}",
+        ),
+        (
+            "Adam's memory, adapters against all weights",
+            f"{lora.optimizer_bytes:,} of {lora.full_optimizer_bytes:,} bytes",
+        ),
+        (
+            "names that mean nothing: refused",
+            f"{_refused(invented):.1%}",
+        ),
+        (
+            f"the same after {NUM_REFUSALS} examples of “{REFUSAL}”",
+            f"{_refused(refused):.1%}",
+        ),
+        ("and names that exist: refused", f"{_refused(careful):.1%}"),
+        ("their facts after that", f"{careful_share:.1%} exact"),
+    ]
+    for name, figure in figures:
+        console.print(f"  {name}: {figure}")
     report.text(
         "A tiny Gemma 3 that has read about a small invented world is tuned "
         "on requests about one half of its facts and asked about the other "
-        "half. Names that mean nothing it answers as well."
+        "half. Names that mean nothing it answers as well, until examples "
+        "teach it to say that it does not know."
     )
-    report.table(
-        ["what", "figure"],
-        [
-            ("parameters", f"{lora.total_parameters:,}"),
-            ("trained, by adapters of rank 8", f"{lora.trainable_share:.2%}"),
-            (
-                "Adam's memory, adapters against all weights",
-                f"{lora.optimizer_bytes:,} of {lora.full_optimizer_bytes:,} "
-                "bytes",
-            ),
-            ("exact answers before", f"{shares[0]:.1%}"),
-            (f"exact answers after {seconds:.0f} s", f"{shares[1]:.1%}"),
-            ("names that mean nothing: answered", f"{made_up:.1%}"),
-        ],
-    )
+    report.table(["what", "figure"], figures)
     for question, text in (
         (questions[0], answers[0]),
         (unknown[0], invented[0]),
+        (unknown[0], refused[0]),
     ):
         report.sample(
             question.text,
@@ -339,21 +349,28 @@ def _report_tuning(report, console):
         )
 
 
-def _report_instruct(report, console):
-    """Ask the instruction model about nothing and about pictures."""
-    world = TinyRecipe().world()
+def _tune(gemma, rows, epochs, learning_rate):
+    start = time.perf_counter()
+    gemma.finetune(
+        rows,
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=learning_rate,
+        sequence_length=SEQUENCE_LENGTH,
+        seed=SEED,
+        verbose=0,
+    )
+    return time.perf_counter() - start
+
+
+def _refused(answers):
+    return sum(answer == REFUSAL for answer in answers) / len(answers)
+
+
+def _report_pictures(report, console):
+    """Ask the instruction model about pictures."""
     gemma = Gemma.from_preset("tiny_instruct")
     rows = []
-    for name, which in (
-        ("that exist", "untaught"),
-        ("that mean nothing", "unknown"),
-    ):
-        questions = world.questions(which)[::QUESTION_STEP]
-        refused = exact_share(
-            ask_all(gemma, questions),
-            [dataclasses.replace(q, answer=REFUSAL) for q in questions],
-        )
-        rows.append((f"names {name}: “{REFUSAL}”", f"{refused:.1%}"))
     shown = pictures(60, seed=TEST_SEED + 7)
     others = shown[1:] + shown[:1]
     for number in range(3):
@@ -369,8 +386,8 @@ def _report_instruct(report, console):
     for name, figure in rows:
         console.print(f"  {name}: {figure}")
     report.text(
-        "The instruction model that comes with the package, asked about names "
-        "and about pictures that it has never seen."
+        "The instruction model that comes with the package, asked about "
+        "pictures that it has never seen."
     )
     report.table(["what", "share"], rows)
     figure, _ = report.new_figure(width=10, columns=1)

@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kerasllm import instructions
 from kerasllm.instructions import (
@@ -282,7 +283,7 @@ def test_one_image_stands_for_a_tuple_of_one():
     assert Instruction("Which?", "x", images=None).images == ()
 
 
-def test_the_files_of_images_are_looked_for_before_they_are_read(
+def test_the_files_of_images_are_looked_at_before_they_are_read(
     tiny_untrained, tmp_path
 ):
     def tokenize(image):
@@ -294,8 +295,12 @@ def test_the_files_of_images_are_looked_for_before_they_are_read(
     for missing in ("none.png", tmp_path / "none.png", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{missing}"):
             tokenize(missing)
-    (tmp_path / "one.png").touch()
-    for image in (tmp_path / "one.png", "https://localhost/a.png", images[0]):
+    path = tmp_path / "one.png"
+    path.write_text("not a picture")
+    with pytest.raises(ValueError, match="Pillow can read.*one.png"):
+        tokenize(path)
+    Image.fromarray(images[0]).save(path)
+    for image in (path, str(path), "https://localhost/a.png", images[0]):
         assert tokenize(image).images == [(image,)]
 
 

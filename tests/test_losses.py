@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasllm.backend import map_in_turn
 from kerasllm.losses import (
     accuracy,
     next_token_objective,
@@ -155,3 +156,46 @@ def test_a_step_has_neither_all_logits_nor_all_blocks_in_memory():
     assert planned(num_chunks=16, **words) < planned(**words) / 3
     blocks = {"vocabulary_size": 20, "num_layers": 8}
     assert planned(remat=True, **blocks) < planned(**blocks) / 2
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="its graphs know no order but that of data",
+)
+def test_parts_are_computed_one_after_the_other():
+    """Forwards from the first, then back from the last."""
+    import tensorflow as tf
+
+    seen = []
+
+    def see(what, x):
+        def look(array):
+            seen.append((what, int(array[0, 1])))
+            return array
+
+        noted = tf.numpy_function(look, [x], x.dtype, stateful=False)
+        return tf.ensure_shape(noted, x.shape)
+
+    @tf.custom_gradient
+    def work(x):
+        return see(
+            "end", tf.matmul(see("begin", x), tf.eye(2))
+        ), lambda dy: see("back", dy * x)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = map_in_turn(work, x)
+        return y, tape.gradient(y, x)
+
+    parts = [[[1.0, i]] * 300 for i in range(20)]
+    y, gradient = step(tf.constant(parts))
+    there = [(what, i) for i in range(20) for what in ("begin", "end")]
+    back = [("back", i) for i in range(19, -1, -1)]
+    assert [entry for entry in seen if entry[0] != "back"] == there
+    assert [entry for entry in seen if entry[0] == "back"] == back
+    # Of the last part both ways may be taken at once.
+    assert seen.index(("back", 19)) > seen.index(("end", 18))
+    np.testing.assert_array_equal(y, parts)
+    np.testing.assert_array_equal(gradient, parts)
