@@ -17,7 +17,7 @@ import re
 import keras
 import tensorflow as tf
 
-from kerasllm.files import cache_dir, sha256, whole_file
+from kerasllm.files import cache_dir, sha256_once, whole_file
 from kerasllm.tokenizers import (
     END_OF_TEXT,
     check_documents,
@@ -306,7 +306,9 @@ def _count_tokens(shares, tokenize):
 
 def _count_shards(shares, tokenize, settings, verbose):
     """Count the tokens of each host's share, of each part only once ever."""
-    digests = {file: sha256(file) for share in shares for file, _, _ in share}
+    digests = {
+        file: sha256_once(file) for share in shares for file, _, _ in share
+    }
     names = {
         part: _cache_name(settings, digests[part[0]], part[1:])
         for share in shares

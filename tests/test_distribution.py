@@ -364,6 +364,7 @@ def test_the_page_tells_what_the_formulas_say():
     assert f"and {days:.1f} days" in words
     assert f"4,096 files of {1e12 / 4096 / 1e6:.0f} MB" in words
     assert f"and {8 * 200_000 * 4 / 1e6:.1f} MB/s" in words
+    assert f"do it for the others: {everything / 1e6 / 3600:.1f} hours" in words
     for hosts in (1, 8, 64):
         own = everything / hosts
         assert (

@@ -319,3 +319,24 @@ def test_an_address_must_name_a_file(tmp_path):
         files.download("http://127.0.0.1/", tmp_path)
     with pytest.raises(ValueError, match="has an extension"):
         files.download("http://127.0.0.1/data", tmp_path, extract=True)
+
+
+def test_a_file_is_read_again_only_if_it_was_written_to(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    read = []
+
+    def digest(path, sha256=files.sha256):
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr(files, "sha256", digest)
+    for number, content in enumerate((b"one", b"two", b"three"), 1):
+        path.write_bytes(content)
+        os.utime(path, ns=(number, number))  # clocks may be coarse
+        for name in (path, str(path)):
+            found = files.sha256_once(name)
+            assert found == hashlib.sha256(content).hexdigest()
+        assert len(read) == number
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        files.sha256_once(path)
