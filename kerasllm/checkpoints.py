@@ -20,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from kerasllm import backend, files
+from kerasllm import distribution as devices
 from kerasllm.lora import adapted_layers
 
 CHECKPOINT_FILE = "checkpoint.npz"
@@ -47,14 +48,16 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         OSError: nothing can be written to `directory`.
+        RuntimeError: so it is in another process.
     """
 
     def __init__(self, directory, steps_per_epoch, checkpoint_steps):
         super().__init__()
         self.path = None
         if directory is not None:
-            if backend.process()[0] == 0:  # it writes for all
-                files.check_writable(directory)
+            with devices.failing_together():
+                if devices.process_index() == 0:  # it writes for all
+                    files.check_writable(directory)
             self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
@@ -74,6 +77,7 @@ class Checkpoint(keras.callbacks.Callback):
 
         Raises:
             OSError: there is no room. The file before is still there.
+            RuntimeError: so it is in the process that writes.
         """
         self._random_state = backend.random_state()
         if self.path is None:
@@ -84,8 +88,12 @@ class Checkpoint(keras.callbacks.Callback):
             f"{i:05}": backend.to_numpy(variable)
             for i, variable in enumerate(_variables(self.model))
         }
-        if backend.process()[0] != 0:
-            return
+        with devices.failing_together():
+            if devices.process_index() == 0:
+                self._write(arrays)
+
+    def _write(self, arrays):
+        """Write the file with the values of the variables, and the log."""
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
@@ -122,8 +130,9 @@ class Checkpoint(keras.callbacks.Callback):
                 ones.
         """
         progress = None
-        if self.path is not None and self.path.is_file():
-            progress, self._random_state, values = self._read()
+        with devices.failing_together():
+            if self.path is not None and self.path.is_file():
+                progress, self._random_state, values = self._read()
         # Before anything is assigned, which processes do together.
         steps = backend.of_all_processes(progress["step"] if progress else 0)
         if steps.min() != steps.max():
@@ -250,7 +259,7 @@ class Checkpoint(keras.callbacks.Callback):
         elif self.step % self.steps_per_epoch == 0:
             pass  # saved in `on_epoch_end`, with the validation
         elif self.step % self.checkpoint_steps == 0 or (
-            self._interrupted and backend.process()[1] == 1
+            self._interrupted and devices.num_processes() == 1
         ):
             self.save()
             self._stop_if_interrupted()

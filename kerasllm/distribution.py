@@ -77,18 +77,38 @@ def first_process_first():
     wait_for_all()
 
 
+@contextlib.contextmanager
+def failing_together():
+    """Run a block in all processes; an error in one ends it in all.
+
+    What one process does for all, such as writing a file, may fail in it
+    alone. The others would wait for it where they next compute together. So
+    the block itself must not compute together.
+
+    Raises:
+        RuntimeError: the block failed in another process.
+    """
+    try:
+        yield
+    except BaseException:
+        backend.of_all_processes(True)
+        raise
+    wait_for_all()
+
+
 def wait_for_all():
     """Return when all processes have called it.
 
     Raises:
-        RuntimeError: one of them failed in `first_process_first`.
+        RuntimeError: one of them failed in `first_process_first` or in
+            `failing_together`.
     """
     failed = backend.of_all_processes(False)
     if failed.any():
         raise RuntimeError(
-            "All processes must get ready before training starts. Received: "
-            f"an error in process {failed.argmax()}. See what it printed, and "
-            "start all of them again."
+            "All processes of a run must go on together. Received: an error "
+            f"in process {failed.argmax()}. See what it printed, and start "
+            "all of them again."
         )
 
 

@@ -93,7 +93,10 @@ def pretrain(
     Raises:
         ValueError: an argument is out of range, there are too few data, or
             model or batches do not fit `distribution`.
-        RuntimeError: the checkpoint in `directory` is of another model.
+        OSError: nothing can be written to `directory`, or no more. The last
+            checkpoint is still there.
+        RuntimeError: the checkpoint in `directory` is of another model, or
+            there was an error in another process.
         FloatingPointError: the loss became NaN or infinite. The last
             checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
@@ -175,7 +178,8 @@ def resumable_fit(
         A list of dicts, see `pretrain`.
 
     Raises:
-        RuntimeError, FloatingPointError, TrainingInterrupted: as `pretrain`.
+        OSError, RuntimeError, FloatingPointError, TrainingInterrupted: as
+            `pretrain`.
     """
     backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
@@ -309,7 +313,8 @@ def pretrain_mini_gpt(
     Raises:
         RuntimeError: `directory` holds a run of another recipe or seed, of
             other data, or of a number of processes that does not fit.
-        ValueError, FloatingPointError, TrainingInterrupted: as `pretrain`.
+        OSError, ValueError, FloatingPointError, TrainingInterrupted: as
+            `pretrain`.
     """
     recipe = get_recipe(recipe)
     devices.check_batch_size(recipe.batch_size)
@@ -387,9 +392,9 @@ def pretrain_mini_gpt(
         "parameters": model.count_params(),
         "history": history,
     }
-    if devices.process_index() == 0:
-        _write_run(directory, model, record)
-    devices.wait_for_all()
+    with devices.failing_together():
+        if devices.process_index() == 0:
+            _write_run(directory, model, record)
     return PretrainedModel(model, tokenizer, record, directory)
 
 

@@ -19,6 +19,7 @@ from tests.several_devices import (
     MINI_GPT,
     ROOT,
     ROWS,
+    STEPS,
     dataset,
     finish,
     start,
@@ -223,6 +224,24 @@ class TestTwoProcesses:
         assert status == 1
         assert f"Received: an error in process {index}" in err
         assert results[index][0] == 0
+
+    @pytest.mark.parametrize("what", ["folder", "checkpoint", "model"])
+    def test_what_the_first_cannot_write_ends_both(self, tmp_path, what):
+        lines = [f"Document {n} says {n + 1}." for n in range(180)]
+        (tmp_path / "file").write_text("\n".join(lines))
+        first, second = run_two("full", tmp_path, what)
+        assert first[0] == 1, first[2]
+        assert second[0] in (1, 2), second[2]  # it is 2 on the command line
+        expected = {
+            "folder": "must be a folder that can be written to",
+            "checkpoint": "A checkpoint must be written, after step 6",
+            "model": "No room",
+        }
+        assert expected[what] in first[2]
+        assert "Received: an error in process 0" in second[2]
+        if what == "checkpoint":
+            with np.load(tmp_path / "checkpoint.npz") as file:
+                assert json.loads(str(file["progress"]))["step"] == STEPS
 
 
 # --- One device, and backends that have no more ------------------------------
