@@ -75,24 +75,35 @@ class Checkpoint(keras.callbacks.Callback):
 
         Of several processes one writes, but all must call it.
 
+        Returns:
+            bool. `False` if nothing was written because there is a NaN or an
+            infinity in it: the loss of a step is from before its update, and
+            says nothing about what the update has done.
+
         Raises:
             OSError: there is no room. The file before is still there.
             RuntimeError: so it is in the process that writes.
         """
         self._random_state = backend.random_state()
         if self.path is None:
-            return
+            return True
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
-        arrays = {
-            f"{i:05}": backend.to_numpy(variable)
-            for i, variable in enumerate(_variables(self.model))
-        }
+        variables = _variables(self.model)
+        values = [backend.to_numpy(variable) for variable in variables]
+        is_broken = not all(
+            np.isfinite(value).all()
+            for variable, value in zip(variables, values, strict=True)
+            if keras.backend.is_float_dtype(variable.dtype)
+        )
+        if backend.of_all_processes(is_broken).any():
+            return False
         with devices.failing_together():
             if devices.process_index() == 0:
-                self._write(arrays)
+                self._write(values)
+        return True
 
-    def _write(self, arrays):
+    def _write(self, values):
         """Write the file with the values of the variables, and the log."""
         progress = {
             "step": self.step,
@@ -106,7 +117,7 @@ class Checkpoint(keras.callbacks.Callback):
                     file,
                     progress=json.dumps(progress),
                     random_state=self._random_state,
-                    **arrays,
+                    **{f"{i:05}": value for i, value in enumerate(values)},
                 )
         except OSError as error:
             raise OSError(
@@ -193,7 +204,7 @@ class Checkpoint(keras.callbacks.Callback):
 
         Raises:
             TrainingInterrupted: after the block, if there was a Ctrl-C.
-            FloatingPointError: after the block, if the loss diverged.
+            FloatingPointError: after the block, if the run diverged.
         """
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
@@ -211,11 +222,11 @@ class Checkpoint(keras.callbacks.Callback):
             yield
         if self.stopped == "diverged":
             kept = "There is no checkpoint"
-            if self.path is not None:
+            if self.path is not None and self.path.is_file():
                 kept = f"The last good checkpoint is {self.path}"
             raise FloatingPointError(
-                "The loss must stay finite. Received: NaN or infinity at step "
-                f"{self.step}. {kept}. "
+                "Loss and weights must stay finite. Received: NaN or infinity "
+                f"at step {self.step}. {kept}. "
                 "Lower the learning rate, lengthen the warmup, or use float32."
             )
         if self.stopped == "interrupted":
@@ -261,8 +272,7 @@ class Checkpoint(keras.callbacks.Callback):
         elif self.step % self.checkpoint_steps == 0 or (
             self._interrupted and devices.num_processes() == 1
         ):
-            self.save()
-            self._stop_if_interrupted()
+            self._save_or_stop()
 
     def on_test_batch_end(self, batch, logs=None):
         # `fit` validates before it stops, however long that takes.
@@ -272,11 +282,16 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped:
             return
+        if not math.isfinite(logs.get("val_loss", 0)):
+            self._stop("diverged")
+            return
         self.history.append({"epoch": epoch + 1, "step": self.step, **logs})
-        self.save()
-        self._stop_if_interrupted()
+        self._save_or_stop()
 
-    def _stop_if_interrupted(self):
+    def _save_or_stop(self):
+        if not self.save():
+            self._stop("diverged")
+            return
         # Processes have to stop after the same step, or one would wait for
         # the others forever. They ask each other where they wait anyway.
         if backend.of_all_processes(self._interrupted).any():

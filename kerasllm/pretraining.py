@@ -97,8 +97,8 @@ def pretrain(
             checkpoint is still there.
         RuntimeError: the checkpoint in `directory` is of another model, or
             there was an error in another process.
-        FloatingPointError: the loss became NaN or infinite. The last
-            checkpoint is from before that.
+        FloatingPointError: the loss, the validation's or a weight became NaN
+            or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
 
     Source: chapter 16, "Pretraining the model", listing 16.8.
@@ -114,8 +114,6 @@ def pretrain(
     devices.check_model(model)
     devices.check_batches(train_dataset)
     devices.check_batches(validation_dataset)
-    if sample is not None:
-        callbacks = [*callbacks, _PrintSample(sample, model)]
     if validation_dataset is not None and validation_steps is not None:
         validation_dataset = validation_dataset.take(validation_steps)
     tokens_in_a_batch = _tokens_in_a_batch(train_dataset)
@@ -141,6 +139,7 @@ def pretrain(
         steps_per_epoch=steps_per_epoch,
         tokens_in_a_batch=tokens_in_a_batch,
         checkpoint_steps=checkpoint_steps,
+        sample=None if sample is None else lambda: sample(model),
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -156,6 +155,7 @@ def resumable_fit(
     steps_per_epoch,
     tokens_in_a_batch,
     checkpoint_steps=200,
+    sample=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -171,6 +171,7 @@ def resumable_fit(
         steps_per_epoch: int.
         tokens_in_a_batch: number, the mean, for `tokens_per_second`.
         checkpoint_steps: int.
+        sample: callable `() -> str`.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
@@ -188,6 +189,8 @@ def resumable_fit(
     # Keras passes one dict of logs along the callbacks in order: what the
     # first one adds is in the checkpoint, the progress bar and the history.
     callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
+    if sample is not None:
+        callbacks.append(_PrintSample(run, sample))
     if devices.process_index() != 0:
         verbose = 0
 
@@ -478,14 +481,14 @@ class _EpochLogs(keras.callbacks.Callback):
 class _PrintSample(keras.callbacks.Callback):
     """Prints what the model would write, after each epoch."""
 
-    def __init__(self, sample, model):
+    def __init__(self, run, sample):
         super().__init__()
-        self.sample, self.sampled = sample, model
+        self.run, self.sample = run, sample
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
+        if self.run.stopped == "diverged":
             return  # nothing can be sampled; what it is will be said
-        text = self.sample(self.sampled)  # of all devices: all must call it
+        text = self.sample()  # of all devices: all must call it
         if devices.process_index() == 0:
             print(f"\nEpoch {epoch + 1}: {text}")
 

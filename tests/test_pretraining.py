@@ -322,25 +322,70 @@ def test_weights_of_any_dtype_come_back(tmp_path):
         )
 
 
-def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
-    def sample(model):
-        raise ValueError("There is nothing to sample from.")
+class Jump(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that is far too large from one step on."""
 
-    with pytest.raises(FloatingPointError, match="must stay finite.*step"):
+    def __init__(self, step, learning_rate):
+        self.step = step
+        self.learning_rate = learning_rate
+
+    def __call__(self, iterations):
+        is_before = ops.cast(iterations, "float32") < self.step - 1
+        return ops.where(is_before, 1e-2, self.learning_rate)
+
+
+def sample_nothing(model):
+    raise ValueError("There is nothing to sample from.")
+
+
+# After a step with 1e30 the weights are finite, what they compute is not.
+@pytest.mark.parametrize(
+    "jump, checkpoint_steps, validates, found, kept",
+    [
+        pytest.param((3, 1e30), 2, True, 4, 2, id="the loss"),
+        pytest.param((3, math.inf), 1, True, 3, 2, id="the weights"),
+        pytest.param((5, math.inf), 2, False, 5, 4, id="at the epoch's end"),
+        pytest.param((5, 1e30), 2, True, 5, 4, id="the validation's loss"),
+    ],
+)
+def test_divergence_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path, jump, checkpoint_steps, validates, found, kept
+):
+    changes = {} if validates else {"validation_dataset": None}
+    with pytest.raises(
+        FloatingPointError, match=f"at step {found}. The last good checkpoint"
+    ):
         train(
             tmp_path,
             model(),
-            learning_rate=1e30,
-            checkpoint_steps=1,
-            sample=sample,
+            learning_rate=Jump(*jump),
+            checkpoint_steps=checkpoint_steps,
+            sample=sample_nothing,
+            **changes,
         )
     net = model(seed=99)
-    net.compile("adam", "mse")
+    net.compile(
+        keras.optimizers.Adam(Jump(*jump)),  # a schedule is no variable
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
     net.optimizer.build(net.trainable_variables)
     saved = Checkpoint(tmp_path, STEPS, 1)
     saved.restore(net)
-    assert saved.step >= 1
-    assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == saved.step
+    assert saved.step == kept
+    before = saved_progress(tmp_path / CHECKPOINT_FILE)["averages"]["loss"]
+    assert net.evaluate(dataset(), verbose=0) == pytest.approx(before, abs=0.3)
+
+
+def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="There is no checkpoint"):
+        train(
+            tmp_path,
+            model(),
+            learning_rate=math.inf,
+            steps_per_epoch=1,
+            validation_dataset=None,
+        )
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
