@@ -58,6 +58,10 @@ class Checkpoint(keras.callbacks.Callback):
             with devices.failing_together():
                 if devices.process_index() == 0:  # it writes for all
                     files.check_writable(directory)
+                    # A directory is the place of one run: who left these was
+                    # killed, and each is as large as a checkpoint.
+                    for name in (CHECKPOINT_FILE, HISTORY_FILE):
+                        files.remove_partial(pathlib.Path(directory, name))
             self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps

@@ -334,6 +334,9 @@ def pretrain_mini_gpt(
     directory = pathlib.Path(directory)
     with devices.first_process_first():
         streams = claim(directory, identity, devices.data_share()[1])
+        if devices.process_index() == 0:  # a run that was killed left these
+            for name in (RUN_FILE, VOCABULARY_FILE):
+                files.remove_partial(directory / name)
     is_done = (directory / MODEL_FILE).is_file()
     # Where they do not see the same folder, the checkpoint tells them so.
     if backend.of_all_processes(is_done).all():

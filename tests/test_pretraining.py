@@ -19,6 +19,7 @@ from keras import ops
 from kerasllm import pretraining
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
+    HISTORY_FILE,
     Checkpoint,
     TrainingInterrupted,
 )
@@ -195,6 +196,19 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     with open(tmp_path / "history.csv") as file:
         assert len(list(csv.DictReader(file))) == EPOCHS
+
+
+def test_what_a_kill_left_behind_is_removed(tmp_path):
+    for name in (CHECKPOINT_FILE, HISTORY_FILE):
+        (tmp_path / f".{name}.x1_y2z3a.partial").write_bytes(b"half a file")
+    other = tmp_path / ".notes.txt.x1_y2z3a.partial"
+    other.write_text("not ours")
+    train(tmp_path, model(), epochs=1, steps_per_epoch=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        other.name,
+        CHECKPOINT_FILE,
+        HISTORY_FILE,
+    ]
 
 
 def test_two_kills_in_one_epoch_lose_no_average(tmp_path, unbroken):
@@ -481,6 +495,9 @@ def shards(tmp_path):
 
 
 def test_from_shards_to_a_directory_and_back(tmp_path, shards):
+    (tmp_path / "run").mkdir()
+    for name in ("run.json", "vocabulary.spm", "checkpoint.npz"):
+        (tmp_path / "run" / f".{name}.a.partial").write_text("left by a kill")
     done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
     ids = np.arange(16)[None]
     loaded = PretrainedModel.load(tmp_path / "run")
@@ -494,6 +511,7 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
     assert not loaded.model.compiled
     assert loaded.record["parameters"] == done.model.count_params()
     assert [row["epoch"] for row in loaded.record["history"]] == [1, 2]
+    assert list((tmp_path / "run").glob(".*")) == []
     # The second call finds the finished run, whatever it is asked to print.
     again = pretrain_mini_gpt(
         TINY, shards, tmp_path / "run", callbacks=[KillAt(1, kill)]
