@@ -44,6 +44,10 @@ def initialize(job_addresses=None, num_processes=None, process_id=None):
     """
     _check_backend("Several processes")
     keras.distribution.initialize(job_addresses, num_processes, process_id)
+    # Who has drawn random numbers before is connected only when all first
+    # compute together, and gives up after half a minute of waiting there.
+    # Here all come at once; later one may be busy for long with its own.
+    backend.of_all_processes(False)
 
 
 def process_index():

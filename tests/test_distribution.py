@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm import distribution, pipeline, pretraining
+from kerasllm import backend, distribution, pipeline, pretraining
 from kerasllm.models import get_recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
 from tests import interruptions, several_devices
@@ -276,6 +276,17 @@ def test_streams_are_joined_row_by_row():
     for ours, whole in zip(joined, dataset(3), strict=True):
         np.testing.assert_array_equal(ours[0], whole[0])
         np.testing.assert_array_equal(ours[1], whole[1])
+
+
+@on_jax
+def test_processes_meet_as_soon_as_they_are_initialized(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        keras.distribution, "initialize", lambda *where: calls.append(where)
+    )
+    monkeypatch.setattr(backend, "of_all_processes", calls.append)
+    distribution.initialize("127.0.0.1:1", 2, 0)
+    assert calls == [("127.0.0.1:1", 2, 0), False]
 
 
 @on_jax
