@@ -48,16 +48,17 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         OSError: nothing can be written to `directory`.
-        RuntimeError: so it is in another process.
+        RuntimeError: so it is in another process, or a process does not see
+            what the first one writes there.
     """
 
     def __init__(self, directory, steps_per_epoch, checkpoint_steps):
         super().__init__()
         self.path = None
         if directory is not None:
+            devices.check_directory(directory)
             with devices.failing_together():
                 if devices.process_index() == 0:  # it writes for all
-                    files.check_writable(directory)
                     # A directory is the place of one run: who left these was
                     # killed, and each is as large as a checkpoint.
                     for name in (CHECKPOINT_FILE, HISTORY_FILE):

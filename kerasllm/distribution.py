@@ -16,10 +16,12 @@ import contextlib
 import functools
 import math
 import os
+import pathlib
+import secrets
 
 import keras
 
-from kerasllm import backend
+from kerasllm import backend, files
 from kerasllm.layers import check_positive_ints
 
 BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
@@ -113,6 +115,38 @@ def wait_for_all():
             "All processes of a run must go on together. Received: an error "
             f"in process {failed.argmax()}. See what it printed, and start "
             "all of them again."
+        )
+
+
+def check_directory(directory):
+    """Check that process 0 can write to a folder and that all see it.
+
+    Args:
+        directory: str or path. It is made if need be.
+
+    Raises:
+        OSError: nothing can be written there.
+        RuntimeError: another process cannot see what process 0 writes, or
+            process 0 cannot write.
+    """
+    # A name that nobody has asked for yet: network file systems remember for
+    # a while what was not there.
+    number = backend.of_all_processes(secrets.randbits(31))[0]
+    sign = pathlib.Path(directory, f".sign.{number}.partial")
+    with failing_together():
+        if process_index() == 0:
+            files.check_writable(directory)
+            files.remove_partial(sign.with_name("sign"))  # after a kill here
+            sign.touch()
+    sees = backend.of_all_processes(os.path.exists(sign))
+    if process_index() == 0:
+        sign.unlink(missing_ok=True)
+    if not sees.all():
+        raise RuntimeError(
+            "All processes must see the folder that the first one writes to. "
+            f"Received: directory={str(directory)!r}, in which process "
+            f"{sees.argmin()} does not see a file of process 0. Use a folder "
+            "on a file system that all of them share, by its full path."
         )
 
 

@@ -95,8 +95,8 @@ def pretrain(
             model or batches do not fit `distribution`.
         OSError: nothing can be written to `directory`, or no more. The last
             checkpoint is still there.
-        RuntimeError: the checkpoint in `directory` is of another model, or
-            there was an error in another process.
+        RuntimeError: the checkpoint in `directory` is of another model, not
+            all processes see `directory`, or one of them had an error.
         FloatingPointError: the loss, the validation's or a weight became NaN
             or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
@@ -338,10 +338,10 @@ def pretrain_mini_gpt(
             for name in (RUN_FILE, VOCABULARY_FILE):
                 files.remove_partial(directory / name)
     is_done = (directory / MODEL_FILE).is_file()
-    # Where they do not see the same folder, the checkpoint tells them so.
     if backend.of_all_processes(is_done).all():
         with devices.use(None):
             return PretrainedModel.load(directory)
+    devices.check_directory(directory)  # before the work of minutes
 
     # Before there is a tokenizer: seeding TensorFlow clears its kernels, and
     # with them the vocabularies that tokenizers have loaded.

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm import backend, cli, distribution, models
+from kerasllm import backend, checkpoints, cli, distribution, models
 from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import pretrain
@@ -291,12 +291,15 @@ def interrupted(out):
 
 
 def apart(out):
-    """Be one of two processes that do not see the same folder."""
+    """Be one of two processes that do not see the same folder, or file."""
     distribution.initialize()
-    out = f"{out}/{distribution.process_index()}"
+    index = distribution.process_index()
     how = distribution.data_parallel()
-    train(out, how, epochs=1)
-    print(message(RuntimeError, train, out, how))
+    print(message(RuntimeError, train, f"{out}/{index}", how))
+    train(f"{out}/shared", how, epochs=1)
+    if index == 1:
+        checkpoints.CHECKPOINT_FILE = "unseen.npz"
+    print(message(RuntimeError, train, f"{out}/shared", how))
 
 
 def full(out, what):

@@ -179,10 +179,16 @@ class TestTwoProcesses:
     def test_only_the_first_writes_and_all_must_read(self, tmp_path):
         for status, out, err in run_two("apart", tmp_path):
             assert status == 0, err
+            assert "All processes must see the folder" in out
+            assert "process 1 does not see a file of process 0" in out
             assert "go on from the same checkpoint" in out
             assert "checkpoints after steps [5, 0]" in out
-        assert (tmp_path / "0" / "history.csv").is_file()
+        assert list((tmp_path / "0").iterdir()) == []
         assert not (tmp_path / "1").exists()
+        assert {path.name for path in (tmp_path / "shared").iterdir()} == {
+            "checkpoint.npz",
+            "history.csv",
+        }
 
     def test_the_command_line(self, tmp_path):
         text = tmp_path / "text"

@@ -199,7 +199,7 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(
 
 
 def test_what_a_kill_left_behind_is_removed(tmp_path):
-    for name in (CHECKPOINT_FILE, HISTORY_FILE):
+    for name in (CHECKPOINT_FILE, HISTORY_FILE, "sign"):
         (tmp_path / f".{name}.x1_y2z3a.partial").write_bytes(b"half a file")
     other = tmp_path / ".notes.txt.x1_y2z3a.partial"
     other.write_text("not ours")
