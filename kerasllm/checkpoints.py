@@ -20,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from kerasllm import backend, files
+from kerasllm import distribution as devices
 from kerasllm.lora import adapted_layers
 
 CHECKPOINT_FILE = "checkpoint.npz"
@@ -47,14 +48,21 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         OSError: nothing can be written to `directory`.
+        RuntimeError: so it is in another process, or a process does not see
+            what the first one writes there.
     """
 
     def __init__(self, directory, steps_per_epoch, checkpoint_steps):
         super().__init__()
         self.path = None
         if directory is not None:
-            if backend.process()[0] == 0:  # it writes for all
-                files.check_writable(directory)
+            devices.check_directory(directory)
+            with devices.failing_together():
+                if devices.process_index() == 0:  # it writes for all
+                    # A directory is the place of one run: who left these was
+                    # killed, and each is as large as a checkpoint.
+                    for name in (CHECKPOINT_FILE, HISTORY_FILE):
+                        files.remove_partial(pathlib.Path(directory, name))
             self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
@@ -72,20 +80,36 @@ class Checkpoint(keras.callbacks.Callback):
 
         Of several processes one writes, but all must call it.
 
+        Returns:
+            bool. `False` if nothing was written because there is a NaN or an
+            infinity in it: the loss of a step is from before its update, and
+            says nothing about what the update has done.
+
         Raises:
             OSError: there is no room. The file before is still there.
+            RuntimeError: so it is in the process that writes.
         """
         self._random_state = backend.random_state()
         if self.path is None:
-            return
+            return True
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
-        arrays = {
-            f"{i:05}": backend.to_numpy(variable)
-            for i, variable in enumerate(_variables(self.model))
-        }
-        if backend.process()[0] != 0:
-            return
+        variables = _variables(self.model)
+        values = [backend.to_numpy(variable) for variable in variables]
+        is_broken = not all(
+            np.isfinite(value).all()
+            for variable, value in zip(variables, values, strict=True)
+            if keras.backend.is_float_dtype(variable.dtype)
+        )
+        if backend.of_all_processes(is_broken).any():
+            return False
+        with devices.failing_together():
+            if devices.process_index() == 0:
+                self._write(values)
+        return True
+
+    def _write(self, values):
+        """Write the file with the values of the variables, and the log."""
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
@@ -98,7 +122,7 @@ class Checkpoint(keras.callbacks.Callback):
                     file,
                     progress=json.dumps(progress),
                     random_state=self._random_state,
-                    **arrays,
+                    **{f"{i:05}": value for i, value in enumerate(values)},
                 )
         except OSError as error:
             raise OSError(
@@ -122,8 +146,9 @@ class Checkpoint(keras.callbacks.Callback):
                 ones.
         """
         progress = None
-        if self.path is not None and self.path.is_file():
-            progress, self._random_state, values = self._read()
+        with devices.failing_together():
+            if self.path is not None and self.path.is_file():
+                progress, self._random_state, values = self._read()
         # Before anything is assigned, which processes do together.
         steps = backend.of_all_processes(progress["step"] if progress else 0)
         if steps.min() != steps.max():
@@ -184,7 +209,7 @@ class Checkpoint(keras.callbacks.Callback):
 
         Raises:
             TrainingInterrupted: after the block, if there was a Ctrl-C.
-            FloatingPointError: after the block, if the loss diverged.
+            FloatingPointError: after the block, if the run diverged.
         """
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
@@ -202,11 +227,11 @@ class Checkpoint(keras.callbacks.Callback):
             yield
         if self.stopped == "diverged":
             kept = "There is no checkpoint"
-            if self.path is not None:
+            if self.path is not None and self.path.is_file():
                 kept = f"The last good checkpoint is {self.path}"
             raise FloatingPointError(
-                "The loss must stay finite. Received: NaN or infinity at step "
-                f"{self.step}. {kept}. "
+                "Loss and weights must stay finite. Received: NaN or infinity "
+                f"at step {self.step}. {kept}. "
                 "Lower the learning rate, lengthen the warmup, or use float32."
             )
         if self.stopped == "interrupted":
@@ -250,10 +275,9 @@ class Checkpoint(keras.callbacks.Callback):
         elif self.step % self.steps_per_epoch == 0:
             pass  # saved in `on_epoch_end`, with the validation
         elif self.step % self.checkpoint_steps == 0 or (
-            self._interrupted and backend.process()[1] == 1
+            self._interrupted and devices.num_processes() == 1
         ):
-            self.save()
-            self._stop_if_interrupted()
+            self._save_or_stop()
 
     def on_test_batch_end(self, batch, logs=None):
         # `fit` validates before it stops, however long that takes.
@@ -263,11 +287,16 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped:
             return
+        if not math.isfinite(logs.get("val_loss", 0)):
+            self._stop("diverged")
+            return
         self.history.append({"epoch": epoch + 1, "step": self.step, **logs})
-        self.save()
-        self._stop_if_interrupted()
+        self._save_or_stop()
 
-    def _stop_if_interrupted(self):
+    def _save_or_stop(self):
+        if not self.save():
+            self._stop("diverged")
+            return
         # Processes have to stop after the same step, or one would wait for
         # the others forever. They ask each other where they wait anyway.
         if backend.of_all_processes(self._interrupted).any():

@@ -16,10 +16,12 @@ import contextlib
 import functools
 import math
 import os
+import pathlib
+import secrets
 
 import keras
 
-from kerasllm import backend
+from kerasllm import backend, files
 from kerasllm.layers import check_positive_ints
 
 BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
@@ -44,6 +46,10 @@ def initialize(job_addresses=None, num_processes=None, process_id=None):
     """
     _check_backend("Several processes")
     keras.distribution.initialize(job_addresses, num_processes, process_id)
+    # Who has drawn random numbers before is connected only when all first
+    # compute together, and gives up after half a minute of waiting there.
+    # Here all come at once; later one may be busy for long with its own.
+    backend.of_all_processes(False)
 
 
 def process_index():
@@ -77,18 +83,70 @@ def first_process_first():
     wait_for_all()
 
 
+@contextlib.contextmanager
+def failing_together():
+    """Run a block in all processes; an error in one ends it in all.
+
+    What one process does for all, such as writing a file, may fail in it
+    alone. The others would wait for it where they next compute together. So
+    the block itself must not compute together.
+
+    Raises:
+        RuntimeError: the block failed in another process.
+    """
+    try:
+        yield
+    except BaseException:
+        backend.of_all_processes(True)
+        raise
+    wait_for_all()
+
+
 def wait_for_all():
     """Return when all processes have called it.
 
     Raises:
-        RuntimeError: one of them failed in `first_process_first`.
+        RuntimeError: one of them failed in `first_process_first` or in
+            `failing_together`.
     """
     failed = backend.of_all_processes(False)
     if failed.any():
         raise RuntimeError(
-            "All processes must get ready before training starts. Received: "
-            f"an error in process {failed.argmax()}. See what it printed, and "
-            "start all of them again."
+            "All processes of a run must go on together. Received: an error "
+            f"in process {failed.argmax()}. See what it printed, and start "
+            "all of them again."
+        )
+
+
+def check_directory(directory):
+    """Check that process 0 can write to a folder and that all see it.
+
+    Args:
+        directory: str or path. It is made if need be.
+
+    Raises:
+        OSError: nothing can be written there.
+        RuntimeError: another process cannot see what process 0 writes, or
+            process 0 cannot write.
+    """
+    # A name that nobody has asked for yet: network file systems remember for
+    # a while what was not there.
+    number = backend.of_all_processes(secrets.randbits(31))[0]
+    sign = pathlib.Path(directory, f".sign.{number}.partial")
+    with failing_together():
+        if process_index() == 0:
+            files.check_writable(directory)
+            files.remove_partial(sign.with_name("sign"))  # after a kill here
+            sign.touch()
+    sees = backend.of_all_processes(os.path.exists(sign))
+    if process_index() == 0:
+        sign.unlink(missing_ok=True)
+    if not sees.all():
+        raise RuntimeError(
+            "All processes must see the folder that the first one writes to. "
+            f"Received: directory={str(directory)!r}, in which process "
+            f"{sees.argmin()} does not see a file of process 0. Use a folder "
+            "on a file system that all of them share, by its full path."
         )
 
 

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import errno
 import functools
+import glob
 import hashlib
 import os
 import pathlib
@@ -65,7 +66,8 @@ def whole_file(path, mode="w", **open_arguments):
         **open_arguments: passed on to `open`.
 
     Yields:
-        The open file. If the block raises, nothing is left behind.
+        The open file. If the block raises, nothing is left behind; if the
+        process is killed, a hidden file is, see `remove_partial`.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,19 @@ def whole_file(path, mode="w", **open_arguments):
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_partial(path):
+    """Remove what `whole_file` left of a file when its process was killed.
+
+    Only for a file that nobody is writing at this moment.
+
+    Args:
+        path: str or path. The final name of the file, which stays.
+    """
+    path = pathlib.Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def check_writable(directory):

@@ -93,9 +93,12 @@ def pretrain(
     Raises:
         ValueError: an argument is out of range, there are too few data, or
             model or batches do not fit `distribution`.
-        RuntimeError: the checkpoint in `directory` is of another model.
-        FloatingPointError: the loss became NaN or infinite. The last
-            checkpoint is from before that.
+        OSError: nothing can be written to `directory`, or no more. The last
+            checkpoint is still there.
+        RuntimeError: the checkpoint in `directory` is of another model, not
+            all processes see `directory`, or one of them had an error.
+        FloatingPointError: the loss, the validation's or a weight became NaN
+            or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
 
     Source: chapter 16, "Pretraining the model", listing 16.8.
@@ -111,8 +114,6 @@ def pretrain(
     devices.check_model(model)
     devices.check_batches(train_dataset)
     devices.check_batches(validation_dataset)
-    if sample is not None:
-        callbacks = [*callbacks, _PrintSample(sample, model)]
     if validation_dataset is not None and validation_steps is not None:
         validation_dataset = validation_dataset.take(validation_steps)
     tokens_in_a_batch = _tokens_in_a_batch(train_dataset)
@@ -138,6 +139,7 @@ def pretrain(
         steps_per_epoch=steps_per_epoch,
         tokens_in_a_batch=tokens_in_a_batch,
         checkpoint_steps=checkpoint_steps,
+        sample=None if sample is None else lambda: sample(model),
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -153,6 +155,7 @@ def resumable_fit(
     steps_per_epoch,
     tokens_in_a_batch,
     checkpoint_steps=200,
+    sample=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -168,6 +171,7 @@ def resumable_fit(
         steps_per_epoch: int.
         tokens_in_a_batch: number, the mean, for `tokens_per_second`.
         checkpoint_steps: int.
+        sample: callable `() -> str`.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
@@ -175,7 +179,8 @@ def resumable_fit(
         A list of dicts, see `pretrain`.
 
     Raises:
-        RuntimeError, FloatingPointError, TrainingInterrupted: as `pretrain`.
+        OSError, RuntimeError, FloatingPointError, TrainingInterrupted: as
+            `pretrain`.
     """
     backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
@@ -184,6 +189,8 @@ def resumable_fit(
     # Keras passes one dict of logs along the callbacks in order: what the
     # first one adds is in the checkpoint, the progress bar and the history.
     callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
+    if sample is not None:
+        callbacks.append(_PrintSample(run, sample))
     if devices.process_index() != 0:
         verbose = 0
 
@@ -309,7 +316,8 @@ def pretrain_mini_gpt(
     Raises:
         RuntimeError: `directory` holds a run of another recipe or seed, of
             other data, or of a number of processes that does not fit.
-        ValueError, FloatingPointError, TrainingInterrupted: as `pretrain`.
+        OSError, ValueError, FloatingPointError, TrainingInterrupted: as
+            `pretrain`.
     """
     recipe = get_recipe(recipe)
     devices.check_batch_size(recipe.batch_size)
@@ -326,11 +334,14 @@ def pretrain_mini_gpt(
     directory = pathlib.Path(directory)
     with devices.first_process_first():
         streams = claim(directory, identity, devices.data_share()[1])
+        if devices.process_index() == 0:  # a run that was killed left these
+            for name in (RUN_FILE, VOCABULARY_FILE):
+                files.remove_partial(directory / name)
     is_done = (directory / MODEL_FILE).is_file()
-    # Where they do not see the same folder, the checkpoint tells them so.
     if backend.of_all_processes(is_done).all():
         with devices.use(None):
             return PretrainedModel.load(directory)
+    devices.check_directory(directory)  # before the work of minutes
 
     # Before there is a tokenizer: seeding TensorFlow clears its kernels, and
     # with them the vocabularies that tokenizers have loaded.
@@ -387,9 +398,9 @@ def pretrain_mini_gpt(
         "parameters": model.count_params(),
         "history": history,
     }
-    if devices.process_index() == 0:
-        _write_run(directory, model, record)
-    devices.wait_for_all()
+    with devices.failing_together():
+        if devices.process_index() == 0:
+            _write_run(directory, model, record)
     return PretrainedModel(model, tokenizer, record, directory)
 
 
@@ -473,14 +484,14 @@ class _EpochLogs(keras.callbacks.Callback):
 class _PrintSample(keras.callbacks.Callback):
     """Prints what the model would write, after each epoch."""
 
-    def __init__(self, sample, model):
+    def __init__(self, run, sample):
         super().__init__()
-        self.sample, self.sampled = sample, model
+        self.run, self.sample = run, sample
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
+        if self.run.stopped == "diverged":
             return  # nothing can be sampled; what it is will be said
-        text = self.sample(self.sampled)  # of all devices: all must call it
+        text = self.sample()  # of all devices: all must call it
         if devices.process_index() == 0:
             print(f"\nEpoch {epoch + 1}: {text}")
 

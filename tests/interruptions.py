@@ -43,6 +43,8 @@ def check(directory, kills, seed, steps):
         _run_and_kill(broken, steps, draw)
         moments.append(_last_step(broken))
     _run_to_the_end(broken, steps)
+    hidden = [path.name for path in (broken / "run").glob(".*")]
+    assert not hidden, f"kills have left {hidden}"
     expected, found = (
         json.loads((out / "history0.json").read_text())
         for out in (unbroken, broken)

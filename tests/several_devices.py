@@ -8,6 +8,7 @@ run in the process of a test.
 import collections
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm import backend, cli, distribution, models
+from kerasllm import backend, checkpoints, cli, distribution, models
 from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import pretrain
@@ -290,12 +291,42 @@ def interrupted(out):
 
 
 def apart(out):
-    """Be one of two processes that do not see the same folder."""
+    """Be one of two processes that do not see the same folder, or file."""
     distribution.initialize()
-    out = f"{out}/{distribution.process_index()}"
+    index = distribution.process_index()
     how = distribution.data_parallel()
-    train(out, how, epochs=1)
-    print(message(RuntimeError, train, out, how))
+    print(message(RuntimeError, train, f"{out}/{index}", how))
+    train(f"{out}/shared", how, epochs=1)
+    if index == 1:
+        checkpoints.CHECKPOINT_FILE = "unseen.npz"
+    print(message(RuntimeError, train, f"{out}/shared", how))
+
+
+def full(out, what):
+    """Be one of two processes of which the first has no room for `what`."""
+
+    def find_no_room(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No room")
+
+    def fill(epoch, logs):
+        if epoch == 1 and is_first:
+            np.savez = find_no_room
+
+    is_first = os.environ["KERAS_DISTRIBUTION_PROCESS_ID"] == "0"
+    out = pathlib.Path(out)
+    if what == "model":
+        if is_first:
+            keras.Model.save = find_no_room
+        data = ["--data", str(out / "file"), "--out", str(out / "run")]
+        command("pretrain", "--recipe", "tiny", *data)
+        return
+    distribution.initialize()
+    how = distribution.data_parallel()
+    if what == "folder":
+        train(out / "file" if is_first else out, how)
+    else:
+        fill = keras.callbacks.LambdaCallback(on_epoch_begin=fill)
+        train(out, how, callbacks=[fill])
 
 
 def command(*arguments):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm import distribution, pipeline, pretraining
+from kerasllm import backend, distribution, pipeline, pretraining
 from kerasllm.models import get_recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
 from tests import interruptions, several_devices
@@ -19,6 +19,7 @@ from tests.several_devices import (
     MINI_GPT,
     ROOT,
     ROWS,
+    STEPS,
     dataset,
     finish,
     start,
@@ -178,10 +179,16 @@ class TestTwoProcesses:
     def test_only_the_first_writes_and_all_must_read(self, tmp_path):
         for status, out, err in run_two("apart", tmp_path):
             assert status == 0, err
+            assert "All processes must see the folder" in out
+            assert "process 1 does not see a file of process 0" in out
             assert "go on from the same checkpoint" in out
             assert "checkpoints after steps [5, 0]" in out
-        assert (tmp_path / "0" / "history.csv").is_file()
+        assert list((tmp_path / "0").iterdir()) == []
         assert not (tmp_path / "1").exists()
+        assert {path.name for path in (tmp_path / "shared").iterdir()} == {
+            "checkpoint.npz",
+            "history.csv",
+        }
 
     def test_the_command_line(self, tmp_path):
         text = tmp_path / "text"
@@ -224,6 +231,24 @@ class TestTwoProcesses:
         assert f"Received: an error in process {index}" in err
         assert results[index][0] == 0
 
+    @pytest.mark.parametrize("what", ["folder", "checkpoint", "model"])
+    def test_what_the_first_cannot_write_ends_both(self, tmp_path, what):
+        lines = [f"Document {n} says {n + 1}." for n in range(180)]
+        (tmp_path / "file").write_text("\n".join(lines))
+        first, second = run_two("full", tmp_path, what)
+        assert first[0] == 1, first[2]
+        assert second[0] in (1, 2), second[2]  # it is 2 on the command line
+        expected = {
+            "folder": "must be a folder that can be written to",
+            "checkpoint": "A checkpoint must be written, after step 6",
+            "model": "No room",
+        }
+        assert expected[what] in first[2]
+        assert "Received: an error in process 0" in second[2]
+        if what == "checkpoint":
+            with np.load(tmp_path / "checkpoint.npz") as file:
+                assert json.loads(str(file["progress"]))["step"] == STEPS
+
 
 # --- One device, and backends that have no more ------------------------------
 
@@ -257,6 +282,17 @@ def test_streams_are_joined_row_by_row():
     for ours, whole in zip(joined, dataset(3), strict=True):
         np.testing.assert_array_equal(ours[0], whole[0])
         np.testing.assert_array_equal(ours[1], whole[1])
+
+
+@on_jax
+def test_processes_meet_as_soon_as_they_are_initialized(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        keras.distribution, "initialize", lambda *where: calls.append(where)
+    )
+    monkeypatch.setattr(backend, "of_all_processes", calls.append)
+    distribution.initialize("127.0.0.1:1", 2, 0)
+    assert calls == [("127.0.0.1:1", 2, 0), False]
 
 
 @on_jax

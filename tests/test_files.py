@@ -75,6 +75,17 @@ def test_a_broken_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["file.txt"]
 
 
+def test_what_a_kill_left_of_a_file_can_be_removed(tmp_path):
+    path = tmp_path / "file[1].txt"
+    path.write_text("old")
+    others = [".file[1].txt", ".file1.txt.a.partial", ".file[1].partial"]
+    for name in [*others, ".file[1].txt.a.partial", ".file[1].txt.b.partial"]:
+        (tmp_path / name).write_text("half")
+    files.remove_partial(path)
+    assert names(tmp_path) == sorted([*others, "file[1].txt"])
+    files.remove_partial(tmp_path / "no folder" / "file")
+
+
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "folder"
     with files.whole_folder(path) as folder:

@@ -19,6 +19,7 @@ from keras import ops
 from kerasllm import pretraining
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
+    HISTORY_FILE,
     Checkpoint,
     TrainingInterrupted,
 )
@@ -197,6 +198,19 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(
         assert len(list(csv.DictReader(file))) == EPOCHS
 
 
+def test_what_a_kill_left_behind_is_removed(tmp_path):
+    for name in (CHECKPOINT_FILE, HISTORY_FILE, "sign"):
+        (tmp_path / f".{name}.x1_y2z3a.partial").write_bytes(b"half a file")
+    other = tmp_path / ".notes.txt.x1_y2z3a.partial"
+    other.write_text("not ours")
+    train(tmp_path, model(), epochs=1, steps_per_epoch=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        other.name,
+        CHECKPOINT_FILE,
+        HISTORY_FILE,
+    ]
+
+
 def test_two_kills_in_one_epoch_lose_no_average(tmp_path, unbroken):
     for _ in range(2):
         with pytest.raises(Killed):
@@ -322,25 +336,70 @@ def test_weights_of_any_dtype_come_back(tmp_path):
         )
 
 
-def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
-    def sample(model):
-        raise ValueError("There is nothing to sample from.")
+class Jump(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that is far too large from one step on."""
 
-    with pytest.raises(FloatingPointError, match="must stay finite.*step"):
+    def __init__(self, step, learning_rate):
+        self.step = step
+        self.learning_rate = learning_rate
+
+    def __call__(self, iterations):
+        is_before = ops.cast(iterations, "float32") < self.step - 1
+        return ops.where(is_before, 1e-2, self.learning_rate)
+
+
+def sample_nothing(model):
+    raise ValueError("There is nothing to sample from.")
+
+
+# After a step with 1e30 the weights are finite, what they compute is not.
+@pytest.mark.parametrize(
+    "jump, checkpoint_steps, validates, found, kept",
+    [
+        pytest.param((3, 1e30), 2, True, 4, 2, id="the loss"),
+        pytest.param((3, math.inf), 1, True, 3, 2, id="the weights"),
+        pytest.param((5, math.inf), 2, False, 5, 4, id="at the epoch's end"),
+        pytest.param((5, 1e30), 2, True, 5, 4, id="the validation's loss"),
+    ],
+)
+def test_divergence_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path, jump, checkpoint_steps, validates, found, kept
+):
+    changes = {} if validates else {"validation_dataset": None}
+    with pytest.raises(
+        FloatingPointError, match=f"at step {found}. The last good checkpoint"
+    ):
         train(
             tmp_path,
             model(),
-            learning_rate=1e30,
-            checkpoint_steps=1,
-            sample=sample,
+            learning_rate=Jump(*jump),
+            checkpoint_steps=checkpoint_steps,
+            sample=sample_nothing,
+            **changes,
         )
     net = model(seed=99)
-    net.compile("adam", "mse")
+    net.compile(
+        keras.optimizers.Adam(Jump(*jump)),  # a schedule is no variable
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
     net.optimizer.build(net.trainable_variables)
     saved = Checkpoint(tmp_path, STEPS, 1)
     saved.restore(net)
-    assert saved.step >= 1
-    assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == saved.step
+    assert saved.step == kept
+    before = saved_progress(tmp_path / CHECKPOINT_FILE)["averages"]["loss"]
+    assert net.evaluate(dataset(), verbose=0) == pytest.approx(before, abs=0.3)
+
+
+def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="There is no checkpoint"):
+        train(
+            tmp_path,
+            model(),
+            learning_rate=math.inf,
+            steps_per_epoch=1,
+            validation_dataset=None,
+        )
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
@@ -436,6 +495,9 @@ def shards(tmp_path):
 
 
 def test_from_shards_to_a_directory_and_back(tmp_path, shards):
+    (tmp_path / "run").mkdir()
+    for name in ("run.json", "vocabulary.spm", "checkpoint.npz"):
+        (tmp_path / "run" / f".{name}.a.partial").write_text("left by a kill")
     done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
     ids = np.arange(16)[None]
     loaded = PretrainedModel.load(tmp_path / "run")
@@ -449,6 +511,7 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
     assert not loaded.model.compiled
     assert loaded.record["parameters"] == done.model.count_params()
     assert [row["epoch"] for row in loaded.record["history"]] == [1, 2]
+    assert list((tmp_path / "run").glob(".*")) == []
     # The second call finds the finished run, whatever it is asked to print.
     again = pretrain_mini_gpt(
         TINY, shards, tmp_path / "run", callbacks=[KillAt(1, kill)]
