@@ -8,6 +8,7 @@ before as a whole or not at all.
 
 import contextlib
 import csv
+import hashlib
 import json
 import math
 import pathlib
@@ -39,6 +40,8 @@ class Checkpoint(keras.callbacks.Callback):
         steps_per_epoch: int. Batches in an epoch.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
+        first_batch: what `describe_batch` says of the first batch of the
+            data, by which other data are noticed; `None` trusts the caller.
 
     Attributes:
         step: int. Batches that the weights have seen.
@@ -49,7 +52,9 @@ class Checkpoint(keras.callbacks.Callback):
         OSError: nothing can be written to `directory`.
     """
 
-    def __init__(self, directory, steps_per_epoch, checkpoint_steps):
+    def __init__(
+        self, directory, steps_per_epoch, checkpoint_steps, first_batch=None
+    ):
         super().__init__()
         self.path = None
         if directory is not None:
@@ -58,6 +63,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
+        self.first_batch = first_batch
         self.step = 0
         self.history = []
         self.stopped = None
@@ -89,6 +95,7 @@ class Checkpoint(keras.callbacks.Callback):
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
+            "first_batch": self.first_batch,
             "averages": self._averages,
             "history": self.history,
         }
@@ -117,9 +124,9 @@ class Checkpoint(keras.callbacks.Callback):
             model: a compiled keras model whose optimizer is built.
 
         Raises:
-            RuntimeError: the checkpoint is damaged, of another model or made
-                with another `steps_per_epoch`, or processes find different
-                ones.
+            RuntimeError: the checkpoint is damaged, of another model, made
+                with other data or another `steps_per_epoch`, or processes
+                find different ones.
         """
         progress = None
         if self.path is not None and self.path.is_file():
@@ -134,11 +141,14 @@ class Checkpoint(keras.callbacks.Callback):
             )
         if progress is None:
             return
+        self._check_data(progress)
         if progress["steps_per_epoch"] != self.steps_per_epoch:
             raise RuntimeError(
                 "A run must go on with the `steps_per_epoch` that it began "
                 f"with, {progress['steps_per_epoch']}. Received: "
-                f"steps_per_epoch={self.steps_per_epoch}. Use the former, or "
+                f"steps_per_epoch={self.steps_per_epoch}. If you have not "
+                "passed it, it is the length of the data divided by `epochs`, "
+                "and the data or `epochs` are others. Use the former, or "
                 "another directory for a new run."
             )
         variables = _variables(model)
@@ -156,6 +166,36 @@ class Checkpoint(keras.callbacks.Callback):
         self.step = self._resumed_at = progress["step"]
         self._before = progress["averages"]
         self.history = progress["history"]
+
+    def _check_data(self, progress):
+        """Check that the data begin as in the run so far.
+
+        It comes before all other checks: other data may also mean other
+        epochs or another vocabulary, but they are the reason.
+        """
+        found, here = progress.get("first_batch"), self.first_batch
+        differs = False
+        # What process 0 reads is in the file. With another number of processes
+        # it reads more rows of the same batch, or fewer.
+        if found and here and backend.process()[0] == 0:
+            count = min(len(found["rows"]), len(here["rows"]))
+            differs = (
+                found["shape"] != here["shape"]
+                or found["rows"][:count] != here["rows"][:count]
+            )
+        if backend.of_all_processes(differs).any():
+            received = "the same shape, but other tokens"
+            if found["shape"] != here["shape"]:
+                received = f"the shape {here['shape']}, not {found['shape']}"
+            raise RuntimeError(
+                "A run must go on with the data that it began with, in the "
+                "same batches and in the same order each time that they are "
+                f"read. Received: a first batch with {received}, for the run "
+                f"in {self.path.parent}. Use the former text, vocabulary and "
+                "batch size, shuffled not at all or with a `seed` and "
+                "`reshuffle_each_iteration=False`; or another directory for "
+                "a new run."
+            )
 
     def _read(self):
         """Return progress, random state and the values of the variables."""
@@ -288,6 +328,30 @@ class Checkpoint(keras.callbacks.Callback):
                 writer = csv.DictWriter(file, names)
                 writer.writeheader()
                 writer.writerows(self.history)
+
+
+def describe_batch(batch, shares=1):
+    """Describe a batch so that another one can be told from it.
+
+    Args:
+        batch: tuple `(x, y)` of what one process reads, integers
+            `(rows, length)`. `x` may be a dict with `token_ids`.
+        shares: int. Processes among which a whole batch is divided.
+
+    Returns:
+        A dict for JSON: `shape` of the token ids in the whole batch, and
+        `rows`, the first digits of the SHA-256 of each row in this process.
+    """
+    x = batch[0]
+    rows, length = (x["token_ids"] if isinstance(x, dict) else x).shape
+    arrays = [np.asarray(array) for array in keras.tree.flatten(batch)]
+    # Images need not be as many as there are texts.
+    arrays = [array for array in arrays if len(array) == rows]
+    digests = []
+    for row in zip(*arrays, strict=True):
+        content = b"".join(part.tobytes() for part in row)
+        digests.append(hashlib.sha256(content).hexdigest()[:16])
+    return {"shape": [rows * shares, length], "rows": digests}
 
 
 def _variables(model):

@@ -19,7 +19,7 @@ import keras
 
 from kerasllm import backend, corpora, files, losses, pipeline, tokenizers
 from kerasllm import distribution as devices
-from kerasllm.checkpoints import Checkpoint
+from kerasllm.checkpoints import Checkpoint, describe_batch
 from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
 from kerasllm.models import MiniGPTCausalLM, get_recipe
@@ -59,7 +59,9 @@ def pretrain(
         train_dataset: `tf.data.Dataset` of `(x, y)`, int32
             `(batch_size, sequence_length)` each, which gives the same batches
             in the same order whenever it is read, as `pretraining_dataset`
-            does. A run longer than the data reads it again.
+            does. A run longer than the data reads it again. A run that goes
+            on is refused where the first batch is not what it was: data that
+            are shuffled need a `seed` and `reshuffle_each_iteration=False`.
         validation_dataset: the same, or `None` for no validation.
         directory: str or path. Where the checkpoint and the log,
             `history.csv`, go. A run that lies there is continued. `None`
@@ -93,7 +95,8 @@ def pretrain(
     Raises:
         ValueError: an argument is out of range, there are too few data, or
             model or batches do not fit `distribution`.
-        RuntimeError: the checkpoint in `directory` is of another model.
+        RuntimeError: the checkpoint in `directory` is of another model or of
+            other data, or has another number of steps in an epoch.
         FloatingPointError: the loss became NaN or infinite. The last
             checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
@@ -115,7 +118,7 @@ def pretrain(
         callbacks = [*callbacks, _PrintSample(sample, model)]
     if validation_dataset is not None and validation_steps is not None:
         validation_dataset = validation_dataset.take(validation_steps)
-    tokens_in_a_batch = _tokens_in_a_batch(train_dataset)
+    first_batch = _first_batch(train_dataset)
     trained, objective, prepare = losses.next_token_objective(
         model, loss_chunks
     )
@@ -136,8 +139,9 @@ def pretrain(
         directory=directory,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        tokens_in_a_batch=tokens_in_a_batch,
+        tokens_in_a_batch=math.prod(first_batch["shape"]),
         checkpoint_steps=checkpoint_steps,
+        first_batch=first_batch,
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -153,6 +157,7 @@ def resumable_fit(
     steps_per_epoch,
     tokens_in_a_batch,
     checkpoint_steps=200,
+    first_batch=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -168,6 +173,7 @@ def resumable_fit(
         steps_per_epoch: int.
         tokens_in_a_batch: number, the mean, for `tokens_per_second`.
         checkpoint_steps: int.
+        first_batch: see `Checkpoint`.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
@@ -179,7 +185,7 @@ def resumable_fit(
     """
     backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
-    run = Checkpoint(directory, steps_per_epoch, checkpoint_steps)
+    run = Checkpoint(directory, steps_per_epoch, checkpoint_steps, first_batch)
     run.restore(model)
     # Keras passes one dict of logs along the callbacks in order: what the
     # first one adds is in the checkpoint, the progress bar and the history.
@@ -502,12 +508,10 @@ def _share_of_one_pass(dataset, epochs):
     return batches // epochs
 
 
-def _tokens_in_a_batch(dataset):
-    """Read one batch, which also shows early that there is one."""
+def _first_batch(dataset):
+    """Describe the first batch, which also shows early that there is one."""
     for batch in dataset.take(1):
-        x = batch[0]
-        tokens = (x["token_ids"] if isinstance(x, dict) else x).shape
-        return math.prod(tokens) * devices.data_share()[1]
+        return describe_batch(batch, devices.data_share()[1])
     raise ValueError(
         "The training data must hold at least one batch. Received: an empty "
         "dataset. Give more text or a smaller batch."

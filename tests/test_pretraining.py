@@ -21,6 +21,7 @@ from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
     Checkpoint,
     TrainingInterrupted,
+    describe_batch,
 )
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
@@ -81,6 +82,7 @@ def model(seed=1):
 
 def train(directory, model_, **changes):
     arguments = {
+        "train_dataset": dataset(),
         "validation_dataset": dataset(2),
         "directory": directory,
         "epochs": EPOCHS,
@@ -89,7 +91,7 @@ def train(directory, model_, **changes):
         "checkpoint_steps": 2,
         "verbose": 0,
     }
-    return pretrain(model_, dataset(), **arguments | changes)
+    return pretrain(model_, **arguments | changes)
 
 
 def without_speed(history):
@@ -379,6 +381,60 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, share):
         train(tmp_path, model(), callbacks=[KillAt(1, kill)])
     path.write_bytes(whole)
     assert len(train(tmp_path, model())) == EPOCHS
+
+
+def test_a_run_goes_on_with_its_own_data_only(tmp_path):
+    """Otherwise it would skip as many batches of the others."""
+    first = dataset()
+    train(tmp_path, model(), train_dataset=first, steps_per_epoch=None)
+    rows = first.unbatch()
+    others = {
+        "(?s)same shape, but other tokens.*`seed`": (
+            rows.map(lambda x, y: ((x + 1) % 20, y)).batch(4)
+        ),
+        r"the shape \[2, 8\], not \[4, 8\]": rows.batch(2),
+    }
+    for message, other in others.items():
+        for steps in (STEPS, None):  # the data are the reason, not the steps
+            with pytest.raises(RuntimeError, match=message):
+                train(
+                    tmp_path,
+                    model(),
+                    train_dataset=other,
+                    steps_per_epoch=steps,
+                    callbacks=[KillAt(1, kill)],
+                )
+    history = train(
+        tmp_path, model(), train_dataset=first, steps_per_epoch=None
+    )
+    assert len(history) == EPOCHS  # the refused calls have changed nothing
+    longer = first.concatenate(dataset(2))
+    with pytest.raises(RuntimeError, match="the data or `epochs` are others"):
+        train(tmp_path, model(), train_dataset=longer, steps_per_epoch=None)
+
+
+def test_data_that_are_shuffled_must_come_in_the_same_order(tmp_path):
+    def shuffled(**options):
+        data = dataset().unbatch().shuffle(48, **options)
+        return data.batch(4)
+
+    steady = shuffled(seed=3, reshuffle_each_iteration=False)
+    train(tmp_path, model(), train_dataset=steady, epochs=1)
+    assert len(train(tmp_path, model(), train_dataset=steady)) == EPOCHS
+    with pytest.raises(RuntimeError, match="in the same order.*a `seed` and"):
+        train(tmp_path, model(), train_dataset=shuffled())
+
+
+def test_a_batch_is_the_same_whoever_reads_it(tmp_path):
+    """Begun by two processes, a run goes on with one, and the other way."""
+    ((x, y),) = dataset(1)
+    whole, half = describe_batch((x, y)), describe_batch((x[:2], y[:2]), 2)
+    for begun, now in ((whole, half), (half, whole)):
+        run = Checkpoint(tmp_path, STEPS, 1, now)
+        run._check_data({"first_batch": begun})
+    with pytest.raises(RuntimeError, match="with the data"):
+        run._check_data({"first_batch": describe_batch((x[2:], y[2:]), 2)})
+    run._check_data({})  # a checkpoint of an earlier version
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
