@@ -25,6 +25,7 @@ from kerasllm.lora import adapted_layers
 
 CHECKPOINT_FILE = "checkpoint.npz"
 HISTORY_FILE = "history.csv"
+RUN_FILE = "run.json"  # the arguments, where they decide which run it is
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -152,6 +153,8 @@ class Checkpoint(keras.callbacks.Callback):
                 "another directory for a new run."
             )
         variables = _variables(model)
+        if len(values) > len(variables):
+            values = _without_learning_rates(values, model)
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [value.shape for value in values]:
             raise RuntimeError(
@@ -244,10 +247,16 @@ class Checkpoint(keras.callbacks.Callback):
             kept = "There is no checkpoint"
             if self.path is not None:
                 kept = f"The last good checkpoint is {self.path}"
+            # Where the arguments are on record, other ones are another run.
+            where = ""
+            if self.path and self.path.with_name(RUN_FILE).is_file():
+                where = (
+                    ", in another directory: this one is for the run as it is"
+                )
             raise FloatingPointError(
                 "The loss must stay finite. Received: NaN or infinity at step "
-                f"{self.step}. {kept}. "
-                "Lower the learning rate, lengthen the warmup, or use float32."
+                f"{self.step}. {kept}. Lower the learning rate, lengthen the "
+                f"warmup, or use float32{where}."
             )
         if self.stopped == "interrupted":
             kept = "Nothing was saved: there is no `directory`."
@@ -355,7 +364,31 @@ def describe_batch(batch, shares=1):
 
 
 def _variables(model):
-    """Return all that training changes, in a fixed order."""
+    """Return all that training changes, in a fixed order.
+
+    A learning rate that is a number is a variable of the optimizer, too. It is
+    left out: what the caller asks for holds, also when a run goes on.
+    """
+    return [v for v in _all_variables(model) if not _is_learning_rate(v)]
+
+
+def _without_learning_rates(values, model):
+    """Return the values of `_variables` from a file that has those, too."""
+    variables = _all_variables(model)
+    if len(values) != len(variables):
+        return values
+    return [
+        value
+        for value, variable in zip(values, variables, strict=True)
+        if not _is_learning_rate(variable)
+    ]
+
+
+def _is_learning_rate(variable):
+    return variable.name == "learning_rate"
+
+
+def _all_variables(model):
     variables = model.variables
     if adapted_layers(model):
         # The weights below adapters are frozen, and may be gigabytes.

@@ -19,7 +19,7 @@ import keras
 
 from kerasllm import backend, corpora, files, losses, pipeline, tokenizers
 from kerasllm import distribution as devices
-from kerasllm.checkpoints import Checkpoint, describe_batch
+from kerasllm.checkpoints import RUN_FILE, Checkpoint, describe_batch
 from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
 from kerasllm.models import MiniGPTCausalLM, get_recipe
@@ -28,7 +28,6 @@ from kerasllm.schedules import WarmupSchedule
 
 MODEL_FILE = "model.keras"
 VOCABULARY_FILE = "vocabulary.spm"
-RUN_FILE = "run.json"
 
 
 @devices.distributed
@@ -70,7 +69,8 @@ def pretrain(
         steps_per_epoch: int. Batches in an epoch. Defaults to an equal share
             of one pass over the data, as in the chapter.
         validation_steps: int. Batches in a validation, or `None` for all.
-        learning_rate: float or schedule. Defaults to `WarmupSchedule()`.
+        learning_rate: float or schedule. Defaults to `WarmupSchedule()`. A run
+            that goes on takes the one that it is given then.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
         loss_chunks: int. Parts of the sequence for which the logits are

@@ -1,6 +1,7 @@
 """Training runs that are broken off, and go on as if they had not been."""
 
 import csv
+import dataclasses
 import gc
 import json
 import math
@@ -16,7 +17,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasllm import pretraining
+from kerasllm import checkpoints, pretraining
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
     Checkpoint,
@@ -25,6 +26,7 @@ from kerasllm.checkpoints import (
 )
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
+from kerasllm.schedules import WarmupSchedule
 from tests.recipes import TINY
 
 EPOCHS, STEPS = 2, 5
@@ -345,6 +347,45 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
     assert saved_progress(tmp_path / CHECKPOINT_FILE)["step"] == saved.step
 
 
+def test_the_learning_rate_is_the_callers(tmp_path):
+    """A number or a schedule, whatever the run had before."""
+    for epochs, (rate, expected) in enumerate(
+        [
+            (1e-2, 1e-2),
+            (1e-4, 1e-4),
+            (WarmupSchedule(1e-3, 0), 1e-3),
+            (1e-5, 1e-5),
+        ],
+        start=1,
+    ):
+        net = model(seed=epochs)
+        history = train(tmp_path, net, epochs=epochs, learning_rate=rate)
+        assert len(history) == epochs
+        assert float(net.optimizer.learning_rate) == pytest.approx(expected)
+        assert int(net.optimizer.iterations) == epochs * STEPS
+
+
+def test_a_lower_rate_cures_divergence_in_the_same_directory(tmp_path):
+    train(tmp_path, model(), epochs=1)
+    many = {"checkpoint_steps": 1000}  # the next one would be too late
+    with pytest.raises(FloatingPointError, match="use float32.$"):
+        train(tmp_path, model(), learning_rate=1e30, **many)
+    history = train(tmp_path, model(), learning_rate=1e-3, **many)
+    assert [row["step"] for row in history] == [STEPS, 2 * STEPS]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_checkpoints_with_a_learning_rate_still_fit(tmp_path, monkeypatch):
+    """As earlier versions wrote them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_variables", checkpoints._all_variables)
+        train(tmp_path, model(), epochs=1)
+    net = model()
+    train(tmp_path, net, learning_rate=1e-4)
+    assert float(net.optimizer.learning_rate) == pytest.approx(1e-4)
+    assert int(net.optimizer.iterations) == EPOCHS * STEPS
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
     resource = pytest.importorskip("resource", reason="a limit of POSIX")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -510,6 +551,16 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
         TINY, shards, tmp_path / "run", callbacks=[KillAt(1, kill)]
     )
     assert again.record == loaded.record
+
+
+def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
+    """There a lower rate is another run, and would be refused."""
+    hot = dataclasses.replace(TINY, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="in another directory"):
+        pretrain_mini_gpt(hot, shards, tmp_path / "run", verbose=0)
+    cool = dataclasses.replace(TINY, learning_rate=1e-3)
+    with pytest.raises(RuntimeError, match="a run of another recipe"):
+        pretrain_mini_gpt(cool, shards, tmp_path / "run", verbose=0)
 
 
 def test_a_directory_holds_one_run_only(tmp_path, shards):
