@@ -227,9 +227,9 @@ class PretrainedModel:
     Attributes:
         model: the `mini_gpt`.
         tokenizer: its `keras_hub.tokenizers.SentencePieceTokenizer`.
-        record: dict. The recipe and data that decided the run, the `backend`,
-            `device`, `dtype` and `parameters` it had, and its `history`, as
-            `pretrain` returns it.
+        record: dict. The recipe, data and `vocabulary` (its SHA-256) that
+            decided the run, the `backend`, `device`, `dtype` and `parameters`
+            it had, and its `history`, as `pretrain` returns it.
         directory: `pathlib.Path`. Where it lies.
     """
 
@@ -314,7 +314,8 @@ def pretrain_mini_gpt(
 
     Raises:
         RuntimeError: `directory` holds a run of another recipe or seed, of
-            other data, or of a number of processes that does not fit.
+            other data or another vocabulary, or of a number of processes that
+            does not fit.
         ValueError, FloatingPointError, TrainingInterrupted: as `pretrain`.
     """
     recipe = get_recipe(recipe)
@@ -387,6 +388,7 @@ def pretrain_mini_gpt(
     record = {
         **identity,
         "streams": streams,
+        "vocabulary": files.sha256(directory / VOCABULARY_FILE),
         "backend": backend.name(),
         "device": devices.describe(keras.distribution.distribution()),
         "dtype": dtype,
@@ -407,6 +409,7 @@ def _read_text(data, recipe, directory, streams, verbose):
         tokenizer = tokenizers.train_sentence_piece(
             data, recipe.vocabulary_size, path=directory / VOCABULARY_FILE
         )
+    _settle_vocabulary(directory)
     index, shares = devices.data_share()
     own = streams // shares
 
@@ -436,6 +439,22 @@ def _read_text(data, recipe, directory, streams, verbose):
         )
         for split in ("train", "validation")
     )
+
+
+def _settle_vocabulary(directory):
+    """Note the vocabulary of a run, or say that it is not the one it had."""
+    path = directory / VOCABULARY_FILE
+    digest = files.sha256(path)
+    run = json.loads((directory / RUN_FILE).read_text())
+    if "vocabulary" not in run:
+        _write_json(directory / RUN_FILE, run | {"vocabulary": digest})
+    elif run["vocabulary"] != digest:
+        raise RuntimeError(
+            "A run must go on with the vocabulary that it began with, of "
+            f"SHA-256 {run['vocabulary'][:16]}... Received: {path}, of SHA-256 "
+            f"{digest[:16]}..., whose tokens mean something else. Put a copy "
+            "of the former in its place, or use another directory."
+        )
 
 
 def _write_run(directory, model, record):

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasllm import checkpoints, pretraining
+from kerasllm import checkpoints, files, pretraining, tokenizers
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
     Checkpoint,
@@ -567,6 +567,41 @@ def test_a_directory_holds_one_run_only(tmp_path, shards):
     pretraining.claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
     with pytest.raises(RuntimeError, match="one run only.*data and seed"):
         pretraining.claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
+
+
+def test_a_run_goes_on_with_its_own_vocabulary_only(
+    tmp_path, shards, monkeypatch
+):
+    run, vocabulary = tmp_path / "run", tmp_path / "run" / "vocabulary.spm"
+    with pytest.raises(Killed):
+        stop = KillAt(TINY.steps_per_epoch + 1, kill)
+        pretrain_mini_gpt(TINY, shards, run, verbose=0, callbacks=[stop])
+    checkpoint = (run / CHECKPOINT_FILE).read_bytes()
+    own = vocabulary.read_bytes()
+
+    other = tmp_path / "other.txt"
+    other.write_text("so many roads under a dome of trees\n" * 200)
+    real = tokenizers.train_sentence_piece
+
+    def train_on_other(data, size, path):
+        return real([str(other), *shards], size, path=path)
+
+    train_on_other(shards, TINY.vocabulary_size, path=vocabulary)
+    assert vocabulary.read_bytes() != own  # put in its place, of the same size
+    with pytest.raises(RuntimeError, match="with the vocabulary that it began"):
+        pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+    vocabulary.unlink()  # lost, and trained by another version of the package
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers, "train_sentence_piece", train_on_other)
+        with pytest.raises(RuntimeError, match="with the vocabulary that it"):
+            pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+    assert (run / CHECKPOINT_FILE).read_bytes() == checkpoint
+    vocabulary.unlink()  # lost, and trained as it was
+    done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
+    assert vocabulary.read_bytes() == own
+    assert done.record["vocabulary"] == files.sha256(vocabulary)
 
 
 def test_an_unfinished_run_is_no_model(tmp_path):
