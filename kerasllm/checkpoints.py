@@ -97,6 +97,7 @@ class Checkpoint(keras.callbacks.Callback):
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
             "first_batch": self.first_batch,
+            "dtype": self.model.dtype_policy.name,
             "averages": self._averages,
             "history": self.history,
         }
@@ -155,12 +156,14 @@ class Checkpoint(keras.callbacks.Callback):
         variables = _variables(model)
         if len(values) > len(variables):
             values = _without_learning_rates(values, model)
-        shapes = [tuple(variable.shape) for variable in variables]
-        if shapes != [value.shape for value in values]:
+        difference = _first_difference(variables, values)
+        if difference:
             raise RuntimeError(
-                "A checkpoint fits only the model that it was written from. "
-                f"Received: {self.path}, with variables of other shapes. "
-                "Build the model as in that run, or use another directory."
+                "A checkpoint fits only the model and the optimizer that it "
+                f"was written from. Received: {self.path}, with {difference}. "
+                f"Its dtype is {progress.get('dtype', 'unknown')}, the model's "
+                f"{model.dtype_policy.name}. Build and compile the model as in "
+                "that run, or use another directory."
             )
         for variable, value in zip(variables, values, strict=True):
             if value.dtype.kind == "V":  # NumPy's name for bfloat16
@@ -370,6 +373,20 @@ def _variables(model):
     left out: what the caller asks for holds, also when a run goes on.
     """
     return [v for v in _all_variables(model) if not _is_learning_rate(v)]
+
+
+def _first_difference(variables, values):
+    """Say where values do not fit variables; `None` where all do."""
+    count = f"{len(values)} variables for {len(variables)}"
+    for variable, value in zip(variables, values, strict=False):
+        shape = tuple(variable.shape)
+        if value.shape != shape:
+            return (
+                f"{count}; the first that differs, of shape {value.shape}, is "
+                f"for {variable.path} of shape {shape}"
+            )
+    if len(variables) != len(values):
+        return f"{count}, which differ in nothing but their number"
 
 
 def _without_learning_rates(values, model):

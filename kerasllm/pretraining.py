@@ -299,8 +299,9 @@ def pretrain_mini_gpt(
         directory: str or path. Where the run lives. Defaults to a folder in
             the cache that is named after the recipe, the data and the seed.
         seed: int. Decides the initial weights and the dropout masks.
-        dtype: a Keras dtype policy; `"auto"` takes the one in which the
-            device is fastest, see `backend.best_dtype_policy`.
+        dtype: name of a Keras dtype policy; `"auto"` takes the one in which
+            the device is fastest, see `backend.best_dtype_policy`, and where
+            a run goes on, on whatever device, the one that it began with.
         sample_prompt: str. Print a continuation of it after each epoch.
         callbacks: more Keras callbacks.
         verbose: as for `fit`.
@@ -331,8 +332,17 @@ def pretrain_mini_gpt(
         name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         directory = files.cache_dir("runs") / f"mini-gpt-{name}"
     directory = pathlib.Path(directory)
+    is_auto = dtype == "auto"
+    if is_auto:
+        dtype = backend.best_dtype_policy()
+    dtype = keras.dtype_policies.get(dtype).name  # before it is noted
     with devices.first_process_first():
-        streams = claim(directory, identity, devices.data_share()[1])
+        streams = claim(
+            directory, identity, devices.data_share()[1], dtype=dtype
+        )
+        begun = json.loads((directory / RUN_FILE).read_text())
+    if is_auto:
+        dtype = begun.get("dtype", dtype)
     is_done = (directory / MODEL_FILE).is_file()
     # Where they do not see the same folder, the checkpoint tells them so.
     if backend.of_all_processes(is_done).all():
@@ -347,8 +357,6 @@ def pretrain_mini_gpt(
         tokenizer, train_dataset, validation_dataset = _read_text(
             data, recipe, directory, streams, verbose
         )
-    if dtype == "auto":
-        dtype = backend.best_dtype_policy()
     with _dtype_policy(dtype):
         model = recipe.build(tokenizer.vocabulary_size())
 
@@ -537,13 +545,15 @@ def _first_batch(dataset):
     )
 
 
-def claim(directory, identity, shares=1):
+def claim(directory, identity, shares=1, **settled):
     """Mark `directory` as the place of this run, or say whose it is.
 
     Args:
         directory: `pathlib.Path`.
         identity: dict, as JSON gives it back. What decides the run.
         shares: int. Processes among which a batch is divided.
+        **settled: what a new run settles on, and what does not have to be the
+            same when it goes on. It is noted beside `identity`.
 
     Returns:
         int. Of how many streams of text a batch of the run consists.
@@ -553,7 +563,7 @@ def claim(directory, identity, shares=1):
     """
     path = directory / RUN_FILE
     if not path.is_file():
-        _write_json(path, identity | {"streams": shares})
+        _write_json(path, identity | {"streams": shares} | settled)
         return shares
     found = json.loads(path.read_text())
     different = [key for key in identity if found.get(key) != identity[key]]

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasllm import checkpoints, files, pretraining, tokenizers
+from kerasllm import backend, checkpoints, files, pretraining, tokenizers
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
     Checkpoint,
@@ -80,6 +81,15 @@ def dataset(batches=12):
 def model(seed=1):
     keras.utils.set_random_seed(seed)
     return mini_gpt(20, 8, 16, 16, 2, num_layers=1, dropout=0.2)
+
+
+def in_dtype(policy, build):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def train(directory, model_, **changes):
@@ -308,12 +318,8 @@ def test_a_run_may_be_validated_later(tmp_path):
 
 
 def test_weights_of_any_dtype_come_back(tmp_path):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("bfloat16")
-    try:
-        net, again = model(), model(seed=2)
-    finally:
-        keras.config.set_dtype_policy(before)
+    net = in_dtype("bfloat16", model)
+    again = in_dtype("bfloat16", lambda: model(seed=2))
     history = train(tmp_path, net)
     assert train(tmp_path, again) == history
     for ours, theirs in zip(again.weights, net.weights, strict=True):
@@ -481,8 +487,21 @@ def test_a_batch_is_the_same_whoever_reads_it(tmp_path):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train(tmp_path, model())
     other = mini_gpt(20, 8, 32, 16, 2, num_layers=1)
-    with pytest.raises(RuntimeError, match="only the model.*other shapes"):
+    with pytest.raises(RuntimeError, match="only the model") as caught:
         train(tmp_path, other)
+    count = len(model().variables)
+    count = count + 2 * len(model().trainable_variables) + 1
+    assert f"with {count} variables for {count}; " in str(caught.value)
+    assert re.search(
+        r"differs, of shape \(20, 16\), is for \S+/embeddings of shape "
+        r"\(20, 32\)\. Its dtype is float32, the model's float32\.",
+        str(caught.value),
+    )
+    deeper = mini_gpt(20, 8, 16, 16, 2, num_layers=2)
+    with pytest.raises(RuntimeError, match=f"with {count} variables for "):
+        train(tmp_path, deeper)
+    with pytest.raises(RuntimeError, match="is float32, .*s mixed_float16"):
+        train(tmp_path, in_dtype("mixed_float16", model))
     with pytest.raises(RuntimeError, match="steps_per_epoch` that it began"):
         train(tmp_path, model(), steps_per_epoch=STEPS + 1)
 
@@ -602,6 +621,30 @@ def test_a_run_goes_on_with_its_own_vocabulary_only(
     done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
     assert vocabulary.read_bytes() == own
     assert done.record["vocabulary"] == files.sha256(vocabulary)
+
+
+def test_a_run_goes_on_in_the_dtype_that_it_began_with(
+    tmp_path, shards, monkeypatch
+):
+    """As when a notebook gets another GPU on the second day."""
+    with pytest.raises(ValueError, match="float17"):
+        pretrain_mini_gpt(TINY, shards, tmp_path / "float32", dtype="float17")
+    for began, other in (("mixed_float16", "float32"), ("float32", "float16")):
+        run = tmp_path / began
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                backend, "best_dtype_policy", lambda began=began: began
+            )
+            with pytest.raises(Killed):
+                stop = KillAt(TINY.steps_per_epoch + 1, kill)
+                pretrain_mini_gpt(
+                    TINY, shards, run, verbose=0, callbacks=[stop]
+                )
+            patch.setattr(
+                backend, "best_dtype_policy", lambda other=other: other
+            )
+            done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
+        assert done.record["dtype"] == done.model.dtype_policy.name == began
 
 
 def test_an_unfinished_run_is_no_model(tmp_path):
