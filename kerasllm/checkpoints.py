@@ -8,6 +8,7 @@ before as a whole or not at all.
 
 import contextlib
 import csv
+import hashlib
 import json
 import math
 import pathlib
@@ -25,6 +26,7 @@ from kerasllm.lora import adapted_layers
 
 CHECKPOINT_FILE = "checkpoint.npz"
 HISTORY_FILE = "history.csv"
+RUN_FILE = "run.json"  # the arguments, where they decide which run it is
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -40,6 +42,8 @@ class Checkpoint(keras.callbacks.Callback):
         steps_per_epoch: int. Batches in an epoch.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
+        first_batch: what `describe_batch` says of the first batch of the
+            data, by which other data are noticed; `None` trusts the caller.
 
     Attributes:
         step: int. Batches that the weights have seen.
@@ -52,7 +56,9 @@ class Checkpoint(keras.callbacks.Callback):
             what the first one writes there.
     """
 
-    def __init__(self, directory, steps_per_epoch, checkpoint_steps):
+    def __init__(
+        self, directory, steps_per_epoch, checkpoint_steps, first_batch=None
+    ):
         super().__init__()
         self.path = None
         if directory is not None:
@@ -66,6 +72,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.path = pathlib.Path(directory, CHECKPOINT_FILE)
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
+        self.first_batch = first_batch
         self.step = 0
         self.history = []
         self.stopped = None
@@ -113,6 +120,8 @@ class Checkpoint(keras.callbacks.Callback):
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
+            "first_batch": self.first_batch,
+            "dtype": self.model.dtype_policy.name,
             "averages": self._averages,
             "history": self.history,
         }
@@ -141,9 +150,9 @@ class Checkpoint(keras.callbacks.Callback):
             model: a compiled keras model whose optimizer is built.
 
         Raises:
-            RuntimeError: the checkpoint is damaged, of another model or made
-                with another `steps_per_epoch`, or processes find different
-                ones.
+            RuntimeError: the checkpoint is damaged, of another model, made
+                with other data or another `steps_per_epoch`, or processes
+                find different ones.
         """
         progress = None
         with devices.failing_together():
@@ -159,20 +168,27 @@ class Checkpoint(keras.callbacks.Callback):
             )
         if progress is None:
             return
+        self._check_data(progress)
         if progress["steps_per_epoch"] != self.steps_per_epoch:
             raise RuntimeError(
                 "A run must go on with the `steps_per_epoch` that it began "
                 f"with, {progress['steps_per_epoch']}. Received: "
-                f"steps_per_epoch={self.steps_per_epoch}. Use the former, or "
+                f"steps_per_epoch={self.steps_per_epoch}. If you have not "
+                "passed it, it is the length of the data divided by `epochs`, "
+                "and the data or `epochs` are others. Use the former, or "
                 "another directory for a new run."
             )
         variables = _variables(model)
-        shapes = [tuple(variable.shape) for variable in variables]
-        if shapes != [value.shape for value in values]:
+        if len(values) > len(variables):
+            values = _without_learning_rates(values, model)
+        difference = _first_difference(variables, values)
+        if difference:
             raise RuntimeError(
-                "A checkpoint fits only the model that it was written from. "
-                f"Received: {self.path}, with variables of other shapes. "
-                "Build the model as in that run, or use another directory."
+                "A checkpoint fits only the model and the optimizer that it "
+                f"was written from. Received: {self.path}, with {difference}. "
+                f"Its dtype is {progress.get('dtype', 'unknown')}, the model's "
+                f"{model.dtype_policy.name}. Build and compile the model as in "
+                "that run, or use another directory."
             )
         for variable, value in zip(variables, values, strict=True):
             if value.dtype.kind == "V":  # NumPy's name for bfloat16
@@ -181,6 +197,36 @@ class Checkpoint(keras.callbacks.Callback):
         self.step = self._resumed_at = progress["step"]
         self._before = progress["averages"]
         self.history = progress["history"]
+
+    def _check_data(self, progress):
+        """Check that the data begin as in the run so far.
+
+        It comes before all other checks: other data may also mean other
+        epochs or another vocabulary, but they are the reason.
+        """
+        found, here = progress.get("first_batch"), self.first_batch
+        differs = False
+        # What process 0 reads is in the file. With another number of processes
+        # it reads more rows of the same batch, or fewer.
+        if found and here and backend.process()[0] == 0:
+            count = min(len(found["rows"]), len(here["rows"]))
+            differs = (
+                found["shape"] != here["shape"]
+                or found["rows"][:count] != here["rows"][:count]
+            )
+        if backend.of_all_processes(differs).any():
+            received = "the same shape, but other tokens"
+            if found["shape"] != here["shape"]:
+                received = f"the shape {here['shape']}, not {found['shape']}"
+            raise RuntimeError(
+                "A run must go on with the data that it began with, in the "
+                "same batches and in the same order each time that they are "
+                f"read. Received: a first batch with {received}, for the run "
+                f"in {self.path.parent}. Use the former text, vocabulary and "
+                "batch size, shuffled not at all or with a `seed` and "
+                "`reshuffle_each_iteration=False`; or another directory for "
+                "a new run."
+            )
 
     def _read(self):
         """Return progress, random state and the values of the variables."""
@@ -229,10 +275,16 @@ class Checkpoint(keras.callbacks.Callback):
             kept = "There is no checkpoint"
             if self.path is not None and self.path.is_file():
                 kept = f"The last good checkpoint is {self.path}"
+            # Where the arguments are on record, other ones are another run.
+            where = ""
+            if self.path and self.path.with_name(RUN_FILE).is_file():
+                where = (
+                    ", in another directory: this one is for the run as it is"
+                )
             raise FloatingPointError(
                 "Loss and weights must stay finite. Received: NaN or infinity "
-                f"at step {self.step}. {kept}. "
-                "Lower the learning rate, lengthen the warmup, or use float32."
+                f"at step {self.step}. {kept}. Lower the learning rate, "
+                f"lengthen the warmup, or use float32{where}."
             )
         if self.stopped == "interrupted":
             kept = "Nothing was saved: there is no `directory`."
@@ -319,8 +371,70 @@ class Checkpoint(keras.callbacks.Callback):
                 writer.writerows(self.history)
 
 
+def describe_batch(batch, shares=1):
+    """Describe a batch so that another one can be told from it.
+
+    Args:
+        batch: tuple `(x, y)` of what one process reads, integers
+            `(rows, length)`. `x` may be a dict with `token_ids`.
+        shares: int. Processes among which a whole batch is divided.
+
+    Returns:
+        A dict for JSON: `shape` of the token ids in the whole batch, and
+        `rows`, the first digits of the SHA-256 of each row in this process.
+    """
+    x = batch[0]
+    rows, length = (x["token_ids"] if isinstance(x, dict) else x).shape
+    arrays = [np.asarray(array) for array in keras.tree.flatten(batch)]
+    # Images need not be as many as there are texts.
+    arrays = [array for array in arrays if len(array) == rows]
+    digests = []
+    for row in zip(*arrays, strict=True):
+        content = b"".join(part.tobytes() for part in row)
+        digests.append(hashlib.sha256(content).hexdigest()[:16])
+    return {"shape": [rows * shares, length], "rows": digests}
+
+
 def _variables(model):
-    """Return all that training changes, in a fixed order."""
+    """Return all that training changes, in a fixed order.
+
+    A learning rate that is a number is a variable of the optimizer, too. It is
+    left out: what the caller asks for holds, also when a run goes on.
+    """
+    return [v for v in _all_variables(model) if not _is_learning_rate(v)]
+
+
+def _first_difference(variables, values):
+    """Say where values do not fit variables; `None` where all do."""
+    count = f"{len(values)} variables for {len(variables)}"
+    for variable, value in zip(variables, values, strict=False):
+        shape = tuple(variable.shape)
+        if value.shape != shape:
+            return (
+                f"{count}; the first that differs, of shape {value.shape}, is "
+                f"for {variable.path} of shape {shape}"
+            )
+    if len(variables) != len(values):
+        return f"{count}, which differ in nothing but their number"
+
+
+def _without_learning_rates(values, model):
+    """Return the values of `_variables` from a file that has those, too."""
+    variables = _all_variables(model)
+    if len(values) != len(variables):
+        return values
+    return [
+        value
+        for value, variable in zip(values, variables, strict=True)
+        if not _is_learning_rate(variable)
+    ]
+
+
+def _is_learning_rate(variable):
+    return variable.name == "learning_rate"
+
+
+def _all_variables(model):
     variables = model.variables
     if adapted_layers(model):
         # The weights below adapters are frozen, and may be gigabytes.

@@ -19,7 +19,7 @@ import keras
 
 from kerasllm import backend, corpora, files, losses, pipeline, tokenizers
 from kerasllm import distribution as devices
-from kerasllm.checkpoints import Checkpoint
+from kerasllm.checkpoints import RUN_FILE, Checkpoint, describe_batch
 from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
 from kerasllm.models import MiniGPTCausalLM, get_recipe
@@ -28,7 +28,6 @@ from kerasllm.schedules import WarmupSchedule
 
 MODEL_FILE = "model.keras"
 VOCABULARY_FILE = "vocabulary.spm"
-RUN_FILE = "run.json"
 
 
 @devices.distributed
@@ -59,7 +58,9 @@ def pretrain(
         train_dataset: `tf.data.Dataset` of `(x, y)`, int32
             `(batch_size, sequence_length)` each, which gives the same batches
             in the same order whenever it is read, as `pretraining_dataset`
-            does. A run longer than the data reads it again.
+            does. A run longer than the data reads it again. A run that goes
+            on is refused where the first batch is not what it was: data that
+            are shuffled need a `seed` and `reshuffle_each_iteration=False`.
         validation_dataset: the same, or `None` for no validation.
         directory: str or path. Where the checkpoint and the log,
             `history.csv`, go. A run that lies there is continued. `None`
@@ -68,7 +69,8 @@ def pretrain(
         steps_per_epoch: int. Batches in an epoch. Defaults to an equal share
             of one pass over the data, as in the chapter.
         validation_steps: int. Batches in a validation, or `None` for all.
-        learning_rate: float or schedule. Defaults to `WarmupSchedule()`.
+        learning_rate: float or schedule. Defaults to `WarmupSchedule()`. A run
+            that goes on takes the one that it is given then.
         checkpoint_steps: int. Batches between checkpoints; there is one
             after each epoch in any case.
         loss_chunks: int. Parts of the sequence for which the logits are
@@ -95,8 +97,9 @@ def pretrain(
             model or batches do not fit `distribution`.
         OSError: nothing can be written to `directory`, or no more. The last
             checkpoint is still there.
-        RuntimeError: the checkpoint in `directory` is of another model, not
-            all processes see `directory`, or one of them had an error.
+        RuntimeError: the checkpoint in `directory` is of another model or of
+            other data, or has another number of steps in an epoch; not all
+            processes see `directory`, or one of them had an error.
         FloatingPointError: the loss, the validation's or a weight became NaN
             or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
@@ -116,7 +119,7 @@ def pretrain(
     devices.check_batches(validation_dataset)
     if validation_dataset is not None and validation_steps is not None:
         validation_dataset = validation_dataset.take(validation_steps)
-    tokens_in_a_batch = _tokens_in_a_batch(train_dataset)
+    first_batch = _first_batch(train_dataset)
     trained, objective, prepare = losses.next_token_objective(
         model, loss_chunks
     )
@@ -137,9 +140,10 @@ def pretrain(
         directory=directory,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        tokens_in_a_batch=tokens_in_a_batch,
+        tokens_in_a_batch=math.prod(first_batch["shape"]),
         checkpoint_steps=checkpoint_steps,
         sample=None if sample is None else lambda: sample(model),
+        first_batch=first_batch,
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -156,6 +160,7 @@ def resumable_fit(
     tokens_in_a_batch,
     checkpoint_steps=200,
     sample=None,
+    first_batch=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -172,6 +177,7 @@ def resumable_fit(
         tokens_in_a_batch: number, the mean, for `tokens_per_second`.
         checkpoint_steps: int.
         sample: callable `() -> str`.
+        first_batch: see `Checkpoint`.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
@@ -184,7 +190,7 @@ def resumable_fit(
     """
     backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
-    run = Checkpoint(directory, steps_per_epoch, checkpoint_steps)
+    run = Checkpoint(directory, steps_per_epoch, checkpoint_steps, first_batch)
     run.restore(model)
     # Keras passes one dict of logs along the callbacks in order: what the
     # first one adds is in the checkpoint, the progress bar and the history.
@@ -228,9 +234,9 @@ class PretrainedModel:
     Attributes:
         model: the `mini_gpt`.
         tokenizer: its `keras_hub.tokenizers.SentencePieceTokenizer`.
-        record: dict. The recipe and data that decided the run, the `backend`,
-            `device`, `dtype` and `parameters` it had, and its `history`, as
-            `pretrain` returns it.
+        record: dict. The recipe, data and `vocabulary` (its SHA-256) that
+            decided the run, the `backend`, `device`, `dtype` and `parameters`
+            it had, and its `history`, as `pretrain` returns it.
         directory: `pathlib.Path`. Where it lies.
     """
 
@@ -300,8 +306,9 @@ def pretrain_mini_gpt(
         directory: str or path. Where the run lives. Defaults to a folder in
             the cache that is named after the recipe, the data and the seed.
         seed: int. Decides the initial weights and the dropout masks.
-        dtype: a Keras dtype policy; `"auto"` takes the one in which the
-            device is fastest, see `backend.best_dtype_policy`.
+        dtype: name of a Keras dtype policy; `"auto"` takes the one in which
+            the device is fastest, see `backend.best_dtype_policy`, and where
+            a run goes on, on whatever device, the one that it began with.
         sample_prompt: str. Print a continuation of it after each epoch.
         callbacks: more Keras callbacks.
         verbose: as for `fit`.
@@ -315,7 +322,8 @@ def pretrain_mini_gpt(
 
     Raises:
         RuntimeError: `directory` holds a run of another recipe or seed, of
-            other data, or of a number of processes that does not fit.
+            other data or another vocabulary, or of a number of processes that
+            does not fit.
         OSError, ValueError, FloatingPointError, TrainingInterrupted: as
             `pretrain`.
     """
@@ -332,11 +340,20 @@ def pretrain_mini_gpt(
         name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         directory = files.cache_dir("runs") / f"mini-gpt-{name}"
     directory = pathlib.Path(directory)
+    is_auto = dtype == "auto"
+    if is_auto:
+        dtype = backend.best_dtype_policy()
+    dtype = keras.dtype_policies.get(dtype).name  # before it is noted
     with devices.first_process_first():
-        streams = claim(directory, identity, devices.data_share()[1])
+        streams = claim(
+            directory, identity, devices.data_share()[1], dtype=dtype
+        )
+        begun = json.loads((directory / RUN_FILE).read_text())
         if devices.process_index() == 0:  # a run that was killed left these
             for name in (RUN_FILE, VOCABULARY_FILE):
                 files.remove_partial(directory / name)
+    if is_auto:
+        dtype = begun.get("dtype", dtype)
     is_done = (directory / MODEL_FILE).is_file()
     if backend.of_all_processes(is_done).all():
         with devices.use(None):
@@ -351,8 +368,6 @@ def pretrain_mini_gpt(
         tokenizer, train_dataset, validation_dataset = _read_text(
             data, recipe, directory, streams, verbose
         )
-    if dtype == "auto":
-        dtype = backend.best_dtype_policy()
     with _dtype_policy(dtype):
         model = recipe.build(tokenizer.vocabulary_size())
 
@@ -392,6 +407,7 @@ def pretrain_mini_gpt(
     record = {
         **identity,
         "streams": streams,
+        "vocabulary": files.sha256(directory / VOCABULARY_FILE),
         "backend": backend.name(),
         "device": devices.describe(keras.distribution.distribution()),
         "dtype": dtype,
@@ -412,6 +428,7 @@ def _read_text(data, recipe, directory, streams, verbose):
         tokenizer = tokenizers.train_sentence_piece(
             data, recipe.vocabulary_size, path=directory / VOCABULARY_FILE
         )
+    _settle_vocabulary(directory)
     index, shares = devices.data_share()
     own = streams // shares
 
@@ -441,6 +458,22 @@ def _read_text(data, recipe, directory, streams, verbose):
         )
         for split in ("train", "validation")
     )
+
+
+def _settle_vocabulary(directory):
+    """Note the vocabulary of a run, or say that it is not the one it had."""
+    path = directory / VOCABULARY_FILE
+    digest = files.sha256(path)
+    run = json.loads((directory / RUN_FILE).read_text())
+    if "vocabulary" not in run:
+        _write_json(directory / RUN_FILE, run | {"vocabulary": digest})
+    elif run["vocabulary"] != digest:
+        raise RuntimeError(
+            "A run must go on with the vocabulary that it began with, of "
+            f"SHA-256 {run['vocabulary'][:16]}... Received: {path}, of SHA-256 "
+            f"{digest[:16]}..., whose tokens mean something else. Put a copy "
+            "of the former in its place, or use another directory."
+        )
 
 
 def _write_run(directory, model, record):
@@ -513,25 +546,25 @@ def _share_of_one_pass(dataset, epochs):
     return batches // epochs
 
 
-def _tokens_in_a_batch(dataset):
-    """Read one batch, which also shows early that there is one."""
+def _first_batch(dataset):
+    """Describe the first batch, which also shows early that there is one."""
     for batch in dataset.take(1):
-        x = batch[0]
-        tokens = (x["token_ids"] if isinstance(x, dict) else x).shape
-        return math.prod(tokens) * devices.data_share()[1]
+        return describe_batch(batch, devices.data_share()[1])
     raise ValueError(
         "The training data must hold at least one batch. Received: an empty "
         "dataset. Give more text or a smaller batch."
     )
 
 
-def claim(directory, identity, shares=1):
+def claim(directory, identity, shares=1, **settled):
     """Mark `directory` as the place of this run, or say whose it is.
 
     Args:
         directory: `pathlib.Path`.
         identity: dict, as JSON gives it back. What decides the run.
         shares: int. Processes among which a batch is divided.
+        **settled: what a new run settles on, and what does not have to be the
+            same when it goes on. It is noted beside `identity`.
 
     Returns:
         int. Of how many streams of text a batch of the run consists.
@@ -541,7 +574,7 @@ def claim(directory, identity, shares=1):
     """
     path = directory / RUN_FILE
     if not path.is_file():
-        _write_json(path, identity | {"streams": shares})
+        _write_json(path, identity | {"streams": shares} | settled)
         return shares
     found = json.loads(path.read_text())
     different = [key for key in identity if found.get(key) != identity[key]]

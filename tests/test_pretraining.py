@@ -1,11 +1,13 @@
 """Training runs that are broken off, and go on as if they had not been."""
 
 import csv
+import dataclasses
 import gc
 import json
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -16,15 +18,17 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasllm import pretraining
+from kerasllm import backend, checkpoints, files, pretraining, tokenizers
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
     Checkpoint,
     TrainingInterrupted,
+    describe_batch,
 )
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
+from kerasllm.schedules import WarmupSchedule
 from tests.recipes import TINY
 
 EPOCHS, STEPS = 2, 5
@@ -80,8 +84,18 @@ def model(seed=1):
     return mini_gpt(20, 8, 16, 16, 2, num_layers=1, dropout=0.2)
 
 
+def in_dtype(policy, build):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def train(directory, model_, **changes):
     arguments = {
+        "train_dataset": dataset(),
         "validation_dataset": dataset(2),
         "directory": directory,
         "epochs": EPOCHS,
@@ -90,7 +104,7 @@ def train(directory, model_, **changes):
         "checkpoint_steps": 2,
         "verbose": 0,
     }
-    return pretrain(model_, dataset(), **arguments | changes)
+    return pretrain(model_, **arguments | changes)
 
 
 def without_speed(history):
@@ -318,12 +332,8 @@ def test_a_run_may_be_validated_later(tmp_path):
 
 
 def test_weights_of_any_dtype_come_back(tmp_path):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("bfloat16")
-    try:
-        net, again = model(), model(seed=2)
-    finally:
-        keras.config.set_dtype_policy(before)
+    net = in_dtype("bfloat16", model)
+    again = in_dtype("bfloat16", lambda: model(seed=2))
     history = train(tmp_path, net)
     assert train(tmp_path, again) == history
     for ours, theirs in zip(again.weights, net.weights, strict=True):
@@ -402,6 +412,45 @@ def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path):
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
+def test_the_learning_rate_is_the_callers(tmp_path):
+    """A number or a schedule, whatever the run had before."""
+    for epochs, (rate, expected) in enumerate(
+        [
+            (1e-2, 1e-2),
+            (1e-4, 1e-4),
+            (WarmupSchedule(1e-3, 0), 1e-3),
+            (1e-5, 1e-5),
+        ],
+        start=1,
+    ):
+        net = model(seed=epochs)
+        history = train(tmp_path, net, epochs=epochs, learning_rate=rate)
+        assert len(history) == epochs
+        assert float(net.optimizer.learning_rate) == pytest.approx(expected)
+        assert int(net.optimizer.iterations) == epochs * STEPS
+
+
+def test_a_lower_rate_cures_divergence_in_the_same_directory(tmp_path):
+    train(tmp_path, model(), epochs=1)
+    many = {"checkpoint_steps": 1000}  # the next one would be too late
+    with pytest.raises(FloatingPointError, match="use float32.$"):
+        train(tmp_path, model(), learning_rate=1e30, **many)
+    history = train(tmp_path, model(), learning_rate=1e-3, **many)
+    assert [row["step"] for row in history] == [STEPS, 2 * STEPS]
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_checkpoints_with_a_learning_rate_still_fit(tmp_path, monkeypatch):
+    """As earlier versions wrote them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_variables", checkpoints._all_variables)
+        train(tmp_path, model(), epochs=1)
+    net = model()
+    train(tmp_path, net, learning_rate=1e-4)
+    assert float(net.optimizer.learning_rate) == pytest.approx(1e-4)
+    assert int(net.optimizer.iterations) == EPOCHS * STEPS
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
     resource = pytest.importorskip("resource", reason="a limit of POSIX")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -440,11 +489,78 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, share):
     assert len(train(tmp_path, model())) == EPOCHS
 
 
+def test_a_run_goes_on_with_its_own_data_only(tmp_path):
+    """Otherwise it would skip as many batches of the others."""
+    first = dataset()
+    train(tmp_path, model(), train_dataset=first, steps_per_epoch=None)
+    rows = first.unbatch()
+    others = {
+        "(?s)same shape, but other tokens.*`seed`": (
+            rows.map(lambda x, y: ((x + 1) % 20, y)).batch(4)
+        ),
+        r"the shape \[2, 8\], not \[4, 8\]": rows.batch(2),
+    }
+    for message, other in others.items():
+        for steps in (STEPS, None):  # the data are the reason, not the steps
+            with pytest.raises(RuntimeError, match=message):
+                train(
+                    tmp_path,
+                    model(),
+                    train_dataset=other,
+                    steps_per_epoch=steps,
+                    callbacks=[KillAt(1, kill)],
+                )
+    history = train(
+        tmp_path, model(), train_dataset=first, steps_per_epoch=None
+    )
+    assert len(history) == EPOCHS  # the refused calls have changed nothing
+    longer = first.concatenate(dataset(2))
+    with pytest.raises(RuntimeError, match="the data or `epochs` are others"):
+        train(tmp_path, model(), train_dataset=longer, steps_per_epoch=None)
+
+
+def test_data_that_are_shuffled_must_come_in_the_same_order(tmp_path):
+    def shuffled(**options):
+        data = dataset().unbatch().shuffle(48, **options)
+        return data.batch(4)
+
+    steady = shuffled(seed=3, reshuffle_each_iteration=False)
+    train(tmp_path, model(), train_dataset=steady, epochs=1)
+    assert len(train(tmp_path, model(), train_dataset=steady)) == EPOCHS
+    with pytest.raises(RuntimeError, match="in the same order.*a `seed` and"):
+        train(tmp_path, model(), train_dataset=shuffled())
+
+
+def test_a_batch_is_the_same_whoever_reads_it(tmp_path):
+    """Begun by two processes, a run goes on with one, and the other way."""
+    ((x, y),) = dataset(1)
+    whole, half = describe_batch((x, y)), describe_batch((x[:2], y[:2]), 2)
+    for begun, now in ((whole, half), (half, whole)):
+        run = Checkpoint(tmp_path, STEPS, 1, now)
+        run._check_data({"first_batch": begun})
+    with pytest.raises(RuntimeError, match="with the data"):
+        run._check_data({"first_batch": describe_batch((x[2:], y[2:]), 2)})
+    run._check_data({})  # a checkpoint of an earlier version
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train(tmp_path, model())
     other = mini_gpt(20, 8, 32, 16, 2, num_layers=1)
-    with pytest.raises(RuntimeError, match="only the model.*other shapes"):
+    with pytest.raises(RuntimeError, match="only the model") as caught:
         train(tmp_path, other)
+    count = len(model().variables)
+    count = count + 2 * len(model().trainable_variables) + 1
+    assert f"with {count} variables for {count}; " in str(caught.value)
+    assert re.search(
+        r"differs, of shape \(20, 16\), is for \S+/embeddings of shape "
+        r"\(20, 32\)\. Its dtype is float32, the model's float32\.",
+        str(caught.value),
+    )
+    deeper = mini_gpt(20, 8, 16, 16, 2, num_layers=2)
+    with pytest.raises(RuntimeError, match=f"with {count} variables for "):
+        train(tmp_path, deeper)
+    with pytest.raises(RuntimeError, match="is float32, .*s mixed_float16"):
+        train(tmp_path, in_dtype("mixed_float16", model))
     with pytest.raises(RuntimeError, match="steps_per_epoch` that it began"):
         train(tmp_path, model(), steps_per_epoch=STEPS + 1)
 
@@ -519,10 +635,79 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
     assert again.record == loaded.record
 
 
+def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
+    """There a lower rate is another run, and would be refused."""
+    hot = dataclasses.replace(TINY, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="in another directory"):
+        pretrain_mini_gpt(hot, shards, tmp_path / "run", verbose=0)
+    cool = dataclasses.replace(TINY, learning_rate=1e-3)
+    with pytest.raises(RuntimeError, match="a run of another recipe"):
+        pretrain_mini_gpt(cool, shards, tmp_path / "run", verbose=0)
+
+
 def test_a_directory_holds_one_run_only(tmp_path, shards):
     pretraining.claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
     with pytest.raises(RuntimeError, match="one run only.*data and seed"):
         pretraining.claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
+
+
+def test_a_run_goes_on_with_its_own_vocabulary_only(
+    tmp_path, shards, monkeypatch
+):
+    run, vocabulary = tmp_path / "run", tmp_path / "run" / "vocabulary.spm"
+    with pytest.raises(Killed):
+        stop = KillAt(TINY.steps_per_epoch + 1, kill)
+        pretrain_mini_gpt(TINY, shards, run, verbose=0, callbacks=[stop])
+    checkpoint = (run / CHECKPOINT_FILE).read_bytes()
+    own = vocabulary.read_bytes()
+
+    other = tmp_path / "other.txt"
+    other.write_text("so many roads under a dome of trees\n" * 200)
+    real = tokenizers.train_sentence_piece
+
+    def train_on_other(data, size, path):
+        return real([str(other), *shards], size, path=path)
+
+    train_on_other(shards, TINY.vocabulary_size, path=vocabulary)
+    assert vocabulary.read_bytes() != own  # put in its place, of the same size
+    with pytest.raises(RuntimeError, match="with the vocabulary that it began"):
+        pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+    vocabulary.unlink()  # lost, and trained by another version of the package
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers, "train_sentence_piece", train_on_other)
+        with pytest.raises(RuntimeError, match="with the vocabulary that it"):
+            pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+    assert (run / CHECKPOINT_FILE).read_bytes() == checkpoint
+    vocabulary.unlink()  # lost, and trained as it was
+    done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
+    assert vocabulary.read_bytes() == own
+    assert done.record["vocabulary"] == files.sha256(vocabulary)
+
+
+def test_a_run_goes_on_in_the_dtype_that_it_began_with(
+    tmp_path, shards, monkeypatch
+):
+    """As when a notebook gets another GPU on the second day."""
+    with pytest.raises(ValueError, match="float17"):
+        pretrain_mini_gpt(TINY, shards, tmp_path / "float32", dtype="float17")
+    for began, other in (("mixed_float16", "float32"), ("float32", "float16")):
+        run = tmp_path / began
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                backend, "best_dtype_policy", lambda began=began: began
+            )
+            with pytest.raises(Killed):
+                stop = KillAt(TINY.steps_per_epoch + 1, kill)
+                pretrain_mini_gpt(
+                    TINY, shards, run, verbose=0, callbacks=[stop]
+                )
+            patch.setattr(
+                backend, "best_dtype_policy", lambda other=other: other
+            )
+            done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
+        assert done.record["dtype"] == done.model.dtype_policy.name == began
 
 
 def test_an_unfinished_run_is_no_model(tmp_path):
