@@ -179,8 +179,6 @@ class Checkpoint(keras.callbacks.Callback):
                 "another directory for a new run."
             )
         variables = _variables(model)
-        if len(values) > len(variables):
-            values = _without_learning_rates(values, model)
         difference = _first_difference(variables, values)
         if difference:
             raise RuntimeError(
@@ -401,7 +399,16 @@ def _variables(model):
     A learning rate that is a number is a variable of the optimizer, too. It is
     left out: what the caller asks for holds, also when a run goes on.
     """
-    return [v for v in _all_variables(model) if not _is_learning_rate(v)]
+    variables = model.variables
+    if adapted_layers(model):
+        # The weights below adapters are frozen, and may be gigabytes.
+        variables = [
+            v
+            for v in variables
+            if v.trainable or not keras.backend.is_float_dtype(v.dtype)
+        ]
+    variables = [*variables, *model.optimizer.variables]
+    return [v for v in variables if v.name != "learning_rate"]
 
 
 def _first_difference(variables, values):
@@ -416,31 +423,3 @@ def _first_difference(variables, values):
             )
     if len(variables) != len(values):
         return f"{count}, which differ in nothing but their number"
-
-
-def _without_learning_rates(values, model):
-    """Return the values of `_variables` from a file that has those, too."""
-    variables = _all_variables(model)
-    if len(values) != len(variables):
-        return values
-    return [
-        value
-        for value, variable in zip(values, variables, strict=True)
-        if not _is_learning_rate(variable)
-    ]
-
-
-def _is_learning_rate(variable):
-    return variable.name == "learning_rate"
-
-
-def _all_variables(model):
-    variables = model.variables
-    if adapted_layers(model):
-        # The weights below adapters are frozen, and may be gigabytes.
-        variables = [
-            v
-            for v in variables
-            if v.trainable or not keras.backend.is_float_dtype(v.dtype)
-        ]
-    return [*variables, *model.optimizer.variables]

@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasllm import backend, checkpoints, files, pretraining, tokenizers
+from kerasllm import backend, files, pretraining, tokenizers
 from kerasllm.checkpoints import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -438,17 +438,6 @@ def test_a_lower_rate_cures_divergence_in_the_same_directory(tmp_path):
     history = train(tmp_path, model(), learning_rate=1e-3, **many)
     assert [row["step"] for row in history] == [STEPS, 2 * STEPS]
     assert history[1]["loss"] < history[0]["loss"]
-
-
-def test_checkpoints_with_a_learning_rate_still_fit(tmp_path, monkeypatch):
-    """As earlier versions wrote them."""
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_variables", checkpoints._all_variables)
-        train(tmp_path, model(), epochs=1)
-    net = model()
-    train(tmp_path, net, learning_rate=1e-4)
-    assert float(net.optimizer.learning_rate) == pytest.approx(1e-4)
-    assert int(net.optimizer.iterations) == EPOCHS * STEPS
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
