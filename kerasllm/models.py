@@ -35,7 +35,8 @@ class Recipe:
         dropout: float in `[0, 1)`.
         batch_size: int. Windows in a training step.
         learning_rate: float. The rate after the warmup.
-        warmup_steps: int. Steps in which it is reached.
+        warmup_steps: int. Updates in which it is reached: training steps, or
+            with gradient accumulation so many times as many.
         epochs: int. Times that training stops to validate.
         steps_per_epoch: int, or `None` for an equal share of one pass over
             the corpus.

@@ -24,7 +24,7 @@ from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
 from kerasllm.models import MiniGPTCausalLM, get_recipe
 from kerasllm.samplers import greedy_search
-from kerasllm.schedules import WarmupSchedule
+from kerasllm.schedules import UpdateSchedule, WarmupSchedule
 
 MODEL_FILE = "model.keras"
 VOCABULARY_FILE = "vocabulary.spm"
@@ -77,7 +77,9 @@ def pretrain(
             computed in turns; more take less memory, see `losses`. The
             callbacks' `model` is then a `losses.training_model`.
         gradient_accumulation_steps: int, at least 2. Batches whose gradients
-            are averaged for one update, as for every Keras optimizer.
+            are averaged for one update, as for every Keras optimizer. Unlike
+            there a schedule is asked by updates, so that it does the same as
+            with batches so many times as large. All other steps are batches.
         sample: callable `model -> str`, called and printed after each epoch.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2, as for `fit`.
@@ -123,12 +125,17 @@ def pretrain(
     trained, objective, prepare = losses.next_token_objective(
         model, loss_chunks
     )
+    rate = WarmupSchedule() if learning_rate is None else learning_rate
+    if gradient_accumulation_steps and isinstance(
+        rate, keras.optimizers.schedules.LearningRateSchedule
+    ):
+        rate = UpdateSchedule(rate, gradient_accumulation_steps)
     train_dataset = train_dataset.map(prepare)
     if validation_dataset is not None:
         validation_dataset = validation_dataset.map(prepare)
     trained.compile(
         keras.optimizers.Adam(
-            WarmupSchedule() if learning_rate is None else learning_rate,
+            rate,
             gradient_accumulation_steps=gradient_accumulation_steps,
         ),
         **objective,

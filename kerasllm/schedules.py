@@ -15,6 +15,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         rate: float. The learning rate after the warmup, per step.
         warmup_steps: int. Number of steps in which it is reached; 0 for none.
+            Under gradient accumulation `pretrain` makes a step an update of
+            the weights; else it is a batch.
 
     Raises:
         ValueError: `rate` is not a positive number or `warmup_steps` is
@@ -46,3 +48,35 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"rate": self.rate, "warmup_steps": self.warmup_steps}
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class UpdateSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Count updates, not batches, for a schedule under gradient accumulation.
+
+    An optimizer that adds up the gradients of several batches for one update
+    asks its schedule by batches, so a warmup would be over too early.
+
+    Args:
+        schedule: `LearningRateSchedule` of the number of updates.
+        gradient_accumulation_steps: int. Batches for one update.
+    """
+
+    def __init__(self, schedule, gradient_accumulation_steps):
+        self.schedule = schedule
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+
+    def __call__(self, step):
+        """Return the learning rate, a float32 scalar, after `step` batches."""
+        return self.schedule(step // self.gradient_accumulation_steps)
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["gradient_accumulation_steps"])

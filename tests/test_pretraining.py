@@ -187,6 +187,31 @@ def test_gradients_of_small_batches_add_up_to_those_of_large_ones():
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("steps", [2, 3])
+def test_a_warmup_counts_updates_not_small_batches(steps):
+    """So it ends after as many rows, and not before the large batches' one."""
+    rows, losses, logits = 12, [], []
+    for size, together in ((rows // steps, steps), (rows, None)):
+        keras.utils.set_random_seed(1)
+        net = mini_gpt(20, 8, 16, 16, 2, num_layers=1, dropout=0.0)
+        history = pretrain(
+            net,
+            dataset(18).unbatch().batch(size, drop_remainder=True),
+            dataset(2),
+            directory=None,
+            epochs=1,
+            steps_per_epoch=72 // size,
+            learning_rate=WarmupSchedule(1e-2, 6),
+            gradient_accumulation_steps=together,
+            verbose=0,
+        )
+        # The training loss is one of other moments: of each small batch.
+        losses.append(history[0]["val_loss"])
+        logits.append(net.predict(np.arange(8)[None], verbose=0))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    np.testing.assert_allclose(*logits, atol=1e-5)
+
+
 # Between two checkpoints, in the first epoch and the second; before the first
 # checkpoint; at one; at the end of an epoch; at the very last batch.
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 4, 5, 10)]

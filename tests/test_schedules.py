@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm.schedules import WarmupSchedule
+from kerasllm.schedules import UpdateSchedule, WarmupSchedule
 
 
 def test_the_rate_rises_linearly_and_stays():
@@ -57,3 +57,14 @@ def test_the_rate_must_be_positive(rate):
 def test_the_warmup_must_not_be_negative(steps):
     with pytest.raises(ValueError, match="`warmup_steps` must be zero or more"):
         WarmupSchedule(warmup_steps=steps)
+
+
+def test_under_accumulation_a_step_is_an_update():
+    schedule = UpdateSchedule(WarmupSchedule(0.5, 4), 3)
+    rates = [float(schedule(step)) for step in range(15)]
+    np.testing.assert_allclose(
+        rates, np.repeat([0, 0.125, 0.25, 0.375, 0.5], 3)
+    )
+    config = keras.saving.serialize_keras_object(schedule)
+    again = keras.saving.deserialize_keras_object(config)
+    assert [float(again(step)) for step in range(15)] == rates
