@@ -340,7 +340,7 @@ def pretrain_mini_gpt(
         data = corpora.local_docs() if data is None else list(data)
     identity = {
         "recipe": dataclasses.asdict(recipe),
-        "data": [files.sha256(path) for path in data],
+        "data": [files.sha256_once(path) for path in data],
         "seed": seed,
     }
     if directory is None:
