@@ -214,11 +214,16 @@ def remat(function):
     return forgetful
 
 
-def map_in_turn(function, *arrays):
-    """Apply a function to one part of arrays after the other.
+def remat_in_turn(function, *arrays):
+    """Apply a function to one part of arrays after the other, forgetfully.
+
+    What it computes for a part is forgotten, and computed again on the way
+    back, there too for one part after the other, from the last. Gradients of
+    variables are added up as they come.
 
     Args:
-        function: callable of tensors, the first of which is float.
+        function: callable of tensors, the first of which is float and the only
+            one that has a gradient. It returns a float tensor.
         *arrays: tensors `(count, ...)`, whose parts it takes.
 
     Returns:
@@ -229,36 +234,48 @@ def map_in_turn(function, *arrays):
 
         # Written one after the other, XLA would work on all parts at once and
         # have what each of them needs in memory.
-        return jax.lax.map(lambda parts: function(*parts), arrays)
-    results = []
-    for parts in zip(*map(ops.unstack, arrays), strict=True):
-        if results and name() == "tensorflow":
-            # Its graphs know no order but that of data. PyTorch takes turns.
-            parts = (_in_turn(parts[0], results[-1]), *parts[1:])
-        results.append(function(*parts))
-    return ops.stack(results)
+        return jax.lax.map(lambda parts: keras.remat(function)(*parts), arrays)
+    all_parts = list(zip(*map(ops.unstack, arrays), strict=True))
+    if name() == "torch":
+        return ops.stack([keras.remat(function)(*p) for p in all_parts])
+    return _remat_in_turn(function, all_parts)
 
 
-def _in_turn(x, earlier):
-    """Return `x` when `earlier` is there, and gradients the other way round.
-
-    Args:
-        x: float tensor of TensorFlow.
-        earlier: float tensor of TensorFlow. Its gradient is there when that of
-            `x` is.
-    """
+def _remat_in_turn(function, all_parts):
+    """Do so on TensorFlow, whose graphs know no order but that of data."""
     import tensorflow as tf
 
+    def after(earlier, x):
+        with tf.control_dependencies(tf.nest.flatten(earlier)):
+            return tf.identity(x)
+
     @tf.custom_gradient
-    def wait(x, earlier):
-        def gradient(dx):
-            with tf.control_dependencies([dx]):
-                return dx, tf.zeros_like(earlier)
+    def compute(*xs):
+        results = []
+        for x, (_, *others) in zip(xs, all_parts, strict=True):
+            results.append(function(after(results[-1:], x), *others))
 
-        with tf.control_dependencies([earlier]):
-            return tf.identity(x), gradient
+        def gradient(*upstream, variables=()):
+            # `tf.recompute_grad` for each part would leave as many gradients
+            # of each variable, in memory until the last one is there.
+            totals, dxs = [tf.zeros_like(v) for v in variables], []
+            for x, (_, *others), dy in reversed(
+                list(zip(xs, all_parts, upstream, strict=True))
+            ):
+                x = after([dy, results[-1], *dxs[-1:], *totals], x)
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    result = function(x, *others)
+                dx, *parts = tape.gradient(
+                    result, [x, *variables], dy, unconnected_gradients="zero"
+                )
+                dxs.append(dx)
+                totals = [a + b for a, b in zip(totals, parts, strict=True)]
+            return dxs[::-1], totals
 
-    return wait(x, earlier)
+        return results, gradient
+
+    return tf.stack(compute(*(parts[0] for parts in all_parts)))
 
 
 def multiply_few_rows(x, matrix):

@@ -58,8 +58,8 @@ class NextTokenLoss(keras.Layer):
         size = -(-length // self.num_chunks)
         count = -(-length // size)
         missing = count * size - length
-        scores = backend.map_in_turn(
-            keras.remat(self._score),
+        scores = backend.remat_in_turn(
+            self._score,
             _split(hidden_states, count, missing),
             _split(labels, count, missing),
         )
