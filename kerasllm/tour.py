@@ -42,7 +42,7 @@ SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
 QUESTION_STEP = 6  # every sixth question about the small world
 LORA_TUNING = {"epochs": 6, "learning_rate": 4e-3}
-FULL_TUNING = {"epochs": 3, "learning_rate": 5e-4}
+FULL_TUNING = {"epochs": 4, "learning_rate": 5e-4}
 CAREFUL_TUNING = {"epochs": 5, "learning_rate": 3e-3}
 NUM_REFUSALS = 600
 # Names and arguments of `chain`, which are also options of the command line.
