@@ -237,6 +237,7 @@ def test_a_killed_run_ends_where_the_unbroken_one_does(
         assert len(list(csv.DictReader(file))) == EPOCHS
 
 
+@pytest.mark.any_backend
 def test_what_a_kill_left_behind_is_removed(tmp_path):
     for name in (CHECKPOINT_FILE, HISTORY_FILE, "sign"):
         (tmp_path / f".{name}.x1_y2z3a.partial").write_bytes(b"half a file")
@@ -503,6 +504,7 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path, share):
     assert len(train(tmp_path, model())) == EPOCHS
 
 
+@pytest.mark.any_backend
 def test_a_run_goes_on_with_its_own_data_only(tmp_path):
     """Otherwise it would skip as many batches of the others."""
     first = dataset()
@@ -533,6 +535,7 @@ def test_a_run_goes_on_with_its_own_data_only(tmp_path):
         train(tmp_path, model(), train_dataset=longer, steps_per_epoch=None)
 
 
+@pytest.mark.any_backend
 def test_data_that_are_shuffled_must_come_in_the_same_order(tmp_path):
     def shuffled(**options):
         data = dataset().unbatch().shuffle(48, **options)
@@ -649,6 +652,7 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
     assert again.record == loaded.record
 
 
+@pytest.mark.any_backend
 def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
     """There a lower rate is another run, and would be refused."""
     hot = dataclasses.replace(TINY, learning_rate=1e30)
@@ -665,6 +669,7 @@ def test_a_directory_holds_one_run_only(tmp_path, shards):
         pretraining.claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
 
 
+@pytest.mark.any_backend
 def test_a_run_goes_on_with_its_own_vocabulary_only(
     tmp_path, shards, monkeypatch
 ):
