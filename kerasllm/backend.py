@@ -120,6 +120,30 @@ def best_dtype_policy():
     return "float32"
 
 
+def _mallopt(option, value):
+    """Set an option of `malloc`, where that is glibc's; see `mallopt(3)`."""
+    if platform.system() == "Linux":
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if set_option is not None:  # musl has none
+            set_option(option, value)
+
+
+def _share_memory_among_threads():
+    """Have all threads take memory from one place, where it can be kept.
+
+    glibc gives threads arenas of their own, with room for blocks up to 64 MB.
+    Larger ones it returns to Linux whatever `keep_freed_memory` says. A thread
+    stays with the arena that it began with, so this must come before JAX
+    starts its threads: when this room is imported. Next to a GPU, where many
+    threads may prepare text and would wait for one another, it is left out.
+    """
+    if name() == "jax" and not os.path.exists("/dev/nvidiactl"):
+        _mallopt(-8, 1)  # M_ARENA_MAX in <malloc.h>
+
+
+_share_memory_among_threads()
+
+
 @functools.cache
 def keep_freed_memory():
     """Have the C library keep the memory that a training step frees.
@@ -130,16 +154,12 @@ def keep_freed_memory():
     its largest moment and keeps it. Nothing happens on a GPU, nor where there
     is no glibc.
     """
-    if gpu() is not None or platform.system() != "Linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # musl has none
+    if gpu() is not None:
         return
     # Numbers from <malloc.h>.
-    mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own,
-    mallopt(-8, 1)  # M_ARENA_MAX: all are in one place,
-    mallopt(-1, -1)  # M_TRIM_THRESHOLD: its end is never cut off,
-    mallopt(-2, 2**28)  # M_TOP_PAD: and it grows in large pieces
+    _mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own,
+    _mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap's end is never cut off,
+    _mallopt(-2, 2**28)  # M_TOP_PAD: and it grows in large pieces
 
 
 def dropout(inputs, rate, seed):

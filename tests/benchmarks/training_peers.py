@@ -4,14 +4,15 @@
 
 A mini-GPT of 3.7 million parameters on batches of 32 x 128 random tokens, and
 Hugging Face's GPT-2 of the same sizes. Each has a process of its own and
-trains while the others wait. The table has the medians of the tokens per
-second and of the ratios within a turn.
+trains while the others wait. The table has the tokens per second of the best
+turn, for a neighbour can only take time away, the ratios of these, and in
+brackets how far the ratios within a turn spread.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import statistics
+import os
 
 from kerasllm.models import RECIPES
 from tests.benchmarks.training_worker import Worker
@@ -31,6 +32,7 @@ TENSORFLOW = "TensorFlow"
 COMPILED_PEER = "Hugging Face, compiled, bfloat16"
 CONTESTANTS = {
     "JAX": ("jax", {}),
+    "JAX, a virtual device a core": ("jax", {"devices": os.cpu_count()}),
     TENSORFLOW: ("tensorflow", {}),
     "PyTorch": ("torch", {}),
     "JAX, mixed_bfloat16": ("jax", MIXED),
@@ -71,7 +73,7 @@ def main():
     print("| | tokens/s | over TensorFlow | over the compiled peer |")
     print("|---|---|---|---|")
     for name, values in speeds.items():
-        cells = [f"{statistics.median(values):,.0f}"]
+        cells = [f"{max(values):,.0f}"]
         for other in (TENSORFLOW, COMPILED_PEER):
             if other not in speeds:
                 cells.append("")
@@ -79,7 +81,7 @@ def main():
             pairs = zip(values, speeds[other], strict=True)
             ratios = [ours / theirs for ours, theirs in pairs]
             cells.append(
-                f"{statistics.median(ratios):.2f} "
+                f"{max(values) / max(speeds[other]):.2f} "
                 f"({min(ratios):.2f} to {max(ratios):.2f})"
             )
         print(f"| {name} | {' | '.join(cells)} |")

@@ -67,20 +67,27 @@ class Worker:
         self._process.communicate()
 
 
-def make_ours(recipe, dtype="float32", without=None):
+def make_ours(recipe, dtype="float32", without=None, devices=1):
     """Return a function that trains, or evaluates, a batch again and again.
 
     Args:
         recipe: a `Recipe`.
         dtype: str, the dtype policy.
         without: `None` or one of `WITHOUT`: what to leave out.
+        devices: int. Virtual devices on JAX's CPU that share each batch.
     """
+    if devices > 1:
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", devices)
     import keras
     import numpy as np
 
-    from kerasllm import backend, losses
+    from kerasllm import backend, distribution, losses
 
     backend.keep_freed_memory()
+    if devices > 1:
+        keras.distribution.set_distribution(distribution.data_parallel())
     keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(0)
     if without == "dropout masks":
