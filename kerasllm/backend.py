@@ -5,6 +5,7 @@ leaves (which precision a device is good at, what a random mask costs) is
 settled here, so that the other rooms read the same on all three.
 """
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -83,12 +84,14 @@ def device_name():
     """Name what computes, for reports: `"NVIDIA A100..."`, `"CPU, 2 cores"`."""
     if gpu() is not None:
         return gpu()[0]
-    cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count()
-    )
-    return f"CPU ({platform.machine()}), {cores} cores"
+    return f"CPU ({platform.machine()}), {num_cores()} cores"
+
+
+def num_cores():
+    """Return on how many cores of the CPU this process may run, an int."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def best_dtype_policy():
@@ -703,6 +706,26 @@ def devices():
         [_device_name(device) for device in jax.local_devices(index)]
         for index in range(jax.process_count())
     ]
+
+
+def make_devices_of_cores(count):
+    """Have JAX take its CPU for so many devices, unless it has started.
+
+    Much of a training step XLA gives to one core only, such as loops over
+    products of one head each. Devices work on their parts at the same time.
+    GPUs stay what they are, and so does what the user has set.
+
+    Args:
+        count: int.
+    """
+    import jax
+
+    is_set = jax.config.jax_num_cpu_devices != -1 or (
+        "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    )
+    if not is_set:
+        with contextlib.suppress(RuntimeError):  # that is: it has started
+            jax.config.update("jax_num_cpu_devices", count)
 
 
 def devices_of(variable):

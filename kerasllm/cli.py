@@ -301,7 +301,9 @@ def pretrain(
     devices: Annotated[
         str,
         typer.Option(
-            metavar="N", help="How many devices share a batch, or auto: all."
+            metavar="N",
+            help="How many devices share a batch, or auto: all, or the cores "
+            "of a CPU.",
         ),
     ] = "1",
     backend: BackendOption = None,
@@ -317,7 +319,7 @@ def pretrain(
 
     recipe_name = recipe
     recipe = models.get_recipe(recipe)
-    several = distribution.from_options(devices)
+    several = distribution.from_options(devices, recipe.batch_size)
     with distribution.first_process_first():  # one download is enough
         shards = _find_text(data, str(documents))
     if distribution.process_index() == 0:

@@ -169,11 +169,13 @@ def data_parallel(devices="auto"):
     )
 
 
-def from_options(devices):
+def from_options(devices, batch_size):
     """Return the distribution that command line and environment ask for.
 
     Args:
-        devices: str, `"auto"` or a number of devices in each process.
+        devices: str, `"auto"` or a number of devices in each process. With
+            `"auto"` a CPU counts for as many as its cores can share a batch.
+        batch_size: int. Rows in a batch.
 
     Returns:
         A `DataParallel`, or `None` for a single device.
@@ -183,6 +185,9 @@ def from_options(devices):
     """
     if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
         initialize()
+    elif devices == "auto" and backend.name() == "jax":
+        cores = math.gcd(backend.num_cores(), batch_size)
+        backend.make_devices_of_cores(cores)
     if devices == "1" and num_processes() == 1:
         return None
     return data_parallel(int(devices) if devices.isdecimal() else devices)

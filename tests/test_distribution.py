@@ -5,6 +5,9 @@ the loopback device.
 """
 
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -318,6 +321,37 @@ def test_one_device_may_be_a_distribution(tmp_path):
         assert keras.distribution.distribution() is how
     assert history[0]["step"] == 1
     assert keras.distribution.distribution() is None
+
+
+CORES = """
+import sys
+import jax
+from kerasllm import backend, distribution
+backend.num_cores = lambda: 12
+if "started" in sys.argv:
+    jax.devices()
+how = distribution.from_options("auto", 8)
+print(how.device_mesh.devices.size)
+"""
+
+
+@on_jax
+@pytest.mark.parametrize(
+    ("arguments", "flags", "expected"),
+    [
+        ([], "", "4"),  # the most of 12 cores that can share 8 rows
+        (["started"], "", "1"),
+        ([], "--xla_force_host_platform_device_count=2", "2"),
+    ],
+)
+def test_cores_of_a_cpu_share_a_batch(arguments, flags, expected):
+    done = subprocess.run(
+        [sys.executable, "-c", CORES, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": flags},
+    )
+    assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.slow

@@ -74,8 +74,7 @@ def speeds(recipe, arguments):
             for backend, worker in workers.items():
                 seconds[backend].append(worker.seconds_a_step(arguments.steps))
     return {
-        backend: TOKENS / min(of_one)
-        for backend, of_one in seconds.items()
+        backend: TOKENS / min(of_one) for backend, of_one in seconds.items()
     }
 
 
