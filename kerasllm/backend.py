@@ -18,6 +18,10 @@ import keras
 import numpy as np
 from keras import ops
 
+CPU_QUOTA = "/sys/fs/cgroup/cpu.max"  # "200000 100000" or "max 100000"
+# Of NVIDIA's driver, of that in Windows' Linux, of AMD's.
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
 
 def name():
     """Return the running backend: `"jax"`, `"tensorflow"` or `"torch"`."""
@@ -89,9 +93,14 @@ def device_name():
 
 def num_cores():
     """Return on how many cores of the CPU this process may run, an int."""
+    cores = os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+        cores = len(os.sched_getaffinity(0))
+    # A container sees all cores, and may have the time of a few.
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = pathlib.Path(CPU_QUOTA).read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
 
 
 def best_dtype_policy():
@@ -137,10 +146,11 @@ def _share_memory_among_threads():
     glibc gives threads arenas of their own, with room for blocks up to 64 MB.
     Larger ones it returns to Linux whatever `keep_freed_memory` says. A thread
     stays with the arena that it began with, so this must come before JAX
-    starts its threads: when this room is imported. Next to a GPU, where many
-    threads may prepare text and would wait for one another, it is left out.
+    starts its threads: when this room is imported. Where there are files of a
+    GPU it is left out: there many threads may prepare text, and would wait for
+    one another.
     """
-    if name() == "jax" and not os.path.exists("/dev/nvidiactl"):
+    if name() == "jax" and not any(map(os.path.exists, GPU_FILES)):
         _mallopt(-8, 1)  # M_ARENA_MAX in <malloc.h>
 
 

@@ -25,6 +25,7 @@ from kerasllm import backend, files
 from kerasllm.layers import check_positive_ints
 
 BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
+MOST_CORES = 4  # that are devices unasked: each has a copy of the model
 
 
 def initialize(job_addresses=None, num_processes=None, process_id=None):
@@ -150,6 +151,25 @@ def check_directory(directory):
         )
 
 
+@contextlib.contextmanager
+def only_run_in(directory):
+    """Keep other runs out of a folder while a block runs.
+
+    Args:
+        directory: str or path. It is made if need be. `None` for no folder.
+
+    Raises:
+        OSError: nothing can be written there.
+        RuntimeError: another run is at work there.
+    """
+    with contextlib.ExitStack() as stack:
+        with failing_together():
+            if directory is not None and process_index() == 0:
+                files.check_writable(directory)
+                stack.enter_context(files.locked(directory))
+        yield
+
+
 def data_parallel(devices="auto"):
     """Give every device the whole model and an equal part of each batch.
 
@@ -172,9 +192,13 @@ def data_parallel(devices="auto"):
 def from_options(devices, batch_size):
     """Return the distribution that command line and environment ask for.
 
+    Cores of a CPU become devices here, if this is the only process and JAX has
+    not started. It is faster, and each of them has a copy of the model.
+
     Args:
         devices: str, `"auto"` or a number of devices in each process. With
-            `"auto"` a CPU counts for as many as its cores can share a batch.
+            `"auto"` a CPU counts for as many of its cores as can share a
+            batch evenly, at most `MOST_CORES`.
         batch_size: int. Rows in a batch.
 
     Returns:
@@ -183,14 +207,22 @@ def from_options(devices, batch_size):
     Raises:
         ValueError: as `data_parallel`.
     """
-    if "KERAS_DISTRIBUTION_NUM_PROCESSES" in os.environ:
+    cores = backend.num_cores()
+    if any(name.startswith("KERAS_DISTRIBUTION_") for name in os.environ):
         initialize()
-    elif devices == "auto" and backend.name() == "jax":
-        cores = math.gcd(backend.num_cores(), batch_size)
-        backend.make_devices_of_cores(cores)
+    elif backend.name() == "jax":
+        count = max(
+            n
+            for n in range(1, min(cores, MOST_CORES) + 1)
+            if batch_size % n == 0
+        )
+        if devices.isdecimal() and 1 <= int(devices) <= cores:
+            count = int(devices)
+        backend.make_devices_of_cores(count)
     if devices == "1" and num_processes() == 1:
         return None
-    return data_parallel(int(devices) if devices.isdecimal() else devices)
+    found = data_parallel(int(devices) if devices.isdecimal() else devices)
+    return found if found.device_mesh.devices.size > 1 else None
 
 
 def describe(distribution):

@@ -22,6 +22,11 @@ import tempfile
 import urllib.parse
 import zipfile
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 def cache_dir(*parts):
     """Return a folder for files that can be made again, and create it.
@@ -121,6 +126,33 @@ def check_writable(directory):
             f"one that cannot ({error.strerror}). Choose another",
             str(directory),
         ) from error
+
+
+@contextlib.contextmanager
+def locked(directory):
+    """Lock a folder against other processes; nothing is written into it.
+
+    The lock ends with the block, or with the process. Where there are no such
+    locks, on Windows and some network file systems, nothing is locked.
+
+    Raises:
+        RuntimeError: another process has it.
+    """
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            descriptor = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RuntimeError(
+                    "A directory must be the place of one run at a time. "
+                    f"Received: {directory}, where another process is at "
+                    "work. Wait for its end, or use another directory."
+                ) from error
+            except OSError:
+                pass  # no locks here
+        yield
 
 
 @contextlib.contextmanager

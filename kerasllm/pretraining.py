@@ -100,8 +100,9 @@ def pretrain(
         OSError: nothing can be written to `directory`, or no more. The last
             checkpoint is still there.
         RuntimeError: the checkpoint in `directory` is of another model or of
-            other data, or has another number of steps in an epoch; not all
-            processes see `directory`, or one of them had an error.
+            other data, or has another number of steps in an epoch; another
+            run is at work there; not all processes see `directory`, or one of
+            them had an error.
         FloatingPointError: the loss, the validation's or a weight became NaN
             or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
@@ -197,41 +198,44 @@ def resumable_fit(
     """
     backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
-    run = Checkpoint(directory, steps_per_epoch, checkpoint_steps, first_batch)
-    run.restore(model)
-    # Keras passes one dict of logs along the callbacks in order: what the
-    # first one adds is in the checkpoint, the progress bar and the history.
-    callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
-    if sample is not None:
-        callbacks.append(_PrintSample(run, sample))
-    if devices.process_index() != 0:
-        verbose = 0
-
-    def fit(first_epoch, last_epoch, steps):
-        model.fit(
-            # Skipping reads and tokenizes what it skips, at about a million
-            # tokens a second; in exchange no position has to be stored.
-            train_dataset.repeat().skip(run.step),
-            validation_data=validation_dataset,
-            initial_epoch=first_epoch,
-            epochs=last_epoch,
-            steps_per_epoch=steps,
-            callbacks=callbacks,
-            shuffle=False,  # Keras warns that it cannot shuffle a dataset
-            verbose=verbose,
+    with devices.only_run_in(directory):
+        run = Checkpoint(
+            directory, steps_per_epoch, checkpoint_steps, first_batch
         )
+        run.restore(model)
+        # Keras passes one dict of logs along the callbacks in order: what the
+        # first one adds is in the checkpoint, the progress bar and the history.
+        callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
+        if sample is not None:
+            callbacks.append(_PrintSample(run, sample))
+        if devices.process_index() != 0:
+            verbose = 0
 
-    with run.catching_interrupts():
-        epoch, done = divmod(run.step, steps_per_epoch)
-        if done and epoch < epochs:
-            # `fit` begins with a whole epoch, so the rest of one that was
-            # interrupted takes a `fit` of its own.
-            fit(epoch, epoch + 1, steps_per_epoch - done)
-            epoch += 1
-        # Any callback may have had enough; a second `fit` would forget that.
-        if epoch < epochs and not (done and model.stop_training):
-            fit(epoch, epochs, steps_per_epoch)
-    return run.history
+        def fit(first_epoch, last_epoch, steps):
+            model.fit(
+                # Skipping reads and tokenizes what it skips, at about a million
+                # tokens a second; in exchange no position has to be stored.
+                train_dataset.repeat().skip(run.step),
+                validation_data=validation_dataset,
+                initial_epoch=first_epoch,
+                epochs=last_epoch,
+                steps_per_epoch=steps,
+                callbacks=callbacks,
+                shuffle=False,  # Keras warns that it cannot shuffle a dataset
+                verbose=verbose,
+            )
+
+        with run.catching_interrupts():
+            epoch, done = divmod(run.step, steps_per_epoch)
+            if done and epoch < epochs:
+                # `fit` begins with a whole epoch, so the rest of one that was
+                # interrupted takes a `fit` of its own.
+                fit(epoch, epoch + 1, steps_per_epoch - done)
+                epoch += 1
+            # Any callback may have had enough; a second `fit` would forget it.
+            if epoch < epochs and not (done and model.stop_training):
+                fit(epoch, epochs, steps_per_epoch)
+        return run.history
 
 
 @dataclasses.dataclass
@@ -338,8 +342,14 @@ def pretrain_mini_gpt(
     devices.check_batch_size(recipe.batch_size)
     with devices.first_process_first():  # it makes the corpus for all
         data = corpora.local_docs() if data is None else list(data)
+    _check_recipe(recipe)
     identity = {
-        "recipe": dataclasses.asdict(recipe),
+        # What only saves memory makes no other run: who runs out goes on.
+        "recipe": {
+            name: value
+            for name, value in dataclasses.asdict(recipe).items()
+            if name not in ("loss_chunks", "remat")
+        },
         "data": [files.sha256_once(path) for path in data],
         "seed": seed,
     }
@@ -425,6 +435,29 @@ def pretrain_mini_gpt(
         if devices.process_index() == 0:
             _write_run(directory, model, record)
     return PretrainedModel(model, tokenizer, record, directory)
+
+
+def _check_recipe(recipe):
+    """Raise a `ValueError` for what would fail only after minutes of work."""
+    counts = {
+        name: getattr(recipe, name)
+        for name in (
+            "vocabulary_size",
+            "sequence_length",
+            "batch_size",
+            "epochs",
+            "steps_per_epoch",
+            "validation_steps",
+            "loss_chunks",
+        )
+    }
+    if recipe.steps_per_epoch is None:
+        del counts["steps_per_epoch"]
+    check_positive_ints(**counts)
+    WarmupSchedule(recipe.learning_rate, recipe.warmup_steps)
+    keras.optimizers.Adam(
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps
+    )
 
 
 def _read_text(data, recipe, directory, streams, verbose):

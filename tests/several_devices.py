@@ -22,7 +22,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm import backend, checkpoints, cli, distribution, models
+from kerasllm import (
+    backend,
+    checkpoints,
+    cli,
+    distribution,
+    losses,
+    models,
+)
 from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import pretrain
@@ -105,6 +112,7 @@ def eight_devices(out):
     result["back"], _ = train(out / "back", data)
 
     result["sent"] = sent_in_a_step(data)
+    result["sent_in_chunks"] = sent_in_a_step(data, loss_chunks=4)
     result["sent_by_groups"] = sent_in_a_step(
         distribution.model_parallel(4, devices=4)
     )
@@ -127,34 +135,36 @@ def eight_devices(out):
     (out / "result.json").write_text(json.dumps(result))
 
 
-def sent_in_a_step(how):
-    """Count the numbers that a compiled training step sums over devices."""
+def sent_in_a_step(how, loss_chunks=1):
+    """Count the numbers that a compiled training step sums over devices.
+
+    What stands in a loop is counted once, and for itself.
+    """
     import jax
 
     with distribution.use(how):
-        model = mini_gpt(*MINI_GPT, dropout=0.1)
-        pretrain(
-            model,
-            dataset(),
-            directory=None,
-            epochs=1,
-            steps_per_epoch=1,
-            verbose=0,
+        model, objective, prepare = losses.next_token_objective(
+            mini_gpt(*MINI_GPT, dropout=0.1), loss_chunks
         )
+        model.compile("adam", **objective)
+        model.fit(dataset(1).map(prepare), verbose=0)
         x = np.zeros((ROWS, LENGTH), "int32")
         x = jax.device_put(x, how.get_data_layout(x.shape).backend_layout)
         state = model._get_jax_state(True, True, True, True)
         shardings = tuple([a.sharding for a in part] for part in state)
         step = jax.jit(model.train_step, out_shardings=(None, shardings))
-        text = step.lower(state, (x, x, None)).compile().as_text()
+        batch = (*prepare(x, x), None)
+        text = step.lower(state, batch).compile().as_text()
     sent = collections.Counter()
-    for types, operation in re.findall(
-        r"= (.*?) (all-\w+|reduce-scatter|collective-permute)(?:-start)?\(",
-        text,
-    ):
-        for sizes in re.findall(r"\[([\d,]*)\]", types):
-            sizes = [int(size) for size in sizes.split(",") if size]
-            sent[operation] += int(np.prod(sizes))
+    loops, _, entry = text.partition("\nENTRY ")
+    for part, place in ((loops, " in a loop"), (entry, "")):
+        for types, operation in re.findall(
+            r"= (.*?) (all-\w+|reduce-scatter|collective-permute)(?:-start)?\(",
+            part,
+        ):
+            for sizes in re.findall(r"\[([\d,]*)\]", types):
+                sizes = [int(size) for size in sizes.split(",") if size]
+                sent[operation + place] += int(np.prod(sizes))
     return sent
 
 

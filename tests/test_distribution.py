@@ -99,6 +99,11 @@ class TestEightDevices:
         # two gradients one by one. The last two numbers are loss and accuracy.
         table = MINI_GPT[0] * MINI_GPT[2]
         assert eight["sent"] == {"all-reduce": eight["weights"] + table + 2}
+        # With the loss in chunks, the table's at that end for each of them.
+        assert eight["sent_in_chunks"] == {
+            "all-reduce": eight["weights"] + 2,
+            "all-reduce in a loop": table,
+        }
 
     def test_groups_send_activations(self, eight):
         # Forwards a sum after the attention and one after the feed-forward
@@ -326,12 +331,13 @@ def test_one_device_may_be_a_distribution(tmp_path):
 CORES = """
 import sys
 import jax
-from kerasllm import backend, distribution
-backend.num_cores = lambda: 12
+from kerasllm import backend, corpora, distribution, gemma, pretraining
+devices, cores, rows = sys.argv[1:4]
+backend.num_cores = lambda: int(cores)
 if "started" in sys.argv:
     jax.devices()
-how = distribution.from_options("auto", 8)
-print(how.device_mesh.devices.size)
+how = distribution.from_options(devices, int(rows))
+print(1 if how is None else how.device_mesh.devices.size)
 """
 
 
@@ -339,19 +345,33 @@ print(how.device_mesh.devices.size)
 @pytest.mark.parametrize(
     ("arguments", "flags", "expected"),
     [
-        ([], "", "4"),  # the most of 12 cores that can share 8 rows
-        (["started"], "", "1"),
-        ([], "--xla_force_host_platform_device_count=2", "2"),
+        (["auto", 3, 8], "", "2"),  # three cannot share eight rows
+        (["auto", 64, 8], "", "4"),  # no more than that unasked
+        (["8", 64, 8], "", "8"),
+        (["auto", 64, 8, "started"], "", "1"),
+        (["auto", 64, 8], "--xla_force_host_platform_device_count=2", "2"),
     ],
 )
 def test_cores_of_a_cpu_share_a_batch(arguments, flags, expected):
     done = subprocess.run(
-        [sys.executable, "-c", CORES, *arguments],
+        [sys.executable, "-c", CORES, *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {"XLA_FLAGS": flags},
     )
     assert done.stdout.strip() == expected, done.stderr
+
+
+def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch):
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(backend, "CPU_QUOTA", quota)
+    counts = []
+    for text in ("max 100000", "100000 100000", "50000 100000", "nonsense"):
+        quota.write_text(text + "\n")
+        counts.append(backend.num_cores())
+    quota.unlink()
+    cores = backend.num_cores()
+    assert counts == [cores, 1, 1, cores]
 
 
 @pytest.mark.slow
@@ -400,8 +420,11 @@ def test_the_page_tells_what_the_formulas_say():
     assert f"a step takes {step / 1e12:.2f} TFLOP" in words
     assert f"a step in {seconds * 1000:.0f} ms" in words
 
-    gradients = 4 * (parameters + table)
+    gradients, in_parts = (
+        4 * (parameters + times * table) for times in (1, book.loss_chunks)
+    )
     assert f"it serves: {gradients / 1e6:.0f} MB" in words
+    assert f"{book.loss_chunks} parts: {in_parts / 1e6:.0f} MB" in words
     links = (300e9, 12.5e9, 1.25e9)
     for n in (1, 2, 4, 8, 16, 32, 64, 128):
         sent = 2 * (n - 1) / n * gradients

@@ -663,6 +663,41 @@ def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
         pretrain_mini_gpt(cool, shards, tmp_path / "run", verbose=0)
 
 
+def test_memory_may_be_saved_from_the_middle_of_a_run_on(tmp_path, shards):
+    unbroken = pretrain_mini_gpt(TINY, shards, tmp_path / "one", verbose=0)
+    with pytest.raises(Killed):
+        stop = KillAt(TINY.steps_per_epoch + 1, kill)
+        pretrain_mini_gpt(
+            TINY, shards, tmp_path / "two", verbose=0, callbacks=[stop]
+        )
+    thrifty = dataclasses.replace(TINY, loss_chunks=2, remat=True)
+    done = pretrain_mini_gpt(thrifty, shards, tmp_path / "two", verbose=0)
+    np.testing.assert_allclose(
+        without_speed(done.record["history"]),
+        without_speed(unbroken.record["history"]),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"loss_chunks": 0},
+        {"warmup_steps": -1},
+        {"gradient_accumulation_steps": 1},
+    ],
+)
+def test_a_recipe_is_checked_before_anything_is_made(changes, tmp_path, shards):
+    recipe = dataclasses.replace(TINY, **changes)
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        pretrain_mini_gpt(recipe, shards, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_directory_holds_one_run_only(tmp_path, shards):
     pretraining.claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
     with pytest.raises(RuntimeError, match="one run only.*data and seed"):
@@ -761,6 +796,17 @@ def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
     np.testing.assert_allclose(
         without_speed(history), without_speed(unbroken[0]), atol=1e-5
     )
+
+
+def test_a_directory_is_the_place_of_one_run_at_a_time(tmp_path):
+    with (
+        files.locked(tmp_path),
+        pytest.raises(RuntimeError, match="one run at a time.*another process"),
+    ):
+        train(tmp_path, model())
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
+    train(tmp_path, model())
+    assert (tmp_path / CHECKPOINT_FILE).is_file()
 
 
 MEMORY = """
