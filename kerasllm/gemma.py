@@ -23,7 +23,13 @@ from kerasllm import backend, files, lora, pretraining
 from kerasllm import distribution as devices
 from kerasllm.arguments import check_prompt, position_tables
 from kerasllm.checkpoints import CHECKPOINT_FILE
-from kerasllm.images import is_image, list_images, load_image, place_images
+from kerasllm.images import (
+    digest_of_image,
+    is_image,
+    list_images,
+    load_image,
+    place_images,
+)
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.layers import check_positive_ints
 from kerasllm.prompts import (
@@ -122,6 +128,7 @@ class Gemma:
             if explained is None:  # no fault of the preset: no memory, ...
                 raise
             raise explained from error
+        _correct_pixels(causal_lm, source)
         return cls(causal_lm, template)
 
     def generate(
@@ -682,6 +689,21 @@ def preset_source(name):
     )
 
 
+def _correct_pixels(causal_lm, source):
+    """Give a Hugging Face checkpoint the pixels that Gemma was trained on.
+
+    They lie between -1 and 1. KerasHub's converter multiplies by the standard
+    deviation that the checkpoint names, where it has to divide, and white
+    becomes -0.5.
+    """
+    converter = getattr(causal_lm.preprocessor, "image_converter", None)
+    names_them = os.path.isfile(
+        os.path.join(source, "preprocessor_config.json")
+    )
+    if converter is not None and (names_them or source.startswith("hf://")):
+        converter.scale, converter.offset = 2 / 255, -1.0
+
+
 @contextlib.contextmanager
 def _frozen_encoder(backbone):
     """Leave out the vision encoder, if there is one, where nothing is seen.
@@ -735,19 +757,10 @@ def _digest_of_rows(rows):
     """Return a hash of rows in their order, images included: a str."""
     digest = hashlib.sha256()
     for row in rows:
-        images = [_digest_of_image(image) for image in row.images]
+        images = [digest_of_image(image) for image in row.images]
         parts = [row.instruction, row.response, row.context, images]
         digest.update(json.dumps(parts).encode())
     return digest.hexdigest()
-
-
-def _digest_of_image(image):
-    """Return a hash of an image, or its address: it is not read for this."""
-    if not isinstance(image, str | os.PathLike):
-        array = load_image(image)
-        content = str(array.shape).encode() + array.tobytes()
-        return hashlib.sha256(content).hexdigest()
-    return files.sha256(image) if os.path.isfile(image) else str(image)
 
 
 def _read_sizes(folder):
@@ -790,6 +803,8 @@ def _read_hugging_face_sizes(folder, config):
     if not parameters:
         raise OSError("its safetensors files hold no weights")
     config = config.get("text_config", config)
+    # What KerasHub takes where a published configuration is silent.
+    config = {"num_attention_heads": 8, "num_key_value_heads": 4} | config
     return parameters, [config[name] for name in HUGGING_FACE_NAMES]
 
 
@@ -831,6 +846,9 @@ def _download_error(name, error):
     # may not be read one that is not there.
     of_network = causes if isinstance(error, ValueError) else [error]
     is_closed = "://" not in name and "has no config.json" in str(error)
+    # Kaggle says the same to an account that has not accepted the terms and to
+    # nobody at all.
+    is_nobody = "://" not in name and not _has_kaggle_credentials()
     if not is_closed and not any(
         isinstance(cause, OSError)
         or type(cause).__module__ == "kagglehub.exceptions"
@@ -844,9 +862,11 @@ def _download_error(name, error):
     if name.startswith("hf://"):
         hub, login = "Hugging Face", "HF_TOKEN, or run `hf auth login`"
     if is_closed or re.search(r"\b403\b|\bgated\b|not accessible", text):
+        is_closed = True
+    if is_closed and not is_nobody:
         problem = "its terms have not been accepted by this account"
         cure = f"Accept them on the model's page of {hub}, then try again"
-    elif re.search(r"\b401\b|credential|unauthenticated", text):
+    elif is_closed or re.search(r"\b401\b|credential|unauthenticated", text):
         problem = f"there are no valid {hub} credentials"
         cure = f"Create an API token in your {hub} account and set {login}"
     else:
@@ -858,3 +878,10 @@ def _download_error(name, error):
         f"({messages[0][:200]}). {cure}. {offline!r} is a small Gemma 3 that "
         "needs no network."
     )
+
+
+def _has_kaggle_credentials():
+    """Tell whether anybody has logged in to Kaggle, as KerasHub would."""
+    from kagglehub import config  # only where a download has failed
+
+    return config.get_kaggle_credentials() is not None

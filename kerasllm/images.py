@@ -7,6 +7,7 @@ mark, `<start_of_image>`, for each image; `place_images` puts the run in its
 stead and `vision_inputs` tells the model where the runs are.
 """
 
+import hashlib
 import http.client
 import io
 import os
@@ -17,6 +18,8 @@ import urllib.request
 import numpy as np
 from keras import ops
 from PIL import Image, ImageOps
+
+from kerasllm import files
 
 IMAGE_MARK = "<start_of_image>"
 SECONDS_TO_WAIT = 30
@@ -329,17 +332,30 @@ def _to_rgb(image):
     return np.array(image.convert("RGB"))
 
 
+def digest_of_image(image):
+    """Return a hash of an image, or its address: it is not read for this."""
+    if not isinstance(image, str | os.PathLike):
+        array = load_image(image)
+        content = str(array.shape).encode() + array.tobytes()
+        return hashlib.sha256(content).hexdigest()
+    return files.sha256(image) if os.path.isfile(image) else str(image)
+
+
 def check_image(source):
-    """Refuse a path that is no image, by the first bytes of its file alone.
+    """Refuse what is no image; a path by the first bytes of its file alone.
 
     Args:
-        source: see `load_image`. What is no path passes; so do addresses.
+        source: see `load_image`. Addresses pass.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file does not begin as an image does.
+        ValueError: the file does not begin as an image does, or an array has
+            no pixels.
     """
-    if not isinstance(source, str | os.PathLike) or _is_address(source):
+    if not isinstance(source, str | os.PathLike):
+        load_image(source)
+        return
+    if _is_address(source):
         return
     _check_file(source)
     try:

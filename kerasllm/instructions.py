@@ -17,6 +17,7 @@ import tensorflow as tf
 from kerasllm.files import cache_dir, download
 from kerasllm.images import (
     check_image,
+    digest_of_image,
     list_images,
     place_images,
     vision_inputs,
@@ -122,8 +123,9 @@ def read_jsonl(path):
 def split_rows(rows, validation_fraction=0.1, seed=0):
     """Hold out some of the rows, before anything is shuffled.
 
-    The request itself decides by its hash, so that the same one is never on
-    both sides, however often it occurs and in whatever order rows come.
+    The request itself decides by its hash, with its context and images, so
+    that the same one is never on both sides, however often it occurs and in
+    whatever order rows come.
 
     Args:
         rows: list of `Instruction`.
@@ -143,8 +145,11 @@ def split_rows(rows, validation_fraction=0.1, seed=0):
         )
 
     def is_held_out(row):
-        text = f"{seed}\n{row.instruction}".encode()
-        digest = hashlib.sha256(text).digest()
+        parts = [str(seed), row.instruction]
+        if row.context is not None:
+            parts.append(row.context)
+        parts += map(digest_of_image, row.images)
+        digest = hashlib.sha256("\n".join(parts).encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64 < validation_fraction
 
     held_out = [row for row in rows if is_held_out(row)]

@@ -874,6 +874,38 @@ def test_nothing_is_known_of_what_has_an_address(name):
         estimate_memory(name)
 
 
+def test_white_is_one_and_black_minus_one(
+    tiny_untrained, tmp_path, monkeypatch
+):
+    from keras_hub.src.utils.transformers import convert_gemma3
+
+    half = [0.5, 0.5, 0.5]
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps(
+            {"image_mean": half, "image_std": half, "rescale_factor": 1 / 255}
+        )
+    )
+    converter = tiny_untrained.preprocessor.image_converter
+    before = converter.scale, converter.offset
+    found = convert_gemma3.load_image_converter_config(
+        str(tmp_path), {"vision_config": {"image_size": 48}}
+    )
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM,
+        "from_preset",
+        lambda source: tiny_untrained,
+    )
+    try:
+        converter.scale, converter.offset = found["scale"], found["offset"]
+        Gemma.from_preset(tmp_path)
+        for pixel, expected in ((0, -1), (255, 1)):
+            image = np.full((1, 48, 48, 3), pixel, "float32")
+            values = keras.ops.convert_to_numpy(converter(image))
+            np.testing.assert_allclose(values, expected, atol=1e-6)
+    finally:
+        converter.scale, converter.offset = before
+
+
 def as_kerashub_does(error):
     """Return the `ValueError` that KerasHub makes of an error of Kaggle."""
     try:
@@ -899,7 +931,15 @@ def as_kerashub_does(error):
          "Kaggle credentials"),
     ],
 )  # fmt: skip
-def test_a_failed_download_says_what_is_missing(monkeypatch, error, message):
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_failed_download_says_what_is_missing(
+    monkeypatch, error, message, is_known
+):
+    monkeypatch.setattr(
+        gemma_module, "_has_kaggle_credentials", lambda: is_known
+    )
+    if not is_known and message.startswith("terms"):
+        message = "Kaggle credentials"  # of nobody Kaggle says the same
     monkeypatch.setattr(
         keras_hub.models.CausalLM, "from_preset", fail_with(error)
     )

@@ -147,6 +147,20 @@ def test_no_request_is_on_both_sides_of_a_split():
         split_rows(rows[:1], 0.5)
 
 
+def test_one_request_about_many_things_is_split_by_these():
+    of_texts = [Instruction("Sum up.", "x", f"text {i}") for i in range(300)]
+    of_images = [
+        Instruction("Which?", "x", images=(np.full((2, 2), i, "uint8"),))
+        for i in range(250)
+    ]
+    for rows in (of_texts, of_images):
+        train, held_out = split_rows([*rows, *rows], 0.2)
+        # 60 or 50 with a deviation of 7, each of them twice.
+        assert abs(len(held_out) / 2 - 0.2 * len(rows)) < 35
+        together = {id(row) for row in train} & {id(row) for row in held_out}
+        assert not together
+
+
 def test_only_the_answer_counts():
     tokenizer = Bytes()
     dataset = instruction_dataset(
@@ -299,6 +313,9 @@ def test_the_files_of_images_are_looked_at_before_they_are_read(
     path.write_text("not a picture")
     with pytest.raises(ValueError, match="Pillow can read.*one.png"):
         tokenize(path)
+    for array in (np.ones((4, 4)) * 0.5 - 1, np.ones((0, 4)), None):
+        with pytest.raises((ValueError, TypeError)):
+            tokenize(array)
     Image.fromarray(images[0]).save(path)
     for image in (path, str(path), "https://localhost/a.png", images[0]):
         assert tokenize(image).images == [(image,)]
