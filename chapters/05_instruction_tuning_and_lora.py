@@ -154,7 +154,8 @@ print(f"adapters: {sum(np.prod(w.shape) for w in (layer.alpha, layer.beta)):,}")
 # freezes all the rest. KerasHub's default is query and value; a model as narrow
 # as ours learns better with all four projections of the attention. Adam keeps
 # two numbers for each weight that it trains, and that is where most of the
-# memory goes.
+# memory goes. (A kernel of the attention has an axis for heads. There Keras
+# gives each head an $A$ of its own, and all of them one $B$.)
 
 # %%
 report = gemma.enable_lora(rank=8, targets="attention")

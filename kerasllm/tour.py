@@ -3,7 +3,7 @@
 `run` collects text, trains a vocabulary and a mini-GPT, writes with every
 sampling strategy, tunes a tiny Gemma on instructions, asks it about a world
 that it knows and about pictures, and sets down what it saw in one page,
-`report.html`, with the command that gives each number again.
+`report.html`, with commands to see it again.
 """
 
 import pathlib
@@ -345,7 +345,7 @@ def _report_tuning(report, console):
         report.sample(
             question.text,
             text,
-            "jupyter execute chapters/05_instruction_tuning_and_lora.ipynb",
+            "kerasllm tour",
         )
 
 
@@ -401,5 +401,5 @@ def _report_pictures(report, console):
         figure=figure,
     )
     report.figure(figure, "Pictures, and the colour that the model answers.")
-    report.text("All its scores again with")
+    report.text("All its scores, from more questions and pictures, with")
     report.code("python -m kerasllm.tiny_gemma --measure")
