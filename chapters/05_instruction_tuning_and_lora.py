@@ -169,8 +169,9 @@ print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
 # %%
 SAMPLE = 3  # every third question
 LORA_RATE, LORA_EPOCHS = 4e-3, 6
-CAREFUL_RATE, CAREFUL_EPOCHS = 3e-3, 5
+CAREFUL_RATE, CAREFUL_EPOCHS = 6e-3, 5
 FULL_RATE, FULL_EPOCHS = 5e-4, 4
+BATCH_SIZE = 16
 
 
 def score(model, which="untaught"):
@@ -188,7 +189,7 @@ def tune(model, rows, learning_rate, epochs):
         rows,
         validation_rows,
         epochs=epochs,
-        batch_size=16,
+        batch_size=BATCH_SIZE,
         learning_rate=learning_rate,
         sequence_length=128,
         verbose=0,
@@ -294,12 +295,19 @@ else:
 # answer. We add requests about other names that mean nothing, each about
 # another one, all answered in the same way, and go on tuning the adapters. The
 # model has to find out by itself what these names have in common: that it has
-# never read about them.
+# never read about them. The learning rate falls to zero on the way. At a
+# constant one the last few batches push the border between knowing and not
+# knowing to one side or the other.
 
 # %%
 if PRESET == "tiny":
-    refusals = world.refusals(600)
-    tune(gemma, train_rows + refusals, CAREFUL_RATE, CAREFUL_EPOCHS)
+    careful_rows = train_rows + world.refusals(900)
+    falling_rate = keras.optimizers.schedules.PolynomialDecay(
+        CAREFUL_RATE,
+        decay_steps=CAREFUL_EPOCHS * len(careful_rows) // BATCH_SIZE,
+        end_learning_rate=0.0,
+    )
+    tune(gemma, careful_rows, falling_rate, CAREFUL_EPOCHS)
     known_share, refused_known, _ = score(gemma)
     _, refused_unknown, answers = score(gemma, "unknown")
     print(f"refuses unknown names: {refused_unknown:.1%}")

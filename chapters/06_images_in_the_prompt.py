@@ -110,13 +110,19 @@ for picture in shown[:3]:
 # the letter, which a model that was not trained on these phrases has no reason
 # to be.)
 
+
 # %%
+def ask(questions, pictures_):
+    """Answer questions, `BATCH_SIZE` at once, each about one picture."""
+    return ask_all(gemma, questions, pictures_, LENGTH, BATCH_SIZE)
+
+
 others = shown[1:] + shown[:1]
 print(f"{'':8}{'picture':>10}{'none':>10}{'another':>10}")
 for number in range(3):
     questions = [picture.questions()[number] for picture in shown]
     shares = [
-        exact_share(ask_all(gemma, questions, pictures_, LENGTH), questions)
+        exact_share(ask(questions, pictures_), questions)
         for pictures_ in (shown, None, others)
     ]
     cells = "".join(f"{share:10.1%}" for share in shares)
@@ -165,7 +171,7 @@ rows = [
     for picture in pictures(400, seed=TEST_SEED + 3)
 ]
 questions = [ask_for_both(picture) for picture in shown]
-answers = ask_all(gemma, questions, shown, LENGTH)
+answers = ask(questions, shown)
 print(f"before: {exact_share(answers, questions):.1%}")
 print(gemma.enable_lora(rank=8, targets="attention"))
 start = time.perf_counter()
@@ -178,7 +184,7 @@ history = gemma.finetune(
     verbose=0,
 )
 print(f"{time.perf_counter() - start:.0f} s, loss {history[-1]['loss']:.3f}")
-answers = ask_all(gemma, questions, shown, LENGTH)
+answers = ask(questions, shown)
 print(f"after:  {exact_share(answers, questions):.1%}")
 for picture, answer in list(zip(shown, answers, strict=True))[:3]:
     print(f"  {picture.caption}: {answer}")

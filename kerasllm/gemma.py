@@ -559,7 +559,7 @@ class Chat:
         preprocessor = self.gemma.causal_lm.preprocessor
         segments = template.chat_segments([*head, *turns, message])
         # Each text of the user's, in order, takes the images that came with
-        # it; a mark in a text that came without images stays text.
+        # it. A mark in what the model or the system said is text.
         waiting = [
             (turn["content"], row)
             for turn, row in zip(turns[::2], past_images, strict=True)

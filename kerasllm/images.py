@@ -113,8 +113,9 @@ def place_images(segments, num_images, preprocessor):
     Args:
         segments: list of pairs `(text, is_mark)`, see
             `PromptTemplate.prompt_segments`. Each `<start_of_image>` in what
-            the user wrote stands for an image, in order.
-        num_images: int. Without images `<start_of_image>` is text.
+            the user wrote stands for an image, in order; to a model that
+            takes no images it is text.
+        num_images: int.
         preprocessor: the `Gemma3CausalLMPreprocessor` of the model.
 
     Returns:
@@ -124,7 +125,7 @@ def place_images(segments, num_images, preprocessor):
         ValueError: there are not as many marks as images, or the model takes
             no images.
     """
-    if not num_images:
+    if not num_images and not _takes_images(preprocessor):
         return segments
     tokens_per_image = check_takes_images(preprocessor)
     num_marks = sum(
@@ -134,7 +135,9 @@ def place_images(segments, num_images, preprocessor):
         raise ValueError(
             f"A prompt must have one {IMAGE_MARK} for each image. Received: "
             f"{num_marks} in the prompt and {num_images} images. Write it "
-            "where the image belongs, at the beginning for example."
+            "where the image belongs, at the beginning for example, and pass "
+            "the image; a text that only speaks of the mark must spell it "
+            "otherwise."
         )
     tokenizer = preprocessor.tokenizer
     run = (
@@ -160,13 +163,17 @@ def check_takes_images(preprocessor):
     Raises:
         ValueError: the model takes no images.
     """
-    if getattr(preprocessor, "image_converter", None) is None:
+    if not _takes_images(preprocessor):
         raise ValueError(
             "Images need a model that takes them. Received: images for a "
             'text-only preset. "tiny", "gemma3_4b" and larger take images; '
             '"gemma3_270m" and "gemma3_1b" do not.'
         )
     return preprocessor.num_vision_tokens_per_image
+
+
+def _takes_images(preprocessor):
+    return getattr(preprocessor, "image_converter", None) is not None
 
 
 def vision_inputs(token_ids, images, preprocessor, num_images=None):

@@ -336,7 +336,13 @@ def measure(gemma, recipe=None, num_pictures=200):
     return scores
 
 
-def ask_all(gemma, questions, shown=None, max_length=SEQUENCE_LENGTH // 2):
+def ask_all(
+    gemma,
+    questions,
+    shown=None,
+    max_length=SEQUENCE_LENGTH // 2,
+    batch_size=64,
+):
     """Return the answers to many questions, a list of str.
 
     Args:
@@ -344,6 +350,9 @@ def ask_all(gemma, questions, shown=None, max_length=SEQUENCE_LENGTH // 2):
         questions: list of `toyworld.Question`.
         shown: list of `toyworld.Picture`, one for each question, or `None`.
         max_length: int. Tokens of question and answer together.
+        batch_size: int. Questions answered at once. Images are what takes
+            memory: a vision encoder of 4,096 patches has scores between all
+            pairs of them.
     """
     if shown is None:
         return in_batches(
@@ -351,6 +360,7 @@ def ask_all(gemma, questions, shown=None, max_length=SEQUENCE_LENGTH // 2):
                 [question.text for question in batch], max_length=max_length
             ),
             questions,
+            batch_size,
         )
     return in_batches(
         lambda batch: gemma.ask(
@@ -359,6 +369,7 @@ def ask_all(gemma, questions, shown=None, max_length=SEQUENCE_LENGTH // 2):
             max_length=max_length,
         ),
         list(zip(questions, shown, strict=True)),
+        batch_size,
     )
 
 

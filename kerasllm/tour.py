@@ -43,8 +43,8 @@ SEEDS = (0, 1, 2)  # of the writing
 QUESTION_STEP = 6  # every sixth question about the small world
 LORA_TUNING = {"epochs": 6, "learning_rate": 4e-3}
 FULL_TUNING = {"epochs": 4, "learning_rate": 5e-4}
-CAREFUL_TUNING = {"epochs": 5, "learning_rate": 3e-3}
-NUM_REFUSALS = 600
+CAREFUL_TUNING = {"epochs": 5, "learning_rate": 6e-3, "falls": True}
+NUM_REFUSALS = 900
 # Names and arguments of `chain`, which are also options of the command line.
 STRATEGIES = {
     "greedy": {"temperature": 0.0},
@@ -349,12 +349,18 @@ def _report_tuning(report, console):
         )
 
 
-def _tune(gemma, rows, epochs, learning_rate):
+def _tune(gemma, rows, epochs, learning_rate, falls=False):
+    """Fine-tune, at a rate that may fall to zero; return the seconds."""
+    batch_size = 16
+    if falls:
+        learning_rate = keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, epochs * len(rows) // batch_size, 0.0
+        )
     start = time.perf_counter()
     gemma.finetune(
         rows,
         epochs=epochs,
-        batch_size=16,
+        batch_size=batch_size,
         learning_rate=learning_rate,
         sequence_length=SEQUENCE_LENGTH,
         seed=SEED,

@@ -5,6 +5,7 @@ import io
 import pathlib
 import threading
 
+import keras_hub
 import numpy as np
 import pytest
 from keras import ops
@@ -321,18 +322,25 @@ def test_a_mark_becomes_a_run_of_placeholders(preprocessor):
     assert ids.count(tokenizer.image_placeholder_id) == 18
 
 
-def test_without_images_the_mark_is_text(preprocessor):
+def test_a_mark_is_text_to_a_model_without_images(preprocessor):
+    text_only = keras_hub.models.Gemma3CausalLMPreprocessor(
+        preprocessor.tokenizer
+    )
     segments = GEMMA.prompt_segments("What does <start_of_image> mean? <img>")
-    placed = place_images(segments, 0, preprocessor)
+    placed = place_images(segments, 0, text_only)
     ids = encode(preprocessor.tokenizer, placed)
     assert preprocessor.tokenizer.image_placeholder_id not in ids
     assert preprocessor.tokenizer.start_of_image_token_id not in ids
+    with pytest.raises(ValueError, match="images for a text-only preset"):
+        place_images(segments, 1, text_only)
 
 
-@pytest.mark.parametrize("text", ["No mark.", "<start_of_image>" * 2])
-def test_marks_and_images_must_be_as_many(preprocessor, text):
-    with pytest.raises(ValueError, match="one <start_of_image> for each image"):
-        place_images([(text, False)], 1, preprocessor)
+@pytest.mark.parametrize(("num_marks", "num_images"), [(0, 1), (2, 1), (1, 0)])
+def test_marks_and_images_must_be_as_many(preprocessor, num_marks, num_images):
+    text = "What? " + "<start_of_image>" * num_marks
+    received = f"Received: {num_marks} in the prompt and {num_images} images"
+    with pytest.raises(ValueError, match=received):
+        place_images([(text, False)], num_images, preprocessor)
 
 
 def test_the_places_of_an_image_are_told(preprocessor):

@@ -175,10 +175,15 @@ def test_the_instruction_model_answers_and_looks(presets):
     drawn = tiny_gemma.pictures(40, seed=tiny_gemma.TEST_SEED + 9)
     for number in range(3):
         questions = [picture.questions()[number] for picture in drawn]
-        answers = tiny_gemma.ask_all(model, questions, drawn)
-        share = tiny_gemma.exact_share(answers, questions)
         kind = questions[0].kind
-        assert agrees(share, len(drawn), scores[kind]), kind
+        for name, shown in (
+            (kind, drawn),
+            (f"{kind}_without_image", None),
+            (f"{kind}_other_image", drawn[1:] + drawn[:1]),
+        ):
+            answers = tiny_gemma.ask_all(model, questions, shown)
+            share = tiny_gemma.exact_share(answers, questions)
+            assert agrees(share, len(drawn), scores[name]), name
 
 
 def test_a_changed_world_would_be_noticed():
