@@ -410,7 +410,8 @@ def finetune(
             exists=True,
             dir_okay=False,
             help="JSONL: an instruction (or prompt, question) and a response "
-            "(or output, solution, answer) a line, maybe a context (input).",
+            "(or output, solution, answer) a line, maybe a context (input) "
+            "and an image: a path from the file's folder, or an address.",
         ),
     ],
     out: Annotated[
@@ -440,7 +441,7 @@ def finetune(
         float | None,
         typer.Option(
             help="Share of the rows to measure on, 0 for none. Default: 0.1, "
-            "or none of rows that are too few."
+            "or none if too few rows differ."
         ),
     ] = None,
     seed: Annotated[int, SeedOption] = 0,
@@ -528,12 +529,15 @@ def _split_rows(rows, validation, seed):
         return instructions.split_rows(rows, share, seed)
     except ValueError:  # one side would be empty
         if validation is None:
-            print("Too few rows to measure on some: all are trained on.")
+            print(
+                "Too few different rows to measure on some: all are trained on."
+            )
             return rows, None
         raise UsageError(
             "--validation must leave rows to train on and to measure on. "
-            f"Received: {validation} of {len(rows)} rows. Choose another "
-            "share or --seed, or 0 to train on all."
+            f"Received: {validation} of {len(rows)} rows, where equal ones "
+            "stay together. Choose another share or --seed, or 0 to train on "
+            "all."
         ) from None
 
 

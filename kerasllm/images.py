@@ -348,27 +348,47 @@ def digest_of_image(image):
     return files.sha256(image) if os.path.isfile(image) else str(image)
 
 
-def check_image(source):
-    """Refuse what is no image; a path by the first bytes of its file alone.
+def keep_image(source):
+    """Return an image that can be read again and again, or refuse it.
+
+    Of a file only the first bytes are looked at. What is at an address is
+    kept in the cache and not asked for again, even if it changes there.
 
     Args:
-        source: see `load_image`. Addresses pass.
+        source: see `load_image`.
+
+    Returns:
+        `source` or, of an address, the path of the copy.
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: the address does not answer.
         ValueError: the file does not begin as an image does, or an array has
             no pixels.
     """
     if not isinstance(source, str | os.PathLike):
         load_image(source)
-        return
-    if _is_address(source):
-        return
-    _check_file(source)
+    elif is_address(source):
+        name = hashlib.sha256(os.fspath(source).encode()).hexdigest()
+        copy = files.cache_dir("images") / name
+        if not copy.exists():
+            content = _read(os.fspath(source))
+            _check_beginning(io.BytesIO(content), source)
+            with files.whole_file(copy, "wb") as file:
+                file.write(content)
+        return copy
+    else:
+        _check_file(source)
+        _check_beginning(source, source)
+    return source
+
+
+def _check_beginning(file, name):
+    """Refuse what does not begin as an image does."""
     try:
-        Image.open(source).close()
+        Image.open(file).close()
     except Exception as error:
-        raise _unreadable(source, error) from error
+        raise _unreadable(name, error) from error
 
 
 def _check_file(path):
@@ -381,13 +401,14 @@ def _check_file(path):
         )
 
 
-def _is_address(source):
+def is_address(source):
+    """Tell whether a path is an address of the web."""
     return os.fspath(source).lower().startswith(("http://", "https://"))
 
 
 def _read(source):
     """Return the bytes of a file or an address."""
-    if _is_address(source):
+    if is_address(source):
         # A browser takes blanks and umlauts in an address, and so do we.
         address = urllib.parse.quote(source, safe=string.punctuation)
         try:

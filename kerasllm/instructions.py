@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from kerasllm.files import cache_dir, download
 from kerasllm.images import (
-    check_image,
     digest_of_image,
+    is_address,
+    keep_image,
     list_images,
     place_images,
     vision_inputs,
@@ -35,6 +36,7 @@ KEYS = {
     "response": ("response", "output", "solution", "answer"),
     "context": ("context", "input"),
 }
+IMAGE_KEYS = ("image", "images")
 SHORTEST_BUCKET = 32
 
 
@@ -96,7 +98,8 @@ def read_jsonl(path):
         path: str or path of a UTF-8 file, with a byte order mark or without.
             An object has an `instruction` (or `prompt`, `question`), a
             `response` (or `output`, `solution`, `answer`), and may have a
-            `context` (or `input`).
+            `context` (or `input`) and an `image`, a path from the file's
+            folder or an address, or `images`, a list of these.
 
     Returns:
         list of `Instruction`. An empty context is `None`.
@@ -111,7 +114,7 @@ def read_jsonl(path):
             place = f"{path}, line {number}"
             line = _decode(line, place)
             if line.strip():
-                rows.append(_parse(line, place))
+                rows.append(_parse(line, place, pathlib.Path(path).parent))
     if not rows:
         raise ValueError(
             "Instruction data must have at least one row. Received: "
@@ -176,7 +179,8 @@ class TokenizedInstructions:
             to stop in the middle or never.
         sequence_length: int.
         preprocessor: the preprocessor of the model.
-        images: list of tuples, the images of each row.
+        images: list of tuples, the images of each row; of what is at an
+            address a copy in the cache.
         name: str. What warnings call the rows.
     """
 
@@ -203,15 +207,15 @@ class TokenizedInstructions:
             ValueError: there is no row, none is short enough, or the images
                 of one are none, or do not fit its marks or the model.
             FileNotFoundError: there is no such file of an image.
+            OSError: the address of an image does not answer.
         """
         if not rows:
             raise ValueError(
                 f"`{name}` must have at least one `Instruction`. Received: "
                 f"{name}={rows!r}."
             )
-        for row in rows:  # before hours have been spent on training
-            for image in row.images:
-                check_image(image)
+        # Before hours have been spent on training.
+        kept = [tuple(map(keep_image, row.images)) for row in rows]
         template = get_template(template)
         tokenizer = preprocessor.tokenizer
         prompts = encode_all(
@@ -233,13 +237,15 @@ class TokenizedInstructions:
         if end is None:
             end = end_of_text_id(tokenizer)
         token_ids, prompt_lengths, images = [], [], []
-        for row, prompt, response in zip(rows, prompts, responses, strict=True):
+        for prompt, response, row_images in zip(
+            prompts, responses, kept, strict=True
+        ):
             tokens = np.array([*prefix, *prompt, *response, end], "int32")
             # One token more than the inputs: the last is only predicted.
             if len(tokens) <= sequence_length + 1:
                 token_ids.append(tokens)
                 prompt_lengths.append(len(prefix) + len(prompt))
-                images.append(row.images)
+                images.append(row_images)
         if not token_ids:
             raise ValueError(
                 f"At least one of `{name}` must fit in `sequence_length`. "
@@ -451,8 +457,8 @@ def _decode(line, place):
         ) from error
 
 
-def _parse(line, place):
-    """Return the `Instruction` of a line of JSON."""
+def _parse(line, place, folder):
+    """Return the `Instruction` of a line of JSON in a file of a folder."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -488,7 +494,28 @@ def _parse(line, place):
                 f"{place} with half of a surrogate pair in its {part} "
                 f"({error}). Write the whole character."
             ) from error
-    return Instruction(**parts)
+    return Instruction(**parts, images=_parse_images(record, place, folder))
+
+
+def _parse_images(record, place, folder):
+    """Return the paths and addresses of the images of a row: a tuple."""
+    values = [record[key] for key in IMAGE_KEYS if record.get(key)]
+    images = values[0] if values else []
+    images = [images] if isinstance(images, str) else images
+    is_list = isinstance(images, list)
+    if (
+        len(values) > 1
+        or not is_list
+        or not all(isinstance(image, str) for image in images)
+    ):
+        raise ValueError(
+            "The images of a row must be a path or an address, or a list of "
+            f"these, under one of the keys {', '.join(IMAGE_KEYS)}. Received: "
+            f"{place} with {values!r:.80}."
+        )
+    return tuple(
+        image if is_address(image) else folder / image for image in images
+    )
 
 
 def _fill_rows(batch_size):

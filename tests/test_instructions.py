@@ -64,6 +64,20 @@ def test_the_usual_keys_are_understood(tmp_path):
     assert read_jsonl(path) == [plain, plain, with_context, with_context]
 
 
+def test_images_are_looked_for_beside_the_file(tmp_path):
+    """As in the metadata of a Hugging Face `imagefolder`."""
+    path, address = tmp_path / "rows.jsonl", "https://localhost/a.png"
+    texts = {"prompt": "a", "output": "b"}
+    write(
+        path,
+        texts | {"image": "sub/c.png"},
+        texts | {"images": [address, "/d.png"]},
+        texts | {"image": None, "images": []},
+    )
+    rows = [tuple(map(str, row.images)) for row in read_jsonl(path)]
+    assert rows == [(str(tmp_path / "sub/c.png"),), (address, "/d.png"), ()]
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -74,6 +88,9 @@ def test_the_usual_keys_are_understood(tmp_path):
         ({"prompt": "a", "question": "b", "output": "c"}, "one instruction.*2"),
         ({"prompt": 3, "output": "c"}, "one instruction, a string.*line 2"),
         ({"prompt": " ", "output": ""}, "response"),
+        ({"prompt": "a", "output": "b", "image": 3}, "images of.*line 2"),
+        ({"prompt": "a", "output": "b", "images": ["c", 3]}, "images of"),
+        ({"prompt": "a", "output": "b", "image": "c", "images": "d"}, "image"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, record, message):
@@ -317,8 +334,23 @@ def test_the_files_of_images_are_looked_at_before_they_are_read(
         with pytest.raises((ValueError, TypeError)):
             tokenize(array)
     Image.fromarray(images[0]).save(path)
-    for image in (path, str(path), "https://localhost/a.png", images[0]):
+    for image in (path, str(path), images[0]):
         assert tokenize(image).images == [(image,)]
+    # What is at an address is asked for at once, and only once.
+    with serve(path.read_bytes()) as (url, requests):
+        for _ in range(2):
+            (kept,) = tokenize(url).images[0]
+            assert kept.read_bytes() == path.read_bytes()
+    assert len(requests) == 1
+    assert tokenize(url).images == [(kept,)]  # the network may be gone
+    with pytest.raises(OSError, match="must answer"):
+        tokenize(url + "?other")
+    with (
+        serve(b"<html>Log in</html>") as (url, requests),
+        pytest.raises(ValueError, match=f"Pillow can read.*{url}"),
+    ):
+        tokenize(url)
+    assert [file.name for file in kept.parent.iterdir()] == [kept.name]
 
 
 def test_an_endless_run_can_begin_anywhere():
