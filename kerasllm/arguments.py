@@ -59,16 +59,28 @@ def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
 
 def check_prompt(prompt):
     """Refuse a prompt that is no text."""
-    if not isinstance(prompt, str):
-        raise ValueError(
-            f"`prompt` must be a string. Received: {type(prompt).__name__}. "
-            "Call once for each prompt."
-        )
+    check_text("prompt", prompt, "Call once for each prompt.")
     if not prompt:
         raise ValueError(
             "`prompt` must have at least one token. Received: "
             f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
         )
+
+
+def check_text(name, text, cure):
+    """Refuse what is no text that a tokenizer can read."""
+    if not isinstance(text, str):
+        raise ValueError(
+            f"`{name}` must be a string. Received: {type(text).__name__}. "
+            f"{cure}"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a pair, other encodings
+        raise ValueError(
+            f"`{name}` must be text that UTF-8 can write. Received: "
+            f"{text!r:.80} ({error}). Write it in UTF-8."
+        ) from error
 
 
 def check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size):

@@ -483,8 +483,8 @@ def finetune(
     if out is None:
         # All that decides the run but the number of epochs, as more of them
         # go on with it.
-        if os.path.isdir(preset):
-            preset = os.path.abspath(preset)
+        if preset not in gemma_.OFFLINE_PRESETS:
+            preset = gemma_.preset_source(preset)  # a folder's full name
         decisions = [
             files.sha256(data), preset, rank, targets, batch_size,
             learning_rate, sequence_length, dataclasses.asdict(template),
@@ -632,6 +632,9 @@ def chat(
             return pieces
 
     asks = sys.stdin.isatty()
+    # Bytes that are no UTF-8 are refused with their line, not with all.
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")
     while True:
         if asks:
             print("> ", end="", flush=True)

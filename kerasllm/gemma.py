@@ -20,9 +20,7 @@ import numpy as np
 import safetensors
 
 from kerasllm import backend, files, lora, pretraining
-from kerasllm import distribution as devices
-from kerasllm.arguments import check_prompt, position_tables
-from kerasllm.checkpoints import CHECKPOINT_FILE
+from kerasllm.arguments import check_prompt, check_text, position_tables
 from kerasllm.images import (
     digest_of_image,
     is_image,
@@ -103,7 +101,8 @@ class Gemma:
                 the name of a Gemma 3 preset of KerasHub, such as
                 `"gemma3_1b"`, which is downloaded from Kaggle once; a folder
                 that `save_to_preset` wrote; or a folder with a Hugging Face
-                checkpoint.
+                checkpoint. A folder comes before a preset of KerasHub with
+                its name; one called `tiny` is `"./tiny"`.
             dtype: a Keras dtype. Defaults to Keras's own, float32;
                 `"bfloat16"` takes half the memory.
             template: `PromptTemplate` or the name of one.
@@ -225,6 +224,10 @@ class Gemma:
             context: str.
         """
         check_prompt(question)
+        if context is not None:
+            check_text(
+                "context", context, "It is for all questions: ask one by one."
+            )
         images = list_images(images)
         preprocessor = self.causal_lm.preprocessor
         segments = place_images(
@@ -316,13 +319,17 @@ class Gemma:
             verbose: as for `fit`.
 
         Returns:
-            A list of dicts, one an epoch; see `kerasllm.pretrain`.
+            A list of dicts, one an epoch; see `kerasllm.pretrain`. Accuracy
+            is that of all tokens of answers. Losses are means over batches,
+            as in every `fit`: a batch with few such tokens counts as much as
+            one with many, so compare losses with equal batches only.
 
         Raises:
             ValueError: rows or numbers do not fit the model.
             FileNotFoundError: there is no such file of an image.
             RuntimeError: `directory` holds a run of another model, of other
-                rows or of other arguments; says what differs.
+                rows or of other arguments; says what differs. It has had more
+                epochs already, or another process is at work there.
         """
         check_tuning(epochs, batch_size, learning_rate, sequence_length)
         positions = min(
@@ -363,21 +370,23 @@ class Gemma:
             ],
             sampler="greedy",
         )
+        identity = None
         if directory is not None:
-            self._claim(
-                directory,
-                rows=_digest_of_rows(rows),
-                validation_rows=_digest_of_rows(validation_rows or ()),
-                learning_rate=keras.saving.serialize_keras_object(
+            identity = {
+                "rows": _digest_of_rows(rows),
+                "validation_rows": _digest_of_rows(validation_rows or ()),
+                "learning_rate": keras.saving.serialize_keras_object(
                     learning_rate
                 ),
-                batch_size=batch_size,
-                sequence_length=sequence_length,
-                buckets=buckets,
-                seed=seed,
-            )
+                "batch_size": batch_size,
+                "sequence_length": sequence_length,
+                "buckets": buckets,
+                "seed": seed,
+                "template": dataclasses.asdict(self.template),
+                **self._describe_model(),
+            }
         frozen = contextlib.nullcontext()
-        if not any(row.images for row in rows):
+        if not any(train.images):  # of the rows that were short enough
             frozen = _frozen_encoder(self.causal_lm.backbone)
         with frozen, _without_preprocessing(self.causal_lm):
             return pretraining.resumable_fit(
@@ -385,32 +394,13 @@ class Gemma:
                 train.endless(batch_size, seed, buckets),
                 validation,
                 directory=directory,
+                identity=identity,
                 epochs=epochs,
                 steps_per_epoch=steps,
                 tokens_in_a_batch=train.num_tokens / steps,
                 callbacks=callbacks,
                 verbose=verbose,
             )
-
-    def _claim(self, directory, **arguments):
-        """Mark `directory` as the place of this run, or say what differs."""
-        identity = {
-            **arguments,
-            "template": dataclasses.asdict(self.template),
-            **self._describe_model(),
-        }
-        identity = json.loads(json.dumps(identity))  # as it will be read
-        directory = pathlib.Path(directory)
-        with devices.first_process_first():
-            files.check_writable(directory)
-            # Where nothing is trained yet, nothing can be mistaken. (The folder
-            # of a pretrained model has such a file, too.)
-            if not any(
-                (directory / name).is_file()
-                for name in (CHECKPOINT_FILE, pretraining.MODEL_FILE)
-            ):
-                (directory / pretraining.RUN_FILE).unlink(missing_ok=True)
-            pretraining.claim(directory, identity)
 
     def _describe_model(self):
         """Return what a run of tuning depends on in the model: a dict."""
@@ -678,8 +668,11 @@ def preset_source(name):
     name = os.fspath(name)
     if name in OFFLINE_PRESETS:
         return str(files.assets_dir() / name)
+    if os.path.isdir(name):
+        # KerasHub looks for a preset first, whose name a folder may have.
+        return os.path.abspath(name)
     presets = keras_hub.models.Gemma3CausalLM.presets
-    if os.path.isdir(name) or name in presets or "://" in name:
+    if name in presets or "://" in name:
         return name
     gemmas = [preset for preset in presets if preset.startswith("gemma3")]
     raise ValueError(

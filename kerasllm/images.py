@@ -48,10 +48,14 @@ def load_image(source):
     if isinstance(source, Image.Image):
         array = _decode(source, f"a {type(source).__name__}")
     elif isinstance(source, str | os.PathLike):
-        content = _read(os.fspath(source))
-        array = _decode(io.BytesIO(content), f"{source}, {len(content)} bytes")
+        array = _decode_bytes(_read(os.fspath(source)), source)
     else:
         array = _to_array(source)
+    return _to_pixels(array)
+
+
+def _to_pixels(array):
+    """Return the uint8 RGB of an image's values, or refuse them."""
     if not array.size:
         raise ValueError(
             "An image must have pixels. Received: an image of shape "
@@ -295,6 +299,10 @@ def _to_array(source):
     return array
 
 
+def _decode_bytes(content, name):
+    return _decode(io.BytesIO(content), f"{name}, {len(content)} bytes")
+
+
 def _decode(source, name):
     """Return what Pillow reads as an array, or say that it cannot.
 
@@ -351,8 +359,8 @@ def digest_of_image(image):
 def keep_image(source):
     """Return an image that can be read again and again, or refuse it.
 
-    Of a file only the first bytes are looked at. What is at an address is
-    kept in the cache and not asked for again, even if it changes there.
+    What is at an address is kept in the cache and not asked for again, even
+    if it changes there.
 
     Args:
         source: see `load_image`.
@@ -361,34 +369,20 @@ def keep_image(source):
         `source` or, of an address, the path of the copy.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the address does not answer.
-        ValueError: the file does not begin as an image does, or an array has
-            no pixels.
+        FileNotFoundError, OSError, ValueError: as `load_image`.
     """
-    if not isinstance(source, str | os.PathLike):
-        load_image(source)
-    elif is_address(source):
+    if isinstance(source, str | os.PathLike) and is_address(source):
         name = hashlib.sha256(os.fspath(source).encode()).hexdigest()
         copy = files.cache_dir("images") / name
         if not copy.exists():
             content = _read(os.fspath(source))
-            _check_beginning(io.BytesIO(content), source)
+            _to_pixels(_decode_bytes(content, source))
             with files.whole_file(copy, "wb") as file:
                 file.write(content)
         return copy
-    else:
-        _check_file(source)
-        _check_beginning(source, source)
+    # Whole: one that was cut short looks like an image at its beginning.
+    load_image(source)
     return source
-
-
-def _check_beginning(file, name):
-    """Refuse what does not begin as an image does."""
-    try:
-        Image.open(file).close()
-    except Exception as error:
-        raise _unreadable(name, error) from error
 
 
 def _check_file(path):

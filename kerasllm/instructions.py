@@ -6,14 +6,17 @@ answer counts: a model that learns to ask is of no use.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
+import os
 import pathlib
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.arguments import check_text
 from kerasllm.files import cache_dir, download
 from kerasllm.images import (
     digest_of_image,
@@ -50,6 +53,9 @@ class Instruction:
         context: str, a text that the request is about, or `None`.
         images: tuple of images, one for each `<start_of_image>` in the
             request, or one image; see `kerasllm.images.load_image`.
+
+    Raises:
+        ValueError: a part is no string, or none that UTF-8 can write.
     """
 
     instruction: str
@@ -58,6 +64,11 @@ class Instruction:
     images: tuple = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
+        for part in KEYS:
+            value = getattr(self, part)
+            if value is not None or part != "context":
+                # What a table lacks is None or a float, NaN.
+                check_text(part, value, "Leave out rows that lack it.")
         object.__setattr__(self, "images", tuple(list_images(self.images)))
 
 
@@ -139,8 +150,10 @@ def split_rows(rows, validation_fraction=0.1, seed=0):
         Two lists of `Instruction`: to train on, and held out.
 
     Raises:
-        ValueError: the fraction is out of range, or one side would be empty.
+        ValueError: the fraction is out of range, there is something else than
+            `Instruction`s, or one side would be empty.
     """
+    _check_rows(rows)
     if not 0 < validation_fraction < 1:
         raise ValueError(
             "`validation_fraction` must be between 0 and 1. Received: "
@@ -214,8 +227,8 @@ class TokenizedInstructions:
                 f"`{name}` must have at least one `Instruction`. Received: "
                 f"{name}={rows!r}."
             )
-        # Before hours have been spent on training.
-        kept = [tuple(map(keep_image, row.images)) for row in rows]
+        _check_rows(rows, name)
+        kept = _keep_images(rows)  # before hours have been spent on training
         template = get_template(template)
         tokenizer = preprocessor.tokenizer
         prompts = encode_all(
@@ -444,6 +457,27 @@ def instruction_dataset(
     )
     tokenized.warn_of_long_rows()
     return tokenized.dataset(batch_size, seed, buckets)
+
+
+def _check_rows(rows, name="rows"):
+    for row in rows:
+        if not isinstance(row, Instruction):
+            raise ValueError(
+                f"Each of `{name}` must be an `Instruction`. Received: "
+                f"{row!r:.80}. Make one of it, as `read_jsonl` does of the "
+                "lines of a file."
+            )
+
+
+def _keep_images(rows):
+    """Return the images of each row, see `keep_image`; a file is read once."""
+    keep_file = functools.cache(keep_image)
+
+    def keep(image):
+        is_file = isinstance(image, str | os.PathLike)
+        return keep_file(image) if is_file else keep_image(image)
+
+    return [tuple(map(keep, row.images)) for row in rows]
 
 
 def _decode(line, place):

@@ -19,7 +19,12 @@ import keras
 
 from kerasllm import backend, corpora, files, losses, pipeline, tokenizers
 from kerasllm import distribution as devices
-from kerasllm.checkpoints import RUN_FILE, Checkpoint, describe_batch
+from kerasllm.checkpoints import (
+    CHECKPOINT_FILE,
+    RUN_FILE,
+    Checkpoint,
+    describe_batch,
+)
 from kerasllm.generation import TextGenerator
 from kerasllm.layers import check_positive_ints
 from kerasllm.models import MiniGPTCausalLM, get_recipe
@@ -100,9 +105,9 @@ def pretrain(
         OSError: nothing can be written to `directory`, or no more. The last
             checkpoint is still there.
         RuntimeError: the checkpoint in `directory` is of another model or of
-            other data, or has another number of steps in an epoch; another
-            run is at work there; not all processes see `directory`, or one of
-            them had an error.
+            other data, has another number of steps in an epoch, or more
+            epochs than `epochs`; another run is at work there; not all
+            processes see `directory`, or one of them had an error.
         FloatingPointError: the loss, the validation's or a weight became NaN
             or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
@@ -166,6 +171,7 @@ def resumable_fit(
     epochs,
     steps_per_epoch,
     tokens_in_a_batch,
+    identity=None,
     checkpoint_steps=200,
     sample=None,
     first_batch=None,
@@ -183,6 +189,8 @@ def resumable_fit(
         epochs: int.
         steps_per_epoch: int.
         tokens_in_a_batch: number, the mean, for `tokens_per_second`.
+        identity: dict for JSON. What decides the run and `directory` is to be
+            claimed for, if nobody has done so.
         checkpoint_steps: int.
         sample: callable `() -> str`.
         first_batch: see `Checkpoint`.
@@ -199,10 +207,19 @@ def resumable_fit(
     backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
     with devices.only_run_in(directory):
+        if identity is not None:
+            claim_for_model(pathlib.Path(directory), identity)
         run = Checkpoint(
             directory, steps_per_epoch, checkpoint_steps, first_batch
         )
         run.restore(model)
+        if run.step > epochs * steps_per_epoch:
+            raise RuntimeError(
+                "A run must go on with at least the epochs that it has begun, "
+                f"{-(-run.step // steps_per_epoch)}. Received: "
+                f"epochs={epochs} for the run in {directory}. Pass as many, or "
+                "use another directory for a shorter run."
+            )
         # Keras passes one dict of logs along the callbacks in order: what the
         # first one adds is in the checkpoint, the progress bar and the history.
         callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
@@ -634,6 +651,20 @@ def claim(directory, identity, shares=1, **settled):
             "directory."
         )
     return streams
+
+
+def claim_for_model(directory, identity):
+    """Mark `directory` as the place of this run, which has its lock."""
+    with devices.first_process_first():
+        # Where nothing is trained yet, nothing can be mistaken. (The folder of
+        # a pretrained model has such a file, too.)
+        if not any(
+            (directory / name).is_file()
+            for name in (CHECKPOINT_FILE, MODEL_FILE)
+        ):
+            (directory / RUN_FILE).unlink(missing_ok=True)
+        # As it will be read.
+        claim(directory, json.loads(json.dumps(identity)))
 
 
 def _write_json(path, value):

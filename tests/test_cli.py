@@ -503,6 +503,17 @@ def test_chat_continues_line_after_line(run, loaded, monkeypatch):
     assert "fewer than `max_length` tokens" in err
 
 
+def test_chat_refuses_a_line_that_is_no_text_and_goes_on(
+    run, loaded, monkeypatch
+):
+    lines = io.BytesIO("Grüße\n".encode("latin-1") + b"the cat\n\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines, "utf-8"))
+    status, out, err = run("chat", "--model", loaded.directory, "--seed", 0)
+    assert status == 0
+    assert "the cat" in out
+    assert "`prompt` must be text that UTF-8 can write" in err
+
+
 def test_info_names_versions_backend_and_recipes(run):
     status, out, _ = run("info")
     assert status == 0

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from kerasllm import gemma as gemma_module
-from kerasllm import pretraining
+from kerasllm import files, pretraining
 from kerasllm.checkpoints import CHECKPOINT_FILE
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.images import load_image, vision_inputs
@@ -235,6 +235,8 @@ def test_questions_and_images_must_fit(gemma):
             gemma.ask(question, images)
         with pytest.raises(ValueError, match="one <start_of_image> for each"):
             gemma.chat().send(question, images)
+    with pytest.raises(ValueError, match="`context` must be a string.*list"):
+        gemma.ask(["a", "b"], context=["x", "y"])
     with pytest.raises(ValueError, match="Received: 1 for 2 questions"):
         gemma.ask(["a", "b"], [[IMAGES[0]]])
     with pytest.raises(ValueError, match="prompt"):
@@ -521,7 +523,9 @@ def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
 def pretended(monkeypatch):
     """Training that takes no time and leaves a checkpoint."""
 
-    def fit(model, *args, directory, **kwargs):
+    def fit(model, *args, directory, identity, **kwargs):
+        directory.mkdir(exist_ok=True)
+        pretraining.claim_for_model(directory, identity)
         (directory / CHECKPOINT_FILE).touch()
         return ["trained"]
 
@@ -701,12 +705,43 @@ def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
 
 
 def test_arguments_may_change_until_something_is_trained(
-    tiny_untrained, tmp_path, pretended, monkeypatch
+    tiny_untrained, tmp_path, pretended
 ):
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(pretraining, "resumable_fit", fail_with(MemoryError()))
-        pretend_to_tune(tiny_untrained, tmp_path, batch_size=4)
+    pretend_to_tune(tiny_untrained, tmp_path, batch_size=4)
+    (tmp_path / CHECKPOINT_FILE).unlink()
     pretend_to_tune(tiny_untrained, tmp_path, batch_size=2)
+
+
+def test_who_is_refused_leaves_the_directory_as_it_was(
+    tiny_untrained, tmp_path
+):
+    """Nothing is trained there yet, but somebody is about to."""
+    mark = tmp_path / "run.json"
+    mark.write_text("{}")
+    with (
+        files.locked(tmp_path),
+        pytest.raises(RuntimeError, match="another process is at work"),
+    ):
+        copy_of(tiny_untrained).finetune(ROWS, directory=tmp_path)
+    assert mark.read_text() == "{}"
+
+
+def test_only_images_that_are_seen_train_the_encoder(
+    tiny_untrained, monkeypatch
+):
+    gemma = copy_of(tiny_untrained)
+    encoder = gemma.causal_lm.backbone.vision_encoder
+    trainable = []
+
+    def fit(*args, **kwargs):
+        trainable.append(bool(encoder.trainable_weights))
+
+    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+    long = dataclasses.replace(ROWS[0], response="red " * 400)
+    gemma.finetune(ROWS)
+    with pytest.warns(UserWarning, match="1 of 3 `rows`"):
+        gemma.finetune([long, *ROWS[2:]])
+    assert trainable == [True, False]
 
 
 def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained, monkeypatch):
@@ -869,6 +904,16 @@ def test_wrong_names_and_folders_are_explained(tmp_path):
         Gemma.from_preset(tmp_path)
     with pytest.raises(ValueError, match="must hold a KerasHub preset"):
         estimate_memory(tmp_path)
+
+
+def test_a_folder_comes_before_a_preset_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = gemma_module.preset_source
+    assert source("gemma3_1b") == "gemma3_1b"
+    for name in ("gemma3_1b", "tiny"):
+        (tmp_path / name).mkdir()
+    assert source("gemma3_1b") == str(tmp_path / "gemma3_1b")
+    assert source("./tiny") == str(tmp_path / "tiny") != source("tiny")
 
 
 def test_a_wrong_dtype_is_refused_before_anything_is_loaded(monkeypatch):

@@ -1,6 +1,7 @@
 """Instruction data: reading, splitting, and what the loss is computed on."""
 
 import json
+import math
 import types
 
 import numpy as np
@@ -314,6 +315,25 @@ def test_one_image_stands_for_a_tuple_of_one():
     assert Instruction("Which?", "x", images=None).images == ()
 
 
+@pytest.mark.parametrize("missing", [None, math.nan, 3, "\ud800"])
+def test_what_a_table_lacks_is_no_row(missing):
+    for part in ("instruction", "response", "context"):
+        if (part, missing) == ("context", None):
+            continue
+        with pytest.raises(ValueError, match=f"`{part}` must be "):
+            Instruction(**{"instruction": "a", "response": "b", part: missing})
+
+
+def test_rows_must_be_instructions():
+    rows = [{"instruction": "a", "response": "b"}] * 9
+    for take in (
+        split_rows,
+        lambda rows: TokenizedInstructions.of(rows, PREPROCESSOR, BOOK, 64),
+    ):
+        with pytest.raises(ValueError, match="an `Instruction`.*read_jsonl"):
+            take(rows)
+
+
 def test_the_files_of_images_are_looked_at_before_they_are_read(
     tiny_untrained, tmp_path
 ):
@@ -334,6 +354,16 @@ def test_the_files_of_images_are_looked_at_before_they_are_read(
         with pytest.raises((ValueError, TypeError)):
             tokenize(array)
     Image.fromarray(images[0]).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])  # its beginning is that of an image
+    with pytest.raises(ValueError, match="Pillow can read.*one.png"):
+        tokenize(path)
+    with (
+        serve(whole[:-40]) as (url, requests),
+        pytest.raises(ValueError, match=f"Pillow can read.*{url}"),
+    ):
+        tokenize(url)
+    path.write_bytes(whole)
     for image in (path, str(path), images[0]):
         assert tokenize(image).images == [(image,)]
     # What is at an address is asked for at once, and only once.

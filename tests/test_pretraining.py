@@ -798,6 +798,15 @@ def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
     )
 
 
+def test_a_run_has_no_fewer_epochs_than_it_has_had(tmp_path):
+    """A model that was trained for longer is not the one asked for."""
+    train(tmp_path, model(), epochs=2)
+    train(tmp_path, model(), epochs=2)
+    with pytest.raises(RuntimeError, match="begun, 2. Received: epochs=1 for"):
+        train(tmp_path, model(), epochs=1)
+    assert len(train(tmp_path, model(), epochs=3)) == 3
+
+
 def test_a_directory_is_the_place_of_one_run_at_a_time(tmp_path):
     with (
         files.locked(tmp_path),
