@@ -11,8 +11,8 @@ import safetensors
 from PIL import Image
 from safetensors.numpy import save_file
 
-from kerasllm import gemma as gemma_module
 from kerasllm import files, pretraining
+from kerasllm import gemma as gemma_module
 from kerasllm.checkpoints import CHECKPOINT_FILE
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.images import load_image, vision_inputs

@@ -214,10 +214,15 @@ def test_a_warmup_counts_updates_not_small_batches(steps):
 
 # Between two checkpoints, in the first epoch and the second; before the first
 # checkpoint; at one; at the end of an epoch; at the very last batch.
-SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 4, 5, 10)]
+SLOW = [
+    pytest.param(step, marks=[pytest.mark.slow, pytest.mark.any_backend])
+    for step in (1, 3, 4, 10)
+]
 
 
-@pytest.mark.parametrize("step", [8, *SLOW])
+@pytest.mark.parametrize(
+    "step", [8, pytest.param(5, marks=pytest.mark.slow), *SLOW]
+)
 def test_a_killed_run_ends_where_the_unbroken_one_does(
     tmp_path, unbroken, step
 ):
@@ -251,6 +256,7 @@ def test_what_a_kill_left_behind_is_removed(tmp_path):
     ]
 
 
+@pytest.mark.any_backend
 def test_two_kills_in_one_epoch_lose_no_average(tmp_path, unbroken):
     for _ in range(2):
         with pytest.raises(Killed):
@@ -266,6 +272,7 @@ def test_two_kills_in_one_epoch_lose_no_average(tmp_path, unbroken):
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_kill_while_saving_leaves_the_checkpoint_before(
     tmp_path, unbroken, monkeypatch
@@ -313,6 +320,7 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, unbroken):
     )
 
 
+@pytest.mark.any_backend
 def test_without_a_directory_nothing_is_kept(tmp_path, unbroken, monkeypatch):
     monkeypatch.chdir(tmp_path)
     history = train(None, model())
@@ -336,6 +344,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, unbroken):
     np.testing.assert_allclose(net.get_weights()[0], unbroken[1][0], atol=1e-5)
 
 
+@pytest.mark.any_backend
 def test_a_callback_ends_a_run_that_was_resumed(tmp_path):
     """Also at the end of the epoch that had been broken off."""
     with pytest.raises(Killed):
@@ -349,6 +358,7 @@ def test_a_callback_ends_a_run_that_was_resumed(tmp_path):
     assert [row["epoch"] for row in history] == [1, 2]
 
 
+@pytest.mark.any_backend
 def test_a_run_may_be_validated_later(tmp_path):
     train(tmp_path, model(), epochs=1, validation_dataset=None)
     train(tmp_path, model())
@@ -466,6 +476,7 @@ def test_a_lower_rate_cures_divergence_in_the_same_directory(tmp_path):
     assert history[1]["loss"] < history[0]["loss"]
 
 
+@pytest.mark.any_backend
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
     resource = pytest.importorskip("resource", reason="a limit of POSIX")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -798,6 +809,7 @@ def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
     )
 
 
+@pytest.mark.any_backend
 def test_a_run_has_no_fewer_epochs_than_it_has_had(tmp_path):
     """A model that was trained for longer is not the one asked for."""
     train(tmp_path, model(), epochs=2)
