@@ -13,12 +13,12 @@
 # %% [markdown]
 # # Instruction fine-tuning and LoRA
 #
-# A base model knows much and answers nothing. Here it learns to answer, from a
-# few hundred requests with their answers, and we measure four things: whether
-# it then answers questions about facts that *no* request mentions; how adapters
-# (LoRA) compare with training every weight; that it answers just as readily
-# about things that do not exist; and what it takes to teach it to say that it
-# does not know.
+# A base model knows much and answers hardly anything. Here it learns to answer,
+# from a few hundred requests with their answers, and we measure four things:
+# whether it then answers questions about facts that *no* request mentions; how
+# adapters (LoRA) compare with training every weight; that it answers just as
+# readily about things that do not exist; and what it takes to teach it to say
+# that it does not know.
 
 # %%
 import importlib.util
@@ -89,9 +89,9 @@ for row in train_rows[:3]:
 
 # %% [markdown]
 # A template sets marks around request and answer. The book's own is plain
-# text; Gemma's are special tokens, which no user can forge. What matters most
-# is that training and inference use the same: here both take it from one
-# value.
+# text, which a user could write as well; Gemma's are special tokens, and of
+# those in a question `ask` makes ordinary ones. What matters most is that
+# training and inference use the same: here both take it from one value.
 
 # %%
 for template in (BOOK, GEMMA):
@@ -101,9 +101,11 @@ for template in (BOOK, GEMMA):
 # %% [markdown]
 # ## What the loss is computed on
 #
-# One batch, position by position: `x` is what the model reads, `y` what it
-# should say next, and `sample_weight` whether that counts. Only the answer
-# does, with the mark that ends it. A model that learns to *ask* is of no use.
+# One row of a batch, position by position: `x` is what the model reads, `y`
+# what it should say next, and `sample_weight` whether that counts. Only the
+# answer does, with the marks that end it. A model that learns to *ask* is of no
+# use. (The inputs besides tokens and mask are for pictures, which are the next
+# chapter's; here there are none.)
 
 # %%
 preprocessor = gemma.causal_lm.preprocessor
@@ -126,12 +128,14 @@ for inputs, label, weight in zip(
 # %%
 tokenized = TokenizedInstructions.of(train_rows, preprocessor, "gemma", 128)
 for buckets in (False, True):
-    places = sum(
-        np.prod(y.shape) for _, y, _ in tokenized.dataset(8, buckets=buckets)
-    )
+    masks = [
+        x["padding_mask"].numpy()
+        for x, _, _ in tokenized.dataset(8, buckets=buckets)
+    ]
+    tokens, places = (sum(f(m) for m in masks) for f in (np.sum, np.size))
     print(
-        f"buckets={buckets}: {tokenized.num_tokens:,} tokens in {places:,} "
-        f"places, {tokenized.num_tokens / places:.0%} full"
+        f"buckets={buckets}: {tokens:,} tokens in {places:,} places, "
+        f"{tokens / places:.0%} full"
     )
 
 # %% [markdown]
@@ -139,29 +143,31 @@ for buckets in (False, True):
 #
 # Full fine-tuning changes a kernel $W$ of $m \times n$ numbers by as many. LoRA
 # leaves $W$ alone and learns a change of low rank, $\Delta W = A B$ with $A$
-# of $m \times r$ and $B$ of $r \times n$. The book builds the layer by hand:
+# of $m \times r$ and $B$ of $r \times n$. The book builds the layer by hand,
+# with a frozen kernel, and calls the two `alpha` and `beta`:
 
 # %%
 layer = LoraLinear(2048, 2048, rank=8)
 layer(np.zeros((1, 2048), "float32"))
-layer.kernel.trainable = False
 print(f"{layer.kernel.shape}: {np.prod(layer.kernel.shape):,} numbers")
 print(f"adapters: {sum(np.prod(w.shape) for w in (layer.alpha, layer.beta)):,}")
 
 # %% [markdown]
 # $B$ begins at zero, so that the adapted model begins as the model that it
-# adapts. `enable_lora` puts adapters beside projections of every layer and
-# freezes all the rest. KerasHub's default is query and value; a model as narrow
-# as ours learns better with all four projections of the attention. Adam keeps
-# two numbers for each weight that it trains, and that is where most of the
-# memory goes. (A kernel of the attention has an axis for heads. There Keras
-# gives each head an $A$ of its own, and all of them one $B$.)
+# adapts. `enable_lora` puts adapters beside projections of every layer of the
+# decoder and freezes all the rest. Query and value are usual; a model as narrow
+# as ours learns better with all four projections of the attention. A weight
+# that is trained takes the memory of four: itself, its gradient, and two
+# numbers that Adam keeps. One that is frozen takes one. (A kernel of the
+# attention has an axis for heads. There Keras gives each head an $A$ of its
+# own, and all of them one $B$.)
 
 # %%
 report = gemma.enable_lora(rank=8, targets="attention")
 print(report)
 print()
-print(f"gemma3_1b: {estimate_memory('gemma3_1b', rank=8).lora_parameters:,}")
+adapters = estimate_memory("gemma3_1b", rank=8).lora_parameters
+print(f"gemma3_1b, at query and value: {adapters:,}")
 
 # %% [markdown]
 # ## Before and after
@@ -214,8 +220,8 @@ plots.plot_history(history, "accuracy")
 # %% [markdown]
 # ## Facts that no request mentions
 #
-# The requests taught the model to answer; what it answers here it has known
-# since pretraining.
+# The requests taught the model to answer; what it answers rightly here it has
+# known since pretraining.
 
 # %%
 if PRESET == "tiny":
@@ -248,8 +254,8 @@ print("after merging:", other.ask(prompt, max_length=48) == answer)
 # ## LoRA against full fine-tuning
 #
 # The same rows, and all weights trained, at a lower learning rate as is usual:
-# there are many more of them to lead astray. Only the vision encoder rests,
-# for these rows have no pictures.
+# there are many more of them to lead astray. They also need fewer epochs, four
+# for six. Only the encoder of pictures rests, for these rows have none.
 
 # %%
 if PRESET == "tiny":
@@ -280,7 +286,8 @@ if PRESET == "tiny":
     _, _, answers = score(gemma, "unknown")
     made_up = [a for a in answers if a.startswith(("It ", "She ", "He "))]
     print(
-        f"{len(made_up) / len(answers):.1%} of unknown names: a fact, made up"
+        f"{len(made_up) / len(answers):.1%} of questions about unknown names: "
+        "a fact, made up"
     )
     questions = world.questions("unknown")[::SAMPLE]
     for question, answer in list(zip(questions, answers, strict=True))[:3]:
@@ -293,11 +300,12 @@ else:
 #
 # To know what it does not know the model needs to see that not knowing is an
 # answer. We add requests about other names that mean nothing, each about
-# another one, all answered in the same way, and go on tuning the adapters. The
-# model has to find out by itself what these names have in common: that it has
-# never read about them. The learning rate falls to zero on the way. At a
-# constant one the last few batches push the border between knowing and not
-# knowing to one side or the other.
+# another one, all answered in the same way, and go on tuning the adapters. No
+# request says what these names have in common: that nothing was ever read about
+# them. Pretraining has prepared that. In some posts somebody asks about a name
+# that nobody has heard of, and is told so. The learning rate falls to zero on
+# the way. At a constant one the last few batches push the border between
+# knowing and not knowing to one side or the other.
 
 # %%
 if PRESET == "tiny":
@@ -317,7 +325,7 @@ if PRESET == "tiny":
         print(f"  {question.text}\n    {answer}")
 
 # %% [markdown]
-# Most unknown names are refused now, and hardly any known one. Both kinds of
-# questions are new to the model, but not both kinds of names: each known one
-# has been in some request that was answered, and that makes it easier to tell
-# from the others.
+# Most questions about unknown names are refused now, and hardly any about known
+# ones. No request asked any of them, but that is not all that tells a known
+# name: it has been in some other request, which was answered, and that makes it
+# easier to tell from the rest.

@@ -66,6 +66,16 @@ ARCHITECTURES = {
     "12b": (3840, 48, 16, 8, 256),
     "27b": (5376, 62, 32, 16, 128),
 }
+# Those from 4B upwards have a vision encoder, all the same but for the width
+# of its output.
+VISION_NAMES = (
+    ("hidden_dim", "hidden_size"),
+    ("num_layers", "num_hidden_layers"),
+    ("intermediate_dim", "intermediate_size"),
+    ("patch_size", "patch_size"),
+    ("image_size", "image_size"),
+)
+VISION_ARCHITECTURE = (1152, 27, 4304, 14, 896)
 
 
 class Gemma:
@@ -160,8 +170,9 @@ class Gemma:
     ):
         """Ask as a user asks an instruction model.
 
-        Special tokens in a question are text: nobody can end a turn with
-        them, or begin one.
+        Special tokens in a question, all but the `<start_of_image>` that an
+        image belongs to, are text: nobody can end a turn with them, or begin
+        one.
 
         Args:
             question: str with one `<start_of_image>` for each image; or a
@@ -603,7 +614,7 @@ def estimate_memory(name, dtype="float32", rank=8):
     Args:
         name: a name of a preset, or a folder; see `Gemma.from_preset`.
         dtype: a Keras dtype. That of weights and optimizer; with a mixed one
-            they are float32.
+            they are float32. A vision encoder and adapters always are.
         rank: int. That of the adapters.
 
     Returns:
@@ -617,7 +628,7 @@ def estimate_memory(name, dtype="float32", rank=8):
     policy = _dtype_policy(dtype)
     source = preset_source(name)
     if os.path.isdir(source):
-        parameters, architecture = _read_sizes(pathlib.Path(source))
+        parameters, architecture, vision = _read_sizes(pathlib.Path(source))
     else:
         # An address is among neither.
         presets = keras_hub.models.Gemma3CausalLM.presets
@@ -630,18 +641,37 @@ def estimate_memory(name, dtype="float32", rank=8):
             )
         parameters = presets[source]["metadata"]["params"]
         architecture = ARCHITECTURES[sizes[0]]
+        is_text_only = sizes[0] in ("270m", "1b") or "text" in source
+        vision = () if is_text_only else VISION_ARCHITECTURE
     hidden_dim, num_layers, num_heads, num_kv_heads, head_dim = architecture
     # Keras's adapters of a kernel (heads, hidden_dim, head_dim).
     per_layer = (num_heads + num_kv_heads) * hidden_dim + 2 * head_dim
     adapters = num_layers * rank * per_layer
     width = 2 if "16" in policy.variable_dtype else 4
+    # KerasHub has the vision encoder, and Keras the adapters, in float32.
+    seeing = _count_vision(*vision, hidden_dim) if vision else 0
+    weights_bytes = width * (parameters - seeing) + 4 * seeing
     return MemoryEstimate(
         parameters=parameters,
         lora_parameters=adapters,
-        weights_bytes=width * parameters,
-        adam_bytes=4 * width * parameters,
-        lora_bytes=width * (parameters + 4 * adapters),
+        weights_bytes=weights_bytes,
+        adam_bytes=4 * weights_bytes,
+        lora_bytes=weights_bytes + 4 * 4 * adapters,
     )
+
+
+def _count_vision(
+    width, num_layers, intermediate_dim, patch_size, image_size, output_dim
+):
+    """Return the number of parameters of a vision encoder: an int."""
+    patches = 3 * patch_size**2 * width + width
+    positions = (image_size // patch_size) ** 2 * width
+    norm = 2 * width
+    attention = 4 * (width**2 + width)
+    feed_forward = 2 * width * intermediate_dim + intermediate_dim + width
+    layer = attention + feed_forward + 2 * norm
+    output = width + width * output_dim  # a norm without a bias; a projection
+    return patches + positions + num_layers * layer + norm + output
 
 
 def check_tuning(epochs=1, batch_size=1, learning_rate=1e-3, sequence_length=1):
@@ -757,14 +787,19 @@ def _digest_of_rows(rows):
 
 
 def _read_sizes(folder):
-    """Return the number of parameters of a preset, and its architecture."""
+    """Return a preset's number of parameters and both its architectures."""
     try:
         config = json.loads((folder / "config.json").read_text())
         if "model_type" in config:
             return _read_hugging_face_sizes(folder, config)
         metadata = json.loads((folder / "metadata.json").read_text())
-        config, names = config["config"], KERAS_HUB_NAMES
-        return metadata["parameter_count"], [config[name] for name in names]
+        config = config["config"]
+        vision = (config["vision_encoder"] or {}).get("config")
+        return (
+            metadata["parameter_count"],
+            [config[name] for name in KERAS_HUB_NAMES],
+            vision and [vision[name] for name, _ in VISION_NAMES],
+        )
     except KeyError as error:
         raise UnknownSizeError(
             "`name` must be a Gemma 3 to know its sizes. Received: "
@@ -795,10 +830,15 @@ def _read_hugging_face_sizes(folder, config):
             )
     if not parameters:
         raise OSError("its safetensors files hold no weights")
+    vision = config.get("vision_config")
     config = config.get("text_config", config)
     # What KerasHub takes where a published configuration is silent.
     config = {"num_attention_heads": 8, "num_key_value_heads": 4} | config
-    return parameters, [config[name] for name in HUGGING_FACE_NAMES]
+    return (
+        parameters,
+        [config[name] for name in HUGGING_FACE_NAMES],
+        vision and [vision[name] for _, name in VISION_NAMES],
+    )
 
 
 def _dtype_policy(dtype):

@@ -55,8 +55,8 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
         rank: int. Inner size of the adapters.
         targets: names from `TARGETS` (`"query"`, `"key"`, `"value"`,
             `"output"`, `"attention"` for all four, `"feed_forward"`) or of
-            layers. KerasHub's default is query and value; the chapter's text
-            says query and key.
+            layers. KerasHub's default is query and value, those of a vision
+            encoder, too; the chapter's text says query and key.
         lora_alpha: float. Weight of the adapters, over `rank`. Defaults to
             `rank`, a weight of one.
 
@@ -258,7 +258,8 @@ class LoraReport:
     Attributes:
         trainable_parameters: int. Those of the adapters.
         total_parameters: int. Those of the model, without adapters.
-        adapter_bytes: int. Size of the adapters, in memory and in a file.
+        adapter_bytes: int. Size of the adapters, in memory; a file has some
+            thousand bytes more.
         model_bytes: int. Size of the model's weights.
         optimizer_bytes: int. Adam's two moments for what is trainable.
         full_optimizer_bytes: int. The same for the whole model.
@@ -300,7 +301,7 @@ class LoraReport:
     def __str__(self):
         rows = [
             ("trainable", self.trainable_parameters, self.total_parameters),
-            ("weights, bytes", self.adapter_bytes, self.model_bytes),
+            ("trained, bytes", self.adapter_bytes, self.model_bytes),
             ("Adam, bytes", self.optimizer_bytes, self.full_optimizer_bytes),
         ]
         lines = [f"{'':16}{'with LoRA':>16}{'without':>16}{'share':>9}"]

@@ -13,6 +13,7 @@ in about half an hour on two cores, and measured again by
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -50,6 +51,8 @@ from kerasllm.toyworld import (
 SEED = 0
 CARD_FILE = "card.json"
 NUM_PICTURES, NUM_REFUSALS = 2000, 300  # to tune on
+PICTURES_IN_A_ROW = 3  # of every second row of pretraining
+PICTURES_AT_ONCE = 256  # drawn and tokenized for pretraining
 TEST_SEED = 4000  # of pictures to measure on
 VOCABULARY_SIZE = 2048
 SEQUENCE_LENGTH = 128
@@ -203,7 +206,7 @@ def pretrain_vision(vision_encoder, recipe, preprocessor, verbose="auto"):
 
     def batches():
         for number in itertools.count():
-            drawn = pictures(64, seed=[recipe.seed, 1, number])
+            drawn = _vision_pictures(recipe, number)
             images = convert_images([p.image for p in drawn], preprocessor)
             labels = [
                 (p.count - 1, words["color"].index(p.color),
@@ -265,7 +268,7 @@ def tune_instruct(gemma, recipe, verbose="auto"):
     """
     world = recipe.world()
     # Many pictures and one question about each; few would be learnt by heart.
-    drawn = pictures(NUM_PICTURES, seed=recipe.seed + 2000)
+    drawn = _tuning_pictures(recipe)
     asked = picture_instructions(drawn)
     about_pictures = [asked[3 * i + i % 3] for i in range(len(drawn))]
     return gemma.finetune(
@@ -320,9 +323,8 @@ def measure(gemma, recipe=None, num_pictures=200):
     answers = ask_all(gemma, world.questions("unknown"))
     scores["refused_unknown"] = _share(a == REFUSAL for a in answers)
 
-    # Seeds that no training uses.
-    drawn = pictures(num_pictures, seed=TEST_SEED)
-    others = pictures(num_pictures, seed=TEST_SEED + 1)
+    drawn = unseen_pictures(num_pictures, TEST_SEED, recipe)
+    others = unseen_pictures(num_pictures, TEST_SEED + 1, recipe)
     for number in range(3):
         questions = [picture.questions()[number] for picture in drawn]
         kind = questions[0].kind
@@ -371,6 +373,64 @@ def ask_all(
         list(zip(questions, shown, strict=True)),
         batch_size,
     )
+
+
+def unseen_pictures(count, seed, recipe=None, but_not=()):
+    """Draw pictures that are, to the pixel, none that the model has seen.
+
+    Another seed is not enough: of single shapes there are so few, that every
+    sixth picture of another seed was drawn for training, too. So training's
+    are all drawn again, which takes seconds once.
+
+    Args:
+        count: int.
+        seed: int.
+        recipe: `TinyRecipe` of the model.
+        but_not: list of `toyworld.Picture` that must not be among them either.
+
+    Returns:
+        list of `toyworld.Picture`.
+    """
+    seen = _seen_pictures(recipe or TinyRecipe())
+    seen = seen | set(map(_digest, but_not))
+    drawn = (
+        picture
+        for number in itertools.count()
+        for picture in pictures(count, seed=[seed, number])
+        if _digest(picture) not in seen
+    )
+    return list(itertools.islice(drawn, count))
+
+
+@functools.cache
+def _seen_pictures(recipe):
+    """Return what tells all pictures of pretraining and tuning: a set."""
+    return frozenset(map(_digest, _training_pictures(recipe)))
+
+
+def _training_pictures(recipe):
+    for number in range(recipe.vision_steps):
+        yield from _vision_pictures(recipe, number)
+    placed = recipe.steps * (recipe.batch_size // 2) * PICTURES_IN_A_ROW
+    for number in range(-(-placed // PICTURES_AT_ONCE)):
+        yield from _pretraining_pictures(recipe, number)
+    yield from _tuning_pictures(recipe)
+
+
+def _digest(picture):
+    return hashlib.sha256(picture.image.tobytes()).digest()
+
+
+def _vision_pictures(recipe, number):
+    return pictures(64, seed=[recipe.seed, 1, number])
+
+
+def _pretraining_pictures(recipe, number):
+    return pictures(PICTURES_AT_ONCE, seed=[recipe.seed, 2, number])
+
+
+def _tuning_pictures(recipe):
+    return pictures(NUM_PICTURES, seed=recipe.seed + 2000)
 
 
 def exact_share(answers, questions):
@@ -478,7 +538,7 @@ def pretraining_dataset(recipe, preprocessor):
     def pictures_with_text():
         for number in itertools.count():
             rng = random.Random(f"pictures {recipe.seed} {number}")
-            batch = pictures(256, seed=[recipe.seed, 2, number])
+            batch = _pretraining_pictures(recipe, number)
             segments = [
                 place_images(
                     [(IMAGE_MARK + picture_texts(picture, rng), False)],
@@ -498,13 +558,17 @@ def pretraining_dataset(recipe, preprocessor):
             for number in range(recipe.batch_size):
                 row, row_images = [], []
                 if number % 2:
-                    for image, tokens in itertools.islice(drawn, 3):
+                    for image, tokens in itertools.islice(
+                        drawn, PICTURES_IN_A_ROW
+                    ):
                         row += tokens
                         row_images.append(image)
                 missing = SEQUENCE_LENGTH + 1 - len(row)
                 rows.append([*row, *itertools.islice(documents, missing)])
                 images.append(row_images)
-            yield _next_token_batch(np.array(rows), images, preprocessor, 3)
+            yield _next_token_batch(
+                np.array(rows), images, preprocessor, PICTURES_IN_A_ROW
+            )
 
     return _from_batches(batches)
 
@@ -560,7 +624,7 @@ def fingerprint(recipe):
         digest.update(text.encode())
     for row in world.instructions() + world.refusals():
         digest.update(f"{row.instruction}\n{row.response}".encode())
-    for picture in pictures(16, seed=[recipe.seed, 2, 0]):
+    for picture in _pretraining_pictures(recipe, 0)[:16]:
         digest.update(picture.image.tobytes())
     return digest.hexdigest()
 

@@ -33,8 +33,9 @@ from kerasllm.tiny_gemma import (
     TinyRecipe,
     ask_all,
     exact_share,
+    unseen_pictures,
 )
-from kerasllm.toyworld import REFUSAL, pictures
+from kerasllm.toyworld import REFUSAL
 
 PROMPT = "Return a new"
 MAX_LENGTH = 100
@@ -377,7 +378,7 @@ def _report_pictures(report, console):
     """Ask the instruction model about pictures."""
     gemma = Gemma.from_preset("tiny_instruct")
     rows = []
-    shown = pictures(60, seed=TEST_SEED + 7)
+    shown = unseen_pictures(60, TEST_SEED + 7)
     others = shown[1:] + shown[:1]
     for number in range(3):
         questions = [picture.questions()[number] for picture in shown]

@@ -812,22 +812,28 @@ def pictures(count, seed=0, size=PICTURE_SIZE):
 
 def _draw(rng, size, shape, color, number):
     image = np.full((size, size, 3), BACKGROUND, "uint8")
-    y, x = np.mgrid[:size, :size]
+    ink = np.array(COLORS[color], "uint8")
+    pixels = np.arange(size)
     # A cell of a 3 x 3 grid for each shape keeps them apart.
     for cell in rng.choice(9, number, replace=False):
         radius = size / 6 * rng.uniform(0.72, 0.87)
         slack = size / 6 - radius - 1  # no two shapes touch
-        middle = (np.array(divmod(cell, 3)) + 0.5) * size / 3
-        dy, dx = (
-            np.array([y, x])
-            - (middle + rng.uniform(-slack, slack, 2))[:, None, None]
+        row, column = divmod(cell, 3)
+        y = (row + 0.5) * size / 3 + rng.uniform(-slack, slack)
+        x = (column + 0.5) * size / 3 + rng.uniform(-slack, slack)
+        rows, columns = (
+            slice(n * size // 3, (n + 1) * size // 3 + 1) for n in (row, column)
         )
-        image[_inside(shape, dy, dx, radius)] = COLORS[color]
+        dy, dx = pixels[rows, None] - y, pixels[columns] - x
+        image[rows, columns][_inside(shape, dy, dx, radius)] = ink
     return image
 
 
 def _inside(shape, dy, dx, radius):
-    """Tell which pixels, at `(dy, dx)` from its middle, a shape covers."""
+    """Tell which pixels a shape covers.
+
+    Their distances from its middle are `dy`, a column, and `dx`, a row.
+    """
     if shape == "circle":
         return dy**2 + dx**2 <= radius**2
     box = np.maximum(abs(dy), abs(dx)) <= radius

@@ -785,6 +785,31 @@ def test_a_saved_preset_answers_the_same(gemma, tmp_path):
     assert estimate.lora_parameters == report.trainable_parameters
     half = Gemma.from_preset(tmp_path / "preset", dtype="bfloat16")
     assert half.causal_lm.backbone.token_embedding.compute_dtype == "bfloat16"
+    estimate = estimate_memory(tmp_path / "preset", "bfloat16", rank=4)
+    assert estimate.weights_bytes == num_bytes(half.causal_lm.weights)
+    half.enable_lora(rank=4)
+    adapters = num_bytes(half.causal_lm.trainable_weights)
+    assert estimate.lora_bytes == estimate.weights_bytes + 4 * adapters
+
+
+def num_bytes(variables):
+    return sum(
+        int(np.prod(v.shape)) * (2 if v.dtype == "bfloat16" else 4)
+        for v in variables
+    )
+
+
+@pytest.mark.parametrize("size", ["4b", "12b", "27b"])
+def test_a_vision_encoder_is_in_float32(size):
+    """How large it is tells the sibling that has none."""
+    whole, text = (
+        estimate_memory(f"gemma3_{name}", "bfloat16")
+        for name in (size, f"{size}_text")
+    )
+    assert text.weights_bytes == 2 * text.parameters
+    assert whole.weights_bytes == text.weights_bytes + 4 * (
+        whole.parameters - text.parameters
+    )
 
 
 def test_the_chapters_numbers_are_estimated_before_loading():

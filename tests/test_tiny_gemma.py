@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import types
 
 import keras
 import keras_hub
@@ -12,8 +13,9 @@ import pytest
 from kerasllm import tiny_gemma
 from kerasllm.files import assets_dir
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma
-from kerasllm.images import vision_inputs
+from kerasllm.images import convert_images, vision_inputs
 from kerasllm.tiny_gemma import TinyRecipe
+from kerasllm.toyworld import pictures
 from tests.recipes import gemma_tokenizer
 
 SMALL = dataclasses.replace(
@@ -172,7 +174,7 @@ def test_the_instruction_model_answers_and_looks(presets):
         answers = tiny_gemma.ask_all(model, questions)
         share = tiny_gemma.exact_share(answers, questions)
         assert agrees(share, len(questions), scores[name]), name
-    drawn = tiny_gemma.pictures(40, seed=tiny_gemma.TEST_SEED + 9)
+    drawn = tiny_gemma.unseen_pictures(40, tiny_gemma.TEST_SEED + 9)
     for number in range(3):
         questions = [picture.questions()[number] for picture in drawn]
         kind = questions[0].kind
@@ -184,6 +186,35 @@ def test_the_instruction_model_answers_and_looks(presets):
             answers = tiny_gemma.ask_all(model, questions, shown)
             share = tiny_gemma.exact_share(answers, questions)
             assert agrees(share, len(drawn), scores[name]), name
+
+
+def test_pictures_to_measure_on_are_none_that_were_trained_on(tiny_untrained):
+    """Of those with one shape a seed draws some that others draw, too."""
+    preprocessor = tiny_untrained.preprocessor
+    recipe = dataclasses.replace(SMALL, steps=100)
+    trained = set()
+    dataset = tiny_gemma.pretraining_dataset(recipe, preprocessor)
+    for x, _, _ in dataset.take(recipe.steps):
+        images = x["images"].numpy()[1::2].reshape(-1, 48, 48, 3)
+        trained |= {image.tobytes() for image in images}
+    gemma = types.SimpleNamespace(
+        finetune=lambda rows, **kwargs: [r.images[0] for r in rows if r.images]
+    )
+    tuned = convert_images(
+        tiny_gemma.tune_instruct(gemma, recipe), preprocessor
+    )
+    trained |= {image.tobytes() for image in tuned}
+
+    def num_seen(drawn):
+        images = convert_images([p.image for p in drawn], preprocessor)
+        return sum(image.tobytes() in trained for image in images)
+
+    unseen = tiny_gemma.unseen_pictures(200, 5, recipe)
+    assert len(unseen) == 200
+    assert num_seen(unseen) == 0 < num_seen(pictures(200, seed=[5, 0]))
+    again = tiny_gemma.unseen_pictures(200, 5, recipe, but_not=unseen[:50])
+    kept = {picture.image.tobytes() for picture in unseen[:50]}
+    assert not kept & {picture.image.tobytes() for picture in again}
 
 
 def test_a_changed_world_would_be_noticed():
