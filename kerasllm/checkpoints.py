@@ -78,9 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.stopped = None
         self._interrupted = False
         self._random_state = None
-        self._averages = {}  # over the epoch so far, as `fit` reports them
-        self._before = {}  # the same at the time of the resumption
-        self._resumed_at = 0
+        self._metrics = []  # their sums over the epoch up to the resumption
 
     def save(self):
         """Write the state of the model and the run, if there is a place.
@@ -110,19 +108,21 @@ class Checkpoint(keras.callbacks.Callback):
         )
         if backend.of_all_processes(is_broken).any():
             return False
+        metrics = map(backend.to_numpy, self.model.metrics_variables)
+        arrays = {f"{i:05}": value for i, value in enumerate(values)}
+        arrays |= {f"metric{i:05}": value for i, value in enumerate(metrics)}
         with devices.failing_together():
             if devices.process_index() == 0:
-                self._write(values)
+                self._write(arrays)
         return True
 
-    def _write(self, values):
+    def _write(self, arrays):
         """Write the file with the values of the variables, and the log."""
         progress = {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
             "first_batch": self.first_batch,
             "dtype": self.model.dtype_policy.name,
-            "averages": self._averages,
             "history": self.history,
         }
         try:
@@ -131,7 +131,7 @@ class Checkpoint(keras.callbacks.Callback):
                     file,
                     progress=json.dumps(progress),
                     random_state=self._random_state,
-                    **{f"{i:05}": value for i, value in enumerate(values)},
+                    **arrays,
                 )
         except OSError as error:
             raise OSError(
@@ -157,7 +157,7 @@ class Checkpoint(keras.callbacks.Callback):
         progress = None
         with devices.failing_together():
             if self.path is not None and self.path.is_file():
-                progress, self._random_state, values = self._read()
+                progress, self._random_state, values, metrics = self._read()
         # Before anything is assigned, which processes do together.
         steps = backend.of_all_processes(progress["step"] if progress else 0)
         if steps.min() != steps.max():
@@ -192,9 +192,10 @@ class Checkpoint(keras.callbacks.Callback):
             if value.dtype.kind == "V":  # NumPy's name for bfloat16
                 value = value.view(ml_dtypes.bfloat16)
             variable.assign(value)
-        self.step = self._resumed_at = progress["step"]
-        self._before = progress["averages"]
+        self.step = progress["step"]
         self.history = progress["history"]
+        if self.step % self.steps_per_epoch:
+            self._metrics = metrics
 
     def _check_data(self, progress):
         """Check that the data begin as in the run so far.
@@ -227,7 +228,7 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def _read(self):
-        """Return progress, random state and the values of the variables."""
+        """Return progress, random state, values of variables and metrics."""
         try:
             with np.load(self.path) as file:
                 arrays = dict(file)
@@ -245,7 +246,10 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self.path}, which cannot be read ({error}). Put back a copy "
                 "of it, or delete it to start the run again."
             ) from error
-        return progress, random_state, [arrays[n] for n in sorted(arrays)]
+        names = sorted(arrays)
+        values = [arrays[n] for n in names if n.isdigit()]
+        metrics = [arrays[n] for n in names if not n.isdigit()]
+        return progress, random_state, values, metrics
 
     @contextlib.contextmanager
     def catching_interrupts(self):
@@ -295,20 +299,6 @@ class Checkpoint(keras.callbacks.Callback):
                 f"Interrupted after step {self.step}. {kept}"
             )
 
-    def complete(self, logs):
-        """Extend averages since the resumption to all of the epoch, in place.
-
-        Args:
-            logs: dict of averages over the batches that this process has
-                seen in the current epoch, which all have one size.
-        """
-        done = self._resumed_at % self.steps_per_epoch
-        here = self.step - self._resumed_at
-        if done + here <= self.steps_per_epoch:
-            for name in self._before.keys() & logs.keys():
-                before = self._before[name] * done
-                logs[name] = (before + logs[name] * here) / (done + here)
-
     def on_train_batch_begin(self, batch, logs=None):
         # Whatever drew random numbers since the last batch of the run (`fit`
         # does so when it starts an epoch) must not change what follows.
@@ -318,8 +308,17 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
-        self._averages = dict(logs)
-        self.complete(self._averages)  # of the second kill in an epoch, too
+        if self._metrics:
+            # `fit` resets metrics when it starts an epoch, be it the rest of
+            # one, and TensorFlow makes them in the first step. They are sums
+            # and counts. If they are others now, they begin anew.
+            variables = self.model.metrics_variables
+            if not _first_difference(variables, self._metrics):
+                for variable, value in zip(
+                    variables, self._metrics, strict=True
+                ):
+                    variable.assign_add(value)
+            self._metrics = []
         if not math.isfinite(logs["loss"]):
             self._stop("diverged")
         elif self.step % self.steps_per_epoch == 0:

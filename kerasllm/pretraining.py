@@ -222,7 +222,7 @@ def resumable_fit(
             )
         # Keras passes one dict of logs along the callbacks in order: what the
         # first one adds is in the checkpoint, the progress bar and the history.
-        callbacks = [_EpochLogs(run, tokens_in_a_batch), run, *callbacks]
+        callbacks = [_EpochLogs(tokens_in_a_batch), run, *callbacks]
         if sample is not None:
             callbacks.append(_PrintSample(run, sample))
         if devices.process_index() != 0:
@@ -543,11 +543,10 @@ def _write_run(directory, model, record):
 
 
 class _EpochLogs(keras.callbacks.Callback):
-    """Completes the logs of an epoch; adds perplexity and tokens a second."""
+    """Adds perplexity and tokens a second to the logs of an epoch."""
 
-    def __init__(self, run, tokens_in_a_batch):
+    def __init__(self, tokens_in_a_batch):
         super().__init__()
-        self.run = run
         self.tokens_in_a_batch = tokens_in_a_batch
         self.batches = self.start = self.end = 0
 
@@ -561,7 +560,6 @@ class _EpochLogs(keras.callbacks.Callback):
         self.batches += 1
 
     def on_epoch_end(self, epoch, logs=None):
-        self.run.complete(logs)
         for name in ("loss", "val_loss"):
             if name in logs:
                 perplexity = name.replace("loss", "perplexity")

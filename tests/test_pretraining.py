@@ -256,19 +256,17 @@ def test_what_a_kill_left_behind_is_removed(tmp_path):
     ]
 
 
-@pytest.mark.any_backend
-def test_two_kills_in_one_epoch_lose_no_average(tmp_path, unbroken):
+def test_two_kills_in_one_epoch_lose_no_average(tmp_path):
+    """Nor do batches count alike that are not: the last one has one row."""
+    data = dataset().unbatch().take(STEPS * 4 - 3).batch(4)
+    arguments = {"train_dataset": data, "checkpoint_steps": 1}
+    unbroken = train(None, model(), **arguments)
     for _ in range(2):
         with pytest.raises(Killed):
-            train(
-                tmp_path,
-                model(),
-                callbacks=[KillAt(2, kill)],
-                checkpoint_steps=1,
-            )
-    history = train(tmp_path, model(seed=99), checkpoint_steps=1)
+            train(tmp_path, model(), callbacks=[KillAt(2, kill)], **arguments)
+    history = train(tmp_path, model(seed=99), **arguments)
     np.testing.assert_allclose(
-        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+        without_speed(history), without_speed(unbroken), atol=1e-6
     )
 
 
@@ -432,7 +430,8 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(
     saved = Checkpoint(tmp_path, STEPS, 1)
     saved.restore(net)
     assert saved.step == kept
-    before = saved_progress(tmp_path / CHECKPOINT_FILE)["averages"]["loss"]
+    with np.load(tmp_path / CHECKPOINT_FILE) as file:  # a sum, and of how many
+        before = file["metric00000"] / file["metric00001"]
     assert net.evaluate(dataset(), verbose=0) == pytest.approx(before, abs=0.3)
 
 
