@@ -627,7 +627,8 @@ def chat(
         )
 
         def stream(text):
-            pieces = generator.stream(text, max_length or longest, seed=seed)
+            length = longest if max_length is None else max_length
+            pieces = generator.stream(text, length, seed=seed)
             print(text, end="", flush=True)
             return pieces
 
@@ -638,11 +639,13 @@ def chat(
     while True:
         if asks:
             print("> ", end="", flush=True)
-        text = sys.stdin.readline().rstrip("\n")
-        if not text:
-            return
         try:
+            text = sys.stdin.readline().rstrip("\r\n")
+            if not text:
+                return
             _print_pieces(stream(text), generator)
+        except KeyboardInterrupt:  # a way to leave: there is nothing to keep
+            raise typer.Exit(130) from None
         except ValueError as error:  # too long a line is no reason to leave
             if _status(error) is None:
                 raise
@@ -655,10 +658,13 @@ def _begin_chat(preset, adapters, image, template, dtype, max_length,
     with _started(backend):
         from kerasllm.gemma import Gemma
         from kerasllm.images import check_takes_images, load_image
+        from kerasllm.layers import check_positive_ints
         from kerasllm.prompts import get_template
 
     # What can be told without the model is told before it is loaded.
     sampler = _make_sampler(temperature, *numbers)
+    if max_length is not None:
+        check_positive_ints(max_length=max_length)
     template = get_template(template or DEFAULT_TEMPLATE)
     pictures = [load_image(source) for source in image or ()]
     with _started(backend):

@@ -111,8 +111,9 @@ class Gemma:
                 the name of a Gemma 3 preset of KerasHub, such as
                 `"gemma3_1b"`, which is downloaded from Kaggle once; a folder
                 that `save_to_preset` wrote; or a folder with a Hugging Face
-                checkpoint. A folder comes before a preset of KerasHub with
-                its name; one called `tiny` is `"./tiny"`.
+                checkpoint, with its tensors named as in the published ones. A
+                folder comes before a preset of KerasHub with its name; one
+                called `tiny` is `"./tiny"`.
             dtype: a Keras dtype. Defaults to Keras's own, float32;
                 `"bfloat16"` takes half the memory.
             template: `PromptTemplate` or the name of one.
@@ -336,7 +337,8 @@ class Gemma:
             one with many, so compare losses with equal batches only.
 
         Raises:
-            ValueError: rows or numbers do not fit the model.
+            ValueError: rows or numbers do not fit the model, or none of its
+                weights can be trained.
             FileNotFoundError: there is no such file of an image.
             RuntimeError: `directory` holds a run of another model, of other
                 rows or of other arguments; says what differs. It has had more
@@ -400,6 +402,13 @@ class Gemma:
         if not any(train.images):  # of the rows that were short enough
             frozen = _frozen_encoder(self.causal_lm.backbone)
         with frozen, _without_preprocessing(self.causal_lm):
+            if not self.causal_lm.trainable_variables:
+                raise ValueError(
+                    "Something must be trainable. Received: a model whose "
+                    "weights are all frozen. Call `enable_lora` for adapters, "
+                    "or set `trainable = True` on the layers to train before "
+                    "they get adapters of their own."
+                )
             return pretraining.resumable_fit(
                 self.causal_lm,
                 train.endless(batch_size, seed, buckets),
@@ -465,6 +474,7 @@ class Chat:
             self.messages.append({"role": SYSTEM, "content": system})
         if max_length is None:
             max_length = gemma.causal_lm.preprocessor.sequence_length
+        check_positive_ints(max_length=max_length)
         self.max_length = max_length
         self.sampler = greedy_search if sampler is None else sampler
         self._images = []
@@ -559,16 +569,15 @@ class Chat:
         template = self.gemma.template
         preprocessor = self.gemma.causal_lm.preprocessor
         segments = template.chat_segments([*head, *turns, message])
-        # Each text of the user's, in order, takes the images that came with
-        # it. A mark in what the model or the system said is text.
-        waiting = [
-            (turn["content"], row)
-            for turn, row in zip(turns[::2], past_images, strict=True)
-        ] + [(message["content"], images)]
+        # Each text of the user's takes the images that came with it. A mark in
+        # what the model or the system said is text.
+        rows = iter([*past_images, images])
+        spoken = [*head, *turns, message]
+        roles = iter([m["role"] for m in spoken if m["content"]])
         placed = []
         for text, is_mark in segments:
-            if not is_mark and waiting and text == waiting[0][0]:
-                _, row = waiting.pop(0)
+            if not is_mark and next(roles) == USER:
+                row = next(rows)
                 placed += place_images([(text, False)], len(row), preprocessor)
             else:
                 placed.append((text, is_mark))
@@ -626,6 +635,7 @@ def estimate_memory(name, dtype="float32", rank=8):
             its size, as of all with an address, `"hf://..."`.
     """
     policy = _dtype_policy(dtype)
+    lora.check_rank(rank)
     source = preset_source(name)
     if os.path.isdir(source):
         parameters, architecture, vision = _read_sizes(pathlib.Path(source))
@@ -844,7 +854,10 @@ def _read_hugging_face_sizes(folder, config):
 def _dtype_policy(dtype):
     """Return the Keras policy of that name, or raise a `ValueError`."""
     try:
-        return keras.dtype_policies.get(dtype)
+        policy = keras.dtype_policies.get(dtype)
+        if not keras.backend.is_float_dtype(policy.variable_dtype):
+            raise ValueError("not a float")
+        return policy
     except (TypeError, ValueError) as error:
         raise ValueError(
             '`dtype` must be a Keras dtype, such as "float32", "bfloat16" or '
@@ -856,6 +869,14 @@ def _loading_error(name, source, error):
     """Return what explains that a preset was not loaded, or `None`."""
     if not os.path.isdir(source):
         return _download_error(name, error)
+    if "does not contain tensor" in str(error):
+        return ValueError(
+            "The tensors of a Hugging Face checkpoint must have the names that "
+            "KerasHub looks for, those of the published checkpoints. Received: "
+            f"{name} ({error}). Transformers 5 writes a vision tower under "
+            "other names: save that model with an older version, or its "
+            "language model alone."
+        )
     if isinstance(error, safetensors.SafetensorError):
         return ValueError(
             "The safetensors files of a folder must be whole. Received: "
@@ -878,11 +899,14 @@ def _download_error(name, error):
     # KerasHub makes a `ValueError` of what Kaggle said, and of a file that
     # may not be read one that is not there.
     of_network = causes if isinstance(error, ValueError) else [error]
-    is_closed = "://" not in name and "has no config.json" in str(error)
+    has_nothing = "has no config.json" in str(error)
+    is_closed = "://" not in name and has_nothing
     # Kaggle says the same to an account that has not accepted the terms and to
     # nobody at all.
     is_nobody = "://" not in name and not _has_kaggle_credentials()
-    if not is_closed and not any(
+    # KerasHub tells nothing else of Hugging Face, whatever went wrong there.
+    is_silent = has_nothing and name.startswith("hf://")
+    if not (is_closed or is_silent) and not any(
         isinstance(cause, OSError)
         or type(cause).__module__ == "kagglehub.exceptions"
         for cause in of_network
@@ -905,6 +929,9 @@ def _download_error(name, error):
     else:
         problem = "it could not be downloaded; is there a network?"
         cure = "Look at the network, and for room on the disk, and try again"
+        if is_silent:
+            problem = "it could not be downloaded, or there is no such model"
+            cure += f"; a model whose terms must be accepted needs {login}"
     offline = "tiny_instruct" if "instruct" in name else "tiny"
     return OSError(
         f"The preset must be reachable. Received: {name!r}, but {problem} "

@@ -233,14 +233,7 @@ class TokenizedInstructions:
         tokenizer = preprocessor.tokenizer
         prompts = encode_all(
             tokenizer,
-            [
-                place_images(
-                    template.prompt_segments(row.instruction, row.context),
-                    len(row.images),
-                    preprocessor,
-                )
-                for row in rows
-            ],
+            [_prompt_segments(row, template, preprocessor) for row in rows],
         )
         responses = encode_all(
             tokenizer, [template.response_segments(r.response) for r in rows]
@@ -491,11 +484,20 @@ def _decode(line, place):
         ) from error
 
 
+def _prompt_segments(row, template, preprocessor):
+    """Return the segments of a row's request, with its images placed."""
+    segments = template.prompt_segments(row.instruction, row.context)
+    try:
+        return place_images(segments, len(row.images), preprocessor)
+    except ValueError as error:  # which of thousands?
+        raise ValueError(f"{error} The row: {row.instruction!r:.80}.") from None
+
+
 def _parse(line, place, folder):
     """Return the `Instruction` of a line of JSON in a file of a folder."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits
         raise ValueError(
             f"Each line must be a JSON object. Received: {place}: {error}."
         ) from error
@@ -515,8 +517,8 @@ def _parse(line, place, folder):
             )
         if not values and part != "context":
             raise ValueError(
-                f"A row must have a {part}, under one of the keys "
-                f"{', '.join(keys)}. Received: {place} with the keys "
+                f"A row must have a {part} that is not empty, under one of the "
+                f"keys {', '.join(keys)}. Received: {place} with the keys "
                 f"{', '.join(map(str, record)) or '(none)'}."
             )
         parts[part] = values[0] if values else None

@@ -6,6 +6,8 @@ adapters are saved, loaded, merged and counted.
 """
 
 import dataclasses
+import math
+import numbers
 import os
 
 import h5py
@@ -20,6 +22,8 @@ TARGETS = {
     "query": ("query", "query_dense"),
     "key": ("key", "key_dense"),
     "value": ("value", "value_dense"),
+    # GPT-NeoX has the three in one kernel.
+    "query_key_value": ("query_key_value",),
     "output": ("attention_output", "output_dense", "attention_output_dense"),
     "feed_forward": (
         "feed_forward_1",
@@ -30,10 +34,14 @@ TARGETS = {
         "feedforward_intermediate_dense",
         "feedforward_gate_dense",
         "feedforward_output_dense",
+        "mlp_intermediate_dense",  # BLOOM
+        "mlp_output_dense",
+        "dense_h_to_4h",  # Falcon
+        "dense_4h_to_h",
     ),
 }
 TARGETS["attention"] = sum(
-    (TARGETS[part] for part in ("query", "key", "value", "output")), ()
+    (TARGETS[part] for part in TARGETS if part != "feed_forward"), ()
 )
 SUFFIX = ".lora.h5"
 
@@ -46,17 +54,20 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     PEFT does it. Compile the model afterwards: an optimizer that has met the
     old weights does not know the new ones.
 
-    The chapter's own loop, `layer.attention.query_dense.enable_lora(rank=8)`
-    for each block of a frozen backbone, makes adapters of the same kind; all
-    functions of this room work with these, too.
+    The chapter's own loop makes adapters of the same kind, and all functions
+    of this room work with these, too: freeze the backbone, then for each block
+    set `layer.attention.query_dense.trainable = True` and call its
+    `enable_lora(rank=8)`. Adapters of a layer that stays frozen learn nothing.
 
     Args:
         model: a KerasHub backbone or task, or a `mini_gpt`.
         rank: int. Inner size of the adapters.
         targets: names from `TARGETS` (`"query"`, `"key"`, `"value"`,
-            `"output"`, `"attention"` for all four, `"feed_forward"`) or of
-            layers. KerasHub's default is query and value, those of a vision
-            encoder, too; the chapter's text says query and key.
+            `"output"`, `"query_key_value"` where they are one kernel,
+            `"attention"` for all of these, `"feed_forward"`) or of layers, if
+            a model calls them otherwise. KerasHub's default is query and
+            value, those of a vision encoder, too; the chapter's text says query
+            and key.
         lora_alpha: float. Weight of the adapters, over `rank`. Defaults to
             `rank`, a weight of one.
 
@@ -72,11 +83,7 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     """
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
     check_rank(rank)
-    if lora_alpha is not None and not lora_alpha > 0:
-        raise ValueError(
-            "`lora_alpha` must be positive. Received: lora_alpha="
-            f"{lora_alpha!r}. Leave it out for a weight of one."
-        )
+    check_lora_alpha(lora_alpha)
     if adapted_layers(model):
         raise ValueError(
             "A model can have one set of adapters. Received: a model that has "
@@ -100,6 +107,16 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
         layer.enable_lora(rank, lora_alpha)
     _forget_compiled(model)
     return LoraReport.of(model)
+
+
+def check_lora_alpha(lora_alpha):
+    """Raise a `ValueError` unless it is a positive number or `None`."""
+    is_number = isinstance(lora_alpha, numbers.Real)
+    if lora_alpha is not None and not (is_number and 0 < lora_alpha < math.inf):
+        raise ValueError(
+            "`lora_alpha` must be positive. Received: lora_alpha="
+            f"{lora_alpha!r}. Leave it out for a weight of one."
+        )
 
 
 def check_rank(rank):
@@ -167,7 +184,9 @@ def load_lora(model, path):
     try:
         with h5py.File(path, "r") as h5:
             saved = {key: _read_adapter(h5[key]) for key in h5}
-    except (OSError, KeyError) as error:
+        if not saved:
+            raise ValueError("it has no adapters")
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"`path` must be a file that `save_lora` wrote. Received: {path}, "
             f"which is none ({error}). A file of KerasHub's `save_lora_weights`"
@@ -184,6 +203,15 @@ def load_lora(model, path):
                 f"{adapter['kernel_shape']}; the model's is {shape}. Load the "
                 "preset that the adapters were trained on."
             )
+        rank = adapter["rank"]
+        found = adapter["a"].shape, adapter["b"].shape
+        if found != ((*shape[:-1], rank), (rank, shape[-1])):
+            raise ValueError(
+                "Adapters must have the shapes of their kernels and the file's "
+                f"rank. Received: {path} with {found} in {key}, for "
+                f"a kernel of shape {shape} and rank {rank}. Write it again "
+                "with `save_lora`."
+            )
     present = {
         key: (layer.lora_rank, float(layer.lora_alpha))
         for key, layer in layers.items()
@@ -191,11 +219,17 @@ def load_lora(model, path):
     }
     expected = {key: (a["rank"], a["lora_alpha"]) for key, a in saved.items()}
     if present and present != expected:
+        first = min(
+            key
+            for key in present.keys() | expected.keys()
+            if present.get(key) != expected.get(key)
+        )
         raise ValueError(
             "The adapters of the model and of the file must be of one kind. "
             f"Received: {path} with (rank, alpha) {_kinds(expected)} in "
             f"{len(expected)} layers, a model with {_kinds(present)} in "
-            f"{len(present)}. Load the adapters into the plain model."
+            f"{len(present)}; {first} is the first that differs. Load the "
+            "adapters into the plain model."
         )
     if not present:
         model.trainable = True

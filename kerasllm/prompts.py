@@ -156,7 +156,8 @@ BOOK = PromptTemplate(
     end_of_turn="[end]",
 )
 
-# Stanford Alpaca, 2023: github.com/tatsu-lab/stanford_alpaca
+# Stanford Alpaca, 2023: github.com/tatsu-lab/stanford_alpaca. Its prompt ends
+# with the colon; the line break before the answer is Alpaca-LoRA's.
 _ALPACA_REQUEST = "Write a response that appropriately completes the request."
 ALPACA = PromptTemplate(
     name="alpaca",
@@ -174,7 +175,8 @@ ALPACA = PromptTemplate(
     end_of_turn="\n\n### Instruction:",
 )
 
-# Vicuna 1.1, LMSYS, 2023: github.com/lm-sys/FastChat
+# Vicuna 1.1, LMSYS, 2023: github.com/lm-sys/FastChat, which counts the space
+# before an answer to the answer. Here the prompt ends with it.
 VICUNA = PromptTemplate(
     name="vicuna",
     user_start="USER: ",
@@ -399,11 +401,14 @@ def _join(segments):
 
 
 def _tidy(segments):
-    """Leave out empty segments and join neighbours of one kind."""
+    """Leave out empty segments and join marks that are neighbours.
+
+    Texts stay apart, each as somebody wrote it.
+    """
     tidy = []
     for text, is_mark in segments:
-        if tidy and tidy[-1][1] == is_mark:
-            tidy[-1] = (tidy[-1][0] + text, is_mark)
+        if tidy and tidy[-1][1] and is_mark:
+            tidy[-1] = (tidy[-1][0] + text, True)
         elif text:
             tidy.append((text, is_mark))
     return tidy

@@ -494,13 +494,32 @@ def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
 
 def test_chat_continues_line_after_line(run, loaded, monkeypatch):
     too_long = "the cat sat " * 20
-    lines = f"the cat\n{too_long}\na dog\n\nnot read\n"
+    # Of Windows, too, where a line ends with two characters.
+    lines = f"the cat\r\n{too_long}\na dog\r\n\r\nnot read\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     status, out, err = run("chat", "--model", loaded.directory, "--seed", 0)
     assert status == 0
     assert "the cat" in out and "a dog" in out and "not read" not in out
     assert err.count("tokens/s") == 2
     assert "fewer than `max_length` tokens" in err
+
+
+def test_ctrl_c_leaves_a_chat_without_a_word(run, loaded, monkeypatch):
+    class Interrupted(io.StringIO):
+        def readline(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Interrupted())
+    assert run("chat", "--model", loaded.directory) == (130, "", "")
+
+
+@pytest.mark.parametrize("of", ["model", "preset"])
+def test_chat_refuses_a_length_of_nothing(run, loaded, monkeypatch, of):
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat\n"))
+    name = loaded.directory if of == "model" else "tiny_instruct"
+    status, out, err = run("chat", f"--{of}", name, "--max-length", 0)
+    assert "max_length" in err and "0" in err
+    assert status == (2 if of == "preset" else 0)  # or each line is refused
 
 
 def test_chat_refuses_a_line_that_is_no_text_and_goes_on(

@@ -18,6 +18,7 @@ from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.images import load_image, vision_inputs
 from kerasllm.instructions import Instruction
 from kerasllm.models import MiniGPTCausalLM, mini_gpt
+from kerasllm.prompts import PromptTemplate
 from kerasllm.samplers import chain
 from kerasllm.tokenizers import train_sentence_piece
 from kerasllm.toyworld import pictures
@@ -190,6 +191,45 @@ def test_a_mark_that_the_model_wrote_is_text(gemma):
     prompt = chat._prompt({"role": "user", "content": "So?"}, [])
     assert tokenizer.start_of_image_token_id not in prompt.token_ids
     assert "<start_of_image>" in tokenizer.detokenize(list(prompt.token_ids))
+
+
+def test_a_mark_of_the_system_is_text_and_the_users_is_an_image(gemma):
+    """Even where both say the same, and where nothing stands between them."""
+    plain = PromptTemplate(
+        "plain", "[INST] ", " [/INST]", "", "</s>", system_in_user_turn=True
+    )
+    tokenizer = gemma.causal_lm.preprocessor.tokenizer
+    question = "<start_of_image>What?"
+    for template in ("gemma", plain):
+        chat = Gemma(gemma.causal_lm, template).chat(question, max_length=1000)
+        message = {"role": "user", "content": question}
+        prompt = chat._prompt(message, [load_image(IMAGES[0])])
+        text = tokenizer.detokenize(list(prompt.token_ids))
+        system, users = text.split("<start_of_image>What?", 1)
+        assert tokenizer.start_of_image_token not in system
+        placeholders = prompt.token_ids.count(tokenizer.image_placeholder_id)
+        assert placeholders == 9 and users.count("What?") == 1
+
+
+def test_what_is_frozen_is_not_trained_in_silence(tiny_untrained):
+    gemma = copy_of(tiny_untrained)
+    gemma.causal_lm.backbone.trainable = False
+    for block in gemma.causal_lm.backbone.transformer_layers:
+        block.attention.query_dense.enable_lora(2)  # too late to be trained
+    with pytest.raises(ValueError, match="trainable.*enable_lora"):
+        gemma.finetune(ROWS[2:], epochs=1, batch_size=2, verbose=0)
+
+
+def test_the_row_whose_images_do_not_fit_is_named(gemma):
+    rows = [*ROWS, Instruction("A stray <start_of_image>", "x")]
+    with pytest.raises(ValueError, match="1 in the prompt and 0.*'A stray"):
+        gemma.finetune(rows, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("max_length", [0, -5, "x"])
+def test_the_length_of_a_chat_is_checked_when_it_begins(gemma, max_length):
+    with pytest.raises(ValueError, match="max_length.*positive int"):
+        gemma.chat(max_length=max_length)
 
 
 def test_one_image_stands_for_a_list_of_one_in_a_question(gemma, tmp_path):
@@ -946,8 +986,11 @@ def test_a_wrong_dtype_is_refused_before_anything_is_loaded(monkeypatch):
         keras_hub.models.CausalLM, "from_preset", fail_with(AssertionError())
     )
     for load in (Gemma.from_preset, estimate_memory):
-        with pytest.raises(ValueError, match="a Keras dtype.*dtype='fp16'"):
-            load("gemma3_1b", dtype="fp16")
+        for dtype in ("fp16", "int32", "bool", "string"):
+            with pytest.raises(
+                ValueError, match=f"a Keras dtype.*dtype='{dtype}'"
+            ):
+                load("gemma3_1b", dtype=dtype)
     assert estimate_memory("gemma3_1b", "mixed_bfloat16") == estimate_memory(
         "gemma3_1b", "float32"
     )
@@ -1034,6 +1077,29 @@ def test_a_failed_download_says_what_is_missing(
     with pytest.raises(OSError, match=expected) as caught:
         Gemma.from_preset("gemma3_instruct_4b")
     assert caught.value.__cause__ is error
+
+
+def test_tensors_of_other_names_are_not_called_a_broken_file(
+    monkeypatch, tmp_path
+):
+    error = safetensors.SafetensorError(
+        "File does not contain tensor vision_tower.vision_model.x"
+    )
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM, "from_preset", fail_with(error)
+    )
+    with pytest.raises(ValueError, match="names.*model.x.*Transformers 5"):
+        Gemma.from_preset(tmp_path)
+
+
+def test_of_hugging_face_it_is_said_what_may_be_missing(monkeypatch):
+    """KerasHub says the same with no network, no such model and no token."""
+    error = ValueError("Preset hf://google/gemma-3-1b-it has no config.json.")
+    monkeypatch.setattr(
+        keras_hub.models.CausalLM, "from_preset", fail_with(error)
+    )
+    with pytest.raises(OSError, match="network.*terms.*HF_TOKEN.*'tiny' is a"):
+        Gemma.from_preset("hf://google/gemma-3-1b-it")
 
 
 @pytest.mark.parametrize("name", ["gemma3_1b", "tiny"])

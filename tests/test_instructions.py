@@ -84,8 +84,10 @@ def test_images_are_looked_for_beside_the_file(tmp_path):
     [
         ("{", "JSON object.*line 2"),
         ("[1]", "JSON object.*line 2"),
-        ({"instruction": "a"}, "a response, under.*line 2.*keys instruction"),
-        ({"response": "a"}, "an? instruction, under.*line 2"),
+        ("9" * 5000, "JSON object.*line 2"),
+        ("[" * 100_000, "JSON object.*line 2"),
+        ({"instruction": "a"}, "a response that.*line 2.*keys instruction"),
+        ({"response": "a"}, "an? instruction that is not empty, .*line 2"),
         ({"prompt": "a", "question": "b", "output": "c"}, "one instruction.*2"),
         ({"prompt": 3, "output": "c"}, "one instruction, a string.*line 2"),
         ({"prompt": " ", "output": ""}, "response"),

@@ -1,7 +1,9 @@
 """Adapters: what they compute, what they freeze, and that they come back."""
 
 import functools
+import math
 
+import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -283,6 +285,10 @@ def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
     enable_lora(again, 3)
     with pytest.raises(ValueError, match="one kind.*2, 2.0.*3, 3.0"):
         load_lora(again, tmp_path / "a.lora.h5")
+    elsewhere = make_mini_gpt()
+    enable_lora(elsewhere, 2, ("query", "key"))
+    with pytest.raises(ValueError, match="one kind.*_value is the first that"):
+        load_lora(elsewhere, tmp_path / "a.lora.h5")
     with pytest.raises(FileNotFoundError, match="save_lora"):
         load_lora(other, tmp_path / "b.lora.h5")
     for function in (save_lora, load_lora):
@@ -291,11 +297,39 @@ def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        lambda h5, last: h5.clear(),
+        lambda h5, last: h5.create_dataset("root", data=[1.0]),
+        lambda h5, last: h5[last].pop("a"),
+        lambda h5, last: h5[last].attrs.pop("rank"),
+        lambda h5, last: h5[last].attrs.modify("rank", 3),
+    ],
+    ids=["empty", "a data set", "no A", "no rank", "another rank"],
+)
+@pytest.mark.any_backend
+def test_loading_a_damaged_file_changes_nothing(tmp_path, damage):
+    path = tmp_path / "a.lora.h5"
+    model = make_mini_gpt()
+    enable_lora(model, 2)
+    save_lora(model, path)
+    with h5py.File(path, "r+") as h5:
+        damage(h5, list(h5)[-1])
+    other = make_mini_gpt()
+    with pytest.raises(ValueError, match="Received: .*a.lora.h5"):
+        load_lora(other, path)
+    assert not lora.adapted_layers(other)
+    assert len(other.trainable_variables) == len(other.weights)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"rank": 0}, "rank.*positive int.*Received: rank=0"),
         ({"rank": 2.0}, "rank.*Received: rank=2.0"),
         ({"lora_alpha": 0}, "lora_alpha.*positive"),
+        ({"lora_alpha": math.inf}, "lora_alpha.*positive"),
+        ({"lora_alpha": "8"}, "lora_alpha.*positive"),
         ({"targets": ("heart",)}, "targets.*attention.*feed_forward.*heart"),
         ({"targets": ("query", " value")}, r"feed_forward_1.*for \[' value'\]"),
         ({"targets": ()}, "targets.*for any"),
@@ -339,12 +373,31 @@ def test_the_chapters_loop_makes_adapters_of_the_same_kind(tmp_path):
     lora.merge_lora(loop)
 
 
+@pytest.mark.parametrize(
+    ("name", "heads", "of_attention"),
+    [
+        ("GPTNeoX", "num_heads", 2),  # query, key and value are one kernel
+        ("Bloom", "num_heads", 4),
+        ("Falcon", "num_attention_heads", 4),
+    ],
+)
+@pytest.mark.any_backend
+def test_other_backbones_have_all_that_is_named(name, heads, of_attention):
+    backbone = getattr(keras_hub.models, f"{name}Backbone")
+    sizes = {"num_layers": 2, "hidden_dim": 16, "intermediate_dim": 32}
+    for target, count in (("attention", of_attention), ("feed_forward", 2)):
+        model = backbone(vocabulary_size=20, **sizes, **{heads: 2})
+        enable_lora(model, 2, target)
+        assert len(lora.adapted_layers(model)) == 2 * count
+
+
 def test_training_moves_the_adapters_only():
     model = make_mini_gpt()
     enable_lora(model, 2)
     frozen = [v for v in model.weights if not v.trainable]
     before = [ops.convert_to_numpy(v) for v in frozen]
-    model.compile("adam", "sparse_categorical_crossentropy")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss)
     model.fit(IDS, IDS, epochs=2, verbose=0)
     for variable, value in zip(frozen, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
