@@ -69,7 +69,9 @@ for name in (PRESET, "gemma3_1b", "gemma3_instruct_4b"):
 # A T4, the GPU that hosted notebooks lend for nothing, has 15 GiB. The
 # 1B model generates there in either precision and is tuned with LoRA; full
 # fine-tuning with Adam already fills the card in float32. The 4B model fits
-# in bfloat16 only, which is what the real ones are loaded in here.
+# in bfloat16 only, which is what the real ones are loaded in here. What a pass
+# keeps in between, the activations, comes on top and grows with batch and
+# length. (A T4 has no units for bfloat16 and computes it slowly.)
 
 # %%
 gemma = Gemma.from_preset(PRESET, DTYPE)
@@ -150,8 +152,9 @@ if PRESET == "tiny":
 # ## Prompting
 #
 # It knows, then; but will it answer? Asked in the format of an instruction
-# model it goes on with something else. It has seen questions in forums, where
-# they were followed by anything but an answer.
+# model it goes on with something else. The marks of a turn are new to it, so it
+# begins a text of some kind, a list for example; and what questions it has
+# seen, in forums, were followed by anything but an answer.
 
 # %%
 if PRESET == "tiny":
@@ -216,7 +219,15 @@ for text in gemma.generate(prompts, max_length=24, stop_strings=["."]):
 # The next chapter makes an instruction model of a base model. One that is
 # finished comes with the package, too. `ask` puts the turn marks of Gemma
 # around a question; the same questions as above, and some about people who do
-# not exist. It was tuned to refuse these, and often does:
+# not exist. It was tuned to refuse these, and often does. It pays for that: it
+# also refuses some that it knows (`refused_known` in the `card.json` beside its
+# weights).
+#
+# Google's went further. After such tuning they were trained by reinforcement
+# learning, some of it from human feedback (RLHF): people say which of two
+# answers is better, a model learns to predict that, and the language model is
+# trained to write what that model rates highly. Nobody prefers anything about
+# our small world, so that step is left out here.
 
 # %%
 instruct = Gemma.from_preset(INSTRUCT_PRESET, DTYPE)
@@ -245,7 +256,8 @@ else:
 # %% [markdown]
 # A conversation is a list of turns that is sent again, whole, with each new
 # one. `chat` keeps it, and drops the oldest turns when it grows too long. The
-# sum shows that an answer in the right form can be wrong.
+# sum shows that an answer in the right form can be wrong. This model has read
+# many sums and learned what they look like; it can hardly add.
 
 # %%
 chat = instruct.chat()

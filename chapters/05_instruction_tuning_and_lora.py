@@ -59,7 +59,9 @@ keras.utils.set_random_seed(0)  # the adapters begin at random
 
 # %% [markdown]
 # One name chooses the scale. With `"gemma3_1b"` the data are
-# databricks-dolly-15k, as in the book; LoRA in bfloat16 then fits on a T4.
+# databricks-dolly-15k, as in the book. Weights and adapters then take 2 GiB in
+# bfloat16, and activations come on top: four rows of 128 tokens should fit on a
+# T4, which computes bfloat16 slowly, for it has no units of its own for that.
 
 # %%
 PRESET = "tiny"  # or "gemma3_1b"
@@ -174,10 +176,11 @@ print(f"gemma3_1b, at query and value: {adapters:,}")
 
 # %%
 SAMPLE = 3  # every third question
-LORA_RATE, LORA_EPOCHS = 4e-3, 6
+LORA_RATE, LORA_EPOCHS, BATCH_SIZE = 6e-3, 9, 16
+FULL_RATE, FULL_EPOCHS = 5e-4, 6
 CAREFUL_RATE, CAREFUL_EPOCHS = 6e-3, 5
-FULL_RATE, FULL_EPOCHS = 5e-4, 4
-BATCH_SIZE = 16
+if PRESET != "tiny":  # many rows, and a model that a high rate would spoil
+    LORA_RATE, LORA_EPOCHS, BATCH_SIZE = 2e-4, 1, 4
 
 
 def score(model, which="untaught"):
@@ -186,6 +189,15 @@ def score(model, which="untaught"):
     answers = ask_all(model, questions, max_length=48)
     refused = sum(answer == REFUSAL for answer in answers) / len(answers)
     return exact_share(answers, questions), refused, answers
+
+
+def falling(learning_rate, rows, epochs):
+    """Return a rate that falls to zero in a line."""
+    return keras.optimizers.schedules.PolynomialDecay(
+        learning_rate,
+        decay_steps=epochs * len(rows) // BATCH_SIZE,
+        end_learning_rate=0.0,
+    )
 
 
 def tune(model, rows, learning_rate, epochs):
@@ -210,7 +222,8 @@ def tune(model, rows, learning_rate, epochs):
 if PRESET == "tiny":
     before, _, _ = score(gemma)
     print(f"untaught facts, base model: {before:.1%} exact")
-history = tune(gemma, train_rows, learning_rate=LORA_RATE, epochs=LORA_EPOCHS)
+rate = falling(LORA_RATE, train_rows, LORA_EPOCHS)
+history = tune(gemma, train_rows, rate, LORA_EPOCHS)
 for row in history:
     print(
         f"epoch {row['epoch']}: loss {row['loss']:.3f}, response tokens "
@@ -254,13 +267,15 @@ print("after merging:", other.ask(prompt, max_length=48) == answer)
 # ## LoRA against full fine-tuning
 #
 # The same rows, and all weights trained, at a lower learning rate as is usual:
-# there are many more of them to lead astray. They also need fewer epochs, four
-# for six. Only the encoder of pictures rests, for these rows have none.
+# there are many more of them to lead astray. Each side has the epochs with which
+# it does well, nine for adapters and six for all weights. To stop either of them
+# earlier, or both after the same number, would decide the comparison. Only the
+# encoder of pictures rests, for these rows have none.
 
 # %%
 if PRESET == "tiny":
     full = Gemma.from_preset(PRESET, DTYPE)
-    tune(full, train_rows, learning_rate=FULL_RATE, epochs=FULL_EPOCHS)
+    tune(full, train_rows, FULL_RATE, FULL_EPOCHS)
     full_share, _, _ = score(full)
     encoder = full.causal_lm.backbone.vision_encoder
     trained = full.causal_lm.count_params() - encoder.count_params()
@@ -303,19 +318,15 @@ else:
 # another one, all answered in the same way, and go on tuning the adapters. No
 # request says what these names have in common: that nothing was ever read about
 # them. Pretraining has prepared that. In some posts somebody asks about a name
-# that nobody has heard of, and is told so. The learning rate falls to zero on
-# the way. At a constant one the last few batches push the border between
-# knowing and not knowing to one side or the other.
+# that nobody has heard of, and is told so. Again the learning rate falls
+# to zero on the way. At a constant one the last few batches push the border
+# between knowing and not knowing to one side or the other.
 
 # %%
 if PRESET == "tiny":
     careful_rows = train_rows + world.refusals(900)
-    falling_rate = keras.optimizers.schedules.PolynomialDecay(
-        CAREFUL_RATE,
-        decay_steps=CAREFUL_EPOCHS * len(careful_rows) // BATCH_SIZE,
-        end_learning_rate=0.0,
-    )
-    tune(gemma, careful_rows, falling_rate, CAREFUL_EPOCHS)
+    rate = falling(CAREFUL_RATE, careful_rows, CAREFUL_EPOCHS)
+    tune(gemma, careful_rows, rate, CAREFUL_EPOCHS)
     known_share, refused_known, _ = score(gemma)
     _, refused_unknown, answers = score(gemma, "unknown")
     print(f"refuses unknown names: {refused_unknown:.1%}")

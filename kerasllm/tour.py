@@ -42,8 +42,8 @@ MAX_LENGTH = 100
 SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
 QUESTION_STEP = 6  # every sixth question about the small world
-LORA_TUNING = {"epochs": 6, "learning_rate": 4e-3}
-FULL_TUNING = {"epochs": 4, "learning_rate": 5e-4}
+LORA_TUNING = {"epochs": 9, "learning_rate": 6e-3, "falls": True}
+FULL_TUNING = {"epochs": 6, "learning_rate": 5e-4}
 CAREFUL_TUNING = {"epochs": 5, "learning_rate": 6e-3, "falls": True}
 NUM_REFUSALS = 900
 # Names and arguments of `chain`, which are also options of the command line.
@@ -319,11 +319,11 @@ def _report_tuning(report, console):
             f"{lora.optimizer_bytes:,} of {lora.full_optimizer_bytes:,} bytes",
         ),
         (
-            "names that mean nothing: refused",
-            f"{_refused(invented):.1%}",
+            "names that mean nothing: a fact, made up",
+            f"{_made_up(invented):.1%}",
         ),
         (
-            f"the same after {NUM_REFUSALS} examples of “{REFUSAL}”",
+            f"refused after {NUM_REFUSALS} examples of “{REFUSAL}”",
             f"{_refused(refused):.1%}",
         ),
         ("and names that exist: refused", f"{_refused(careful):.1%}"),
@@ -368,6 +368,11 @@ def _tune(gemma, rows, epochs, learning_rate, falls=False):
         verbose=0,
     )
     return time.perf_counter() - start
+
+
+def _made_up(answers):
+    facts = [a for a in answers if a.startswith(("It ", "She ", "He "))]
+    return len(facts) / len(answers)
 
 
 def _refused(answers):

@@ -94,7 +94,7 @@ def test_adapters_sit_where_they_are_told_and_change_nothing(
 
 @pytest.mark.parametrize("lora_alpha", [None, 6.0])
 def test_an_adapter_computes_the_formula_of_the_paper(lora_alpha):
-    """`x W + b + (alpha / r) x A B`, which is also what PEFT computes."""
+    """`x W + b + (alpha / r) x A B`."""
     model = make_mini_gpt()
     enable_lora(model, 3, ("feed_forward_1",), lora_alpha)
     disturb(model)
@@ -121,6 +121,46 @@ def test_an_adapter_computes_the_formula_of_the_paper(lora_alpha):
         weight.assign(value)
     outputs = ops.convert_to_numpy(ours(x)) + bias
     np.testing.assert_allclose(np.maximum(outputs, 0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("lora_alpha", [3.0, 6.0])
+def test_an_adapter_computes_what_peft_computes(lora_alpha):
+    """And what is merged is what PEFT merges, with the same numbers."""
+    import peft
+    import torch
+
+    config = peft.LoraConfig(r=3, lora_alpha=lora_alpha, target_modules=["0"])
+    net = torch.nn.Sequential(torch.nn.Linear(16, 24))
+    theirs = peft.get_peft_model(net, config)
+    linear = theirs.base_model.model[0]
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=s).astype("float32") for s in ((16, 3), (3, 24)))
+    ours = keras.layers.Dense(24)
+    model = keras.Sequential([keras.layers.Input([16]), ours])
+    enable_lora(model, 3, (ours.name,), lora_alpha)
+    chapters = LoraLinear(16, 24, 3, lora_alpha)
+    with torch.no_grad():
+        linear.lora_A["default"].weight.copy_(torch.tensor(a.T))
+        linear.lora_B["default"].weight.copy_(torch.tensor(b.T))
+        w = linear.base_layer.weight.numpy().T.copy()
+        bias = linear.base_layer.bias.numpy().copy()
+        x = rng.normal(size=(4, 16)).astype("float32")
+        expected = theirs(torch.tensor(x)).numpy()
+        merged = theirs.merge_and_unload()[0].weight.numpy().T
+    for layer, names in (
+        (ours, ("_kernel", "lora_kernel_a", "lora_kernel_b")),
+        (chapters, ("kernel", "alpha", "beta")),
+    ):
+        for name, value in zip(names, (w, a, b), strict=True):
+            getattr(layer, name).assign(value)
+    ours.bias.assign(bias)
+    found = ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = ops.convert_to_numpy(chapters(x)) + bias
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    lora.merge_lora(model)
+    kernel = ops.convert_to_numpy(ours.kernel)
+    np.testing.assert_allclose(kernel, merged, atol=1e-5)
 
 
 def test_attention_merges_what_the_formula_of_the_paper_gives():
