@@ -266,11 +266,11 @@ print("after merging:", other.ask(prompt, max_length=48) == answer)
 # %% [markdown]
 # ## LoRA against full fine-tuning
 #
-# The same rows, and all weights trained, at a lower learning rate as is usual:
-# there are many more of them to lead astray. Each side has the epochs with which
-# it does well, nine for adapters and six for all weights. To stop either of them
-# earlier, or both after the same number, would decide the comparison. Only the
-# encoder of pictures rests, for these rows have none.
+# The same rows, and all weights trained, at a lower learning rate as is
+# usual: there are many more of them to lead astray. Each side has the epochs
+# with which it does well, nine for adapters and six for all weights. To stop
+# either of them earlier, or both after the same number, would decide the
+# comparison. Only the encoder of pictures rests, for these rows have none.
 
 # %%
 if PRESET == "tiny":
