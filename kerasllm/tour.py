@@ -41,7 +41,8 @@ PROMPT = "Return a new"
 MAX_LENGTH = 100
 SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
-QUESTION_STEP = 6  # every sixth question about the small world
+# Every seventh question about the small world: a name has two or four in a row,
+# of which an even step would always take the same.
 LORA_TUNING = {"epochs": 9, "learning_rate": 6e-3, "falls": True}
 FULL_TUNING = {"epochs": 6, "learning_rate": 5e-4}
 CAREFUL_TUNING = {"epochs": 5, "learning_rate": 6e-3, "falls": True}
