@@ -43,6 +43,7 @@ SEED = 0  # of the training
 SEEDS = (0, 1, 2)  # of the writing
 # Every seventh question about the small world: a name has two or four in a row,
 # of which an even step would always take the same.
+QUESTION_STEP = 7
 LORA_TUNING = {"epochs": 9, "learning_rate": 6e-3, "falls": True}
 FULL_TUNING = {"epochs": 6, "learning_rate": 5e-4}
 CAREFUL_TUNING = {"epochs": 5, "learning_rate": 6e-3, "falls": True}
