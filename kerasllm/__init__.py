@@ -9,7 +9,11 @@ can still be set after it.
 """
 
 import importlib
+import pathlib
 import sys
+
+# Modules of the first version that live elsewhere now are still found.
+__path__.append(str(pathlib.Path(__file__).parent / "_moved"))
 
 _ROOM_OF = {
     "local_docs": "corpora",
