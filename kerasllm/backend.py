@@ -18,6 +18,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasllm import checks
+
 CPU_QUOTA = "/sys/fs/cgroup/cpu.max"  # "200000 100000" or "max 100000"
 # Of NVIDIA's driver, of that in Windows' Linux, of AMD's.
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -795,3 +797,33 @@ def _cpu_flags():
         return frozenset()
     lines = (line for line in text.splitlines() if line.startswith("flags"))
     return frozenset(next(lines, "").split())
+
+
+# How a message tells users to try out several devices without having them.
+TRY_SEVERAL_DEVICES = (
+    '`XLA_FLAGS="--xla_force_host_platform_device_count=8"` makes eight of a '
+    "CPU, to try things out."
+)
+
+
+def has_several_devices():
+    """Tell whether the running backend can compute on several devices."""
+    return name() == "jax"
+
+
+def check_several(what):
+    """Refuse several devices or processes where the backend has but one.
+
+    Args:
+        what: str that begins the message, such as `"Several processes"`.
+
+    Raises:
+        UserError: the running backend computes on one device.
+    """
+    if not has_several_devices():
+        raise checks.UserError(
+            f"{what} can be used with the backend jax only. Received: "
+            f"{name()}. Set KERAS_BACKEND=jax (on the command line "
+            "--backend jax), or use one process and one device: what they "
+            "write is the same."
+        )

@@ -22,7 +22,7 @@ import secrets
 import keras
 
 from kerasllm import backend, files
-from kerasllm.layers import check_positive_ints
+from kerasllm.checks import check_positive_ints
 
 BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
 MOST_CORES = 4  # that are devices unasked: each has a copy of the model
@@ -45,7 +45,7 @@ def initialize(job_addresses=None, num_processes=None, process_id=None):
     Raises:
         ValueError: the backend is not JAX.
     """
-    _check_backend("Several processes")
+    backend.check_several("Several processes")
     keras.distribution.initialize(job_addresses, num_processes, process_id)
     # Who has drawn random numbers before is connected only when all first
     # compute together, and gives up after half a minute of waiting there.
@@ -210,7 +210,7 @@ def from_options(devices, batch_size):
     cores = backend.num_cores()
     if any(name.startswith("KERAS_DISTRIBUTION_") for name in os.environ):
         initialize()
-    elif backend.name() == "jax":
+    elif backend.has_several_devices():
         count = max(
             n
             for n in range(1, min(cores, MOST_CORES) + 1)
@@ -415,7 +415,7 @@ def check_batches(dataset):
 
 def _choose_devices(devices):
     """Return the names of the first so many devices of each process."""
-    _check_backend("More than one device")
+    backend.check_several("More than one device")
     available = backend.devices()
     most = min(map(len, available))
     if devices == "auto":
@@ -424,20 +424,9 @@ def _choose_devices(devices):
         raise ValueError(
             f'`devices` must be "auto" or an int in [1, {most}], as this '
             f"machine has {most}. Received: devices={devices!r}. "
-            '`XLA_FLAGS="--xla_force_host_platform_device_count=8"` makes '
-            "eight of a CPU, to try things out."
+            f"{backend.TRY_SEVERAL_DEVICES}"
         )
     return [name for names in available for name in names[:devices]]
-
-
-def _check_backend(what):
-    if backend.name() != "jax":
-        raise ValueError(
-            f"{what} can be used with the backend jax only. Received: "
-            f"{backend.name()}. Set KERAS_BACKEND=jax (on the command line "
-            "--backend jax), or use one process and one device: what they "
-            "write is the same."
-        )
 
 
 def _list(names):
