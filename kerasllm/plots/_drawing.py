@@ -1,0 +1,75 @@
+"""What the figures share: colors, axes, and text beside bars."""
+
+from kerasllm.checks import UserError
+
+# Colors whose grays differ; the line styles and markers differ as well.
+LINE_STYLES = (
+    {"color": "#1b4f8a", "linestyle": "-", "marker": "o"},
+    {"color": "#d1731a", "linestyle": "--", "marker": "s"},
+    {"color": "#222222", "linestyle": ":", "marker": "^"},
+    {"color": "#5a9e8f", "linestyle": "-.", "marker": "D"},
+)
+FILL = "#4a7ab0"
+OUTLINE = "#444444"
+
+
+def new_figure(width, height):
+    """Return a new figure of pyplot's, of a size in inches."""
+    # Here, not above: importing it chooses a window system.
+    from matplotlib import pyplot
+
+    return pyplot.figure(figsize=(width, height), layout="constrained")
+
+
+def axes_or_new(ax):
+    """Return the given `Axes`, or those of a new figure."""
+    return new_figure(6.4, 4).subplots() if ax is None else ax
+
+
+def finish(ax, grid="both"):
+    """Draw a grid behind everything, and no frame; return the `Axes`."""
+    ax.grid(axis=grid, color="0.88", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def write_beside(ax, x, y, text):
+    """Write a small text to the right of a point, such as a bar's end."""
+    ax.annotate(
+        text,
+        (x, y),
+        xytext=(5, 0),
+        textcoords="offset points",
+        verticalalignment="center",
+        fontsize=8,
+    )
+
+
+def name_bars(ax, names):
+    """Write a name beside each horizontal bar, the first bar on top."""
+    ax.set_yticks(range(len(names)), names)
+    for label in ax.get_yticklabels():
+        label.set_parse_math(False)  # a token may be a dollar sign
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+def readable(token):
+    """Return the text of a token as a short label."""
+    name = str(token)
+    # Quotes show what cannot be seen: blanks, line ends, nothing at all.
+    if name != name.strip() or not name.isprintable() or not name:
+        name = repr(name)
+    return name if len(name) <= 16 else f"{name[:15]}…"
+
+
+def check_not_empty(name, values):
+    """Refuse an empty collection.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not values:
+        raise UserError(
+            f"`{name}` must hold something to draw. Received: {values!r}."
+        )

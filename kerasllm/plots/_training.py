@@ -1,0 +1,164 @@
+"""Training runs and measurements as lines and bars."""
+
+import itertools
+import math
+
+import numpy as np
+from keras import ops
+from matplotlib.ticker import MaxNLocator
+
+from kerasllm.checks import UserError, check_positive_ints, is_real
+from kerasllm.plots._drawing import (
+    FILL,
+    LINE_STYLES,
+    OUTLINE,
+    axes_or_new,
+    check_not_empty,
+    finish,
+    name_bars,
+    write_beside,
+)
+
+_UNITS = {
+    "loss": "loss (nats per token)",
+    "accuracy": "accuracy (share of tokens predicted)",
+    "perplexity": "perplexity (equally likely tokens)",
+    "tokens_per_second": "speed (tokens per second)",
+}
+
+
+def plot_schedule(schedule, steps, ax=None):
+    """Draw the learning rate over the training steps.
+
+    Args:
+        schedule: callable from a step to a learning rate, such as a
+            `WarmupSchedule` or any of Keras's.
+        steps: int. The last step to draw.
+        ax: Matplotlib `Axes`. Defaults to those of a new figure.
+
+    Returns:
+        The `Axes`.
+
+    Raises:
+        UserError: `steps` is not a positive int.
+
+    Source: chapter 16, "Pretraining the model", listing 16.7.
+    """
+    check_positive_ints(steps=steps)
+    # Most schedules take one step at a time; 201 of them look smooth.
+    x = np.unique(np.linspace(0, steps, 201).round().astype(int))
+    y = [float(ops.convert_to_numpy(schedule(int(step)))) for step in x]
+    ax = axes_or_new(ax)
+    ax.plot(x, y, **LINE_STYLES[0] | {"marker": ""})
+    ax.set(xlabel="training step", ylabel="learning rate (per step)")
+    ax.set_ylim(bottom=0)
+    # Each tick in full, not 2.0 with a factor in the corner.
+    ax.yaxis.set_major_formatter(
+        lambda rate, position: f"{rate:.2e}" if rate else "0"
+    )
+    return finish(ax)
+
+
+def plot_history(history, metric="loss", ax=None):
+    """Draw how a metric changed over the epochs of a training run.
+
+    Args:
+        history: list of dicts, one an epoch, with `epoch` and numbers by
+            name, as `pretrain` returns it.
+        metric: str. A name in the entries. The one of the validation, which
+            has `"val_"` before it, is drawn beside it if it is there.
+        ax: Matplotlib `Axes`. Defaults to those of a new figure.
+
+    Returns:
+        The `Axes`.
+
+    Raises:
+        UserError: `history` is empty or has no such `metric`.
+
+    Source: chapter 16, "Pretraining the model".
+    """
+    history = list(history)
+    if not history:
+        raise UserError(
+            "`history` must have an entry for each epoch, as `pretrain` "
+            "returns it. Received: none. Train for an epoch first."
+        )
+    names = {"training": metric, "validation": f"val_{metric}"}
+    names = {key: name for key, name in names.items() if name in history[0]}
+    if not names:
+        raise UserError(
+            "`metric` must be a name in the entries of `history`. Received: "
+            f"metric={metric!r}. Choose one of "
+            f"{', '.join(key for key in history[0] if key != 'epoch')}."
+        )
+    epochs = [entry["epoch"] for entry in history]
+    curves = {
+        key: (epochs, [entry.get(name, math.nan) for entry in history])
+        for key, name in names.items()
+    }
+    ax = plot_curves(curves, "epoch", _UNITS.get(metric, metric), ax)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def plot_curves(curves, x_label, y_label, ax=None):
+    """Draw several named series of measurements as lines.
+
+    Args:
+        curves: dict from a name to a pair of sequences of numbers, x and y.
+        x_label: str. What x is, with its unit.
+        y_label: str. What y is, with its unit.
+        ax: Matplotlib `Axes`. Defaults to those of a new figure.
+
+    Returns:
+        The `Axes`.
+
+    Raises:
+        UserError: `curves` is empty.
+    """
+    check_not_empty("curves", curves)
+    ax = axes_or_new(ax)
+    styles = itertools.cycle(LINE_STYLES)
+    for (name, (x, y)), style in zip(curves.items(), styles, strict=False):
+        ax.plot(x, y, label=name, markersize=5, **style)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    if len(curves) > 1:
+        ax.legend(frameon=False)
+    return finish(ax)
+
+
+def plot_comparison(measurements, label, ax=None):
+    """Draw named measurements of one quantity as bars.
+
+    Args:
+        measurements: dict from a name to a number or to a sequence of
+            repeated measurements. The bar ends at their mean, which is
+            written beside it; each of several has a dot.
+        label: str. What was measured, with its unit.
+        ax: Matplotlib `Axes`. Defaults to those of a new figure.
+
+    Returns:
+        The `Axes`, the first name on top.
+
+    Raises:
+        UserError: there are no measurements, or none of one name.
+    """
+    check_not_empty("measurements", measurements)
+    repeats = {
+        name: [values] if is_real(values) else list(values)
+        for name, values in measurements.items()
+    }
+    for name, values in repeats.items():
+        check_not_empty(f"measurements[{name!r}]", values)
+    ax = axes_or_new(ax)
+    for y, values in enumerate(repeats.values()):
+        mean = float(np.mean(values))
+        ax.barh(y, mean, color=FILL, edgecolor=OUTLINE, height=0.7)
+        if len(values) > 1:
+            ax.plot(values, [y] * len(values), "o", mfc="white", mec="black")
+        end = max(mean, *values) if len(values) > 1 else mean
+        write_beside(ax, max(end, 0), y, f"{mean:.3g}")
+    name_bars(ax, list(repeats))
+    ax.set_xlabel(label)
+    ax.margins(x=0.15)  # room for the numbers
+    return finish(ax, grid="x")
