@@ -22,10 +22,10 @@ import numpy as np
 
 from kerasllm import backend, files
 from kerasllm import distribution as devices
-from kerasllm.lora import adapted_layers
 
 CHECKPOINT_FILE = "checkpoint.npz"
 HISTORY_FILE = "history.csv"
+FORMAT = 2
 RUN_FILE = "run.json"  # the arguments, where they decide which run it is
 
 
@@ -44,6 +44,8 @@ class Checkpoint(keras.callbacks.Callback):
             after each epoch in any case.
         first_batch: what `describe_batch` says of the first batch of the
             data, by which other data are noticed; `None` trusts the caller.
+        variables: callable from the model to the list of its variables that
+            a checkpoint has to keep; `None` for all of them.
 
     Attributes:
         step: int. Batches that the weights have seen.
@@ -57,7 +59,12 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory, steps_per_epoch, checkpoint_steps, first_batch=None
+        self,
+        directory,
+        steps_per_epoch,
+        checkpoint_steps,
+        first_batch=None,
+        variables=None,
     ):
         super().__init__()
         self.path = None
@@ -73,6 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
         self.checkpoint_steps = checkpoint_steps
         self.first_batch = first_batch
+        self.variables = variables or _all_variables
         self.step = 0
         self.history = []
         self.stopped = None
@@ -99,7 +107,7 @@ class Checkpoint(keras.callbacks.Callback):
             return True
         # `self.model` is a property: on JAX it brings the variables up to
         # date, which `fit` keeps elsewhere between steps. Not for each batch.
-        variables = _variables(self.model)
+        variables = self._kept(self.model, self.variables)
         values = [backend.to_numpy(variable) for variable in variables]
         is_broken = not all(
             np.isfinite(value).all()
@@ -119,6 +127,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _write(self, arrays):
         """Write the file with the values of the variables, and the log."""
         progress = {
+            "format": FORMAT,
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
             "first_batch": self.first_batch,
@@ -178,8 +187,13 @@ class Checkpoint(keras.callbacks.Callback):
                 "and the data or `epochs` are others. Use the former, or "
                 "another directory for a new run."
             )
-        variables = _variables(model)
+        variables = self._kept(model, self.variables)
         difference = _first_difference(variables, values)
+        if difference and "format" not in progress:
+            # The first version left out by itself what adapters leave frozen.
+            fewer = self._kept(model, _trainable_variables)
+            if not _first_difference(fewer, values):
+                variables, difference = fewer, None
         if difference:
             raise RuntimeError(
                 "A checkpoint fits only the model and the optimizer that it "
@@ -196,6 +210,15 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = progress["history"]
         if self.step % self.steps_per_epoch:
             self._metrics = metrics
+
+    def _kept(self, model, choose):
+        """Return the variables in a checkpoint, the optimizer's among them.
+
+        A learning rate that is a number is a variable of the optimizer, too.
+        It is left out: what the caller asks for holds, also when a run goes on.
+        """
+        variables = [*choose(model), *model.optimizer.variables]
+        return [v for v in variables if v.name != "learning_rate"]
 
     def _check_data(self, progress):
         """Check that the data begin as in the run so far.
@@ -392,22 +415,17 @@ def describe_batch(batch, shares=1):
     return {"shape": [rows * shares, length], "rows": digests}
 
 
-def _variables(model):
-    """Return all that training changes, in a fixed order.
+def _all_variables(model):
+    return model.variables
 
-    A learning rate that is a number is a variable of the optimizer, too. It is
-    left out: what the caller asks for holds, also when a run goes on.
-    """
-    variables = model.variables
-    if adapted_layers(model):
-        # The weights below adapters are frozen, and may be gigabytes.
-        variables = [
-            v
-            for v in variables
-            if v.trainable or not keras.backend.is_float_dtype(v.dtype)
-        ]
-    variables = [*variables, *model.optimizer.variables]
-    return [v for v in variables if v.name != "learning_rate"]
+
+def _trainable_variables(model):
+    """Return what is trainable, and what is no float: a generator's state."""
+    return [
+        v
+        for v in model.variables
+        if v.trainable or not keras.backend.is_float_dtype(v.dtype)
+    ]
 
 
 def _first_difference(variables, values):

@@ -418,6 +418,7 @@ class Gemma:
                 epochs=epochs,
                 steps_per_epoch=steps,
                 tokens_in_a_batch=train.num_tokens / steps,
+                variables=lora.changing_variables,
                 callbacks=callbacks,
                 verbose=verbose,
             )

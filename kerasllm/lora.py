@@ -427,3 +427,27 @@ def _bytes(variables):
 
 def _item_size(dtype):
     return 2 if dtype in ("bfloat16", "float16") else np.dtype(dtype).itemsize
+
+
+def changing_variables(model):
+    """Return the variables of a model that training can change.
+
+    Pass the function to `resumable_fit`, so that a checkpoint leaves out what
+    adapters leave frozen: the weights below them, which may be gigabytes.
+
+    Args:
+        model: any Keras model, with or without adapters.
+
+    Returns:
+        list of `keras.Variable`, in a fixed order. Without adapters these are
+        all of them: a frozen weight may be one that the layer itself updates.
+    """
+    if not adapted_layers(model):
+        return model.variables
+    return [
+        variable
+        for variable in model.variables
+        if variable.trainable
+        # The state of a random generator, a counter.
+        or not keras.backend.is_float_dtype(variable.dtype)
+    ]

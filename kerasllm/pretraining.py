@@ -50,6 +50,7 @@ def pretrain(
     loss_chunks=1,
     gradient_accumulation_steps=None,
     sample=None,
+    variables=None,
     callbacks=(),
     verbose="auto",
     distribution=None,
@@ -86,6 +87,7 @@ def pretrain(
             there a schedule is asked by updates, so that it does the same as
             with batches so many times as large. All other steps are batches.
         sample: callable `model -> str`, called and printed after each epoch.
+        variables: see `resumable_fit`.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2, as for `fit`.
         distribution: a `keras.distribution.Distribution`, as
@@ -157,6 +159,7 @@ def pretrain(
         checkpoint_steps=checkpoint_steps,
         sample=None if sample is None else lambda: sample(model),
         first_batch=first_batch,
+        variables=variables,
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -175,6 +178,7 @@ def resumable_fit(
     checkpoint_steps=200,
     sample=None,
     first_batch=None,
+    variables=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -194,6 +198,9 @@ def resumable_fit(
         checkpoint_steps: int.
         sample: callable `() -> str`.
         first_batch: see `Checkpoint`.
+        variables: callable from `model` to the list of its variables that a
+            checkpoint has to keep, such as `lora.changing_variables`. Defaults
+            to all of them. Those of the optimizer come by themselves.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
@@ -210,7 +217,11 @@ def resumable_fit(
         if identity is not None:
             claim_for_model(pathlib.Path(directory), identity)
         run = Checkpoint(
-            directory, steps_per_epoch, checkpoint_steps, first_batch
+            directory,
+            steps_per_epoch,
+            checkpoint_steps,
+            first_batch,
+            variables,
         )
         run.restore(model)
         if run.step > epochs * steps_per_epoch:

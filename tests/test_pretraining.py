@@ -26,6 +26,7 @@ from kerasllm.checkpoints import (
     TrainingInterrupted,
     describe_batch,
 )
+from kerasllm.lora import changing_variables, enable_lora
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain, pretrain_mini_gpt
 from kerasllm.schedules import WarmupSchedule
@@ -590,6 +591,49 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         train(tmp_path, in_dtype("mixed_float16", model))
     with pytest.raises(RuntimeError, match="steps_per_epoch` that it began"):
         train(tmp_path, model(), steps_per_epoch=STEPS + 1)
+
+
+@pytest.mark.parametrize("first_version", [False, True])
+def test_what_adapters_leave_frozen_need_not_be_saved(tmp_path, first_version):
+    """The first version left it out unasked; its files are read, too."""
+
+    def adapted():
+        net = model()
+        enable_lora(net, rank=2)
+        return net
+
+    whole = adapted()
+    history = train(None, whole)
+    with pytest.raises(Killed):
+        stop = KillAt(7, kill)
+        train(
+            tmp_path,
+            adapted(),
+            variables=changing_variables,
+            callbacks=[stop],
+        )
+    with np.load(tmp_path / CHECKPOINT_FILE) as file:
+        arrays = dict(file)
+    sizes = {array.size for array in arrays.values()}
+    # The embedding; a query's adapter of rank 2, for two heads.
+    assert 20 * 16 not in sizes and 16 * 2 * 2 in sizes
+    variables = changing_variables
+    if first_version:
+        progress = json.loads(str(arrays.pop("progress")))
+        del progress["format"]
+        np.savez(
+            tmp_path / CHECKPOINT_FILE, progress=json.dumps(progress), **arrays
+        )
+        variables = None
+    net = adapted()
+    again = train(tmp_path, net, variables=variables)
+    np.testing.assert_allclose(
+        without_speed(again), without_speed(history), atol=1e-5
+    )
+    for ours, theirs in zip(
+        net.get_weights(), whole.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_sample_is_printed_after_each_epoch(tmp_path, capsys):
