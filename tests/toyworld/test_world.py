@@ -1,18 +1,13 @@
-"""The small world: its facts, who may know them, and what can be seen."""
+"""The small world: its facts, and who may know them."""
+
+import random
 
 import numpy as np
 import pytest
 
-from kerasllm import toyworld
-from kerasllm.toyworld import (
-    COLORS,
-    KINDS,
-    REFUSAL,
-    SHAPES,
-    Entity,
-    World,
-    pictures,
-)
+from kerasllm.checks import UserError
+from kerasllm.toyworld import KINDS, REFUSAL, Entity, World, word_problem
+from kerasllm.toyworld._texts import _UNHEARD_OF, state
 
 pytestmark = pytest.mark.any_backend
 
@@ -41,7 +36,7 @@ def test_every_fact_is_written_in_many_phrasings(world):
             for form in attribute.sentences
             for documents in texts
             for text in documents
-            if toyworld._sentence(form, entity.name, value) in text
+            if state(form, entity.name, value) in text
         }
         assert said == set(attribute.sentences)
 
@@ -57,7 +52,7 @@ def test_no_document_states_what_is_not_so(world):
         for attribute in entity.attributes():
             for form in attribute.sentences:
                 for value in attribute.values:
-                    if toyworld._sentence(form, head, value) in rest:
+                    if state(form, head, value) in rest:
                         assert value == entity.facts[attribute.name]
 
 
@@ -72,9 +67,9 @@ def test_documents_ask_without_answering(world):
 
 def test_requests_are_about_one_half_of_the_facts(world):
     requests = "\n".join(
-        f"{row.instruction} {row.response}"
+        f"{example.instruction} {example.response}"
         for seed in range(3)
-        for row in [*world.instructions(seed), *world.refusals(seed=seed)]
+        for example in [*world.instructions(seed), *world.refusals(seed=seed)]
     )
     asked = {which: set() for which in ("taught", "untaught")}
     for entity in world.entities:
@@ -101,7 +96,9 @@ def test_unknown_names_are_nowhere_in_the_documents(world):
     texts = "\n".join(t for seed in range(5) for t in world.documents(seed))
     assert not any(entity.name in texts for entity in world.unknown)
     # Those that are asked about are not those that refusals teach.
-    taught = "\n".join(row.instruction for row in world.refusals(10_000))
+    taught = "\n".join(
+        example.instruction for example in world.refusals(10_000)
+    )
     questions = world.questions("unknown")
     asked = [
         e for e in world.unknown if any(e.name in q.text for q in questions)
@@ -125,11 +122,9 @@ def test_no_answer_is_likelier_than_chance_allows(world):
 
 
 def test_sums_add_up():
-    import random
-
     rng = random.Random(0)
     for _ in range(200):
-        question, steps = toyworld.word_problem(rng)
+        question, steps = word_problem(rng)
         left, right = steps.split(".")[0].split(" = ")
         a, sign, b = left.split()
         total = int(a) + int(b) if sign == "+" else int(a) - int(b)
@@ -144,55 +139,6 @@ def test_an_unknown_set_of_questions(world):
         ValueError, match="untaught, taught or unknown.*Received: which='all'"
     ):
         world.questions("all")
-
-
-def areas(picture):
-    """Count connected areas that differ from the ground, by flood fill."""
-    left = {
-        tuple(p)
-        for p in np.argwhere((picture.image != toyworld.BACKGROUND).any(-1))
-    }
-    sizes = []
-    while left:
-        queue, size = [left.pop()], 0
-        while queue:
-            y, x = queue.pop()
-            size += 1
-            for spot in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
-                if spot in left:
-                    left.remove(spot)
-                    queue.append(spot)
-        sizes.append(size)
-    return sizes
-
-
-def test_pictures_show_what_they_say():
-    drawn = pictures(60, seed=1)
-    for picture in drawn:
-        assert picture.image.shape == (48, 48, 3)
-        assert len(areas(picture)) == picture.count
-        ink = picture.image[(picture.image != toyworld.BACKGROUND).any(-1)]
-        assert set(map(tuple, ink)) == {COLORS[picture.color]}
-        number, color, shape = picture.caption.split()
-        singular = shape.removesuffix("es" if "cross" in shape else "s")
-        assert [q.answer for q in picture.questions()] == [
-            f"The colour is {color}.",
-            f"The shape is a {singular if picture.count > 1 else shape}.",
-            f"The number is {number}.",
-        ]
-    assert {p.shape for p in drawn} == set(SHAPES)
-    assert {p.count for p in drawn} == {1, 2, 3, 4, 5}
-
-
-@pytest.mark.parametrize(
-    ("shape", "share"),
-    # Of the square around it: pi / 4, all, one half, 1 - 4 / 9.
-    [("circle", np.pi / 4), ("square", 1), ("triangle", 0.5), ("cross", 5 / 9)],
-)
-def test_shapes_cover_what_geometry_says(shape, share):
-    y, x = np.mgrid[-400:401, -400:401]
-    inside = toyworld._inside(shape, y, x, 300)
-    assert inside.sum() / 600**2 == pytest.approx(share, abs=0.01)
 
 
 def test_some_posts_are_about_names_that_nobody_has_heard_of(
@@ -216,11 +162,11 @@ def test_some_posts_are_about_names_that_nobody_has_heard_of(
         posts = [text for text in documents if name in text]
         assert len(posts) == first.count(name)
         for post in posts:
-            beginning, reply = post.split("\n")
-            asked_about += beginning.endswith("?")
+            opening, reply = post.split("\n")
+            asked_about += opening.endswith("?")
             # Nothing is said of it, and not what a request is answered with.
             assert name not in reply and REFUSAL not in reply
-            assert reply.removeprefix("> ") in toyworld._UNHEARD_OF
+            assert reply.removeprefix("> ") in _UNHEARD_OF
     assert asked_about == len(first) / 2
     world.documents(1)
     second = [entity.name for entity in made_up[len(first) :]]
@@ -251,21 +197,28 @@ def test_an_answer_says_it_she_or_he():
     }
 
 
-def test_beginnings_end_where_the_value_begins(world):
-    beginnings = world.beginnings()
-    assert len(beginnings) == 2 * len(world.entities)
+def test_prefixes_end_where_the_value_begins(world):
+    prefixes = world.prefixes()
+    assert len(prefixes) == 2 * len(world.entities)
     entries = [t for seed in range(30) for t in world.documents(seed)]
     text = "\n".join(entries)
-    for beginning in beginnings[::40]:
-        assert f"{beginning.text} {beginning.answer}" in text
+    for prefix in prefixes[::40]:
+        assert f"{prefix.text} {prefix.answer}" in text
+    # The name that the first version had.
+    assert world.beginnings() == prefixes
 
 
-def test_requests_about_pictures_carry_them():
-    drawn = pictures(2, seed=3)
-    rows = toyworld.picture_instructions(drawn)
-    shown = [picture.image for picture in drawn for _ in range(3)]
-    assert all(
-        row.images[0] is image for row, image in zip(rows, shown, strict=True)
-    )
-    assert all(row.instruction.count("<start_of_image>") == 1 for row in rows)
-    assert rows[0].response == f"The colour is {drawn[0].color}."
+def test_numbers_are_ints_and_choices_are_named(world):
+    small = World(np.int64(1), np.int32(2))
+    assert small.entities == World(1, 2).entities
+    assert small.documents(np.int64(3)) == World(1, 2).documents(3)
+    assert small.refusals(np.int64(2)) == World(1, 2).refusals(2)
+    for call, message in (
+        (lambda: World(-1), "`seed` must be an int of at least 0.*seed=-1"),
+        (lambda: World(0, True), "`entities_per_kind` must be a positive int"),
+        (lambda: world.documents(0.5), "`seed` must be an int"),
+        (lambda: world.refusals(-1), "`count` must be an int of at least 0"),
+        (lambda: world.prefixes("all"), "`which` must be one of 'taught'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
