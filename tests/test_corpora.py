@@ -11,7 +11,7 @@ from tensorflow_datasets.core.download import downloader
 
 from kerasllm import corpora
 from kerasllm.local_docs_dataset_builder import LocalDocs
-from tests.test_files import archive, serve
+from tests.serving import archive, serve
 
 pytestmark = pytest.mark.any_backend
 

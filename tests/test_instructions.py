@@ -18,7 +18,7 @@ from kerasllm.instructions import (
 )
 from kerasllm.prompts import BOOK
 from kerasllm.toyworld import pictures
-from tests.test_files import serve
+from tests.serving import serve
 
 images = [picture.image for picture in pictures(3)]
 

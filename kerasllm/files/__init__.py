@@ -1,0 +1,30 @@
+"""Files that are either whole or absent, and downloads that are checked.
+
+Everything that this package writes for later use (corpora, vocabularies,
+checkpoints, reports) is written under a temporary name beside its final one
+and renamed when it is complete. A rename within one file system is atomic, so
+a reader never meets half a file, whatever kills the writer.
+"""
+
+from kerasllm.files._digests import sha256, sha256_once
+from kerasllm.files._downloads import download
+from kerasllm.files._folders import (
+    assets_dir,
+    cache_dir,
+    check_writable,
+    locked,
+)
+from kerasllm.files._whole import remove_partial, whole_file, whole_folder
+
+__all__ = [
+    "assets_dir",
+    "cache_dir",
+    "check_writable",
+    "download",
+    "locked",
+    "remove_partial",
+    "sha256",
+    "sha256_once",
+    "whole_file",
+    "whole_folder",
+]

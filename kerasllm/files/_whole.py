@@ -1,0 +1,95 @@
+"""Files and folders that appear under their names once they are complete."""
+
+import contextlib
+import glob
+import os
+import pathlib
+import shutil
+import tempfile
+
+
+@contextlib.contextmanager
+def whole_file(path, mode="w", **open_arguments):
+    r"""Open a file that appears under `path` only once it is complete.
+
+    Args:
+        path: str or path. The final name; its folder is created.
+        mode: str. `"w"` for text (UTF-8, `"\n"` line ends) or `"wb"`.
+        **open_arguments: passed on to `open`.
+
+    Yields:
+        The open file. If the block raises, nothing is left behind; if the
+        process is killed, a hidden file is, see `remove_partial`.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "b" not in mode:
+        open_arguments = {"encoding": "utf-8", "newline": "\n"} | open_arguments
+    handle, temporary = tempfile.mkstemp(
+        prefix=f".{path.name}.", suffix=".partial", dir=path.parent
+    )
+    try:
+        # mkstemp makes private files; give the mode that `open` would give.
+        os.chmod(temporary, 0o666 & ~_umask())
+        with open(handle, mode, **open_arguments) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_partial(path):
+    """Remove what `whole_file` left of a file when its process was killed.
+
+    Only for a file that nobody is writing at this moment.
+
+    Args:
+        path: str or path. The final name of the file, which stays.
+    """
+    path = pathlib.Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """Fill a folder that appears under `path` only once it is complete.
+
+    Args:
+        path: str or path. The final name. A folder of that name is replaced.
+
+    Yields:
+        A `pathlib.Path`, the folder to write into. If the block raises,
+        nothing is left behind and an older folder stays as it was.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(
+        tempfile.mkdtemp(
+            prefix=f".{path.name}.", suffix=".partial", dir=path.parent
+        )
+    )
+    try:
+        os.chmod(temporary, 0o777 & ~_umask())
+        yield temporary
+        if path.exists():
+            # Two renames: between them the old folder is still whole.
+            old = temporary.with_suffix(".old")
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _umask():
+    """Return the process's umask; reading it means setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
