@@ -79,10 +79,10 @@ class CachedDecoder:
 
             return keras.tree.map_structure(take_array, arrays)
 
-        self._step = backend.Compiled(
-            step, model, donate={1: 1}, record=_is_traceable(model)
+        self._step = backend.compiled(
+            step, model.variables, donate={1: 1}, record=_is_traceable(model)
         )
-        self._take = backend.Compiled(take)
+        self._take = backend.compiled(take)
 
     def cache_length(self, max_length):
         """Return the length of a cache for texts of `max_length` tokens."""
@@ -157,7 +157,9 @@ class CachedDecoder:
                 logits = ops.take(logits, last[None], axis=1)
             return ops.cast(logits[:, 0], "float32"), cache
 
-        return backend.Compiled(prefill, model, record=_is_traceable(model))
+        return backend.compiled(
+            prefill, model.variables, record=_is_traceable(model)
+        )
 
     def bind_step(self):
         """Return the function that reads one more token of each row.

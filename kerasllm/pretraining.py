@@ -211,7 +211,6 @@ def resumable_fit(
         OSError, RuntimeError, FloatingPointError, TrainingInterrupted: as
             `pretrain`.
     """
-    backend.keep_freed_memory()
     model.optimizer.build(model.trainable_variables)
     with devices.only_run_in(directory):
         if identity is not None:

@@ -239,7 +239,7 @@ def _compile_sampler(greedy, with_logprobs):
                 results.append(chosen[:, 0])
         return results
 
-    return backend.Compiled(sample, record=False)
+    return backend.compiled(sample, record=False)
 
 
 def token_array(rows, length):

@@ -364,7 +364,7 @@ def test_cores_of_a_cpu_share_a_batch(arguments, flags, expected):
 
 def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch):
     quota = tmp_path / "cpu.max"
-    monkeypatch.setattr(backend, "CPU_QUOTA", quota)
+    monkeypatch.setattr(backend._devices, "CPU_QUOTA", quota)
     counts = []
     for text in ("max 100000", "100000 100000", "50000 100000", "nonsense"):
         quota.write_text(text + "\n")

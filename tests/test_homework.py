@@ -582,7 +582,12 @@ def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
 def test_no_solution_is_part_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     setuptools = project["tool"]["setuptools"]
-    assert setuptools["packages"] == ["kerasllm", "kerasllm.assets"]
+    assert setuptools["packages"] == [
+        "kerasllm",
+        "kerasllm._moved",
+        "kerasllm.assets",
+        "kerasllm.backend",
+    ]
     assert setuptools["package-dir"] == {"kerasllm.assets": "assets"}
     secret = [
         line.strip()

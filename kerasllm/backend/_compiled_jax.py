@@ -1,0 +1,44 @@
+"""Compiled functions under JAX."""
+
+import jax
+
+from kerasllm.backend._compiled import Compiled, shapes_of
+
+
+def choose(has_variables, donates, record):
+    """Return the class of a compiled function: always the same one."""
+    return JaxFunction
+
+
+class JaxFunction(Compiled):
+    """`jax.jit`, with the weights as an argument like any other."""
+
+    def __init__(self, function, variables, donate):
+        super().__init__(function, variables, donate)
+        self._jit = jax.jit(
+            self._stateless,
+            donate_argnums=[position + 1 for position in donate],
+        )
+
+    def bind(self):
+        values = [variable.value for variable in self._variables]
+        is_compiled = False
+
+        def run(*arguments):
+            nonlocal is_compiled
+            if is_compiled:
+                return self._jit(values, *arguments)
+            is_compiled = True
+            return self._first_call(values, arguments)
+
+        return run
+
+    def _first_call(self, values, arguments):
+        """Call it; where it is to be compiled, other threads wait for that."""
+        shapes = shapes_of(arguments)
+        if shapes in self._versions:
+            return self._jit(values, *arguments)
+        with self._lock:
+            results = self._jit(values, *arguments)
+            self._versions[shapes] = self._jit
+        return results

@@ -1,0 +1,84 @@
+"""Recorded functions under PyTorch."""
+
+import threading
+import warnings
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from kerasllm.backend._compiled import Compiled, shapes_of, to_tensors
+
+# The tracer of PyTorch patches modules of PyTorch while it records.
+_RECORDING = threading.RLock()
+
+
+def choose(has_variables, donates, record):
+    """Return the class of a compiled function."""
+    return RecordedFunction if record else PlainFunction
+
+
+class PlainFunction(Compiled):
+    """A function that is called as it is, without gradients."""
+
+    def bind(self):
+        return self._run
+
+    def _run(self, *arguments):
+        with torch.no_grad():
+            return self._function(*arguments)
+
+
+class RecordedFunction(Compiled):
+    """A function whose operations are recorded once and played back."""
+
+    def bind(self):
+        return self._run
+
+    def _run(self, *arguments):
+        with torch.no_grad():
+            arguments = to_tensors(arguments)
+            version = self._version(
+                shapes_of(arguments), lambda: self._record(arguments)
+            )
+            return version(*arguments)
+
+    def _record(self, arguments):
+        with _RECORDING:
+            return _record(self._counted, arguments)
+
+
+def _record(function, arguments):
+    """Return a PyTorch function as a flat list of its operations.
+
+    Weights are part of it, and what is assigned to them later is seen.
+    """
+    recorded = make_fx(
+        function, tracing_mode="fake", _allow_non_fake_inputs=True
+    )(*arguments)
+    aten = torch.ops.aten
+    views = {aten.permute, aten.unsqueeze, aten.view, aten.transpose, aten.t}
+    views |= {aten.expand, aten.squeeze, aten._unsafe_view}
+    constants = {aten.arange, aten.lift_fresh_copy}
+    for number, node in enumerate(recorded.graph.nodes):
+        packet = getattr(node.target, "overloadpacket", None)
+        if packet in views | constants and all(
+            source.op == "get_attr" for source in node.all_input_nodes
+        ):
+            # The view of a weight sees what is later assigned to the weight.
+            value = node.target(
+                *torch.fx.map_arg(
+                    node.args, lambda source: getattr(recorded, source.target)
+                ),
+                **node.kwargs,
+            )
+            recorded.register_buffer(f"folded_{number}", value)
+            with recorded.graph.inserting_before(node):
+                folded = recorded.graph.get_attr(f"folded_{number}")
+            node.replace_all_uses_with(folded)
+    recorded.graph.eliminate_dead_code()
+    recorded.recompile()
+    with warnings.catch_warnings():
+        # TorchScript has a successor, which needs a C++ compiler to play
+        # operations back without Python; in Python they take twice as long.
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(recorded, arguments, check_trace=False)
