@@ -3,7 +3,7 @@
 import keras_hub
 
 from kerasllm.files import assets_dir
-from kerasllm.models import Recipe
+from kerasllm.recipes import Recipe
 
 TINY = Recipe(
     vocabulary_size=300,

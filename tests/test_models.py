@@ -1,6 +1,5 @@
 """The mini-GPT: its size, an oracle, and files that cross backends."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -10,13 +9,7 @@ import numpy as np
 import pytest
 
 import kerasllm
-from kerasllm.models import (
-    RECIPES,
-    MiniGPTBackbone,
-    MiniGPTCausalLM,
-    get_recipe,
-    mini_gpt,
-)
+from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, mini_gpt
 
 SMALL = {
     "vocabulary_size": 50,
@@ -170,19 +163,6 @@ def test_a_prompt_longer_than_the_position_table_is_refused():
     model = mini_gpt(**SMALL)
     with pytest.raises(ValueError, match="sequence_length=12"):
         model.predict(token_ids(1, 13), verbose=0)
-
-
-def test_the_book_recipe_is_the_chapters_model():
-    assert RECIPES["book"].build().count_params() == 41_800_768
-
-
-def test_recipes_are_found_by_name_or_given():
-    laptop = get_recipe("laptop")
-    assert laptop is RECIPES["laptop"]
-    smaller = dataclasses.replace(laptop, num_layers=1)
-    assert get_recipe(smaller) is smaller
-    with pytest.raises(ValueError, match="'laptop', 'book'.*'desktop'"):
-        get_recipe("desktop")
 
 
 # --- As a task of KerasHub ---------------------------------------------------

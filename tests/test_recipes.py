@@ -1,0 +1,36 @@
+"""Recipes: the sizes of the chapter, found by name, also where they were."""
+
+import dataclasses
+import pickle
+
+import pytest
+
+from kerasllm import models, recipes
+from kerasllm.checks import UserError
+from kerasllm.recipes import RECIPES, Recipe, get_recipe
+
+
+def test_the_book_recipe_is_the_chapters_model():
+    assert RECIPES["book"].build().count_params() == 41_800_768
+
+
+def test_recipes_are_found_by_name_or_given():
+    laptop = get_recipe("laptop")
+    assert laptop is RECIPES["laptop"]
+    smaller = dataclasses.replace(laptop, num_layers=1)
+    assert get_recipe(smaller) is smaller
+    for wrong in ("desktop", ["laptop"], None):
+        with pytest.raises(UserError, match="'laptop', 'book'.*Received") as e:
+            get_recipe(wrong)
+        assert repr(wrong) in str(e.value)
+
+
+def test_recipes_answer_where_the_first_version_had_them():
+    for name in ("Recipe", "RECIPES", "get_recipe"):
+        assert getattr(models, name) is getattr(recipes, name)
+    assert not hasattr(models, "recipe")
+    laptop = RECIPES["laptop"]
+    assert pickle.loads(pickle.dumps(laptop)) == laptop
+    # As the first version wrote it.
+    old = pickle.dumps(Recipe, protocol=0).replace(b"recipes", b"models")
+    assert b"kerasllm.models" in old and pickle.loads(old) is Recipe
