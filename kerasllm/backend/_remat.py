@@ -68,41 +68,6 @@ def remat_in_turn(function, *arrays):
     all_parts = list(zip(*map(ops.unstack, arrays), strict=True))
     if name() == "torch":
         return ops.stack([keras.remat(function)(*p) for p in all_parts])
-    return _remat_in_turn(function, all_parts)
+    from kerasllm.backend import _remat_tensorflow
 
-
-def _remat_in_turn(function, all_parts):
-    """Do so on TensorFlow, whose graphs know no order but that of data."""
-    import tensorflow as tf
-
-    def after(earlier, x):
-        with tf.control_dependencies(tf.nest.flatten(earlier)):
-            return tf.identity(x)
-
-    @tf.custom_gradient
-    def compute(*xs):
-        results = []
-        for x, (_, *others) in zip(xs, all_parts, strict=True):
-            results.append(function(after(results[-1:], x), *others))
-
-        def gradient(*upstream, variables=()):
-            # `tf.recompute_grad` for each part would leave as many gradients
-            # of each variable, in memory until the last one is there.
-            totals, dxs = [tf.zeros_like(v) for v in variables], []
-            for x, (_, *others), dy in reversed(
-                list(zip(xs, all_parts, upstream, strict=True))
-            ):
-                x = after([dy, results[-1], *dxs[-1:], *totals], x)
-                with tf.GradientTape() as tape:
-                    tape.watch(x)
-                    result = function(x, *others)
-                dx, *parts = tape.gradient(
-                    result, [x, *variables], dy, unconnected_gradients="zero"
-                )
-                dxs.append(dx)
-                totals = [a + b for a, b in zip(totals, parts, strict=True)]
-            return dxs[::-1], totals
-
-        return results, gradient
-
-    return tf.stack(compute(*(parts[0] for parts in all_parts)))
+    return _remat_tensorflow.remat_in_turn(function, all_parts)
