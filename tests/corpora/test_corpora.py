@@ -1,16 +1,20 @@
 """Corpora: what is in them, and what is refused."""
 
 import errno
+import importlib
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from kerasllm import corpora
-from kerasllm.local_docs_dataset_builder import LocalDocs
+from kerasllm import corpora, files
+from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
+from kerasllm.corpora import _local_docs
+from kerasllm.corpora._local_docs_builder import LocalDocs
 from tests.serving import archive, serve
 
 pytestmark = pytest.mark.any_backend
@@ -32,7 +36,7 @@ def small_docs(tmp_path, monkeypatch):
             'def h():\n    """Too short."""\n'
         )
         sources.append(path)
-    monkeypatch.setattr(corpora, "_source_files", lambda: iter(sources))
+    monkeypatch.setattr(_local_docs, "_source_files", lambda: iter(sources))
     return sources
 
 
@@ -57,7 +61,7 @@ def test_local_docs_hold_each_docstring_once(small_docs):
 def test_local_docs_are_sorted_shards_with_a_fingerprint(small_docs):
     shards = corpora.local_docs()
     assert shards == sorted(shards) and len(shards) == corpora.NUM_SHARDS
-    folder = corpora.pathlib.Path(shards[0]).parent
+    folder = pathlib.Path(shards[0]).parent
     record = json.loads((folder / "fingerprint.json").read_text())
     assert record["documents"] == len(read(shards))
     assert record["facts"] == corpora.local_docs_versions()
@@ -69,7 +73,7 @@ def test_local_docs_do_not_depend_on_the_order_of_the_files(
 ):
     one = corpora.local_docs(tmp_path / "one")
     monkeypatch.setattr(
-        corpora, "_source_files", lambda: iter(small_docs[::-1])
+        _local_docs, "_source_files", lambda: iter(small_docs[::-1])
     )
     two = corpora.local_docs(tmp_path / "two")
     assert [open(p).read() for p in one] == [open(p).read() for p in two]
@@ -77,15 +81,17 @@ def test_local_docs_do_not_depend_on_the_order_of_the_files(
 
 def test_local_docs_are_built_once_and_checked(small_docs, monkeypatch):
     shards = corpora.local_docs()
-    monkeypatch.setattr(corpora, "_local_documents", None)  # not called again
+    monkeypatch.setattr(
+        _local_docs, "_local_documents", None
+    )  # not called again
     assert corpora.local_docs() == shards
     with open(shards[3], "a") as file:
         file.write("added\n")
-    with pytest.raises(ValueError, match="stay as it was written.*shard3.txt"):
+    with pytest.raises(UserError, match="stay as it was written.*shard3.txt"):
         corpora.local_docs()
-    folder = corpora.pathlib.Path(shards[0]).parent
+    folder = pathlib.Path(shards[0]).parent
     (folder / "fingerprint.json").write_text('{"facts":')
-    with pytest.raises(ValueError, match="must have its fingerprint.json"):
+    with pytest.raises(UserError, match="must have its fingerprint.json"):
         corpora.local_docs()
 
 
@@ -94,10 +100,10 @@ def test_another_version_of_a_package_is_another_corpus(
 ):
     before = corpora.local_docs()
     versions = corpora.local_docs_versions() | {"keras": "99.0"}
-    monkeypatch.setattr(corpora, "local_docs_versions", lambda: versions)
+    monkeypatch.setattr(_local_docs, "local_docs_versions", lambda: versions)
     after = corpora.local_docs()
     assert set(before).isdisjoint(after)
-    assert corpora.pathlib.Path(before[0]).exists()
+    assert pathlib.Path(before[0]).exists()
 
 
 def test_docstrings_are_read_without_running_the_source(tmp_path):
@@ -109,10 +115,10 @@ def test_docstrings_are_read_without_running_the_source(tmp_path):
         '    async def f(self):\n        """Of a method."""\n'
         'add_newdoc("numpy", ("sin", """Of a compiled function."""))\n'
     )
-    texts = set(corpora._docstrings(path))
+    texts = set(_local_docs._docstrings(path))
     assert texts >= {"Of a method.", "Of a compiled function."}
     path.write_text('"""A docstring."""\nprint "Python 2"\n')
-    assert list(corpora._docstrings(path)) == []
+    assert list(_local_docs._docstrings(path)) == []
 
 
 def test_local_docs_are_utf_8_whatever_the_source_escapes(
@@ -120,13 +126,13 @@ def test_local_docs_are_utf_8_whatever_the_source_escapes(
 ):
     path = tmp_path / "odd.py"
     path.write_text(f'"""Odd \\ud800 and \\r. {LONG}"""')
-    monkeypatch.setattr(corpora, "_source_files", lambda: iter([path]))
+    monkeypatch.setattr(_local_docs, "_source_files", lambda: iter([path]))
     documents = read(corpora.local_docs(tmp_path))
     assert f"Odd  and \n. {LONG.strip()}" in documents
 
 
 def test_sources_are_the_installed_packages_without_their_tests():
-    paths = [path.as_posix() for path in corpora._source_files()]
+    paths = [path.as_posix() for path in _local_docs._source_files()]
     assert len(set(paths)) > 3_000
     for ending in (
         "/json/decoder.py",
@@ -143,10 +149,16 @@ def test_a_broken_build_leaves_nothing(small_docs, monkeypatch, tmp_path):
         yield "first " * 100
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(corpora, "_local_documents", documents)
+    monkeypatch.setattr(_local_docs, "_local_documents", documents)
     with pytest.raises(KeyboardInterrupt):
         corpora.local_docs(tmp_path / "corpora")
     assert list(tmp_path.glob("corpora/*")) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(small_docs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFailure, match="can be written to"):
+        corpora.local_docs(tmp_path / "file")
 
 
 def test_a_full_disk_is_named(monkeypatch, tmp_path):
@@ -154,10 +166,12 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "a.txt").write_text("text")
-    digest = corpora.files.sha256(tmp_path / "a.txt")
+    digest = files.sha256(tmp_path / "a.txt")
     calls = iter([lambda path: digest, full])
-    monkeypatch.setattr(corpora.files, "sha256", lambda p: next(calls)(p))
-    with pytest.raises(OSError, match="room on the disk.*KERAS_HOME"):
+    monkeypatch.setattr(files, "sha256", lambda p: next(calls)(p))
+    with pytest.raises(
+        EnvironmentFailure, match="room on the disk.*KERAS_HOME"
+    ):
         corpora.text_shards(tmp_path / "a.txt", documents="files")
 
 
@@ -188,14 +202,23 @@ class TestLocalDocsBuilder(tfds.testing.DatasetBuilderTestCase):
     @pytest.fixture(autouse=True)
     def use_small_docs(self, small_docs, monkeypatch):
         monkeypatch.setattr(
-            corpora,
+            _local_docs,
             "_local_documents",
             lambda: (
                 text
                 for path in small_docs
-                for text in corpora._docstrings(path)
+                for text in _local_docs._docstrings(path)
             ),
         )
+
+
+def test_the_builder_keeps_its_name_and_its_first_path(tmp_path):
+    first = importlib.import_module("kerasllm.local_docs_dataset_builder")
+    assert first.LocalDocs is LocalDocs
+    config = corpora.fingerprint(corpora.local_docs_versions())
+    found = tfds.builder("local_docs", data_dir=tmp_path)
+    assert isinstance(found, LocalDocs)
+    assert found.info.full_name == f"local_docs/{config}/1.0.0"
 
 
 def test_local_docs_can_be_read_through_tfds(small_docs, tmp_path):
@@ -205,13 +228,13 @@ def test_local_docs_can_be_read_through_tfds(small_docs, tmp_path):
 
 
 def test_from_tfds_refuses_what_is_not_there(small_docs, tmp_path):
-    with pytest.raises(FileNotFoundError, match="must be prepared.*data_dir"):
+    with pytest.raises(MissingFileError, match="must be prepared.*data_dir"):
         corpora.from_tfds("local_docs", data_dir=tmp_path, download=False)
-    with pytest.raises(ValueError, match="data set that TFDS knows.*'nope'"):
+    with pytest.raises(UserError, match="data set that TFDS knows.*'nope'"):
         corpora.from_tfds("nope", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="`text_key`.*'body'.*'text'"):
+    with pytest.raises(UserError, match="`text_key`.*'body'.*'text'"):
         corpora.from_tfds("local_docs", text_key="body", data_dir=tmp_path)
-    with pytest.raises(ValueError, match="`split`.*'dev'.*train"):
+    with pytest.raises(UserError, match="`split`.*'dev'.*train"):
         corpora.from_tfds("local_docs", split="dev", data_dir=tmp_path)
 
 
@@ -252,9 +275,9 @@ def test_from_tfds_reads_any_string_feature_in_a_fixed_order(tmp_path):
     again = corpora.from_tfds("one_text", text_key="body", data_dir=tmp_path)
     assert list(again.as_numpy_iterator()) == texts
     for wrong in ("label", "words", "text"):
-        with pytest.raises(ValueError, match=f"`text_key`.*{wrong}.*'body'"):
+        with pytest.raises(UserError, match=f"`text_key`.*{wrong}.*'body'"):
             corpora.from_tfds("one_text", text_key=wrong, data_dir=tmp_path)
-    with pytest.raises(ValueError, match="`split` must be.*no data"):
+    with pytest.raises(UserError, match="`split` must be.*no data"):
         corpora.from_tfds(
             "one_text", split="train[:0]", text_key="body", data_dir=tmp_path
         )
@@ -264,14 +287,16 @@ def test_from_tfds_names_a_format_that_tf_data_cannot_read(tmp_path):
     OneText(
         data_dir=tmp_path, file_format="array_record"
     ).download_and_prepare()
-    with pytest.raises(ValueError, match="must be stored.*tfrecord"):
+    with pytest.raises(UserError, match="must be stored.*tfrecord"):
         corpora.from_tfds("one_text", text_key="body", data_dir=tmp_path)
 
 
 def test_from_tfds_without_a_network_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(downloader, "MAX_RETRIES", 0)  # not for minutes
-    with pytest.raises(OSError, match="must be reachable.*`data_dir`"):
+    with pytest.raises(
+        EnvironmentFailure, match="must be reachable.*`data_dir`"
+    ):
         corpora.from_tfds("unreachable", text_key="body", data_dir=tmp_path)
 
 
@@ -288,13 +313,13 @@ def test_mini_c4_is_downloaded_once_and_sorted(tmp_path):
 
 def test_mini_c4_must_hold_shards(tmp_path):
     with serve(archive(readme="nothing else")) as (url, _):
-        with pytest.raises(ValueError, match="must hold files named shard"):
+        with pytest.raises(UserError, match="must hold files named shard"):
             corpora.mini_c4(tmp_path, url=url)
 
 
 def test_the_shards_of_mini_c4_are_checked_too(tmp_path):
     with serve(archive(shard0="good\n", shard1=b"caf\xe9\n")) as (url, _):
-        with pytest.raises(ValueError, match="UTF-8.*shard1.txt.*byte 3"):
+        with pytest.raises(UserError, match="UTF-8.*shard1.txt.*byte 3"):
             corpora.mini_c4(tmp_path, url=url)
 
 
@@ -352,18 +377,18 @@ def test_a_book_becomes_paragraphs(tmp_path):
 
 def test_text_that_cannot_be_used_is_refused(tmp_path):
     bad = tmp_path / "bad.txt"
-    with pytest.raises(FileNotFoundError, match="does not exist.*spelling"):
+    with pytest.raises(MissingFileError, match="does not exist.*spelling"):
         corpora.text_shards(bad)
-    with pytest.raises(ValueError, match="at least one file"):
+    with pytest.raises(UserError, match="at least one file"):
         corpora.text_shards(tmp_path)
     bad.write_text(" \n")
-    with pytest.raises(ValueError, match="must hold text.*bad.txt"):
+    with pytest.raises(UserError, match="must hold text.*bad.txt"):
         corpora.text_shards(bad)
-    with pytest.raises(ValueError, match="must hold text"):
+    with pytest.raises(UserError, match="must hold text"):
         corpora.text_shards(bad, documents="files")
     bad.write_bytes(b"good line\nbad \xff line\n")
     for documents in ("lines", "files"):
-        with pytest.raises(ValueError, match="UTF-8.*bad.txt.*byte 14.*iconv"):
+        with pytest.raises(UserError, match="UTF-8.*bad.txt.*byte 14.*iconv"):
             corpora.text_shards(bad, documents=documents)
-    with pytest.raises(ValueError, match='"lines", "files"'):
+    with pytest.raises(UserError, match="'lines', 'files'"):
         corpora.text_shards(bad, documents="words")

@@ -2,7 +2,8 @@
 
 import tensorflow_datasets as tfds
 
-from kerasllm import corpora
+from kerasllm.corpora._local_docs import local_docs, local_docs_versions
+from kerasllm.corpora._shards import fingerprint
 
 
 class LocalDocs(tfds.core.GeneratorBasedBuilder):
@@ -17,7 +18,7 @@ class LocalDocs(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(
-            name=corpora.fingerprint(corpora.local_docs_versions()),
+            name=fingerprint(local_docs_versions()),
             description="The versions that are installed here.",
         )
     ]
@@ -33,12 +34,12 @@ class LocalDocs(tfds.core.GeneratorBasedBuilder):
                 {"text": tfds.features.Text(doc="A document, with newlines.")}
             ),
             # What the text depends on; TFDS keeps it beside the files.
-            metadata=tfds.core.MetadataDict(corpora.local_docs_versions()),
+            metadata=tfds.core.MetadataDict(local_docs_versions()),
             disable_shuffling=True,  # the corpus is mixed already
         )
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(corpora.local_docs())}
+        return {"train": self._generate_examples(local_docs())}
 
     def _generate_examples(self, shards):
         number = 0

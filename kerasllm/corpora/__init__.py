@@ -1,0 +1,44 @@
+r"""Where text comes from.
+
+A corpus is a list of shard files in the format of the chapter's mini-C4: UTF-8
+text, one document a line, the line breaks inside a document written as the two
+characters `\n`. (The format has no escape for a backslash, so a document that
+itself contains those two characters gets a line break there when it is read.)
+
+`local_docs` finds text that every installation carries, `mini_c4` downloads
+the chapter's corpus, `text_shards` takes the user's own files, and `from_tfds`
+reads a TensorFlow data set instead of shards.
+"""
+
+from kerasllm.corpora._local_docs import (
+    MIN_CHARACTERS,
+    OPTIONAL_MODULES,
+    PACKAGES,
+    local_docs,
+    local_docs_versions,
+)
+from kerasllm.corpora._mini_c4 import MINI_C4_URL, mini_c4
+from kerasllm.corpora._shards import (
+    FINGERPRINT,
+    NUM_SHARDS,
+    RECIPE,
+    fingerprint,
+)
+from kerasllm.corpora._text_shards import text_shards
+from kerasllm.corpora._tfds import from_tfds
+
+__all__ = [
+    "FINGERPRINT",
+    "MINI_C4_URL",
+    "MIN_CHARACTERS",
+    "NUM_SHARDS",
+    "OPTIONAL_MODULES",
+    "PACKAGES",
+    "RECIPE",
+    "fingerprint",
+    "from_tfds",
+    "local_docs",
+    "local_docs_versions",
+    "mini_c4",
+    "text_shards",
+]

@@ -1,0 +1,171 @@
+"""The documentation that every installation carries, as a corpus."""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import pathlib
+import sys
+import sysconfig
+import warnings
+
+from kerasllm import files
+from kerasllm.corpora._shards import (
+    RECIPE,
+    fingerprint,
+    read_corpus,
+    write_corpus,
+)
+
+# What the base install brings, so never torch: the corpus must not depend on
+# the extras that somebody chose.
+PACKAGES = (
+    "jax",
+    "keras",
+    "keras_hub",
+    "matplotlib",
+    "numpy",
+    "rich",
+    "tensorflow",
+    "tensorflow_datasets",
+    "typer",
+)
+# Some systems ship these apart from the rest of the standard library, or not
+# at all; without them, equal versions mean an equal corpus.
+OPTIONAL_MODULES = frozenset(
+    "ensurepip idlelib lib2to3 tkinter turtle turtledemo".split()
+)
+# "Returns x." is a label, not text to learn from.
+MIN_CHARACTERS = 100
+
+
+def local_docs(directory=None):
+    """Build the corpus that every installation carries, or find it again.
+
+    Its documents are the help topics of Python and the docstrings of the
+    standard library and of this package's dependencies, read from their source
+    files without running them. Some 17 MB of English about programming, enough
+    to pretrain a small model offline. The first call takes about 15 seconds.
+
+    Args:
+        directory: str or path. The folder to keep corpora in. By default
+            `$KERAS_HOME/kerasllm/corpora`.
+
+    Returns:
+        A sorted list of str, the paths of 8 shards. The name of their folder
+        stands for the versions of the packages that the text was taken from.
+        A `fingerprint.json` beside them lists these versions, the number of
+        documents and the SHA-256 of each shard.
+
+    Raises:
+        EnvironmentFailure: there is no room on the disk, or the folder is not
+            writable.
+        UserError: a shard has been changed, or no text was found.
+    """
+    directory = directory or files.cache_dir("corpora")
+    versions = local_docs_versions()
+    folder = pathlib.Path(directory, f"local_docs-{fingerprint(versions)}")
+    if not folder.exists():
+        print(
+            f"Collecting the local docs in {folder} (once, about 15 seconds).",
+            flush=True,
+        )
+        documents = {text.strip() for text in _local_documents()}
+        write_corpus(
+            folder,
+            # By hash: an order that is the same everywhere and mixes what
+            # belongs together, so that training needs no shuffle and every
+            # shard is a fair sample.
+            sorted(
+                (d for d in documents if len(d) >= MIN_CHARACTERS),
+                key=lambda d: hashlib.sha256(d.encode()).digest(),
+            ),
+            versions,
+        )
+    return read_corpus(folder)
+
+
+def local_docs_versions():
+    """Return what the text of `local_docs` depends on, as `{name: version}`."""
+    versions = {"recipe": str(RECIPE), "python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "none"
+    return versions
+
+
+def _local_documents():
+    """Yield the texts of `local_docs`, some of them more than once."""
+    # A package of plain data; the other modules are read and never imported.
+    from pydoc_data.topics import topics
+
+    yield from topics.values()
+    for path in _source_files():
+        for text in _docstrings(path):
+            # Half a surrogate pair can stand in a string but not in a file.
+            yield text.encode(errors="ignore").decode()
+
+
+def _source_files():
+    """Yield the paths of the Python files to read, tests left out."""
+    library = pathlib.Path(sysconfig.get_path("stdlib"))
+    roots = [
+        library / name for name in sys.stdlib_module_names - OPTIONAL_MODULES
+    ]
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec and spec.submodule_search_locations:
+            roots += map(pathlib.Path, spec.submodule_search_locations)
+    for root in roots:
+        module = root.with_suffix(".py")
+        if root.parent == library and module.is_file():
+            yield module
+        for path in root.rglob("*.py"):
+            if not any(map(_is_test, path.relative_to(root).parts)):
+                yield path
+
+
+def _is_test(name):
+    return (
+        name in ("test", "tests")
+        or name.startswith("test_")
+        or name.endswith("_test.py")
+    )
+
+
+def _docstrings(path):
+    """Yield the docstrings in a Python source file."""
+    source = path.read_bytes()
+    if b'"""' not in source and b"'''" not in source:
+        return  # Parsing is what takes the time.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return  # Templates, and samples of bad code.
+    yield from _docstrings_below(tree)
+
+
+def _docstrings_below(node):
+    yield ast.get_docstring(node) or ""
+    for child in node.body:
+        if isinstance(
+            child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ):
+            yield from _docstrings_below(child)
+        # NumPy documents its compiled functions by calls of `add_newdoc`.
+        elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
+            for argument in child.value.args:
+                yield from _long_strings(argument)
+
+
+def _long_strings(node):
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.Tuple):
+        for element in node.elts:
+            yield from _long_strings(element)

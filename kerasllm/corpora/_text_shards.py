@@ -1,0 +1,105 @@
+"""The user's own text files as a corpus."""
+
+import os
+import pathlib
+import re
+
+from kerasllm import files
+from kerasllm.checks import MissingFileError, UserError, check_choice
+from kerasllm.corpora._shards import (
+    RECIPE,
+    check_shard,
+    decode,
+    fingerprint,
+    read_corpus,
+    write_corpus,
+)
+
+
+def text_shards(paths, documents="lines", pattern="*.txt"):
+    """Turn the user's own text files into a corpus.
+
+    Args:
+        paths: str or path, or a list of them: files, and folders that are
+            searched with all their subfolders.
+        documents: str. What one document is.
+            `"lines"`: a line. The files are shards already; they are checked
+            and returned as they are.
+            `"files"`: a whole file.
+            `"paragraphs"`: what stands between blank lines. For one long text,
+            such as a book: a corpus of one document cannot be split into one
+            part to train on and another to validate on.
+            The last two write shards into the cache, once for the same text.
+        pattern: str. Which names to take from a folder, as in a shell.
+
+    Returns:
+        A sorted list of str, the absolute paths of the shards.
+
+    Raises:
+        MissingFileError: a path does not exist.
+        UserError: there is no file, no text in it, or it is not UTF-8.
+    """
+    check_choice(
+        "documents",
+        documents,
+        ("lines", "files", "paragraphs"),
+        cure='Use "lines" for shards with one document a line.',
+    )
+    found = _text_files(paths, pattern)
+    if documents == "lines":
+        for path in found:
+            check_shard(path)
+        return found
+    digests = [files.sha256(path) for path in found]
+    facts = {"recipe": str(RECIPE), "documents": documents, "files": digests}
+    folder = files.cache_dir("corpora") / f"text-{fingerprint(facts)}"
+    if not folder.exists():
+        texts = (_read_text(path) for path in found)
+        if documents == "paragraphs":
+            texts = (part for text in texts for part in _paragraphs(text))
+        write_corpus(folder, texts, {"documents": documents, "files": found})
+    return read_corpus(folder)
+
+
+def _text_files(paths, pattern):
+    """Return the absolute paths of the files, sorted, each once."""
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found = set()
+    for path in map(pathlib.Path, paths):
+        path = path.expanduser().absolute()
+        if path.is_dir():
+            found.update(
+                item
+                for item in path.rglob(pattern)
+                if item.is_file() and not _is_hidden(item.relative_to(path))
+            )
+        elif path.is_file():
+            found.add(path)
+        else:
+            raise MissingFileError(
+                f"`paths` must be files or folders. Received: {path}, which "
+                "does not exist. Look at its spelling."
+            )
+    if not found:
+        raise UserError(
+            f"A corpus must have at least one file. Received: {paths}, with "
+            f"no file of the name {pattern}. Give another `pattern`."
+        )
+    return sorted(map(str, found))
+
+
+def _is_hidden(path):
+    """Tell whether a path is a note of some program, such as a checkpoint."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _read_text(path):
+    text = decode(pathlib.Path(path).read_bytes(), path, 0)
+    # Some editors start a file with a byte order mark.
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _paragraphs(text):
+    """Split a text at blank lines."""
+    return (part.strip("\n") for part in re.split(r"\n[ \t]*\n", text))
