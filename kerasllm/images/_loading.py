@@ -1,0 +1,248 @@
+"""Reading images: from a file, an address or an array to RGB pixels."""
+
+import hashlib
+import http.client
+import io
+import os
+import string
+import urllib.parse
+import urllib.request
+
+import numpy as np
+from keras import ops
+from PIL import Image, ImageOps
+
+from kerasllm import files
+from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
+
+SECONDS_TO_WAIT = 30
+
+
+def load_image(source):
+    """Return an image as an array, as a viewer would show it on white paper.
+
+    A photograph is turned as its EXIF data say, 16 bits of grey become 8, and
+    what is transparent gets a white background.
+
+    Args:
+        source: str or path of a file, an `http(s)://` address, a
+            `PIL.Image.Image`, or an array `(height, width)`,
+            `(height, width, 3)` or `(height, width, 4)`, of ints or of
+            floats, from 0 to 255.
+
+    Returns:
+        uint8 array `(height, width, 3)`, RGB.
+
+    Raises:
+        MissingFileError: there is no such file.
+        EnvironmentFailure: the address does not answer.
+        UserError: it is no image, or its values are not in `[0, 255]`.
+    """
+    if isinstance(source, Image.Image):
+        array = _decode(source, f"a {type(source).__name__}")
+    elif isinstance(source, str | os.PathLike):
+        array = _decode_bytes(_read(os.fspath(source)), source)
+    else:
+        array = _to_array(source)
+    return _to_pixels(array)
+
+
+def is_image(source):
+    """Tell whether something is one image, and not several.
+
+    Args:
+        source: anything. Of arrays those of rank 2 and 3 are images.
+    """
+    if isinstance(source, str | os.PathLike | Image.Image):
+        return True
+    return len(getattr(source, "shape", ())) in (2, 3)
+
+
+def list_images(images):
+    """Return a list of images.
+
+    Args:
+        images: an image, see `load_image`, several of them, or `None`.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if images is None:
+        return []
+    if is_image(images):
+        return [images]
+    try:
+        return list(images)
+    except TypeError as error:
+        raise UserError(
+            "`images` must be an image or a list of images. Received: "
+            f"{type(images).__name__}. An image is a path, an address, a "
+            "`PIL.Image.Image` or an array (height, width, 3)."
+        ) from error
+
+
+def keep_image(source):
+    """Return an image that can be read again and again, or refuse it.
+
+    What is at an address is kept in the cache and not asked for again, even
+    if it changes there.
+
+    Args:
+        source: see `load_image`.
+
+    Returns:
+        `source` or, of an address, the path of the copy.
+
+    Raises:
+        MissingFileError, EnvironmentFailure, UserError: as `load_image`.
+    """
+    if isinstance(source, str | os.PathLike) and is_address(source):
+        name = hashlib.sha256(os.fspath(source).encode()).hexdigest()
+        copy = files.cache_dir("images") / name
+        if not copy.exists():
+            content = _read(os.fspath(source))
+            _to_pixels(_decode_bytes(content, source))
+            with files.whole_file(copy, "wb") as file:
+                file.write(content)
+        return copy
+    # Read it whole: a file that was cut short begins like a good one.
+    load_image(source)
+    return source
+
+
+def digest_of_image(image):
+    """Return a hash of an image, or its address: it is not read for this."""
+    if not isinstance(image, str | os.PathLike):
+        array = load_image(image)
+        content = str(array.shape).encode() + array.tobytes()
+        return hashlib.sha256(content).hexdigest()
+    return files.sha256(image) if os.path.isfile(image) else str(image)
+
+
+def is_address(source):
+    """Tell whether a path is an address of the web."""
+    return os.fspath(source).lower().startswith(("http://", "https://"))
+
+
+def _to_pixels(array):
+    """Return the uint8 RGB of an image's values, or refuse them."""
+    if not array.size:
+        raise UserError(
+            "An image must have pixels. Received: an image of shape "
+            f"{array.shape}, without values. Look at how it was cut."
+        )
+    lowest, highest = array.min(), array.max()  # NaN if one of all is
+    if not (lowest >= 0 and highest <= 255):
+        raise UserError(
+            "The values of an image must be in [0, 255]. Received: an array "
+            f"of shape {array.shape} with values from {lowest} to {highest}. "
+            "Scale them, or cut them off with `numpy.clip(image, 0, 255)`."
+        )
+    if array.dtype.kind == "f" and 0 < highest <= 1:
+        raise UserError(
+            "The values of an image must be in [0, 255], not in [0, 1]. "
+            f"Received: floats of shape {array.shape} with values from "
+            f"{lowest} to {highest}. Multiply them by 255."
+        )
+    return _to_rgb(Image.fromarray(array.astype("uint8")))
+
+
+def _to_array(source):
+    """Return numbers as an array in the shape of an image."""
+    rule = (
+        "An image must be a path, an address, a `PIL.Image.Image` or an "
+        "array (height, width, 3). Received: "
+    )
+    try:
+        array = np.asarray(ops.convert_to_numpy(source))
+    except (TypeError, ValueError) as error:  # lists of unequal lengths, ...
+        raise UserError(f"{rule}{type(source).__name__} ({error}).") from error
+    is_number = array.dtype.kind in "uif"
+    is_grey = array.ndim == 2
+    is_color = array.ndim == 3 and array.shape[-1] in (3, 4)
+    if not is_number or not (is_grey or is_color):
+        raise UserError(
+            f"{rule}{type(source).__name__} of shape {array.shape}, "
+            f"{array.dtype}."
+        )
+    return array
+
+
+def _decode_bytes(content, name):
+    return _decode(io.BytesIO(content), f"{name}, {len(content)} bytes")
+
+
+def _decode(source, name):
+    """Return what Pillow reads as an array, or say that it cannot.
+
+    Args:
+        source: a `PIL.Image.Image`, or a file.
+        name: str. What to call it.
+    """
+    try:
+        if not isinstance(source, Image.Image):
+            source = Image.open(source)
+        image = ImageOps.exif_transpose(source)
+        is_wide = image.mode in ("F", "I") or image.mode.startswith("I;16")
+        array = np.asarray(image) if is_wide else _to_rgb(image)
+    except MemoryError:
+        raise
+    # A broken file raises whatever its decoder trips over.
+    except Exception as error:
+        raise _unreadable(name, error) from error
+    # Older versions of Pillow call 16 bits of grey "I", as they do 32 bits.
+    is_16_bits = image.mode == "I" and 255 < array.max(initial=0) < 2**16
+    if image.mode.startswith("I;16") or is_16_bits:
+        array = np.round(array / 257).astype("uint8")
+    return array
+
+
+def _unreadable(name, error):
+    return UserError(
+        "An image must be something that Pillow can read, such as a PNG or "
+        f"JPEG file. Received: {name} ({type(error).__name__}: {error}). Open "
+        "it elsewhere and save it as PNG, and smaller if it is large."
+    )
+
+
+def _to_rgb(image):
+    """Return a `PIL.Image.Image` as an array, on white if it has an alpha."""
+    # Not `has_transparency_data`, which Pillow has from 10.1 on only.
+    with_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa")
+    if with_alpha or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return np.array(image.convert("RGB"))
+
+
+def _read(source):
+    """Return the bytes of a file or an address."""
+    if is_address(source):
+        # As a browser does for blanks and umlauts in an address.
+        address = urllib.parse.quote(source, safe=string.punctuation)
+        try:
+            with urllib.request.urlopen(
+                address, timeout=SECONDS_TO_WAIT
+            ) as response:
+                return response.read()
+        # The last two: what came is no answer, or this is no address.
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise EnvironmentFailure(
+                "The address of an image must answer. Received: "
+                f"{type(error).__name__}: {error} from {source}. Look at the "
+                "address and the network."
+            ) from error
+    _check_file(source)
+    with open(source, "rb") as file:
+        return file.read()
+
+
+def _check_file(path):
+    if not os.path.isfile(path):
+        problem = "is no file" if os.path.exists(path) else "does not exist"
+        raise MissingFileError(
+            "An image must be a file or an address that begins with http:// "
+            f"or https://. Received: {path}, which {problem}. Look at the "
+            "path."
+        )
