@@ -1,35 +1,18 @@
-"""Prompt templates: how a question is told from its answer (section 16.3.2).
-
-A base model goes on with text. An instruction model has learned that text
-between certain marks is a request and that what follows others is its answer.
-Training and inference must set the same marks to the last space, so both take
-them from one `PromptTemplate`.
-"""
+"""Prompt templates: the delimiters around the turns of a conversation."""
 
 import dataclasses
-import functools
-import re
 
-import sentencepiece
-from keras import ops
-
+from kerasllm.checks import UserError, check_text
 from kerasllm.tokenizers import token_id_of
 
 USER, MODEL = "user", "model"
 SYSTEM = "system"
 _ROLES = {USER: USER, MODEL: MODEL, "assistant": MODEL, SYSTEM: SYSTEM}
-# Gemma has tokens for these tags of HTML, and they command nothing. `<s>` has
-# one, too, but in other vocabularies it begins a text.
-_TAGS = (
-    "table caption thead tbody tfoot tr th td h1 h2 h3 h4 h5 h6 blockquote "
-    "strong em b i u sub sup code"
-).split()
-_HARMLESS = {f"<{slash}{tag}>" for tag in _TAGS for slash in ("", "/")}
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptTemplate:
-    r"""The marks around the turns of a conversation.
+    r"""The delimiters around the turns of a conversation.
 
     ```python
     BOOK.prompt("Where is Rome?")  # [instruction]\nWhere ...[end]\n[response]\n
@@ -38,20 +21,20 @@ class PromptTemplate:
 
     Attributes:
         name: str.
-        user_start: str. Mark before what the user says.
-        user_end: str. Mark after it.
-        model_start: str. Mark before what the model says; a prompt ends with
-            it.
-        model_end: str. Mark after it, which the model learns to write.
-        system: str. What stands before the first turn when the conversation
-            has no system message of its own.
-        system_start: str. Mark before the system message.
-        system_end: str. Mark after it.
-        system_in_user_turn: bool. Whether the system message stands inside of
-            the first user turn instead of before it.
-        system_with_context: str. Takes the place of `system` when a request
-            comes with a context; empty if it is the same.
-        before_context: str. What stands between a request and its context.
+        user_start: str. Delimiter before what the user says.
+        user_end: str. Delimiter after it.
+        model_start: str. Delimiter before what the model says; a prompt ends
+            with it.
+        model_end: str. Delimiter after it, which the model learns to write.
+        system: str. The system message of a conversation that has none of its
+            own. It comes before the first turn.
+        system_start: str. Delimiter before the system message.
+        system_end: str. Delimiter after it.
+        system_in_user_turn: bool. Whether the system message is part of the
+            first user turn instead of coming before it.
+        system_with_context: str. Replaces `system` when a request comes with
+            a context; empty if it is the same.
+        before_context: str. What separates a request from its context.
         end_of_turn: str. The part of `model_end` at which an answer is over.
             Empty if the template leaves that to the tokenizer's end token.
 
@@ -81,7 +64,7 @@ class PromptTemplate:
         return _join(self.prompt_segments(instruction, context))
 
     def response(self, text):
-        """Return an answer with the marks that end it."""
+        """Return an answer with the delimiter that ends it."""
         return text + self.model_end
 
     def chat(self, messages):
@@ -94,15 +77,15 @@ class PromptTemplate:
                 come before.
 
         Raises:
-            ValueError: the roles do not follow one another so.
+            UserError: the roles come in another order.
         """
         return _join(self.chat_segments(messages))
 
     def prompt_segments(self, instruction, context=None):
-        """Return `prompt` as a list of pairs `(text, is_mark)`.
+        """Return `prompt` as a list of pairs `(text, is_delimiter)`.
 
-        Marks become control tokens. What people wrote does not, even if it
-        reads like one: see `encode`.
+        Delimiters become special tokens. What people wrote does not, even if
+        it reads like one: see `encode`.
         """
         if context is None:
             return self.chat_segments([{"role": USER, "content": instruction}])
@@ -112,7 +95,7 @@ class PromptTemplate:
         return _tidy(self._first_turn(system, request))
 
     def chat_segments(self, messages):
-        """Return `chat` as a list of pairs `(text, is_mark)`."""
+        """Return `chat` as a list of pairs `(text, is_delimiter)`."""
         messages = check_messages(messages)
         system = [(self.system, True)]
         if messages[0]["role"] == SYSTEM:
@@ -128,7 +111,7 @@ class PromptTemplate:
         return _tidy(segments)
 
     def response_segments(self, text):
-        """Return `response` as a list of pairs `(text, is_mark)`."""
+        """Return `response` as a list of pairs `(text, is_delimiter)`."""
         return _tidy([(text, False), (self.model_end, True)])
 
     def _first_turn(self, system, request):
@@ -145,7 +128,7 @@ class PromptTemplate:
 
 
 # The chapter's own, without the quotation mark that the published listing has
-# by accident before the first bracket.
+# before the first bracket by accident.
 BOOK = PromptTemplate(
     name="book",
     user_start="[instruction]\n",
@@ -231,11 +214,27 @@ def get_template(template):
     if isinstance(template, PromptTemplate):
         return template
     if template not in TEMPLATES:
-        raise ValueError(
+        raise UserError(
             f"`template` must be one of {', '.join(TEMPLATES)} or a "
             f"`PromptTemplate`. Received: template={template!r}."
         )
     return TEMPLATES[template]
+
+
+def template_for(tokenizer):
+    """Return the template whose special tokens a vocabulary has.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+
+    Returns:
+        `GEMMA` or `CHATML` for a vocabulary with their tokens. `BOOK` for any
+        other, because its delimiters are plain text.
+    """
+    for template in (GEMMA, CHATML):
+        if token_id_of(tokenizer, template.end_of_turn) is not None:
+            return template
+    return BOOK
 
 
 def check_messages(messages):
@@ -248,7 +247,7 @@ def check_messages(messages):
     """
     try:
         messages = [
-            {"role": _ROLES[m["role"]], "content": _check_text(m["content"])}
+            {"role": _ROLES[m["role"]], "content": m["content"]}
             for m in messages
         ]
     except (KeyError, TypeError) as error:
@@ -257,143 +256,20 @@ def check_messages(messages):
             f"{', '.join(_ROLES)}) and a str as `content`. Received: "
             f"{messages!r:.200}."
         ) from error
+    for message in messages:
+        check_text(
+            "content", message["content"], "Each of `messages` must have text."
+        )
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[:1] == [SYSTEM] else roles
     expected = [USER, MODEL] * (len(turns) // 2) + [USER]
     if turns != expected:
         raise ValueError(
-            "The turns of a conversation must be the user's and the model's "
-            "in turns, and the last the user's, after at most one system "
-            f"message. Received: roles {roles}."
+            "The turns of a conversation must alternate between the user and "
+            "the model, and the first and the last must be the user's, after "
+            f"at most one system message. Received: roles {roles}."
         )
     return messages
-
-
-def encode(tokenizer, segments):
-    """Tokenize segments so that only marks can become control tokens.
-
-    Text that people wrote may hold `"<end_of_turn>"`. Tokenized as it stands
-    it would end the turn, and anybody could put words in the model's mouth.
-    Here it is tokenized in two halves, which read the same and mean nothing.
-    It does not matter which template is used. Marks that are text like any
-    other (those of `BOOK` and `ALPACA`) cannot be protected.
-
-    Args:
-        tokenizer: a KerasHub tokenizer. A SentencePiece one should be without
-            a dummy prefix, as Gemma's and ours are.
-        segments: list of pairs `(text, is_mark)`.
-
-    Returns:
-        list of int.
-    """
-    return encode_all(tokenizer, [segments])[0]
-
-
-def encode_all(tokenizer, texts):
-    """Return `encode` of each of many lists of segments, in one go."""
-    every_segment = {segment for segments in texts for segment in segments}
-    halve = _halver(special_tokens(tokenizer, every_segment))
-    pieces, counts = [], []
-    for segments in texts:
-        halves = [
-            piece
-            for text, is_mark in segments
-            for piece in ([text] if is_mark else halve(text))
-        ]
-        pieces += halves
-        counts.append(len(halves))
-    if not pieces:
-        return [[] for _ in texts]
-    rows = iter(tokenizer(pieces))
-    return [
-        [int(i) for _ in range(count) for i in ops.convert_to_numpy(next(rows))]
-        for count in counts
-    ]
-
-
-def start_tokens(tokenizer):
-    """Return what a prompt begins with: a list with `<bos>`, or none.
-
-    A tokenizer whose start token is its end token, `<|endoftext|>`, has none:
-    pretraining sets that one after texts.
-    """
-    start = getattr(tokenizer, "start_token_id", None)
-    end = getattr(tokenizer, "end_token_id", None)
-    return [] if start is None or start == end else [start]
-
-
-def special_tokens(tokenizer, segments=()):
-    """Return the tokens that must not come out of what people write.
-
-    These are the tokenizer's own, those that it never splits or that somebody
-    set into its vocabulary, and those in the marks of a template.
-
-    Args:
-        tokenizer: a KerasHub tokenizer.
-        segments: list of pairs `(text, is_mark)`.
-
-    Returns:
-        set of str.
-    """
-    special = set(getattr(tokenizer, "special_tokens", ()))
-    special.update(getattr(tokenizer, "unsplittable_tokens", None) or ())
-    proto = getattr(tokenizer, "proto", None)
-    if isinstance(proto, bytes):
-        special |= _user_defined_symbols(proto)
-    for text, is_mark in segments:
-        if is_mark:
-            # <end_of_turn>, <|im_end|>, </s>
-            found = re.findall(r"<[^<>\s]+>", text)
-            special.update(
-                t for t in found if token_id_of(tokenizer, t) is not None
-            )
-    return {token for token in special if len(token) > 1}
-
-
-@functools.lru_cache(maxsize=4)
-def _user_defined_symbols(proto):
-    """Return the marks that somebody set into a SentencePiece vocabulary.
-
-    A tokenizer names few of them: Gemma's has more than 6,000, and one for
-    text only does not know what its tokens for images are. They are pieces
-    with the score 0, that of no learned piece but the first, and look like
-    `<end_of_turn>` or `[multimodal]`. Runs of spaces do not. (SentencePiece
-    tells the type of a piece in its protocol buffer alone, whose module
-    cannot be imported beside that of Transformers.)
-    """
-    vocabulary = sentencepiece.SentencePieceProcessor(model_proto=proto)
-    pieces = vocabulary.id_to_piece(list(range(vocabulary.get_piece_size())))
-    return frozenset(
-        piece
-        for number, piece in enumerate(pieces)
-        if re.fullmatch(r"<.+>|\[.+\]", piece)
-        and vocabulary.get_score(number) >= 0
-        and not vocabulary.is_byte(number)  # <0x0A>, which no text becomes
-    ).difference(_HARMLESS)
-
-
-def _halver(special):
-    """Return a function from a text to its parts, a list of str.
-
-    Each special token in the text is cut after its first character.
-    """
-    firsts = {token[0] for token in special}
-    lengths = {len(token) for token in special}
-
-    def halve(text):
-        # A look for each length, not for each of thousands of tokens. Those
-        # that overlap are found, too.
-        cuts = [
-            i + 1
-            for i, character in enumerate(text)
-            if character in firsts
-            and any(text[i : i + length] in special for length in lengths)
-        ]
-        return [
-            text[i:j] for i, j in zip([0, *cuts], [*cuts, None], strict=True)
-        ]
-
-    return halve
 
 
 def _join(segments):
@@ -401,20 +277,14 @@ def _join(segments):
 
 
 def _tidy(segments):
-    """Leave out empty segments and join marks that are neighbours.
+    """Leave out empty segments and join adjacent delimiters.
 
     Texts stay apart, each as somebody wrote it.
     """
     tidy = []
-    for text, is_mark in segments:
-        if tidy and tidy[-1][1] and is_mark:
+    for text, is_delimiter in segments:
+        if tidy and tidy[-1][1] and is_delimiter:
             tidy[-1] = (tidy[-1][0] + text, True)
         elif text:
-            tidy.append((text, is_mark))
+            tidy.append((text, is_delimiter))
     return tidy
-
-
-def _check_text(text):
-    if not isinstance(text, str):
-        raise TypeError
-    return text
