@@ -1,9 +1,8 @@
-"""Adapters: what they compute, what they freeze, and that they come back."""
+"""Adapters: what they compute, what they freeze, and what they save."""
 
 import functools
 import math
 
-import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -13,57 +12,15 @@ from keras import ops
 from kerasllm import lora
 from kerasllm.layers import LoraLinear
 from kerasllm.lora import LoraReport, enable_lora, load_lora, save_lora
-from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, mini_gpt
-
-VOCABULARY_SIZE = 20
-IDS = np.arange(10).reshape(2, 5)
-
-
-def make_mini_gpt():
-    return mini_gpt(VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0.0)
-
-
-def make_task():
-    return MiniGPTCausalLM(
-        MiniGPTBackbone(VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0)
-    )
-
-
-def make_gemma():
-    backbone = keras_hub.models.Gemma3Backbone(
-        vocabulary_size=VOCABULARY_SIZE,
-        image_size=16,
-        num_layers=2,
-        num_query_heads=4,
-        num_key_value_heads=2,
-        hidden_dim=16,
-        intermediate_dim=32,
-        head_dim=8,
-        vision_encoder=None,
-        dtype="float32",
-    )
-    return keras_hub.models.Gemma3CausalLM(preprocessor=None, backbone=backbone)
-
-
-MAKERS = {"mini_gpt": make_mini_gpt, "task": make_task, "gemma": make_gemma}
-every_model = pytest.mark.parametrize("name", MAKERS)
-
-
-def logits(model):
-    if model.name == "mini_gpt" or not isinstance(
-        model, keras_hub.models.CausalLM
-    ):
-        return ops.convert_to_numpy(model(IDS))
-    mask = np.ones_like(IDS)
-    return ops.convert_to_numpy(model({"token_ids": IDS, "padding_mask": mask}))
-
-
-def disturb(model, seed=0):
-    """Give every adapter a `B` that is not zero."""
-    rng = np.random.default_rng(seed)
-    for _, layer in lora.adapted_layers(model):
-        b = layer.lora_kernel_b
-        b.assign(rng.normal(0, 0.5, b.shape).astype("float32"))
+from tests.lora.small import (
+    IDS,
+    MAKERS,
+    disturb,
+    every_model,
+    logits,
+    make_gemma,
+    make_mini_gpt,
+)
 
 
 @every_model
@@ -235,139 +192,14 @@ def test_functions_that_were_compiled_before_are_compiled_anew(tmp_path):
     np.testing.assert_allclose(predicted(), adapted, atol=1e-5)
 
 
-def test_loading_refuses_what_save_lora_has_not_written(tmp_path):
-    path = tmp_path / "adapters.lora.h5"
-    path.write_text("adapters")
-    with pytest.raises(ValueError, match="must be a file that `save_lora`"):
-        load_lora(make_mini_gpt(), path)
-    backbone = make_task().backbone
-    backbone.enable_lora(2)
-    backbone.save_lora_weights(path)
-    with pytest.raises(ValueError, match="by its `load_lora_weights`"):
-        load_lora(make_mini_gpt(), path)
-
-
-@every_model
-def test_adapters_come_back_alone(name, tmp_path):
-    model = MAKERS[name]()
-    weights = model.get_weights()
-    enable_lora(model, 2, ("query", "key"), lora_alpha=3)
-    disturb(model)
-    path = tmp_path / "some" / "adapters.lora.h5"
-    save_lora(model, path)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    again = MAKERS[name]()
-    again.set_weights(weights)
-    load_lora(again, path)
-    np.testing.assert_allclose(logits(again), logits(model), atol=1e-6)
-    assert all("lora" in v.name for v in again.trainable_variables)
-    load_lora(again, path)  # into adapters of the same kind
-    # Only the adapters are in the file.
-    report = LoraReport.of(model)
-    assert path.stat().st_size < report.adapter_bytes + 20_000
-
-
-def make_seeing_gemma(tiny):
-    """Keras counts its vision encoder last in a task, first in a backbone."""
-    backbone = tiny.backbone
-    return keras_hub.models.Gemma3CausalLM(
-        backbone=backbone.from_config(backbone.get_config()), preprocessor=None
-    )
-
-
-@pytest.mark.parametrize("name", ["task", "gemma", "seeing_gemma"])
-@pytest.mark.parametrize("saved_from_task", [True, False])
-def test_adapters_of_a_task_are_those_of_its_backbone(
-    name, saved_from_task, tiny_untrained, tmp_path
-):
-    makers = MAKERS | {
-        "seeing_gemma": functools.partial(make_seeing_gemma, tiny_untrained)
-    }
-    one, other = makers[name](), makers[name]()
-    parts = [one, other.backbone] if saved_from_task else [one.backbone, other]
-    enable_lora(one, 2)
-    disturb(one)
-    save_lora(parts[0], tmp_path / "adapters.lora.h5")
-    load_lora(parts[1], tmp_path / "adapters.lora.h5")
-    adapters = [
-        {
-            layer.path: ops.convert_to_numpy(layer.lora_kernel_b)
-            for _, layer in lora.adapted_layers(model)
-        }
-        for model in (one, other)
-    ]
-    assert len(adapters[0]) == 4
-    assert adapters[0].keys() == adapters[1].keys()
-    for path, b in adapters[0].items():
-        np.testing.assert_array_equal(b, adapters[1][path])
-
-
-def test_the_blocks_of_a_mini_gpt_are_those_of_its_task(tmp_path):
-    model = make_mini_gpt()
-    task = MiniGPTCausalLM.from_mini_gpt(model)
-    enable_lora(model, 2)
-    disturb(model)
-    save_lora(model, tmp_path / "adapters.lora.h5")
-    load_lora(task, tmp_path / "adapters.lora.h5")
-    np.testing.assert_allclose(logits(task), logits(model), atol=1e-5)
-
-
-def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
-    small = make_mini_gpt()
-    enable_lora(small, 2)
-    save_lora(small, tmp_path / "a.lora.h5")
-    other = mini_gpt(VOCABULARY_SIZE, 8, 32, 24, 2, num_layers=2, dropout=0.0)
-    with pytest.raises(ValueError, match="same layers.*a.lora.h5.*the model's"):
-        load_lora(other, tmp_path / "a.lora.h5")
-    assert not lora.adapted_layers(other)
-    assert all(weight.trainable for weight in other.trainable_variables)
-    again = make_mini_gpt()
-    enable_lora(again, 3)
-    with pytest.raises(ValueError, match="one kind.*2, 2.0.*3, 3.0"):
-        load_lora(again, tmp_path / "a.lora.h5")
-    elsewhere = make_mini_gpt()
-    enable_lora(elsewhere, 2, ("query", "key"))
-    with pytest.raises(ValueError, match="one kind.*_value is the first that"):
-        load_lora(elsewhere, tmp_path / "a.lora.h5")
-    with pytest.raises(FileNotFoundError, match="save_lora"):
-        load_lora(other, tmp_path / "b.lora.h5")
-    for function in (save_lora, load_lora):
-        with pytest.raises(ValueError, match=r"end with \.lora\.h5"):
-            function(small, tmp_path / "a.h5")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda h5, last: h5.clear(),
-        lambda h5, last: h5.create_dataset("root", data=[1.0]),
-        lambda h5, last: h5[last].pop("a"),
-        lambda h5, last: h5[last].attrs.pop("rank"),
-        lambda h5, last: h5[last].attrs.modify("rank", 3),
-    ],
-    ids=["empty", "a data set", "no A", "no rank", "another rank"],
-)
-@pytest.mark.any_backend
-def test_loading_a_damaged_file_changes_nothing(tmp_path, damage):
-    path = tmp_path / "a.lora.h5"
-    model = make_mini_gpt()
-    enable_lora(model, 2)
-    save_lora(model, path)
-    with h5py.File(path, "r+") as h5:
-        damage(h5, list(h5)[-1])
-    other = make_mini_gpt()
-    with pytest.raises(ValueError, match="Received: .*a.lora.h5"):
-        load_lora(other, path)
-    assert not lora.adapted_layers(other)
-    assert len(other.trainable_variables) == len(other.weights)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"rank": 0}, "rank.*positive int.*Received: rank=0"),
         ({"rank": 2.0}, "rank.*Received: rank=2.0"),
+        ({"rank": True}, "rank.*Received: rank=True"),
         ({"lora_alpha": 0}, "lora_alpha.*positive"),
+        ({"lora_alpha": True}, "lora_alpha.*positive"),
         ({"lora_alpha": math.inf}, "lora_alpha.*positive"),
         ({"lora_alpha": "8"}, "lora_alpha.*positive"),
         ({"targets": ("heart",)}, "targets.*attention.*feed_forward.*heart"),
@@ -493,3 +325,10 @@ def test_gemma_3_1b_has_the_chapters_parameter_counts(monkeypatch):
     assert backbone.count_params() == 999_885_952
     report = enable_lora(backbone, rank=8)
     assert report.trainable_parameters == 1_304_576
+
+
+def test_numpy_numbers_are_numbers(tmp_path):
+    model, path = make_mini_gpt(), tmp_path / "a.lora.h5"
+    enable_lora(model, np.int64(2), lora_alpha=np.float32(4))
+    save_lora(model, path)
+    load_lora(make_mini_gpt(), path)
