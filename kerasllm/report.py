@@ -69,7 +69,17 @@ class Report:
         self.code(command)
 
     @staticmethod
-    def new_figure(width=6.0, height=4.0, columns=1):
+    def empty_figure(width=6.0, height=4.0):
+        """Return a Matplotlib figure without axes, outside pyplot.
+
+        Args:
+            width: float, inches.
+            height: float, inches.
+        """
+        return Figure(figsize=(width, height), layout="constrained")
+
+    @classmethod
+    def new_figure(cls, width=6.0, height=4.0, columns=1):
         """Return a Matplotlib figure and its row of axes, outside pyplot.
 
         Args:
@@ -77,7 +87,7 @@ class Report:
             height: float, inches.
             columns: int. Number of axes.
         """
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = cls.empty_figure(width, height)
         return figure, figure.subplots(1, columns)
 
     def figure(self, figure, caption):

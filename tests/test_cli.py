@@ -649,21 +649,6 @@ def test_a_seed_repeats_the_adapters(
     assert adapters(1) == adapters(1) != adapters(2)
 
 
-def test_the_tour_seeds_its_adapters(monkeypatch):
-    """Each tour draws from the same state, from before its first tokenizer."""
-    drawn = []
-
-    def from_preset(name):
-        drawn.append(random.random())  # whence Keras's initializers take seeds
-        raise InterruptedError
-
-    monkeypatch.setattr(tour.Gemma, "from_preset", from_preset)
-    for _ in range(2):
-        with pytest.raises(InterruptedError):
-            tour._report_tuning(None, None)
-    assert drawn[0] == drawn[1]
-
-
 def test_finetune_prints_the_command_that_asks_what_it_tuned(
     run, untrained, instructions_file, tmp_path
 ):
