@@ -4,8 +4,8 @@ import pathlib
 import shlex
 
 from kerasllm import corpora, plots
-from kerasllm.models import get_recipe
 from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.recipes import get_recipe
 from kerasllm.schedules import WarmupSchedule
 
 PROMPT = "Return a new"  # continued after each epoch, and by each strategy

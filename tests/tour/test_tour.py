@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kerasllm import corpora, models, tour
+from kerasllm import corpora, recipes, tour
 from kerasllm.gemma import Gemma
 from kerasllm.tour import _tuning, _writing
 from tests.recipes import TINY
@@ -30,7 +30,7 @@ def test_the_report_tells_the_stages_in_order(
     """The first four stages in full; the two about Gemma take minutes."""
     monkeypatch.setattr(corpora, "local_docs", lambda: [shard])
     tiny = dataclasses.replace(TINY, vocabulary_size=280)
-    monkeypatch.setitem(models.RECIPES, "tiny", tiny)
+    monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
     names = ("greedy", "top-k 20 with penalties")
     strategies = {name: _writing.STRATEGIES[name] for name in names}
     monkeypatch.setattr(_writing, "STRATEGIES", strategies)
