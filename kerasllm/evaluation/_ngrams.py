@@ -1,21 +1,21 @@
-"""What can be counted in a generated text."""
+"""N-grams that a generated text repeats, or shares with a reference."""
 
-from kerasllm.layers import check_positive_ints
+from kerasllm.checks import check_positive_ints
 
 
 def repeated_ngrams(tokens, n=4):
-    """Return the share of n-grams that have stood in the text before.
+    """Return the share of n-grams that occur earlier in the same text.
 
     Args:
         tokens: sequence of hashable items, such as token ids or words.
         n: int. Length of an n-gram.
 
     Returns:
-        float: 0 for a text in which every n-gram is new, near 1 for one that
-        goes round in circles, 0 for one of fewer than `n` tokens.
+        float: 0 for a text in which every n-gram is new or which has fewer
+        than `n` tokens, near 1 for one that repeats itself all the time.
 
     Raises:
-        ValueError: `n` is not a positive int.
+        UserError: `n` is not a positive int.
 
     Source: Welleck et al., 2020, arXiv:1908.04319, "seq-rep-n".
     """
@@ -28,10 +28,10 @@ def repeated_ngrams(tokens, n=4):
 
 
 def known_ngrams(tokens, reference, n=2):
-    """Return the share of n-grams that also stand in a reference text.
+    """Return the share of n-grams that also occur in a reference text.
 
-    A crude measure of sense: people have written these words next to each
-    other before.
+    A crude measure of sense: it asks whether people have written these words
+    next to each other before.
 
     Args:
         tokens: sequence of hashable items, such as words.
@@ -42,7 +42,7 @@ def known_ngrams(tokens, reference, n=2):
         float in `[0, 1]`; 1 for a text of fewer than `n` tokens.
 
     Raises:
-        ValueError: `n` is not a positive int.
+        UserError: `n` is not a positive int.
     """
     check_positive_ints(n=n)
     tokens = list(tokens)
@@ -61,6 +61,9 @@ def ngram_set(texts, n=2):
 
     Returns:
         A set of tuples of `n` words.
+
+    Raises:
+        UserError: `n` is not a positive int.
     """
     check_positive_ints(n=n)
     found = set()

@@ -1,8 +1,10 @@
 """Counts that can be checked by hand."""
 
+import numpy as np
 import pytest
 
-from kerasllm.metrics import known_ngrams, ngram_set, repeated_ngrams
+from kerasllm.checks import UserError
+from kerasllm.evaluation import known_ngrams, ngram_set, repeated_ngrams
 
 
 def test_repeated_ngrams_by_hand():
@@ -28,12 +30,20 @@ def test_known_ngrams_by_hand():
     assert known_ngrams(["the"], reference) == 1
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.5])
+@pytest.mark.parametrize("n", [0, -1, 1.5, True])
 def test_n_must_be_a_positive_int(n):
     for call in (
         lambda: repeated_ngrams("abc", n),
         lambda: known_ngrams("abc", set(), n),
         lambda: ngram_set(["a b"], n),
     ):
-        with pytest.raises(ValueError, match="`n` must be a positive int"):
+        with pytest.raises(UserError, match="`n` must be a positive int"):
             call()
+
+
+def test_the_module_of_the_first_version_is_found():
+    from kerasllm import metrics
+
+    for function in (known_ngrams, ngram_set, repeated_ngrams):
+        assert getattr(metrics, function.__name__) is function
+    assert repeated_ngrams("abab", np.int64(2)) == pytest.approx(1 / 3)

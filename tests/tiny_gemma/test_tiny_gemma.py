@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import runpy
 import types
 
 import keras
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from kerasllm import tiny_gemma
+from kerasllm.evaluation import Share, ask_all, exact_share
 from kerasllm.files import assets_dir
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma
 from kerasllm.images import convert_images, vision_inputs
-from kerasllm.tiny_gemma import TinyRecipe
+from kerasllm.tiny_gemma import TinyRecipe, _shipping
 from kerasllm.toyworld import pictures
 from tests.recipes import gemma_tokenizer
 
@@ -61,16 +63,16 @@ def test_batches_are_the_same_whenever_they_are_read(tiny_untrained):
         keras.tree.flatten(first), keras.tree.flatten(second), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    place = preprocessor.tokenizer.image_placeholder_id
+    placeholder = preprocessor.tokenizer.image_placeholder_id
     for x, y, weight in first:
         ids, y, weight = x["token_ids"].numpy(), y.numpy(), weight.numpy()
         np.testing.assert_array_equal(ids[:, 1:], y[:, :-1])
-        np.testing.assert_array_equal(weight == 0, y == place)
+        np.testing.assert_array_equal(weight == 0, y == placeholder)
         assert x["padding_mask"].numpy().all()
-        # Three pictures in every second row, and none in the others.
-        soft = np.sum(ids == place, axis=1)
+        # Three pictures in every second sequence, and none in the others.
+        soft = np.sum(ids == placeholder, axis=1)
         assert soft.tolist() == [0, 27] * (SMALL.batch_size // 2)
-        np.testing.assert_array_equal(x["vision_mask"], ids == place)
+        np.testing.assert_array_equal(x["vision_mask"], ids == placeholder)
         assert not np.any(x["images"][::2])
         assert np.all(np.any(x["images"][1::2], axis=(2, 3, 4)))
 
@@ -149,19 +151,22 @@ def agrees(share, count, score):
 @pytest.mark.slow
 def test_the_base_model_completes_and_does_not_answer(presets):
     base, world = presets["tiny"], TinyRecipe().world()
-    beginnings = world.beginnings()[::15]
+    prefixes = world.prefixes()[::15]
     ends = base.generate(
-        [b.text for b in beginnings], 40, strip_prompt=True, stop_strings=["."]
+        [prefix.text for prefix in prefixes],
+        40,
+        strip_prompt=True,
+        stop_strings=["."],
     )
     right = [
-        end.strip().startswith(b.answer)
-        for end, b in zip(ends, beginnings, strict=True)
+        end.strip().startswith(prefix.answer)
+        for end, prefix in zip(ends, prefixes, strict=True)
     ]
     scores = card_scores("tiny")
     assert agrees(np.mean(right), len(right), scores["completed"])
     questions = world.questions()[::20]
-    answers = tiny_gemma.ask_all(base, questions)
-    assert tiny_gemma.exact_share(answers, questions) <= 0.1
+    answers = ask_all(base, questions)
+    assert exact_share(answers, questions) <= 0.1
 
 
 @pytest.mark.slow
@@ -171,8 +176,8 @@ def test_the_instruction_model_answers_and_looks(presets):
     scores = card_scores("tiny_instruct")
     for which, name in (("untaught", "known"), ("taught", "taught")):
         questions = world.questions(which)[::12]
-        answers = tiny_gemma.ask_all(model, questions)
-        share = tiny_gemma.exact_share(answers, questions)
+        answers = ask_all(model, questions)
+        share = exact_share(answers, questions)
         assert agrees(share, len(questions), scores[name]), name
     drawn = tiny_gemma.unseen_pictures(40, tiny_gemma.TEST_SEED + 9)
     for number in range(3):
@@ -183,8 +188,8 @@ def test_the_instruction_model_answers_and_looks(presets):
             (f"{kind}_without_image", None),
             (f"{kind}_other_image", drawn[1:] + drawn[:1]),
         ):
-            answers = tiny_gemma.ask_all(model, questions, shown)
-            share = tiny_gemma.exact_share(answers, questions)
+            answers = ask_all(model, questions, shown)
+            share = exact_share(answers, questions)
             assert agrees(share, len(drawn), scores[name]), name
 
 
@@ -198,7 +203,9 @@ def test_pictures_to_measure_on_are_none_that_were_trained_on(tiny_untrained):
         images = x["images"].numpy()[1::2].reshape(-1, 48, 48, 3)
         trained |= {image.tobytes() for image in images}
     gemma = types.SimpleNamespace(
-        finetune=lambda rows, **kwargs: [r.images[0] for r in rows if r.images]
+        finetune=lambda examples, **kwargs: [
+            example.images[0] for example in examples if example.images
+        ]
     )
     tuned = convert_images(
         tiny_gemma.tune_instruct(gemma, recipe), preprocessor
@@ -222,3 +229,25 @@ def test_a_changed_world_would_be_noticed():
     digests = {tiny_gemma.fingerprint(r) for r in (SMALL, recipe)}
     assert len(digests) == 2
     assert all(len(d) == hashlib.sha256().digest_size * 2 for d in digests)
+
+
+# --- The command -------------------------------------------------------------
+
+
+def test_the_command_measures_what_is_there(presets, monkeypatch, capsys):
+    scores = {"known": Share(3, 4)}
+    monkeypatch.setattr(_shipping, "measure", lambda gemma: scores)
+    monkeypatch.setattr("sys.argv", ["tiny_gemma", "--measure"])
+    runpy.run_module("kerasllm.tiny_gemma", run_name="__main__")
+    shown = json.dumps(scores, indent=2)
+    assert capsys.readouterr().out == "".join(
+        f"{name} {shown}\n" for name in OFFLINE_PRESETS
+    )
+
+
+def test_names_of_the_first_version_are_found():
+    from kerasllm import evaluation
+
+    for name in ("ask_all", "exact_share", "in_batches"):
+        assert getattr(tiny_gemma, name) is getattr(evaluation, name)
+    assert tiny_gemma.PICTURES_IN_A_ROW == tiny_gemma.PICTURES_PER_SEQUENCE

@@ -1,0 +1,35 @@
+"""Measuring what a model knows and how it writes.
+
+- `ask_all` asks any chat model many questions in batches; `exact_share` says
+  how many answers are right, and keeps their number for an interval.
+- `measure_facts` and `measure_pictures` score a model on the small world of
+  `kerasllm.toyworld`.
+- `repeated_ngrams` and `known_ngrams` count what a text repeats.
+"""
+
+from kerasllm.evaluation._asking import ask_all, in_batches
+from kerasllm.evaluation._ngrams import (
+    known_ngrams,
+    ngram_set,
+    repeated_ngrams,
+)
+from kerasllm.evaluation._shares import Share, exact_share, refused_share
+from kerasllm.evaluation._small_world import (
+    measure_facts,
+    measure_pictures,
+    pictures_except,
+)
+
+__all__ = [
+    "Share",
+    "ask_all",
+    "exact_share",
+    "in_batches",
+    "known_ngrams",
+    "measure_facts",
+    "measure_pictures",
+    "ngram_set",
+    "pictures_except",
+    "refused_share",
+    "repeated_ngrams",
+]

@@ -1,0 +1,94 @@
+"""Shares of right answers, which know how many answers there were."""
+
+import math
+import statistics
+
+from kerasllm.checks import check_int, check_real
+from kerasllm.evaluation._asking import check_pairs
+from kerasllm.toyworld import REFUSAL
+
+
+class Share(float):
+    """A share of cases, and how many cases there were.
+
+    It is a float in every other respect: it can be compared, formatted and
+    written to JSON.
+
+    Args:
+        hits: int of at least 0. Cases that count.
+        size: positive int. All cases.
+
+    Example:
+    ```python
+    share = Share(30, 40)
+    print(f"{share:.1%} of {share.size}")  # 75.0% of 40
+    low, high = share.interval()  # 0.598 and 0.858
+    ```
+    """
+
+    def __new__(cls, hits, size):
+        size = check_int("size", size, 1, cure="Give at least one answer.")
+        hits = check_int("hits", hits, 0, size)
+        share = super().__new__(cls, hits / size)
+        share.hits, share.size = hits, size
+        return share
+
+    def __getnewargs__(self):
+        return self.hits, self.size
+
+    @classmethod
+    def of(cls, flags):
+        """Return the share of true values among many, at least one."""
+        flags = [bool(flag) for flag in flags]
+        return cls(sum(flags), len(flags))
+
+    def interval(self, confidence=0.95):
+        """Return bounds between which the share of all such cases lies.
+
+        Args:
+            confidence: float between 0 and 1.
+
+        Returns:
+            `(low, high)`, two floats.
+
+        Raises:
+            UserError: `confidence` is no such number.
+
+        Source: Wilson, 1927, "Probable inference, the law of succession, and
+        statistical inference".
+        """
+        check_real(
+            "confidence", confidence, lambda x: 0 < x < 1, "between 0 and 1"
+        )
+        z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+        weight = z**2 / self.size
+        center = self + weight / 2
+        width = z * math.sqrt((self * (1 - self) + weight / 4) / self.size)
+        low, high = center - width, center + width
+        return max(0.0, low / (1 + weight)), min(1.0, high / (1 + weight))
+
+
+def exact_share(answers, questions):
+    """Return the share of answers that are right to the letter.
+
+    Args:
+        answers: list of str.
+        questions: list of `toyworld.Question`, or of anything else that has
+            an `answer`.
+
+    Returns:
+        `Share`, a float.
+
+    Raises:
+        UserError: there is no answer, or not one for each question.
+    """
+    check_pairs(answers=answers, questions=questions)
+    return Share.of(
+        answer == question.answer
+        for answer, question in zip(answers, questions, strict=True)
+    )
+
+
+def refused_share(answers):
+    """Return the share of answers that are `toyworld.REFUSAL`: a `Share`."""
+    return Share.of(answer == REFUSAL for answer in answers)

@@ -1,0 +1,80 @@
+"""The offline Gemma: Gemma 3's architecture, small enough to train here.
+
+A base model, `tiny`, that has read about the small world and nothing else, and
+an instruction model, `tiny_instruct`, that was tuned from it. Both are presets
+of KerasHub like Google's own and lie in `assets/`. Made by
+
+    python -m kerasllm.tiny_gemma --out assets
+
+in about half an hour on two cores, and measured again by
+
+    python -m kerasllm.tiny_gemma --measure
+"""
+
+# The helpers for measuring stood here in the first version.
+from kerasllm.evaluation import ask_all, exact_share, in_batches
+from kerasllm.tiny_gemma._data import (
+    NUM_PICTURES,
+    NUM_REFUSALS,
+    PICTURES_AT_ONCE,
+    PICTURES_PER_SEQUENCE,
+    caption,
+    fingerprint,
+    picture_texts,
+    pretraining_dataset,
+    unseen_pictures,
+)
+from kerasllm.tiny_gemma._model import (
+    CONTROL_TOKENS,
+    SPECIAL_TOKENS,
+    VOCABULARY_SIZE,
+    build,
+    train_tokenizer,
+)
+from kerasllm.tiny_gemma._recipe import SEED, SEQUENCE_LENGTH, TinyRecipe
+from kerasllm.tiny_gemma._shipping import (
+    CARD_FILE,
+    TEST_SEED,
+    main,
+    measure,
+    save_preset,
+)
+from kerasllm.tiny_gemma._training import (
+    pretrain_base,
+    pretrain_vision,
+    tune_instruct,
+)
+
+PICTURES_IN_A_ROW = PICTURES_PER_SEQUENCE  # the name in the first version
+
+__all__ = [
+    "CARD_FILE",
+    "CONTROL_TOKENS",
+    "NUM_PICTURES",
+    "NUM_REFUSALS",
+    "PICTURES_AT_ONCE",
+    "PICTURES_IN_A_ROW",
+    "PICTURES_PER_SEQUENCE",
+    "SEED",
+    "SEQUENCE_LENGTH",
+    "SPECIAL_TOKENS",
+    "TEST_SEED",
+    "VOCABULARY_SIZE",
+    "TinyRecipe",
+    "ask_all",
+    "build",
+    "caption",
+    "exact_share",
+    "fingerprint",
+    "in_batches",
+    "main",
+    "measure",
+    "picture_texts",
+    "pretrain_base",
+    "pretrain_vision",
+    "pretraining_dataset",
+    "save_preset",
+    "train_tokenizer",
+    "tune_instruct",
+    "unseen_pictures",
+]
