@@ -1,0 +1,41 @@
+"""Requests and answers to learn from (section 16.3.2).
+
+Examples come from a JSONL file, from databricks-dolly-15k or from the small
+world. They are split before anything is shuffled, and become batches in which
+only the response counts, because a model should learn to answer, not to ask.
+"""
+
+from kerasllm.instructions._example import Instruction
+from kerasllm.instructions._reading import (
+    DOLLY_URL,
+    IMAGE_KEYS,
+    KEYS,
+    dolly,
+    read_jsonl,
+)
+from kerasllm.instructions._splitting import split_examples
+from kerasllm.instructions._tokenized import (
+    SHORTEST_BUCKET,
+    TokenizedInstructions,
+    instruction_dataset,
+)
+
+
+def split_rows(rows, validation_fraction=0.1, seed=0):
+    """Return what `split_examples` returns: its name in the first version."""
+    return split_examples(rows, validation_fraction, seed)
+
+
+__all__ = [
+    "DOLLY_URL",
+    "IMAGE_KEYS",
+    "KEYS",
+    "SHORTEST_BUCKET",
+    "Instruction",
+    "TokenizedInstructions",
+    "dolly",
+    "instruction_dataset",
+    "read_jsonl",
+    "split_examples",
+    "split_rows",
+]

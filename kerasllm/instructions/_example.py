@@ -1,0 +1,54 @@
+"""One request and its answer."""
+
+import dataclasses
+
+from kerasllm.checks import UserError, check_text
+from kerasllm.images import list_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A request and its answer.
+
+    Attributes:
+        instruction: str. What is asked.
+        response: str. The answer to learn.
+        context: str, a text that the request is about, or `None`.
+        images: tuple of images, one for each `<start_of_image>` in the
+            request, or one image; see `kerasllm.images.load_image`.
+
+    Raises:
+        UserError: a part is no string, or none that UTF-8 can write.
+    """
+
+    instruction: str
+    response: str
+    context: str | None = None
+    images: tuple = dataclasses.field(default=(), compare=False)
+
+    def __post_init__(self):
+        for part in ("instruction", "response", "context"):
+            value = getattr(self, part)
+            if value is not None or part != "context":
+                # What a table lacks is None, or NaN, which is a float.
+                check_text(part, value, "Leave out examples without it.")
+        object.__setattr__(self, "images", tuple(list_images(self.images)))
+
+
+def check_examples(examples, name="examples"):
+    """Refuse what is no `Instruction`.
+
+    Args:
+        examples: list.
+        name: str. What the message calls them.
+
+    Raises:
+        UserError: one of them is something else.
+    """
+    for example in examples:
+        if not isinstance(example, Instruction):
+            raise UserError(
+                f"Each of `{name}` must be an `Instruction`. Received: "
+                f"{example!r:.80}. Make one of it, as `read_jsonl` does of "
+                "the lines of a file."
+            )
