@@ -1,5 +1,7 @@
-"""Programs that `test_distribution.py` starts, on many devices or as one of
-several processes: `python -m tests.several_devices NAME ARGUMENT...`.
+"""Programs for the tests of `distribution`: many devices, or many processes.
+
+`python -m tests.several_devices NAME ARGUMENT...` runs one of them, maybe as
+one of several processes.
 
 How many devices a process has is settled when JAX starts, so none of this can
 run in the process of a test.
@@ -36,22 +38,22 @@ from kerasllm.pretraining import pretrain
 from tests.recipes import TINY, gemma_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
-ROWS, LENGTH, VOCABULARY = 8, 16, 64
+BATCH_SIZE, LENGTH, VOCABULARY = 8, 16, 64
 EPOCHS, STEPS = 2, 5
 MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4, 2)
 
 
 def dataset(batches=12, share=0, shares=1, seed=0):
-    """Batches of tokens that count on, or an equal part of each's rows."""
+    """Batches of tokens that count on, or an equal part of each's sequences."""
     draw = np.random.default_rng(seed)
-    starts = draw.integers(0, 20, (batches, ROWS, 1), dtype="int32")
+    starts = draw.integers(0, 20, (batches, BATCH_SIZE, 1), dtype="int32")
     windows = (starts + np.arange(LENGTH + 1, dtype="int32")) % 20
-    rows = ROWS // shares
-    windows = windows[:, share * rows : (share + 1) * rows]
+    size = BATCH_SIZE // shares
+    windows = windows[:, share * size : (share + 1) * size]
     return (
         tf.data.Dataset.from_tensor_slices(windows.reshape(-1, LENGTH + 1))
         .map(lambda window: (window[:-1], window[1:]))
-        .batch(rows, drop_remainder=True)
+        .batch(size, drop_remainder=True)
     )
 
 
@@ -148,7 +150,7 @@ def sent_in_a_step(how, loss_chunks=1):
         )
         model.compile("adam", **objective)
         model.fit(dataset(1).map(prepare), verbose=0)
-        x = np.zeros((ROWS, LENGTH), "int32")
+        x = np.zeros((BATCH_SIZE, LENGTH), "int32")
         x = jax.device_put(x, how.get_data_layout(x.shape).backend_layout)
         state = model._get_jax_state(True, True, True, True)
         shardings = tuple([a.sharding for a in part] for part in state)
@@ -157,14 +159,14 @@ def sent_in_a_step(how, loss_chunks=1):
         text = step.lower(state, batch).compile().as_text()
     sent = collections.Counter()
     loops, _, entry = text.partition("\nENTRY ")
-    for part, place in ((loops, " in a loop"), (entry, "")):
+    for part, where in ((loops, " in a loop"), (entry, "")):
         for types, operation in re.findall(
             r"= (.*?) (all-\w+|reduce-scatter|collective-permute)(?:-start)?\(",
             part,
         ):
             for sizes in re.findall(r"\[([\d,]*)\]", types):
                 sizes = [int(size) for size in sizes.split(",") if size]
-                sent[operation + place] += int(np.prod(sizes))
+                sent[operation + where] += int(np.prod(sizes))
     return sent
 
 
@@ -175,7 +177,7 @@ def gemma(out):
     from kerasllm import tiny_gemma, toyworld
     from kerasllm.gemma import Gemma
 
-    rows = toyworld.World(entities_per_kind=2).instructions()[:16]
+    examples = toyworld.World(entities_per_kind=2).instructions()[:16]
     tokenizer = gemma_tokenizer()
     result = {}
     for name, how in {
@@ -191,7 +193,7 @@ def gemma(out):
             )
             model = Gemma(causal_lm)
             result[name] = model.finetune(
-                rows, epochs=1, batch_size=8, buckets=False, verbose=0
+                examples, epochs=1, batch_size=8, buckets=False, verbose=0
             )
     result["parts"] = {
         variable.path: [

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from kerasllm import backend, distribution, pipeline, pretraining
+from kerasllm.checks import UserError
 from kerasllm.models import get_recipe, mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
 from tests import interruptions, several_devices
 from tests.several_devices import (
+    BATCH_SIZE,
     LENGTH,
     MINI_GPT,
     ROOT,
-    ROWS,
     STEPS,
     dataset,
     finish,
@@ -46,7 +47,7 @@ def run_two(name, *arguments):
 
 
 def losses(history):
-    return [[row["loss"], row["val_loss"]] for row in history]
+    return [[epoch["loss"], epoch["val_loss"]] for epoch in history]
 
 
 def assert_same(history, expected):
@@ -110,7 +111,7 @@ class TestEightDevices:
         # layer; backwards one before each of the four products they begin
         # with; and one at each end of the model.
         _, _, hidden, _, _, layers = MINI_GPT
-        tokens = ROWS * LENGTH
+        tokens = BATCH_SIZE * LENGTH
         most = (6 * layers + 2) * tokens * hidden
         sent = eight["sent_by_groups"]
         assert most < sum(sent.values()) < 1.1 * most
@@ -122,7 +123,7 @@ class TestEightDevices:
         expected = [
             "must be built on the devices that train it.*scope",
             "must be built on the devices that train it.*on cpu:0. Build",
-            "a multiple of 8. Received: batches of 6 rows",
+            "a multiple of 8. Received: batches of 6 sequences",
             "Received: batches of different sizes",
             "`model_devices` must divide.*Received: model_devices=3, with 8",
             "int in \\[1, 8\\].*Received: devices=9",
@@ -272,7 +273,7 @@ class TestTwoProcesses:
     ],
 )
 def test_other_backends_say_what_to_do(function):
-    with pytest.raises(ValueError, match="jax only.*Set KERAS_BACKEND=jax"):
+    with pytest.raises(UserError, match="jax only.*Set KERAS_BACKEND=jax"):
         function()
 
 
@@ -284,7 +285,7 @@ def test_a_run_goes_on_with_processes_that_divide_its_streams(tmp_path):
         pretraining.claim(tmp_path, identity, 3)
 
 
-def test_streams_are_joined_row_by_row():
+def test_streams_are_joined_batch_by_batch():
     parts = [dataset(3, share, 2) for share in (0, 1)]
     joined = list(pipeline.side_by_side(parts).as_numpy_iterator())
     for ours, whole in zip(joined, dataset(3), strict=True):
@@ -304,10 +305,16 @@ def test_processes_meet_as_soon_as_they_are_initialized(monkeypatch):
 
 
 @on_jax
-@pytest.mark.parametrize("devices", [0, 2, "all", 1.0])
+@pytest.mark.parametrize("devices", [0, 2, "all", 1.0, True])
 def test_devices_must_be_there(devices):
-    with pytest.raises(ValueError, match=r'"auto" or an int in \[1, 1\]'):
+    with pytest.raises(UserError, match=r'"auto" or an int in \[1, 1\]'):
         distribution.data_parallel(devices)
+
+
+@on_jax
+def test_numpys_numbers_count_devices():
+    how = distribution.data_parallel(np.int64(1))
+    assert how.device_mesh.devices.size == 1
 
 
 @on_jax
@@ -332,11 +339,11 @@ CORES = """
 import sys
 import jax
 from kerasllm import backend, corpora, distribution, gemma, pretraining
-devices, cores, rows = sys.argv[1:4]
+devices, cores, batch_size = sys.argv[1:4]
 backend.num_cores = lambda: int(cores)
 if "started" in sys.argv:
     jax.devices()
-how = distribution.from_options(devices, int(rows))
+how = distribution.from_options(devices, int(batch_size))
 print(1 if how is None else how.device_mesh.devices.size)
 """
 
@@ -345,7 +352,7 @@ print(1 if how is None else how.device_mesh.devices.size)
 @pytest.mark.parametrize(
     ("arguments", "flags", "expected"),
     [
-        (["auto", 3, 8], "", "2"),  # three cannot share eight rows
+        (["auto", 3, 8], "", "2"),  # three cannot share eight sequences
         (["auto", 64, 8], "", "4"),  # no more than that unasked
         (["8", 64, 8], "", "8"),
         (["auto", 64, 8, "started"], "", "1"),

@@ -1,0 +1,120 @@
+"""The current distribution: setting it, and checking what it will train."""
+
+import contextlib
+import functools
+
+import keras
+
+from kerasllm import backend
+from kerasllm.checks import UserError
+from kerasllm.distribution._processes import process_index
+
+
+def data_share():
+    """Return which part of each batch this process reads, and of how many.
+
+    Processes that hold parts of the same copy of the model read the same.
+
+    Returns:
+        Two ints for `pretraining_dataset(host_index=..., num_hosts=...)`,
+        under the current distribution.
+    """
+    distribution = keras.distribution.distribution()
+    # Of a data set that Keras divides every process has all of it.
+    if distribution is None or distribution.auto_shard_dataset:
+        return 0, 1
+    shares = min(distribution.num_processes, distribution.num_model_replicas)
+    return distribution.data_shard_id, shares
+
+
+def distributed(function):
+    """Make the argument `distribution` of a function the current one in it.
+
+    Without the argument the current one stays, if there is one. Afterwards it
+    is what it was before.
+    """
+
+    @functools.wraps(function)
+    def run(*arguments, distribution=None, **options):
+        with use(distribution or keras.distribution.distribution()):
+            return function(*arguments, distribution=distribution, **options)
+
+    return run
+
+
+@contextlib.contextmanager
+def use(distribution):
+    """Make a distribution, or `None` for none, the current one in a block."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(distribution)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def check_model(model):
+    """Check that the variables of a model lie where the batches will.
+
+    Raises:
+        UserError: the model was built for other devices.
+    """
+    distribution = keras.distribution.distribution()
+    expected = set(backend.devices()[process_index()][:1])
+    if distribution is not None:
+        expected = set(distribution.device_mesh.devices.flat)
+    found = set().union(*map(backend.devices_of, model.variables))
+    if distribution is None and len(found) == 1:  # any one will do
+        return
+    if found != expected:
+        raise UserError(
+            "A model must be built on the devices that train it. Received: "
+            f"variables on {_list(found)}, to be trained on {_list(expected)}. "
+            "Build the model in `with distribution.scope():`, and train it "
+            "with `pretrain(..., distribution=distribution)`."
+        )
+
+
+def check_batch_size(batch_size):
+    """Check that a batch divides evenly among the current devices.
+
+    Args:
+        batch_size: int, how many sequences the batches of all processes have
+            together; `None` if batches may differ.
+
+    Raises:
+        UserError: it does not.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return
+    parts = distribution.num_model_replicas
+    if batch_size is None or batch_size % parts:
+        received = (
+            "different sizes"
+            if batch_size is None
+            else f"{batch_size} sequences"
+        )
+        raise UserError(
+            "With several devices all batches must have the same size, a "
+            f"multiple of {parts}. Received: batches of {received}. Use such "
+            "a `batch_size` with `drop_remainder=True`."
+        )
+
+
+def check_batches(dataset):
+    """Check that the batches of a data set divide evenly among the devices.
+
+    Args:
+        dataset: `tf.data.Dataset` of what this process reads, or `None`.
+
+    Raises:
+        UserError: as `check_batch_size`.
+    """
+    if dataset is not None:
+        sequences = keras.tree.flatten(dataset.element_spec)[0].shape[0]
+        check_batch_size(sequences and sequences * data_share()[1])
+
+
+def _list(names):
+    return ", ".join(sorted(names))

@@ -1,0 +1,182 @@
+"""Distributions: whole copies of a model, or its weights divided."""
+
+import math
+import os
+
+import keras
+
+from kerasllm import backend
+from kerasllm.checks import UserError, check_positive_ints, is_int
+from kerasllm.distribution._processes import initialize, num_processes
+
+BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
+MOST_CORES = 4  # that are devices unasked: each has a copy of the model
+
+
+def data_parallel(devices="auto"):
+    """Give every device the whole model and an equal part of each batch.
+
+    Args:
+        devices: `"auto"` for all devices of each process, or an int, how many
+            of them.
+
+    Returns:
+        A `keras.distribution.DataParallel`, for `pretrain(distribution=...)`.
+        Data sets are taken to hold what this process reads, not all.
+
+    Raises:
+        UserError: the running backend has one device only, or there are not
+            as many devices.
+    """
+    return keras.distribution.DataParallel(
+        devices=_choose_devices(devices), auto_shard_dataset=False
+    )
+
+
+def from_options(devices, batch_size):
+    """Return the distribution that command line and environment ask for.
+
+    Cores of a CPU become devices here, if this is the only process and the
+    backend has not started. It is faster, and each core has a copy of the
+    model.
+
+    Args:
+        devices: str, `"auto"` or a number of devices in each process. With
+            `"auto"` a CPU counts for as many of its cores as can share a
+            batch evenly, at most `MOST_CORES`.
+        batch_size: int. Sequences in a batch.
+
+    Returns:
+        A `DataParallel`, or `None` for a single device.
+
+    Raises:
+        UserError: as `data_parallel`.
+    """
+    cores = backend.num_cores()
+    if any(name.startswith("KERAS_DISTRIBUTION_") for name in os.environ):
+        initialize()
+    elif backend.has_several_devices():
+        count = max(
+            n
+            for n in range(1, min(cores, MOST_CORES) + 1)
+            if batch_size % n == 0
+        )
+        if devices.isdecimal() and 1 <= int(devices) <= cores:
+            count = int(devices)
+        backend.make_devices_of_cores(count)
+    if devices == "1" and num_processes() == 1:
+        return None
+    found = data_parallel(int(devices) if devices.isdecimal() else devices)
+    return found if found.device_mesh.devices.size > 1 else None
+
+
+def describe(distribution):
+    """Name what computes: `"8 devices in 2 processes: NVIDIA H100"`."""
+    if distribution is None:
+        return backend.device_name()
+    count = f"{distribution.device_mesh.devices.size} devices"
+    if num_processes() > 1:
+        count += f" in {num_processes()} processes"
+    return f"{count}: {backend.device_name()}"
+
+
+def mini_gpt_layout_map(device_mesh):
+    """Say along which axis each weight of a mini-GPT is divided.
+
+    Attention is divided by heads and the feed-forward layer by its hidden
+    units, so each half of a block needs one sum over the devices. The
+    embeddings are divided by tokens, so that no device ever holds the scores
+    of all of them. The rest, below one percent, is everywhere.
+
+    Args:
+        device_mesh: `keras.distribution.DeviceMesh` with the axes `"batch"`
+            and `"model"`.
+
+    Returns:
+        A `keras.distribution.LayoutMap`.
+
+    Source: Shoeybi et al., 2019, arXiv:1909.08053, section 3.
+    """
+    layout_map = keras.distribution.LayoutMap(device_mesh)
+    layout_map[".*embedding/[a-z]+_embeddings/embeddings"] = (MODEL, None)
+    attention = ".*self_attention[^/]*/"
+    layout_map[f"{attention}(query|key|value)/kernel"] = (None, MODEL, None)
+    layout_map[f"{attention}(query|key|value)/bias"] = (MODEL, None)
+    layout_map[f"{attention}attention_output/kernel"] = (MODEL, None, None)
+    layout_map[".*feed_forward_1/kernel"] = (None, MODEL)
+    layout_map[".*feed_forward_1/bias"] = (MODEL,)
+    layout_map[".*feed_forward_2/kernel"] = (MODEL, None)
+    return layout_map
+
+
+def model_parallel(
+    model_devices, layout_map=mini_gpt_layout_map, devices="auto"
+):
+    """Divide the weights among some devices, and batches among such groups.
+
+    Args:
+        model_devices: int. How many devices share the weights.
+        layout_map: callable from a `keras.distribution.DeviceMesh` to a
+            `keras.distribution.LayoutMap`. For Gemma take KerasHub's
+            `keras_hub.models.GemmaBackbone.get_layout_map`, whose names are
+            Gemma 3's too.
+        devices: see `data_parallel`.
+
+    Returns:
+        A `keras.distribution.ModelParallel`. A weight whose axis does not
+        divide evenly (Gemma 3 1B has a single head of keys) is kept whole
+        along that axis.
+
+    Raises:
+        UserError: as `data_parallel`, or groups do not come out even.
+    """
+    check_positive_ints(model_devices=model_devices)
+    names = _choose_devices(devices)
+    own = len(names) // num_processes()
+    groups_in_processes = own % model_devices == 0
+    processes_in_groups = model_devices % own == len(names) % model_devices == 0
+    if not groups_in_processes and not processes_in_groups:
+        raise UserError(
+            "`model_devices` must divide the devices of each process, or be a "
+            "multiple of them that divides all. Received: model_devices="
+            f"{model_devices}, with {len(names)} devices, {own} in a process. "
+            f"Use {math.gcd(own, model_devices)}, for one."
+        )
+    mesh = keras.distribution.DeviceMesh(
+        (len(names) // model_devices, model_devices), (BATCH, MODEL), names
+    )
+    return _ModelParallel(
+        layout_map=layout_map(mesh),
+        batch_dim_name=BATCH,
+        auto_shard_dataset=False,
+    )
+
+
+class _ModelParallel(keras.distribution.ModelParallel):
+    """`ModelParallel` that keeps whole what does not divide evenly."""
+
+    def get_variable_layout(self, variable):
+        layout = super().get_variable_layout(variable)
+        mesh = self.device_mesh
+        sizes = dict(zip(mesh.axis_names, mesh.shape, strict=True))
+        axes = [
+            axis if axis and length % sizes[axis] == 0 else None
+            for axis, length in zip(layout.axes, variable.shape, strict=True)
+        ]
+        return keras.distribution.TensorLayout(axes, mesh)
+
+
+def _choose_devices(devices):
+    """Return the names of the first so many devices of each process."""
+    backend.check_several("More than one device")
+    available = backend.devices()
+    most = min(map(len, available))
+    if devices == "auto":
+        devices = most
+    if not is_int(devices) or not 1 <= devices <= most:
+        raise UserError(
+            f'`devices` must be "auto" or an int in [1, {most}], as this '
+            f"machine has {most}. Received: devices={devices!r}. "
+            f"{backend.TRY_SEVERAL_DEVICES}"
+        )
+    return [name for names in available for name in names[:devices]]
