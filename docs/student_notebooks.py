@@ -6,7 +6,7 @@ import shutil
 
 from sphinx.util import logging
 
-from kerasllm.homework import MARKS
+from kerasllm.homework import DELIMITERS
 
 STUBS = ("NotImplementedError", "YOUR CODE HERE", "YOUR ANSWER HERE")
 
@@ -42,7 +42,7 @@ def may_be_shown(notebook):
     """
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
-        if any(secret in source for secret in MARKS):
+        if any(secret in source for secret in DELIMITERS):
             return False
         answers = cell["metadata"].get("nbgrader", {}).get("solution", False)
         if answers and not any(stub in source for stub in STUBS):

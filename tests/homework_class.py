@@ -78,11 +78,11 @@ class Submission:
         assert old in self[grade_id], f"{grade_id} has no {old!r}"
         self[grade_id] = self[grade_id].replace(old, new)
 
-    def insert(self, source, place=1):
+    def insert(self, source, position=1):
         """Insert a cell of the student's own."""
         cell = nbformat.v4.new_code_cell(source)
         cell.id = f"own-{len(self.notebook.cells)}"
-        self.notebook.cells.insert(place, cell)
+        self.notebook.cells.insert(position, cell)
 
     def content(self):
         """Return what is handed in, a str."""
@@ -123,18 +123,18 @@ def ben(work):
         "symbols": "parts",
     }
     for grade_id in work.answers():
-        head, mark, body = work[grade_id].partition("### BEGIN SOLUTION")
+        head, delimiter, body = work[grade_id].partition("### BEGIN SOLUTION")
         for old, new in names.items():
             # Arguments keep their names.
             if f"{old}:" not in head and f"({old}" not in head:
                 body = re.sub(rf"\b{old}\b", new, body)
-        work[grade_id] = head + mark + body
+        work[grade_id] = head + delimiter + body
 
 
 @student(RIGHT, "cells of their own, much printed, another kernel named", MOST)
 def carla(work):
     work.insert("for _ in range(100): print('x' * 1000)")
-    work.insert("import numpy as np\nnp.arange(3)", place=5)
+    work.insert("import numpy as np\nnp.arange(3)", position=5)
     work.notebook.metadata.kernelspec = {"name": "mine", "language": "R"}
     work.notebook.metadata.pop("kerasllm")
 
@@ -207,7 +207,7 @@ def kim(work):
     )
 
 
-@student(PARTLY, "splits by place, forgets the last batch", MOST - 15)
+@student(PARTLY, "splits by position, forgets the last batch", MOST - 15)
 def lena(work):
     work.replace(
         "split_documents",

@@ -3,8 +3,8 @@
 nbgrader runs the tests of an assignment in the kernel of the submission. Code
 that is graded could then read them, replace what they use, or print a score.
 Here it may not: the cells of the student run in one kernel, which is locked in
-(`homework_kernel`), the cells of the instructor in another, where each graded
-name stands for the student's function (`homework_remote`).
+(`_kernel`), the cells of the instructor in another, where each graded name
+stands for the student's function (`_remote`).
 
 Needs nbgrader: `pip install "kerasllm[instructor]"`.
 """
@@ -28,7 +28,8 @@ from nbgrader.preprocessors import Execute
 from traitlets import Any, Dict, Float, Integer, List, Unicode
 
 from kerasllm.files import assets_dir
-from kerasllm.homework_remote import LONGEST_MESSAGE
+from kerasllm.homework._notebooks import STOPPED
+from kerasllm.homework._remote import LONGEST_MESSAGE
 
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _FEWEST_SECONDS = 1
@@ -44,13 +45,13 @@ _PASSED_ON = (
 
 
 class StudentKernelManager(AsyncKernelManager):
-    """Starts `homework_kernel` in place of the usual kernel."""
+    """Starts `_kernel` in place of the usual kernel."""
 
     settings = Dict()
 
     def format_kernel_cmd(self, extra_arguments=None):
         return [
-            sys.executable, "-m", "kerasllm.homework_kernel",
+            sys.executable, "-m", "kerasllm.homework._kernel",
             self.connection_file, json.dumps(self.settings),
         ]  # fmt: skip
 
@@ -82,24 +83,25 @@ class Judge(NotebookClient):
             call_seconds: int, how long one call of them may take.
             memory_gb: float, memory of the submission.
             seed: int, what hidden inputs are drawn from.
-            backend: str, what Keras runs on if a test needs it.
+            backend: str, what Keras runs on if a test needs it; "" for what
+                its environment says.
         """
         self.create_kernel_manager()
         environment = {
             **os.environ,
             "PYTHONPATH": _python_path(),
-            "KERAS_BACKEND": backend,
+            **_backend_variable(backend),
         }
         self.start_new_kernel(cwd=self.folder, env=environment)
         self.start_new_kernel_client()
         begin = (
             "import os\n"
-            "from kerasllm import homework_remote, sandbox\n"
+            "from kerasllm import homework as _homework\n"
             # Not in what the process is started with: others can see that.
             f"os.environ['KERASLLM_HOMEWORK_SEED'] = '{int(seed)}'\n"
             # What is sent to it may be large, too.
-            f"sandbox.limit({2 * memory_gb}, 3600)\n"
-            f"_student = homework_remote.Student({str(student_kernel)!r}, "
+            f"_homework.limit({2 * memory_gb}, 3600)\n"
+            f"_student = _homework.Student({str(student_kernel)!r}, "
             f"{call_seconds})\n"
             f"for _name in {list(graded)!r}:\n"
             "    globals()[_name] = _student.function(_name)\n"
@@ -151,7 +153,7 @@ class JudgedExecute(Execute):
     memory_gb = Float(4.0).tag(config=True)
     call_seconds = Integer(20).tag(config=True)
     total_seconds = Integer(600).tag(config=True)
-    backend = Unicode("jax").tag(config=True)
+    backend = Unicode("").tag(config=True)
     judge = Any(None, allow_none=True)
 
     def __init__(self, *args, **kwargs):
@@ -182,29 +184,32 @@ class JudgedExecute(Execute):
             "memory_gb": self.memory_gb,
             "cpu_seconds": self.total_seconds,
         }
+        await super().async_start_new_kernel(
+            cwd=self.folder, env=self._student_environment(), **kwargs
+        )
+        self.group = self.km.provisioner.pgid
+
+    start_new_kernel = run_sync(async_start_new_kernel)
+
+    def _student_environment(self):
+        """Return the variables of the student's process, none of them ours."""
         environment = {
             name: os.environ[name] for name in _PASSED_ON if name in os.environ
         }
-        environment |= {
+        return environment | {
             "PYTHONPATH": _python_path(),
             "HOME": self.folder,
             "TMPDIR": self.folder,
             "MPLCONFIGDIR": self.folder,
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "KERAS_HOME": self.folder,
-            "KERAS_BACKEND": self.backend,
+            **_backend_variable(self.backend),
             "IPYTHONDIR": self.folder,
             "JUPYTER_RUNTIME_DIR": self.folder,
             "PYTHONDONTWRITEBYTECODE": "1",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "",
         }
-        await super().async_start_new_kernel(
-            cwd=self.folder, env=environment, **kwargs
-        )
-        self.group = self.km.provisioner.pgid
-
-    start_new_kernel = run_sync(async_start_new_kernel)
 
     def preprocess_cell(self, cell, resources, index):
         self._check_assign_resources(resources)
@@ -231,7 +236,7 @@ class JudgedExecute(Execute):
         if left < _FEWEST_SECONDS:
             self._stop(f"it ran for more than {self.total_seconds} s")
         if self.ended:
-            cell.outputs = [_error("NotebookStopped", self.ended)]
+            cell.outputs = [_error(STOPPED, self.ended)]
             return
         self.printed = 0
         try:
@@ -239,7 +244,7 @@ class JudgedExecute(Execute):
         except Exception as error:
             # A kernel that died, or one that speaks no proper protocol.
             self._stop(f"it stopped here ({type(error).__name__})")
-            cell.outputs.append(_error("NotebookStopped", self.ended))
+            cell.outputs.append(_error(STOPPED, self.ended))
         names = [out.get("ename") for out in cell.outputs]
         self.timeouts += "CellTimeoutError" in names
         if self.timeouts > 1:
@@ -248,7 +253,7 @@ class JudgedExecute(Execute):
     def _run_judge(self, cell):
         cell.outputs = []
         if self.ended:
-            cell.outputs = [_error("NotebookStopped", self.ended)]
+            cell.outputs = [_error(STOPPED, self.ended)]
             return
         if self.judge is None:
             # As long as two cells: a test calls many times.
@@ -292,8 +297,12 @@ class JudgedExecute(Execute):
 
 def _python_path():
     """Let both kernels find this kerasllm, not another that is installed."""
-    root = pathlib.Path(__file__).parent.parent
+    root = pathlib.Path(__file__).parents[2]
     return os.pathsep.join(filter(None, [str(root), os.getenv("PYTHONPATH")]))
+
+
+def _backend_variable(backend):
+    return {"KERAS_BACKEND": backend} if backend else {}
 
 
 def _error(name, message):

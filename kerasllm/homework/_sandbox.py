@@ -1,8 +1,9 @@
 """Limits that a process sets on itself, for code that is not trusted.
 
-Memory, file sizes and time by `setrlimit`; files, network and other processes
-by Landlock, which needs no rights and cannot be taken back. Linux has Landlock
-since 5.13, network rules since 6.7; elsewhere only the first half works.
+`limit` limits memory, file sizes and time by `setrlimit`. `restrict` shuts off
+files, the network and other processes by Landlock, which needs no privileges
+and cannot be undone. Linux has Landlock since 5.13, with rules for the network
+since 6.7. On other systems only `limit` works.
 """
 
 import ctypes
@@ -59,14 +60,14 @@ def limit(memory_gb, cpu_seconds, file_gb=1.0):
 def restrict(readable, writable, hidden=()):
     """Leave this process and its children only the files that are named.
 
-    Nor can they begin a TCP connection, or signal processes other than
-    themselves, where the kernel's Landlock is young enough. Without Landlock
+    Nor can they open a TCP connection, or signal processes other than
+    themselves, if the kernel's Landlock is recent enough. Without Landlock
     nothing happens.
 
     Args:
         readable: paths, of files and folders, with all that is below.
         writable: paths, likewise, readable too.
-        hidden: paths below readable ones that are not readable all the same.
+        hidden: paths below readable ones that stay unreadable.
 
     Returns:
         bool, whether the kernel could do it.

@@ -1,9 +1,13 @@
 """Calls from the tests in one process to a student's functions in another.
 
-Tests and students share no process: what a test knows (oracles, hidden
-inputs, the expected answer, the score) is out of reach of the code that it
-tests, and nothing but data comes back. Data is what `encode` writes: JSON, in
+Tests and students share no process. What a test knows (oracles, hidden inputs,
+the expected answer, the score) is out of reach of the code that it tests, and
+nothing but data comes back. Data is what `encode` writes: JSON, in
 which each list is `[kind, content]`. Pickle would run code of the other side.
+
+This file imports nothing of kerasllm, and its exceptions are Python's own. The
+student's process runs it by itself, and only built-in exceptions are handed on
+from there.
 """
 
 import base64
@@ -33,10 +37,11 @@ LONGEST_MESSAGE = 1000
 
 
 class RemoteObject:
-    """What is no data stays where it is; this stands for it.
+    """Stands for an object of the submission that is no data.
 
-    Calls and attributes are forwarded. Arguments arrive as copies: a function
-    that changes its argument does not change ours.
+    The object stays in its process; calls and attributes are forwarded.
+    Arguments arrive there as copies: a function that changes its argument does
+    not change ours.
     """
 
     def __init__(self, student, target, description):
@@ -162,7 +167,7 @@ def serve(request):
     return base64.b64encode(json.dumps(answer).encode()).decode()
 
 
-# What was handed out as a `RemoteObject`, by number.
+# The objects that a `RemoteObject` stands for, by number.
 _OBJECTS = []
 
 
@@ -197,7 +202,11 @@ def encode(value, objects):
     Args:
         value: None, bool, int, float, str, bytes, an array or a tensor, or
             lists, tuples, sets and dicts of them. Iterators become lists.
-        objects: list that keeps whatever else there is; `None` refuses it.
+        objects: list to keep values of any other type in; `None` refuses
+            them.
+
+    Raises:
+        TypeError: a value is refused.
     """
     if value is None or isinstance(value, bool):
         return value

@@ -1,6 +1,6 @@
-"""The process that a student's notebook runs in while it is graded.
+"""The process that a submission runs in while it is graded.
 
-    python -m kerasllm.homework_kernel CONNECTION_FILE SETTINGS_AS_JSON
+    python -m kerasllm.homework._kernel CONNECTION_FILE SETTINGS_AS_JSON
 
 An IPython kernel that first gives up what it does not need: memory and time
 beyond its limits, all files but the libraries and its own folder, connections,
@@ -9,6 +9,7 @@ assignment forbids.
 """
 
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -25,8 +26,8 @@ _SYSTEM = (
     "/etc/hosts", "/etc/mime.types", "/etc/fonts", "/etc/alternatives",
     "/dev/urandom", "/dev/random", "/dev/zero",
 )  # fmt: skip
-# What Python has in the folder it is installed in. That may be a home or a
-# checkout, with all else there is in one.
+# What Python has in the folder that it is installed in. That folder may be a
+# home or a checkout, which hold other files, too.
 _INSTALLED = (
     "bin", "etc", "include", "lib", "lib32", "lib64", "share", "pyvenv.cfg"
 )  # fmt: skip
@@ -35,8 +36,8 @@ _INSTALLED = (
 class Forbidden(importlib.abc.MetaPathFinder):
     """Refuses to import modules, and says why.
 
-    A student can take it out of `sys.meta_path`. Then the files are still not
-    readable, where Landlock is; this is for the message.
+    It is here for its message. A student can take it out of `sys.meta_path`;
+    what keeps the modules from being read is the sandbox.
     """
 
     def __init__(self, modules):
@@ -62,10 +63,7 @@ def module_files(modules):
     """Return the files and folders of modules, without importing them."""
     files = []
     for name in modules:
-        try:
-            spec = importlib.util.find_spec(name)
-        except ImportError:
-            continue
+        spec = _find_spec(name)
         if spec is None:
             continue
         if spec.submodule_search_locations:
@@ -76,6 +74,27 @@ def module_files(modules):
             cache = source.parent / "__pycache__"
             files += [source, *cache.glob(f"{source.stem}.*.pyc")]
     return [str(file) for file in files if os.path.exists(file)]
+
+
+def _find_spec(name):
+    """Return where a module is, or `None`.
+
+    `importlib.util.find_spec` alone imports the packages that a module is in.
+    Some start threads, which `restrict` does not allow.
+    """
+    name, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = importlib.machinery.PathFinder.find_spec(
+            name, spec.submodule_search_locations
+        )
+    return spec
 
 
 def library_folders():
@@ -92,13 +111,19 @@ def library_folders():
     return sorted(folders.union(_SYSTEM))
 
 
-def main(connection_file, settings):
-    """Give up rights, then serve as a kernel."""
-    from kerasllm import sandbox
+def run_kernel(connection_file, settings):
+    """Give up rights, then serve as a kernel.
 
-    # Read now and run later: it needs NumPy, which starts threads, and a
-    # thread that is older than the sandbox is outside of it.
-    servant = pathlib.Path(__file__).with_name("homework_remote.py")
+    Args:
+        connection_file: path of the file that says where to listen.
+        settings: str, JSON of a dict with `forbidden` (names of modules),
+            `private` (paths), `memory_gb` and `cpu_seconds`.
+    """
+    from kerasllm.homework import _sandbox
+
+    # Read now and run later: it needs NumPy, which starts threads. A thread
+    # that is older than the sandbox is not restricted by it.
+    servant = pathlib.Path(__file__).with_name("_remote.py")
     servant = compile(servant.read_text("utf-8"), servant.name, "exec")
     settings = json.loads(settings)
     forbidden = settings["forbidden"]
@@ -108,8 +133,8 @@ def main(connection_file, settings):
     # The allowed parts of kerasllm, wherever it is installed.
     readable = [*library_folders(), connection_file]
     readable += module_files(["kerasllm"])
-    sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
-    sandbox.restrict(readable, [folder, "/dev/null"], hidden)
+    _sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
+    _sandbox.restrict(readable, [folder, "/dev/null"], hidden)
 
     module = types.ModuleType("homework_servant")
     exec(servant, module.__dict__)
@@ -131,4 +156,4 @@ def main(connection_file, settings):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_kernel(*sys.argv[1:])

@@ -1,0 +1,76 @@
+"""Homework: handing it out, checking it at home, grading a class.
+
+Students check their notebook with `check`; instructors write the students'
+version of the assignments with `release` and grade submissions with `grade`.
+The rest is for programs that do more than that.
+
+Each name is imported when it is first used. Checking at home needs no
+nbgrader, which grading does, and the process that a submission runs in imports
+this package before its rights are taken away: the less it has by then, the
+better.
+"""
+
+import importlib
+
+_FILE_OF = {
+    "DELIMITERS": "_notebooks",
+    "MARKS": "_notebooks",  # the first version's name of `DELIMITERS`
+    "Forbidden": "_kernel",
+    "HomeworkError": "_notebooks",
+    "Judge": "_judge",
+    "JudgedExecute": "_judge",
+    "LONGEST_MESSAGE": "_remote",
+    "RemoteObject": "_remote",
+    "Result": "_notebooks",
+    "SERVANT": "_remote",
+    "Student": "_remote",
+    "StudentKernelManager": "_judge",
+    "check": "_check",
+    "decode": "_remote",
+    "encode": "_remote",
+    "failure_of": "_notebooks",
+    "find_leaks": "_course",
+    "find_notes": "_notes",
+    "find_submissions": "_grade",
+    "grade": "_grade",
+    "is_cell": "_notebooks",
+    "is_locked": "_notebooks",
+    "is_text": "_notebooks",
+    "landlock_version": "_sandbox",
+    "library_folders": "_kernel",
+    "limit": "_sandbox",
+    "module_files": "_kernel",
+    "read_source": "_notebooks",
+    "read_submission": "_notebooks",
+    "rebuild": "_notebooks",
+    "release": "_course",
+    "restrict": "_sandbox",
+    "run_kernel": "_kernel",
+    "serve": "_remote",
+    "sources": "_notebooks",
+    "summarize": "_grade",
+    "write_csv": "_grade",
+}
+# What people need; the other names are those of parts.
+__all__ = [
+    "HomeworkError",
+    "Result",
+    "check",
+    "grade",
+    "release",
+    "sources",
+]
+
+
+def __getattr__(name):
+    if name not in _FILE_OF:
+        raise AttributeError(
+            f"module 'kerasllm.homework' has no attribute {name!r}. Its names "
+            f"are: {', '.join(sorted(_FILE_OF))}."
+        )
+    file = importlib.import_module(f"kerasllm.homework.{_FILE_OF[name]}")
+    return getattr(file, name)
+
+
+def __dir__():
+    return sorted(_FILE_OF)

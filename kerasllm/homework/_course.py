@@ -1,0 +1,193 @@
+"""Releasing assignments, and the course folder that nbgrader does it in.
+
+nbgrader works in a folder of its own form. `Course` makes one for the occasion.
+"""
+
+import logging
+import os
+import pathlib
+import shutil
+import sysconfig
+import tempfile
+import warnings
+
+from kerasllm.checks import UserError
+from kerasllm.homework._notebooks import (
+    DELIMITERS,
+    HomeworkError,
+    is_cell,
+    read_source,
+    sources,
+)
+
+# Shorter lines, such as `return counts`, may stand anywhere.
+_TELLING_LINE = 20
+
+
+def release(directory, folder=None, seed=None):
+    """Write the students' version of each assignment.
+
+    Args:
+        directory: path of the folder to write `.ipynb` files to.
+        folder: path of the assignments, see `sources`.
+        seed: int, which data the students work on.
+
+    Returns:
+        list of the paths written.
+
+    Raises:
+        HomeworkError: an assignment is malformed, or something of a solution or
+            a hidden test would have been released. Nothing is written.
+    """
+    import nbformat
+
+    directory = pathlib.Path(directory)
+    released = {}
+    with Course() as course:
+        for name, path in sources(folder).items():
+            source = read_source(path, seed)
+            notebook = course.generate(name, source)
+            leaks = find_leaks(source, notebook)
+            if leaks:
+                raise HomeworkError(
+                    "A release must have nothing of the solutions and hidden "
+                    f"tests. Received: {path}, whose release has {leaks[0]!r}. "
+                    "Put it between the delimiters of a solution or of hidden "
+                    "tests."
+                )
+            released[directory / f"{name}.ipynb"] = notebook
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, notebook in released.items():
+        nbformat.write(notebook, path)
+    return list(released)
+
+
+def find_leaks(source, released):
+    """Return lines of solutions and hidden tests that a release has.
+
+    Args:
+        source: notebook with both.
+        released: notebook that should have neither.
+    """
+    secret, public = set(), set()
+    for cell in source.cells:
+        inside = False
+        delimited = any(word in cell.source for word in DELIMITERS)
+        # Without delimiters all of a solution cell is the solution.
+        whole = is_cell(cell, "solution") and not delimited
+        for line in map(str.strip, cell.source.splitlines()):
+            if any(word in line for word in DELIMITERS):
+                inside = "BEGIN" in line
+            elif inside or whole:
+                secret.add(line)
+            else:
+                public.add(line)
+    telling = {line for line in secret - public if len(line) >= _TELLING_LINE}
+    text = "\n".join(cell.source for cell in released.cells)
+    lines = {line.strip() for line in text.splitlines()}
+    leaks = sorted(telling & lines)
+    leaks += [word for word in DELIMITERS if word in text]
+    leaks += ["an output" for cell in released.cells if cell.get("outputs")]
+    return leaks
+
+
+class Course:
+    """A course folder of nbgrader, temporary unless it is named.
+
+    Args:
+        directory: path of a new folder, or `None` for a temporary one.
+
+    Attributes:
+        root: path of the folder.
+        config: the `Config` that nbgrader runs with.
+
+    Raises:
+        HomeworkError: nbgrader is missing.
+        UserError: the folder exists.
+    """
+
+    def __init__(self, directory=None):
+        try:
+            import nbgrader.apps  # noqa: F401
+        except ImportError as error:
+            raise HomeworkError(
+                "Releasing and grading need nbgrader. Received: an "
+                f'installation without it ({error}). `pip install "kerasllm'
+                '[instructor]"`. Students need only `check`.'
+            ) from None
+        from traitlets.config import Config
+
+        self.is_temporary = directory is None
+        self.root = _new_folder(directory)
+        self.config = Config()
+        self.config.CourseDirectory.root = str(self.root)
+        self.config.CourseDirectory.course_id = "kerasllm"
+        # What nbgrader logs is returned by its functions, too.
+        self.config.Application.log_level = logging.CRITICAL
+
+    def __enter__(self):
+        # SQLAlchemy warns about how nbgrader adds a submission.
+        self.warnings = warnings.catch_warnings()
+        self.warnings.__enter__()
+        warnings.filterwarnings("ignore", message="Object of type <Submitted")
+        # nbgrader calls alembic by name, even if Python was called by path.
+        self.path = os.environ["PATH"]
+        scripts = sysconfig.get_path("scripts")
+        if scripts not in self.path.split(os.pathsep):
+            os.environ["PATH"] = f"{scripts}{os.pathsep}{self.path}"
+        return self
+
+    def __exit__(self, *error):
+        os.environ["PATH"] = self.path
+        self.warnings.__exit__(*error)
+        if self.is_temporary:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def api(self):
+        """Return nbgrader's functions for this course."""
+        from nbgrader.apps import NbGraderAPI
+        from nbgrader.coursedir import CourseDirectory
+
+        return NbGraderAPI(
+            CourseDirectory(config=self.config), config=self.config
+        )
+
+    def generate(self, name, source):
+        """Make the students' version of an assignment and return it.
+
+        Args:
+            name: str, what the assignment is called.
+            source: notebook with solutions and hidden tests.
+
+        Raises:
+            HomeworkError: nbgrader refuses it.
+        """
+        import nbformat
+
+        folder = self.root / "source" / name
+        folder.mkdir(parents=True)
+        nbformat.write(source, folder / f"{name}.ipynb")
+        answer = self.api().generate_assignment(name)
+        if not answer["success"]:
+            raise HomeworkError(
+                f"An assignment must be as nbgrader wants it. Received: {name} "
+                f"with\n{answer.get('log', '')}{answer.get('error', '')}"
+            )
+        released = self.root / "release" / name / f"{name}.ipynb"
+        return nbformat.read(released, as_version=4)
+
+
+def _new_folder(directory):
+    """Make a folder that only its owner can read, and return its path."""
+    if directory is None:
+        root = pathlib.Path(tempfile.mkdtemp()).resolve()
+    else:
+        root = pathlib.Path(directory).resolve()
+        if root.exists():
+            raise UserError(
+                "`course` must be a new folder. Received: "
+                f"{directory}, which exists. Name another."
+            )
+        root.mkdir(parents=True)
+    root.chmod(0o700)
+    return root

@@ -1,0 +1,206 @@
+"""Assignments and submissions: what they are, and how they are read.
+
+An assignment is one jupytext file `hw*.py` with nbgrader's cell metadata and,
+in its header, `kerasllm: {graded: [...], forbidden: [...]}`: the names that a
+student defines and the modules that have them already. It may have
+`forbidden_names`, of functions and layers of allowed modules, and `assets`,
+presets of this package to work with. Its solutions and hidden tests are in no
+wheel; releasing and grading need the checkout.
+
+A submission is a notebook that anybody may have written. Nothing in it is
+taken for granted, least of all its metadata.
+"""
+
+import dataclasses
+import pathlib
+import re
+
+from kerasllm.checks import MissingFileError, UserError
+
+_LARGEST_SUBMISSION = 20 * 2**20  # bytes
+# Nothing that stands between such delimiters is for students.
+DELIMITERS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
+MARKS = DELIMITERS  # the first version's name of them
+# The name of the error that such a cell is given in place of its outputs.
+STOPPED = "NotebookStopped"
+
+
+class HomeworkError(UserError, RuntimeError):
+    """An assignment is malformed, or a program that is needed is missing."""
+
+
+@dataclasses.dataclass
+class Result:
+    """What one submission earned.
+
+    Args:
+        student: str, the name of its file or folder.
+        scores: dict from question to points, or to `None` where a person has
+            to grade.
+        failures: dict from question to the message of its failed test.
+        notes: list of str, what the instructor should look at.
+    """
+
+    student: str
+    scores: dict
+    failures: dict = dataclasses.field(default_factory=dict)
+    notes: list = dataclasses.field(default_factory=list)
+
+    @property
+    def total(self):
+        """Points without those that a person has to give."""
+        return sum(score for score in self.scores.values() if score)
+
+
+def sources(folder=None):
+    """Return the assignments of a folder, by name.
+
+    Args:
+        folder: path; by default `chapters/homework` of the checkout.
+
+    Returns:
+        dict from str to path, sorted.
+
+    Raises:
+        MissingFileError: there are none.
+    """
+    if folder is None:
+        checkout = pathlib.Path(__file__).parents[2]
+        folder = checkout / "chapters" / "homework"
+    found = {
+        path.stem: path for path in sorted(pathlib.Path(folder).glob("hw*.py"))
+    }
+    if not found:
+        raise MissingFileError(
+            "The assignments must be in a folder of `hw*.py` files. Received: "
+            f"{folder}. They are not part of the installed package; run this "
+            "in a checkout or name its chapters/homework."
+        )
+    return found
+
+
+def read_source(path, seed=None):
+    """Read an assignment with solutions and hidden tests as a notebook.
+
+    Args:
+        path: path of the `.py` file.
+        seed: int. It replaces the number in the line `SEED = ...`; `None`
+            leaves that line as it is.
+    """
+    import jupytext
+
+    notebook = jupytext.read(path)
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    for number, cell in enumerate(notebook.cells):
+        # Jupytext draws new ids each time, and a release would never be equal
+        # to the one before.
+        details = cell.metadata.get("nbgrader", {})
+        cell.id = details.get("grade_id", f"cell-{number}")
+        if seed is not None and cell.cell_type == "code":
+            cell.source = re.sub(
+                r"(?m)^SEED = \d+$", f"SEED = {int(seed)}", cell.source
+            )
+    return notebook
+
+
+def read_submission(path):
+    """Return a notebook and `None`, or `None` and what is wrong with it."""
+    import nbformat
+
+    try:
+        if path.stat().st_size > _LARGEST_SUBMISSION:
+            return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if not is_text(cell.source) or not is_text(cell.cell_type):
+                return None, "a cell that is no text"
+            _drop_strange_details(cell)
+        return notebook, None
+    except Exception as error:  # whatever a broken file can raise
+        return None, f"it is no notebook ({type(error).__name__})"
+
+
+def _drop_strange_details(cell):
+    """Make a plain cell of one whose metadata are not of nbgrader's form."""
+    details = cell.metadata.get("nbgrader")
+    if not isinstance(details, dict) or not is_text(details.get("grade_id")):
+        cell.metadata.pop("nbgrader", None)
+
+
+def rebuild(notebook, released):
+    """Make of a submission a notebook that nbgrader can rely on.
+
+    Of the student's notebook only the cells' text is taken. A cell is what the
+    release says of its id, the first with that id; all others are plain cells.
+    Cells that are missing are put at the end.
+
+    Args:
+        notebook: the submission, as `read_submission` returns it.
+        released: the students' version of the assignment.
+    """
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    expected = {
+        cell.metadata.nbgrader.grade_id: cell
+        for cell in released.cells
+        if "nbgrader" in cell.metadata
+    }
+    cells = []
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        known = expected.pop(grade_id, None)
+        source, kind = cell.source, cell.cell_type
+        if known is not None:
+            kind = known.cell_type
+            source = known.source if is_locked(known) else source
+        if kind not in ("code", "markdown"):
+            continue
+        new = new_code_cell if kind == "code" else new_markdown_cell
+        metadata = {} if known is None else known.metadata
+        cells.append(new(source, metadata=metadata))
+    cells += expected.values()
+    return new_notebook(cells=cells, metadata=released.metadata)
+
+
+def is_text(value):
+    """Return whether a part of a notebook is a text, as it should be."""
+    return isinstance(value, str)
+
+
+def is_cell(cell, what):
+    """Return whether nbgrader's metadata of a cell say `what` of it."""
+    return bool(cell.metadata.get("nbgrader", {}).get(what))
+
+
+def is_locked(cell):
+    """Return whether a cell is the instructor's: a test or a helper."""
+    return not is_cell(cell, "solution") and (
+        is_cell(cell, "grade") or is_cell(cell, "locked")
+    )
+
+
+def failure_of(cell):
+    """Return the message of the error that a cell ended in, or `None`."""
+    for output in cell.get("outputs", ()):
+        if output.output_type == "error":
+            return error_message(output.ename, output.evalue)
+    return None
+
+
+def was_stopped(cell):
+    """Return whether a cell was not run, because its notebook was stopped."""
+    return any(
+        output.output_type == "error" and output.ename == STOPPED
+        for output in cell.get("outputs", ())
+    )
+
+
+def error_message(name, said):
+    """Return the message of an error, which is never empty."""
+    if name == "AssertionError":
+        return said or name
+    return f"{name}: {said}"

@@ -1,0 +1,106 @@
+"""Notes: what an instructor should look at before giving a grade.
+
+They are found in the code without running it, and are no verdicts.
+"""
+
+import ast
+import re
+
+from kerasllm.homework._notebooks import is_locked
+
+# Not forbidden, and seldom needed: worth a look before a grade is given.
+_CURIOUS = {"ctypes", "gc", "importlib", "inspect", "subprocess", "socket",
+            "signal", "_ctypes", "multiprocessing"}  # fmt: skip
+_CURIOUS_CALLS = {"__import__", "eval", "exec", "get_ipython", "open"}
+_CURIOUS_MAGICS = {"!", "bash", "run", "script", "sh", "sx", "system"}
+# IPython's lines that are no Python: `%time x = 1`, `%%bash`, `!ls`.
+_MAGIC = re.compile(r"(?m)^([ \t]*)(?:%%?(\w+)|!+)(.*)$")
+
+
+def find_notes(notebook, metadata):
+    """Return what in the code of a student is forbidden or curious.
+
+    Args:
+        notebook: the submission. Locked cells, the instructor's, are skipped.
+        metadata: dict, the `kerasllm` header of the assignment.
+
+    Returns:
+        list of str, sorted.
+    """
+    notes = set()
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not is_locked(cell):
+            notes |= _notes_on(cell.source, metadata)
+    return sorted(notes)
+
+
+def _notes_on(source, metadata):
+    """Return a set of notes on the code of one cell."""
+    forbidden = set(metadata.get("forbidden", ()))
+    forbidden_names = set(metadata.get("forbidden_names", ()))
+    notes = set()
+    tree = _parse(source)
+    if tree is None:
+        # Only a cell that is not Python can have magics.
+        magics = {match[2] or "!" for match in _MAGIC.finditer(source)}
+        notes |= {f"uses {magic}" for magic in magics & _CURIOUS_MAGICS}
+        tree = _parse(_MAGIC.sub(_as_python, source))
+    if tree is None:
+        words = forbidden_names & set(re.findall(r"\w+", source))
+        notes |= {f"uses {word}, which is forbidden" for word in words}
+        return notes | {"a cell that is not Python"}
+    for name in _used_names(tree):
+        parts = name.split(".")
+        heads = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+        if heads & forbidden:
+            notes.add(f"imports {name}, which is forbidden")
+        elif parts[0] in _CURIOUS or name in _CURIOUS_CALLS:
+            notes.add(f"uses {name}")
+    for name in forbidden_names & set(_all_names(tree)):
+        notes.add(f"uses {name}, which is forbidden")
+    return notes
+
+
+def _parse(source):
+    """Return the syntax tree of code, or `None` if it is not Python."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _as_python(magic):
+    """Return what a magic is given as Python, or else its words as texts."""
+    indent, given = magic[1], magic[3].strip()
+    if not given or _parse(given) is None:
+        given = repr(re.findall(r"\w+", given))
+    return indent + given
+
+
+def _used_names(tree):
+    """Yield the modules that code imports and the functions it calls."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id
+
+
+def _all_names(tree):
+    """Yield every name in code: of variables, attributes, arguments, imports.
+
+    Text counts, too: `getattr(layer, "enable_lora")`.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.alias):
+            yield from node.name.split(".")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value

@@ -1,0 +1,236 @@
+"""Mistakes that students make, in the assignments' own code."""
+
+# A mistake that students make, and the first test that must notice.
+MISTAKES = {
+    "words counted once": (
+        "counts[pair] += count", "counts[pair] += 1", "test_pair_counts"
+    ),
+    "overlapping merges": ("i += 2", "i += 1", "test_merge_pair"),
+    "a list for a tuple": (
+        "return tuple(merged)", "return merged", "test_merge_pair"
+    ),
+    "ties to the largest": (
+        "min(counts, key=lambda pair: (-counts[pair], pair))",
+        "max(counts, key=lambda pair: (counts[pair], pair))",
+        "test_train_bpe_small",
+    ),
+    "pairs that occur once": (
+        "max(counts.values()) < 2", "max(counts.values()) < 1",
+        "test_train_bpe_small",
+    ),
+    "counts lost in a merge": (
+        "merged_words[merge_pair(symbols, best)] += count",
+        "merged_words[merge_pair(symbols, best)] = 1",
+        "test_train_bpe_oracle",
+    ),
+    "merges in the wrong order": (
+        "for pair in merges:\n                if",
+        "for pair in reversed(merges):\n                if",
+        "test_encode",
+    ),
+    "ids without room for the end": ("257 + i)", "256 + i)", "test_encode"),
+    "strict decoding": ('errors="replace"', 'errors="strict"',
+                        "test_round_trip"),
+    "no end after the last": (
+        "for token in [*ids, end_id]]",
+        "for token in [*ids, end_id]][:-1]",
+        "test_pack",
+    ),
+    "windows that overlap": (
+        "length = sequence_length + 1\n    num",
+        "length = sequence_length + 1\n    stream = [t for i in range(0, "
+        "len(stream) - length, sequence_length) for t in "
+        "stream[i : i + length]]\n    num",
+        "test_make_windows",
+    ),
+    "targets that are inputs": (
+        "windows[:, :-1], windows[:, 1:]",
+        "windows[:, :-1], windows[:, :-1]",
+        "test_make_windows",
+    ),
+    "no shuffling": (
+        "np.random.default_rng(seed).permutation(len(x))",
+        "np.arange(len(x))",
+        "test_make_batches",
+    ),
+    "the same order for all seeds": (
+        "default_rng(seed)", "default_rng(0)", "test_make_batches"
+    ),
+    "targets left behind": (
+        "y[order[i : i + batch_size]]", "y[i : i + batch_size]",
+        "test_make_batches",
+    ),
+    "Python's hash": (
+        'int.from_bytes(digest[:8], "big") / 2**64',
+        "hash(text) % 1000 / 1000",
+        "test_held_out_number",
+    ),
+    "a split by position": (
+        "held_out_number(text) < fraction",
+        "len(train) > 4 * len(validation)",
+        "test_split_documents",
+    ),
+    "each document once": (
+        "for text in documents:", "for text in dict.fromkeys(documents):",
+        "test_split_documents",
+    ),
+    "the last batch forgotten": (
+        "-(-windows // batch_size)", "windows // batch_size",
+        "test_count_batches",
+    ),
+    "counting with floats": (
+        "divmod(num_tokens, sequence_length + 1)",
+        "int(num_tokens * (1 / (sequence_length + 1))), "
+        "num_tokens % (sequence_length + 1)",
+        "test_count_batches",
+    ),
+}  # fmt: skip
+
+
+# The same for the assignment about adapters.
+ADAPTER_MISTAKES = {
+    "a change at the start": (
+        'initializer="zeros"', 'initializer="ones"', "test_LoraLinear"
+    ),
+    "A of zeros": (
+        'initializer="glorot_uniform"', 'initializer="zeros"',
+        "test_LoraLinear",
+    ),
+    "A of ones": (
+        'initializer="glorot_uniform"', 'initializer="ones"',
+        "test_LoraLinear",
+    ),
+    "a matrix that is trained": (
+        "shape=kernel.shape, trainable=False", "shape=kernel.shape",
+        "test_LoraLinear",
+    ),
+    "alpha not divided": (
+        "else lora_alpha / rank", "else lora_alpha", "test_LoraLinear"
+    ),
+    "alpha of one": (
+        "1.0 if lora_alpha is None", "1.0 / rank if lora_alpha is None",
+        "test_LoraLinear",
+    ),
+    "merged without alpha": (
+        "layer.kernel + layer.scale * change", "layer.kernel + change",
+        "test_merge",
+    ),
+    "a product for a sum": (
+        "rank * sum(shapes[name])",
+        "rank * shapes[name][0] * shapes[name][1]",
+        "test_lora_costs",
+    ),
+    "one moment": (
+        "2 * bytes_per_number * trainable", "bytes_per_number * trainable",
+        "test_lora_costs",
+    ),
+    "always four bytes": (
+        "2 * bytes_per_number * parameters", "8 * parameters",
+        "test_lora_costs",
+    ),
+    "no BOS": (
+        "return [BOS, *before", "return [*before", "test_encode_prompt"
+    ),
+    "forged special tokens": (
+        "*tokenize(request)", "*tokenize(request, marks=True)",
+        "test_encode_prompt",
+    ),
+    "no line break": (
+        "<start_of_turn>model\\n", "<start_of_turn>model",
+        "test_encode_prompt",
+    ),
+    "no end": (
+        "*tokenize(answer), END_OF_TURN]", "*tokenize(answer)]",
+        "test_encode_row",
+    ),
+    "forged special tokens in an answer": (
+        "*tokenize(answer), END", "*tokenize(answer, marks=True), END",
+        "test_encode_row",
+    ),
+    "no shift": ("y[i, :end] = ids[1:]", "y[i, :end] = ids[:-1]",
+                 "test_make_batch"),
+    "weights one too late": (
+        "weights[i, prompt_length - 1 : end]", "weights[i, prompt_length:end]",
+        "test_make_batch",
+    ),
+    "padding that counts": (
+        "weights[i, prompt_length - 1 : end]",
+        "weights[i, prompt_length - 1 :]",
+        "test_make_batch",
+    ),
+    "prompts that count": (
+        "weights[i, prompt_length - 1 : end]", "weights[i, :end]",
+        "test_make_batch",
+    ),
+    "a position too few": (
+        "len(row[0]) - 1 <= length", "len(row[0]) <= length",
+        "test_make_batch",
+    ),
+    "examples that are cut": (
+        "short = [row for row in rows if len(row[0]) - 1 <= length]",
+        "short = [(ids[: length + 1], n) for ids, n in rows]",
+        "test_make_batch",
+    ),
+    "examples lost in silence": (
+        "weights, len(rows) - len(short)", "weights, 0", "test_make_batch"
+    ),
+    "a mean over padding": (
+        "/ ops.where(total > 0, total, 1.0)", "/ ops.size(weights)",
+        "test_masked_loss",
+    ),
+    "divided by nothing": (
+        "/ ops.where(total > 0, total, 1.0)", "/ total", "test_masked_loss"
+    ),
+    "logarithm of a softmax": (
+        "ops.log_softmax(logits, axis=-1)",
+        "ops.log(ops.softmax(logits, axis=-1))",
+        "test_masked_loss",
+    ),
+    "a mean of means": (
+        "return ops.sum(losses * weights) / ops.where(total > 0, total, 1.0)",
+        "rows = ops.sum(weights, -1)\n"
+        "    rows = ops.where(rows > 0, rows, 1.0)\n"
+        "    return ops.mean(ops.sum(losses * weights, -1) / rows)",
+        "test_masked_loss",
+    ),
+    "right everywhere": (
+        "right | (np.asarray(weights) == 0)", "right", "test_exact_rows"
+    ),
+    "right somewhere": (
+        "np.all(right | (np.asarray(weights) == 0)",
+        "np.any(right & (np.asarray(weights) > 0)",
+        "test_exact_rows",
+    ),
+    "the share of tokens": (
+        "return np.all(right | (np.asarray(weights) == 0)",
+        "return np.mean(right | (np.asarray(weights) == 0)",
+        "test_exact_rows",
+    ),
+    "alpha forgotten": (
+        "LoraLinear(block[name], rank, lora_alpha)",
+        "LoraLinear(block[name], rank)",
+        "test_adapt",
+    ),
+    "one adapter for all blocks": (
+        "for block in weights[\"blocks\"]\n        ]\n\n    def call",
+        "for block in weights[\"blocks\"][:1]\n        ] * "
+        "len(weights[\"blocks\"])\n\n    def call",
+        "test_adapt",
+    ),
+    "adapters that nobody asks": (
+        "{**block, **adapters}", "{**adapters, **block}", "test_adapt"
+    ),
+    "all tokens count": (
+        "masked_loss(y_pred, y, sample_weight)",
+        "masked_loss(y_pred, y, ops.ones_like(y))",
+        "test_tune",
+    ),
+    "a rate of its own": (
+        "keras.optimizers.Adam(rate)", "keras.optimizers.Adam(0.1)",
+        "test_tune",
+    ),
+    "plain descent": (
+        "keras.optimizers.Adam(rate)", "keras.optimizers.SGD(rate)",
+        "test_tune",
+    ),
+}  # fmt: skip

@@ -1,0 +1,280 @@
+"""The assignments: what they ask, and what mistakes in them cost."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from kerasllm import homework
+from tests.homework.mistakes import ADAPTER_MISTAKES, MISTAKES
+
+nbformat = pytest.importorskip(
+    "nbformat", reason='notebooks need `pip install -e ".[notebooks]"`'
+)
+pytest.importorskip(
+    "jupytext", reason='notebooks need `pip install -e ".[notebooks]"`'
+)
+
+
+ASSIGNMENTS = homework.sources()
+
+
+ADAPTERS = "hw4_adapters_and_instructions"
+
+
+# Layers and models are compiled, which takes seconds.
+COMPILED = {"test_LoraLinear", "test_merge", "test_masked_loss", "test_adapt",
+            "test_tune"}  # fmt: skip
+
+
+def run_cells(notebook, changes=(), only=None):
+    """Run an assignment here; return the message of each failed test.
+
+    The figure, which a person grades, is left out, and so are all tests but
+    `only` where one is named.
+    """
+    namespace, failures = {"__name__": "__main__"}, {}
+    changes = dict(changes)
+    for cell in notebook.cells:
+        details = cell.metadata.get("nbgrader", {})
+        is_test = details.get("grade")
+        if cell.cell_type != "code" or (is_test and details.get("solution")):
+            continue
+        if is_test and only not in (None, details.grade_id):
+            continue
+        source = cell.source
+        for old in [old for old in changes if old in source]:
+            if details.get("solution"):
+                source = source.replace(old, changes.pop(old))
+        try:
+            exec(compile(source, details.get("grade_id", "cell"), "exec"),
+                 namespace)  # fmt: skip
+        except Exception as error:
+            if not is_test:
+                raise
+            failures[details.grade_id] = f"{type(error).__name__}: {error}"
+    assert not changes, f"not in any solution: {list(changes)}"
+    return failures
+
+
+def helpers(name, *grade_ids):
+    """Run some cells of an assignment; return what they define."""
+    namespace = {}
+    for cell in homework.read_source(ASSIGNMENTS[name]).cells:
+        if cell.id in grade_ids:
+            exec(cell.source, namespace)
+    return namespace
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # These train for a while.
+        pytest.param(name, marks=pytest.mark.slow)
+        if name.startswith(("hw2", "hw4"))
+        else name
+        for name in ASSIGNMENTS
+    ],
+)
+def test_the_solution_passes_in_any_term(name, monkeypatch):
+    """Another one on each backend."""
+    seed = 1 + ["jax", "tensorflow", "torch"].index(keras.backend.backend())
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", str(seed))
+    notebook = homework.read_source(ASSIGNMENTS[name], seed)
+    assert run_cells(notebook) == {}
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_an_assignment_is_in_form(name):
+    notebook = homework.read_source(ASSIGNMENTS[name])
+    points = [
+        cell.metadata.nbgrader.points
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("grade")
+    ]
+    assert sum(points) == 100
+    graded = notebook.metadata.kerasllm.graded
+    solutions = "".join(
+        cell.source
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    )
+    for name in graded:
+        assert re.search(rf"(def|class) {name}\(", solutions)
+    assert "kerasllm" in str(notebook.metadata.kerasllm.forbidden)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_costs_points(mistake, monkeypatch):
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
+    old, new, test = MISTAKES[mistake]
+    notebook = homework.read_source(ASSIGNMENTS["hw1_tokens_and_windows"])
+    failures = run_cells(notebook, {old: new})
+    assert test in failures
+    message = failures[test]
+    # A test says which rule is broken, in a sentence.
+    assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(name, marks=[pytest.mark.once] * (test in COMPILED))
+        for name, (_, _, test) in ADAPTER_MISTAKES.items()
+    ],
+)
+def test_a_mistake_with_adapters_costs_points(mistake, monkeypatch):
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
+    old, new, test = ADAPTER_MISTAKES[mistake]
+    notebook = homework.read_source(ASSIGNMENTS[ADAPTERS])
+    message = run_cells(notebook, {old: new}, only=test)[test]
+    assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
+
+
+def test_requests_are_those_of_the_world():
+    """Copies, because grading has no kerasllm to make a world."""
+    from kerasllm.toyworld import KINDS
+
+    namespace = helpers(ADAPTERS, "read_world")
+    assert namespace["QUESTIONS"] == {
+        attribute.name: (
+            attribute.sentences[0].replace("{name}", "It").format(value="{}"),
+            *(text.replace("{name}", "{}") for text in attribute.questions),
+        )
+        for attribute in KINDS["town"]
+    }
+    towns = [line.split()[0] for line in namespace["TOWNS"].split("\n")[1:-1]]
+    for seed in (1, 2):
+        taught, untaught = namespace["read_world"](seed)
+        assert len(taught) == 450 and len(untaught) == 150
+        # No request is about a fact that is asked for in the end.
+        said, asked = (
+            {(town, answer) for text, answer in pairs for town in towns
+             if town in text}
+            for pairs in (taught, untaught)
+        )  # fmt: skip
+        assert len(said) == len(asked) == 150 and not said & asked
+
+
+@pytest.mark.slow
+def test_the_preset_knows_the_towns():
+    import keras
+
+    from kerasllm.tiny_gemma import TinyRecipe
+
+    namespace = helpers(ADAPTERS, "gemma", "tokenize", "read_world",
+                        "make_batch", "exact_rows")  # fmt: skip
+    namespace["np"] = np
+    tokenize = namespace["tokenize"]
+    examples = []
+    for line in namespace["TOWNS"].split("\n")[1:-1]:
+        town, *values = line.split()
+        forms = namespace["QUESTIONS"].values()
+        for (answer, *_), value in zip(forms, values, strict=True):
+            before, after = answer.split("{}")
+            prefix = tokenize(town + before.removeprefix("It").rstrip())
+            end = tokenize(f" {value}{after}")
+            ids = [namespace["BOS"], *prefix, *end]
+            examples.append((ids, 1 + len(prefix)))
+    x, y, weights, too_long = namespace["make_batch"](examples, 36)
+    assert not too_long
+    logits = namespace["gemma_logits"](x, namespace["read_gemma"]())
+    logits = keras.ops.convert_to_numpy(logits)
+    share = namespace["exact_rows"](logits, y, weights).mean()
+    table = "\n".join(
+        " ".join((entity.name, *entity.facts.values()))
+        for entity in TinyRecipe().world().entities
+        if entity.kind == "town"
+    )
+    assert share > 0.8, (
+        f"The preset knows {share:.0%} of the towns. If it was trained anew, "
+        f"TOWNS must be\n{table}\nand the homework released again."
+    )
+
+
+@pytest.mark.slow
+def test_the_gemma_of_an_assignment_is_the_preset():
+    import keras
+
+    from kerasllm.gemma import Gemma
+    from kerasllm.images import vision_inputs
+
+    namespace = helpers(ADAPTERS, "gemma", "tokenize", "encode_prompt")
+    gemma = Gemma.from_preset("tiny")
+    request = "What is a <end_of_turn> in Calgorburg?"
+    prompt = gemma.prompt(request).token_ids
+    assert namespace["encode_prompt"](request) == list(prompt)
+    ids = np.array([prompt], "int32")
+    x = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    x |= vision_inputs(ids, [()], gemma.causal_lm.preprocessor, 1)
+    ours, theirs = (
+        keras.ops.convert_to_numpy(logits)
+        for logits in (
+            namespace["gemma_logits"](ids, namespace["read_gemma"]()),
+            gemma.causal_lm(x),
+        )
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.once
+def test_mistakes_cost_the_same_in_grading(nbgrader, tmp_path, monkeypatch):
+    """In one process or in two, the same tests fail."""
+    name = "hw1_tokens_and_windows"
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
+    source = homework.read_source(ASSIGNMENTS[name])
+    expected = {}
+    for number, (old, new, _) in enumerate([*MISTAKES.values()][::3]):
+        failures = run_cells(source, {old: new})
+        submission = nbformat.from_dict(json.loads(json.dumps(source)))
+        for each in submission.cells:
+            if each.metadata.get("nbgrader", {}).get("solution"):
+                each.source = each.source.replace(old, new, 1)
+        # The figure takes longest and is no part of this.
+        submission.cells = [
+            each
+            for each in submission.cells
+            if "plt.subplots" not in each.source
+        ]
+        expected[f"student{number:02}"] = set(failures)
+        nbformat.write(submission, tmp_path / f"student{number:02}.ipynb")
+    results, _ = homework.grade(
+        tmp_path,
+        tmp_path / "out" / "grades.csv",
+        assignment=name,
+        seed=3,
+        unprotected=True,
+    )
+    assert {r.student: set(r.failures) for r in results} == expected
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
+    """The whole way; the limits are a slow machine's, their effect is tested
+    elsewhere.
+    """
+    notebook = homework.read_source(ASSIGNMENTS[name])
+    (tmp_path / "class").mkdir()
+    nbformat.write(notebook, tmp_path / "class" / f"{name}_ann.ipynb")
+    (result,), _ = homework.grade(
+        tmp_path / "class",
+        tmp_path / "grades.csv",
+        assignment=name,
+        unprotected=True,
+        call_seconds=100,
+        cell_seconds=200,
+    )
+    assert result.failures == {} and result.student == "ann"
+    by_hand = [key for key, score in result.scores.items() if score is None]
+    most = {
+        cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("grade")
+    }
+    assert 1 <= len(by_hand) <= 2
+    assert result.total == 100 - sum(most[key] for key in by_hand)
+    page = (tmp_path / "feedback" / "ann.html").read_text()
+    assert "data:image/png" in page  # the figure, for whoever grades it

@@ -1,0 +1,104 @@
+"""What is released, and what must not be."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from kerasllm import cli, homework
+from tests.homework.tiny_course import cell, nbformat
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+ASSIGNMENTS = homework.sources()
+
+
+@pytest.fixture(scope="module")
+def releases(nbgrader, tmp_path_factory):
+    """The assignments as students get them, made in two ways and as shipped."""
+    root = tmp_path_factory.mktemp("releases")
+    homework.release(root / "called", seed=77)
+    arguments = ["homework", "release", str(root / "typed"), "--seed", "77"]
+    cli.main(arguments)
+    homework.release(root / "shipped")
+    return root
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_a_release_has_neither_solutions_nor_hidden_tests(name, releases):
+    path = releases / "called" / f"{name}.ipynb"
+    text = path.read_text()
+    assert "BEGIN SOLUTION" not in text and "HIDDEN TESTS" not in text
+    source = homework.read_source(ASSIGNMENTS[name])
+    secret = {
+        line.strip()
+        for cell in source.cells
+        for part in re.findall(
+            r"### BEGIN (?:SOLUTION|HIDDEN TESTS)(.*?)### END",
+            cell.source,
+            re.DOTALL,
+        )
+        for line in part.splitlines()
+        if len(line.strip()) >= 20
+    }
+    public = re.sub(
+        r"### BEGIN (SOLUTION|HIDDEN TESTS).*?### END",
+        "",
+        "\n".join(cell.source for cell in source.cells),
+        flags=re.DOTALL,
+    )
+    for line in secret:
+        if line not in public:
+            assert json.dumps(line)[1:-1] not in text
+    assert "SEED = 77" in text
+    assert "raise NotImplementedError()" in text
+    # Ids of cells, too: a release changes no file that it need not change.
+    typed = releases / "typed" / f"{name}.ipynb"
+    assert typed.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_the_notebook_beside_an_assignment_is_its_release(name, releases):
+    made, kept = (
+        nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        for folder in (releases / "shipped", ASSIGNMENTS[name].parent)
+    )
+    assert [(each.id, each.source) for each in kept.cells] == [
+        (each.id, each.source) for each in made.cells
+    ], "Run `kerasllm homework release chapters/homework` again."
+
+
+def test_no_solution_is_part_of_the_package():
+    secret = [
+        line.strip()
+        for path in ASSIGNMENTS.values()
+        for line in path.read_text().splitlines()
+        if "merged_words[" in line or "hidden inputs" in line
+    ]
+    assert secret
+    for path in (ROOT / "kerasllm").rglob("*.py"):
+        text = path.read_text()
+        assert not any(line in text for line in secret), path
+
+
+def test_a_leak_is_found():
+    source, released = (nbformat.v4.new_notebook() for _ in range(2))
+    secret = "answer = sorted(values)[len(values) // 2]"
+    source.cells = [
+        cell(f"### BEGIN SOLUTION\n{secret}\n### END SOLUTION", "a", "solution")
+    ]
+    released.cells = [cell("raise NotImplementedError()")]
+    assert homework.find_leaks(source, released) == []
+    released.cells.append(cell(f"    {secret}"))
+    assert homework.find_leaks(source, released) == [secret]
+    released.cells = [cell("### BEGIN HIDDEN TESTS")]
+    assert homework.find_leaks(source, released)
+
+
+def test_sources_are_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not part of the installed"):
+        homework.sources(tmp_path)
