@@ -14,8 +14,12 @@ import sentencepiece
 import tensorflow as tf
 
 from kerasllm import tokenizers
+from kerasllm.checks import MissingFileError, UserError
 from kerasllm.tokenizers import (
     END_OF_TEXT,
+    _documents,
+    _training,
+    _vocabularies,
     end_of_text_id,
     load_sentence_piece,
     train_sentence_piece,
@@ -108,7 +112,7 @@ def test_the_graph_and_the_library_find_the_same_tokens(tokenizer):
         assert tokens.numpy().tolist() == oracle.encode(text)
 
 
-def test_the_mark_of_a_space_comes_back_as_a_space(tokenizer):
+def test_the_sign_of_a_space_comes_back_as_a_space(tokenizer):
     # The one exception, which the documentation names.
     assert tokenizer.detokenize(tokenizer("a\u2581b")) == "a b"
 
@@ -136,6 +140,24 @@ def test_it_has_as_many_tokens_as_asked(tokenizer):
 
 def test_escaped_newlines_are_restored_before_training(tokenizer):
     assert not any("\\" in piece for piece in tokenizer.get_vocabulary())
+
+
+def test_sizes_may_be_numpys(shards, tokenizer):
+    found = train_sentence_piece(
+        shards, np.int64(SIZE), sample_bytes=np.int32(4_000_000)
+    )
+    assert found.proto == tokenizer.proto
+
+
+def test_training_leaves_the_process_as_it_is(shards, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("the devices were changed")
+
+    environment = dict(os.environ)
+    monkeypatch.setattr(tf.config, "set_visible_devices", never)
+    tokenizer = train_sentence_piece(shards, SIZE)
+    assert len(tokenizer("the model")) > 0
+    assert dict(os.environ) == environment
 
 
 def test_training_is_deterministic(shards, tokenizer):
@@ -179,7 +201,7 @@ def test_runs_of_spaces_take_few_tokens(tmp_path):
 
 def test_a_sample_takes_lines_at_even_distances():
     documents = [f"{2 * i}\n{2 * i + 1}" for i in range(50)]
-    sample = list(tokenizers._sample_lines(documents, 0.2))
+    sample = list(_training._sample_lines(documents, 0.2))
     numbers = np.array([int(line) for line in sample])
     np.testing.assert_array_equal(np.diff(numbers), 5)
     assert len(numbers) == 20
@@ -187,7 +209,7 @@ def test_a_sample_takes_lines_at_even_distances():
 
 def test_a_sample_of_everything_is_everything():
     documents = ["a\nb", "c", "", "d\n\ne"]
-    assert list(tokenizers._sample_lines(documents, 3.7)) == list("abcde")
+    assert list(_training._sample_lines(documents, 3.7)) == list("abcde")
 
 
 def test_a_sample_reaches_the_last_shard(tmp_path, shards):
@@ -205,8 +227,8 @@ def test_the_corpus_is_not_held_in_memory(tmp_path):
     tracemalloc.start()
     lines = sum(
         1
-        for _ in tokenizers._sample_lines(
-            tokenizers._read_documents([shard]), 0.5
+        for _ in _training._sample_lines(
+            _documents.read_documents([shard]), 0.5
         )
     )
     _, peak = tracemalloc.get_traced_memory()
@@ -226,7 +248,7 @@ def test_the_vocabulary_is_saved_and_loads_from_path_and_bytes(
 
 
 def test_a_failed_training_leaves_no_file(tmp_path, shards):
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError):
         train_sentence_piece(shards, 100_000, path=tmp_path / "v.spm")
     assert list(tmp_path.iterdir()) == []
 
@@ -245,7 +267,7 @@ def test_end_of_text_has_an_id(tokenizer):
 
 def test_a_vocabulary_without_end_of_text_is_refused(shards):
     tokenizer = train_sentence_piece(shards, SIZE, special_tokens=())
-    with pytest.raises(ValueError, match="must have the token .*endoftext"):
+    with pytest.raises(UserError, match="must have the token .*endoftext"):
         end_of_text_id(tokenizer)
 
 
@@ -256,7 +278,7 @@ def test_the_end_of_text_of_other_tokenizers_is_found():
     )
     without = keras_hub.tokenizers.BytePairTokenizer({"a": 0, "aa": 1}, ["a a"])
     assert end_of_text_id(with_end) == 2
-    with pytest.raises(ValueError, match="must have the token"):
+    with pytest.raises(UserError, match="must have the token"):
         end_of_text_id(without)
 
 
@@ -278,7 +300,7 @@ def server(tmp_path, tokenizer, monkeypatch):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setattr(
-            tokenizers,
+            _vocabularies,
             "BOOK_VOCABULARY_URL",
             f"http://127.0.0.1:{server.server_port}/vocabulary.proto",
         )
@@ -303,14 +325,14 @@ def test_the_books_vocabulary_can_lie_elsewhere(server, tmp_path):
 
 
 def test_a_vocabulary_with_another_hash_is_refused(server, tmp_path):
-    with pytest.raises(ValueError, match="must have the SHA-256"):
+    with pytest.raises(UserError, match="must have the SHA-256"):
         tokenizers.book_vocabulary(tmp_path / "here", sha256="0" * 64)
     assert not (tmp_path / "here" / "vocabulary.proto").exists()
 
 
 def test_a_page_instead_of_a_vocabulary_is_refused(server, tmp_path):
     (server / "vocabulary.proto").write_text("<html>Not found</html>")
-    with pytest.raises(ValueError, match="a serialized SentencePiece model"):
+    with pytest.raises(UserError, match="a serialized SentencePiece model"):
         tokenizers.book_vocabulary(tmp_path / "here")
 
 
@@ -318,7 +340,7 @@ def test_a_page_instead_of_a_vocabulary_is_refused(server, tmp_path):
 
 
 def test_a_missing_vocabulary_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="which is no file. Train one"):
+    with pytest.raises(MissingFileError, match="which is no file. Train one"):
         load_sentence_piece(tmp_path / "missing.spm")
 
 
@@ -332,12 +354,12 @@ def test_a_damaged_vocabulary_is_refused(tmp_path, tokenizer, damage):
     path = tmp_path / "damaged.spm"
     path.write_bytes(content)
     for source in (content, path):
-        with pytest.raises(ValueError, match="a serialized SentencePiece"):
+        with pytest.raises(UserError, match="a serialized SentencePiece"):
             load_sentence_piece(source)
 
 
 def test_a_vocabulary_of_another_type_is_refused():
-    with pytest.raises(ValueError, match="a path or bytes. Received.*list"):
+    with pytest.raises(UserError, match="a path or bytes. Received.*list"):
         load_sentence_piece([1, 2])
 
 
@@ -348,7 +370,11 @@ def test_a_vocabulary_of_another_type_is_refused():
         ({"vocabulary_size": 4.5}, "`vocabulary_size` must be a positive int"),
         ({"vocabulary_size": 50_000}, r"supports at most \d+. Take a smaller"),
         ({"vocabulary_size": 100}, r"alphabet alone needs \d+. Take a larger"),
-        ({"model_type": "word"}, '`model_type` must be "unigram" or "bpe"'),
+        ({"vocabulary_size": True}, "`vocabulary_size` must be a positive int"),
+        ({"model_type": "word"}, "`model_type` must be.* 'unigram', 'bpe'"),
+        ({"sample_bytes": True}, "`sample_bytes` must be at least 1"),
+        ({"special_tokens": [1]}, "`special_tokens` must be distinct"),
+        ({"control_tokens": {"end": "</s>"}}, "`control_tokens` must be one"),
         ({"sample_bytes": 0}, "`sample_bytes` must be at least 1"),
         ({"special_tokens": ["<a>", "<a>"]}, "`special_tokens` must be dis"),
         ({"special_tokens": ["\n"]}, "`special_tokens` must be distinct"),
@@ -359,19 +385,19 @@ def test_a_vocabulary_of_another_type_is_refused():
 )
 def test_wrong_arguments_are_refused(shards, arguments, message):
     arguments = {"files": shards, "vocabulary_size": SIZE} | arguments
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         train_sentence_piece(**arguments)
 
 
 def test_missing_shards_are_refused(shards, tmp_path):
     for wrong in (tmp_path / "missing.txt", tmp_path):
-        with pytest.raises(FileNotFoundError, match="paths of text files"):
+        with pytest.raises(MissingFileError, match="paths of text files"):
             train_sentence_piece([*shards, wrong], SIZE)
 
 
 def test_an_empty_corpus_is_refused(tmp_path):
     shard = write(tmp_path / "empty.txt", ["", ""])
-    with pytest.raises(ValueError, match="a corpus without text"):
+    with pytest.raises(UserError, match="a corpus without text"):
         train_sentence_piece([shard], SIZE)
 
 
@@ -379,13 +405,11 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path):
     shard = tmp_path / "latin.txt"
     shard.write_bytes(b"fine\ncaf\xe9\n")
     with pytest.raises(
-        ValueError, match=r"^Documents must be UTF-8.*latin.txt, line 2"
+        UserError, match=r"^Documents must be UTF-8.*latin.txt, line 2"
     ):
         train_sentence_piece([shard], SIZE)
     dataset = tf.data.Dataset.from_tensor_slices([b"fine", b"caf\xe9"])
-    with pytest.raises(
-        ValueError, match="^Documents must be UTF-8.*document 1"
-    ):
+    with pytest.raises(UserError, match="^Documents must be UTF-8.*document 1"):
         train_sentence_piece(dataset, SIZE)
 
 
@@ -393,8 +417,8 @@ def test_data_sets_of_anything_but_documents_are_refused():
     numbers = tf.data.Dataset.range(3)
     batches = tf.data.Dataset.from_tensor_slices(["a", "b"]).batch(2)
     for dataset in (numbers, batches):
-        with pytest.raises(ValueError, match="must have scalar strings"):
+        with pytest.raises(UserError, match="must have scalar strings"):
             train_sentence_piece(dataset, SIZE)
     endless = tf.data.Dataset.from_tensors("a").repeat()
-    with pytest.raises(ValueError, match="must have an end"):
+    with pytest.raises(UserError, match="must have an end"):
         train_sentence_piece(endless, SIZE)

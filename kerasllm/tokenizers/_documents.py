@@ -1,0 +1,96 @@
+"""The documents of a corpus: shards or a data set, checked and read."""
+
+import os
+
+import tensorflow as tf
+
+from kerasllm.checks import MissingFileError, UserError
+
+
+def check_shards(files):
+    """Return shard paths as a list of str, once all of them exist.
+
+    Args:
+        files: list of str or paths; one path stands for a list of one.
+
+    Raises:
+        UserError: the list is empty.
+        MissingFileError: a shard is not there, or is a folder.
+    """
+    if isinstance(files, str | os.PathLike):
+        files = [files]
+    files = [os.fspath(file) for file in files]
+    if not files:
+        raise UserError(
+            "`files` must name at least one shard. Received: an empty list. "
+            "`kerasllm.corpora.local_docs()` returns the shards of a corpus "
+            "that every installation carries."
+        )
+    for file in files:
+        if not os.path.isfile(file):
+            raise MissingFileError(
+                f"`files` must be paths of text files. Received: {file!r}, "
+                "which is no file. `kerasllm.corpora.text_shards(paths)` makes "
+                "shards of your own files and folders."
+            )
+    return files
+
+
+def check_documents(dataset):
+    """Raise unless a `tf.data.Dataset` holds documents and has an end.
+
+    Args:
+        dataset: `tf.data.Dataset` whose elements should be scalar strings.
+
+    Raises:
+        UserError: its elements are something else, or it repeats for ever.
+    """
+    spec = dataset.element_spec
+    if spec != tf.TensorSpec((), tf.string):
+        raise UserError(
+            "A data set of documents must have scalar strings as elements. "
+            f"Received: {spec}. Take the text out of each element with `map`, "
+            "and take batches apart with `unbatch`."
+        )
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise UserError(
+            "A data set of documents must have an end. Received: one that "
+            "repeats for ever. Leave out `repeat()`."
+        )
+
+
+def count_bytes(files):
+    """Return how many bytes the documents of a corpus have, an int."""
+    if isinstance(files, tf.data.Dataset):
+        check_documents(files)
+        return int(
+            files.reduce(
+                tf.constant(0, "int64"),
+                lambda total, text: (
+                    total + tf.cast(tf.strings.length(text), "int64")
+                ),
+            )
+        )
+    return sum(os.path.getsize(file) for file in files)
+
+
+def read_documents(files):
+    r"""Yield the documents of a corpus as str, newlines restored."""
+    if isinstance(files, tf.data.Dataset):
+        for number, text in enumerate(files.as_numpy_iterator()):
+            yield _decode(text, f"document {number} of the data set")
+        return
+    for path in files:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield _decode(line.rstrip(b"\n"), f"{path}, line {number}")
+
+
+def _decode(text, source):
+    try:
+        return text.decode("utf-8").replace("\\n", "\n")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"Documents must be UTF-8. Received: {source}, {error}. Convert "
+            "them, for example with `iconv -t UTF-8`."
+        ) from error

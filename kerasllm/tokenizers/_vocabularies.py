@@ -1,0 +1,125 @@
+"""Vocabularies that exist: loading one, and finding its tokens."""
+
+import os
+import pathlib
+
+import keras_hub
+import sentencepiece
+
+from kerasllm.checks import MissingFileError, UserError
+from kerasllm.files import cache_dir, download
+
+END_OF_TEXT = "<|endoftext|>"
+"""The token that ends each document."""
+
+BOOK_VOCABULARY_URL = (
+    "https://hf.co/mattdangerw/spiece/resolve/main/vocabulary.proto"
+)
+
+
+def load_sentence_piece(source):
+    """Load a SentencePiece vocabulary.
+
+    Args:
+        source: str or path of an existing `.spm`, `.model` or `.proto` file,
+            or its content as `bytes`.
+
+    Returns:
+        A `keras_hub.tokenizers.SentencePieceTokenizer`, `str` to int32.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UserError: it is not a SentencePiece vocabulary.
+    """
+    proto, name = source, "bytes"
+    if isinstance(source, str | os.PathLike):
+        path = pathlib.Path(source)
+        if not path.is_file():
+            raise MissingFileError(
+                "`source` must be a vocabulary file or its bytes. Received: "
+                f"{path}, which is no file. Train one with "
+                "`train_sentence_piece(files, vocabulary_size, path=...)`."
+            )
+        proto, name = path.read_bytes(), str(path)
+    elif not isinstance(source, bytes):
+        raise UserError(
+            "`source` must be a path or bytes. Received: an object of type "
+            f"{type(source).__name__}."
+        )
+    # Empty bytes parse as a vocabulary of no tokens.
+    problem = "it is empty" if not proto else None
+    try:
+        sentencepiece.SentencePieceProcessor(model_proto=proto)
+    except RuntimeError as error:
+        problem = str(error)
+    if problem:
+        raise UserError(
+            "A vocabulary must be a serialized SentencePiece model. Received: "
+            f"{name} of {len(proto)} bytes ({problem}). If it was downloaded, "
+            "it may be cut short: delete it and download it again."
+        )
+    return keras_hub.tokenizers.SentencePieceTokenizer(proto)
+
+
+def book_vocabulary(directory=None, sha256=None):
+    """Download the chapter's vocabulary of 32,000 tokens, once.
+
+    Args:
+        directory: str or path. The folder to keep it in; by default
+            `vocabularies` in the cache.
+        sha256: str, the expected SHA-256. `None` trusts the first complete
+            download and checks each later use against it.
+
+    Returns:
+        A `keras_hub.tokenizers.SentencePieceTokenizer`, `str` to int32.
+
+    Raises:
+        EnvironmentFailure: the network or the disk does not let it through.
+        UserError: the file has another hash or is no vocabulary.
+
+    Source: chapter 16, listing 16.2.
+    """
+    directory = directory or cache_dir("vocabularies")
+    return load_sentence_piece(
+        download(BOOK_VOCABULARY_URL, directory, sha256=sha256)
+    )
+
+
+def token_id_of(tokenizer, token):
+    """Return the id of a token, or `None` if the vocabulary lacks it.
+
+    A SentencePiece tokenizer answers for a token that it does not have with
+    the id of the unknown token, so the way back is checked too.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        token: str.
+    """
+    try:
+        token_id = tokenizer.token_to_id(token)
+        found = tokenizer.id_to_token(token_id)
+    except (KeyError, ValueError, TypeError):
+        return None
+    return int(token_id) if found == token else None
+
+
+def end_of_text_id(tokenizer):
+    """Return the id of `<|endoftext|>`, or say that there is none.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+
+    Returns:
+        A Python int.
+
+    Raises:
+        UserError: the vocabulary lacks the token.
+    """
+    token_id = token_id_of(tokenizer, END_OF_TEXT)
+    if token_id is None:
+        raise UserError(
+            f"The vocabulary must have the token {END_OF_TEXT!r}. Received: a "
+            f"vocabulary of {tokenizer.vocabulary_size()} tokens without it. "
+            "Train one with `train_sentence_piece`, which adds it."
+        )
+    return token_id
