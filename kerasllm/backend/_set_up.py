@@ -53,6 +53,17 @@ def keep_tensorflow_off_gpus():
         pass
 
 
+def _may_have_gpu():
+    """Tell whether a GPU may compute, without starting JAX.
+
+    Once JAX has started, nobody can tell it how many devices a CPU has, or
+    that there are other processes.
+    """
+    if name() == "jax":
+        return any(map(os.path.exists, GPU_FILES))
+    return gpu() is not None
+
+
 def _mallopt(option, value):
     """Set an option of `malloc`, where that is glibc's; see `mallopt(3)`."""
     if platform.system() == "Linux":
@@ -67,10 +78,10 @@ def _share_memory_among_threads():
     glibc gives threads arenas of their own, with room for blocks up to 64 MB.
     Larger ones it returns to Linux whatever `keep_freed_memory` says. A thread
     stays with the arena that it began with, so this must come before JAX
-    computes for the first time. Where there are files of a GPU it is left out:
-    there many threads may prepare text, and would wait for one another.
+    starts its threads. Where there are files of a GPU it is left out: there
+    many threads may prepare text, and would wait for one another.
     """
-    if name() == "jax" and not any(map(os.path.exists, GPU_FILES)):
+    if name() == "jax" and not _may_have_gpu():
         _mallopt(-8, 1)  # M_ARENA_MAX in <malloc.h>
 
 
@@ -81,10 +92,10 @@ def keep_freed_memory():
     A step takes and frees hundreds of megabytes. glibc gives large blocks back
     to Linux, which clears their pages each time that they are taken again: on
     JAX a third of a step on a CPU. From here on this process takes memory for
-    its largest moment and keeps it. Nothing happens on a GPU, nor where there
-    is no glibc.
+    its largest moment and keeps it. Nothing happens where there may be a GPU,
+    nor where there is no glibc.
     """
-    if gpu() is not None:
+    if _may_have_gpu():
         return
     # Numbers from <malloc.h>.
     _mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own,

@@ -2,7 +2,7 @@
 
 from kerasllm import plots
 from kerasllm.gemma import Gemma
-from kerasllm.images import IMAGE_MARK
+from kerasllm.images import IMAGE_TOKEN
 from kerasllm.tiny_gemma import TEST_SEED, ask_all, exact_share, unseen_pictures
 
 NUM_PICTURES = 60
@@ -46,7 +46,7 @@ def _draw(report, gemma, pictures):
     plots.plot_pictures(
         [picture.image for picture in pictures],
         [
-            gemma.ask(IMAGE_MARK + picture.questions()[0].text, [picture.image])
+            gemma.ask(IMAGE_TOKEN + picture.questions()[0].text, [picture.image])
             for picture in pictures
         ],
         figure=figure,

@@ -69,3 +69,22 @@ def test_memory_is_kept_for_the_next_step(what):
     )
     megabytes = float(done.stdout)
     assert 280 < megabytes < 320 if "keep" in what else megabytes < 20
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
+def test_set_up_leaves_jax_to_be_told_of_its_devices():
+    code = """if True:
+        from kerasllm import backend
+        backend.set_up()
+        backend.make_devices_of_cores(3)
+        print(len(backend.devices()[0]))
+    """
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert done.stdout == "3\n"

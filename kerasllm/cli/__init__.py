@@ -1,0 +1,29 @@
+"""The command line: `kerasllm tour`, `pretrain`, `finetune`, `chat`, ...
+
+Each command has a file: its options, then the command, then the functions
+that do its work. Nothing heavy is imported at the top of a file, since
+`KERAS_BACKEND` must be set before Keras is imported, and help must come at
+once. So the functions import what they use.
+"""
+
+from kerasllm.cli import (
+    chat,
+    finetune,
+    generate,
+    homework,
+    info,
+    pretrain,
+    tour,
+)
+from kerasllm.cli._start import app, main
+
+__all__ = ["app", "main"]
+
+# In the order in which help lists them.
+app.command()(tour.tour)
+app.command()(pretrain.pretrain)
+app.command()(generate.generate)
+app.command()(finetune.finetune)
+app.command()(chat.chat)
+app.command()(info.info)
+app.add_typer(homework.app, name="homework")

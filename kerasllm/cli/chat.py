@@ -1,0 +1,208 @@
+"""`kerasllm chat`: a conversation with a model, line by line."""
+
+import dataclasses
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from kerasllm.cli._options import (
+    DEFAULT_TEMPLATE,
+    BackendOption,
+    DtypeOption,
+    FrequencyPenaltyOption,
+    MaxLengthOption,
+    MinPOption,
+    OptionalSeedOption,
+    PresencePenaltyOption,
+    PresetOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+)
+from kerasllm.cli._start import (
+    UsageError,
+    exit_status,
+    message_of,
+    quiet,
+    starting,
+)
+from kerasllm.cli._writing import Sampling, load_generator, print_pieces
+
+ModelOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder that pretrain wrote: continues each line.",
+    ),
+]
+AdaptersOption = Annotated[
+    pathlib.Path | None,
+    typer.Option("--lora", exists=True, help="File that finetune wrote."),
+]
+ImageOption = Annotated[
+    list[str] | None,
+    typer.Option(help="File or address; shown with the first line."),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The one of finetune: gemma, book, ... Default: "
+        f"{DEFAULT_TEMPLATE}."
+    ),
+]
+
+
+def chat(
+    model: ModelOption = None,
+    preset: PresetOption = None,
+    adapters: AdaptersOption = None,
+    image: ImageOption = None,
+    template: TemplateOption = None,
+    dtype: DtypeOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    min_p: MinPOption = None,
+    temperature: TemperatureOption = None,
+    frequency_penalty: FrequencyPenaltyOption = 0.0,
+    presence_penalty: PresencePenaltyOption = 0.0,
+    max_length: MaxLengthOption = None,
+    seed: OptionalSeedOption = None,
+    backend: BackendOption = None,
+):
+    """Talk with a model, line by line, until an empty one or Ctrl-D.
+
+    With --preset an instruction model answers and remembers what was said.
+    With --model a pretrained one, which does not answer, continues each line
+    by itself.
+    """
+    only_preset = {
+        "--lora": adapters,
+        "--image": image,
+        "--template": template,
+        "--dtype": dtype,
+    }
+    _check_source(model, preset, only_preset)
+    sampling = Sampling(
+        temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
+    )
+    if preset is None:
+        voice = _begin_continuing(model, sampling, max_length, seed, backend)
+    else:
+        voice = _begin_conversation(
+            preset, adapters, image, template, dtype, sampling, max_length,
+            seed, backend,
+        )  # fmt: skip
+    _talk(voice)
+
+
+def _check_source(model, preset, only_preset):
+    """Refuse two models or none, and options that the given one ignores."""
+    if (model is None) == (preset is None):
+        raise UsageError(
+            "`chat` needs either a --preset or a --model. Received: "
+            f"{'none' if model is None else 'both'}. --preset tiny_instruct "
+            "needs no network."
+        )
+    given = [option for option, value in only_preset.items() if value]
+    if model is not None and given:
+        raise UsageError(
+            f"{', '.join(only_preset)} must come with a --preset. "
+            f"Received: {', '.join(given)} with --model, which continues text "
+            "and no more. Leave them out."
+        )
+
+
+@dataclasses.dataclass
+class _Continuation:
+    """A pretrained model that continues each line by itself."""
+
+    generator: Any
+    max_length: int
+    seed: int | None
+
+    def reply(self, text):
+        """Return the pieces that come after a line, which is printed."""
+        pieces = self.generator.stream(text, self.max_length, seed=self.seed)
+        print(text, end="", flush=True)
+        return pieces
+
+
+@dataclasses.dataclass
+class _Conversation:
+    """An instruction model that answers and remembers."""
+
+    chat: Any
+    generator: Any
+    pictures: list
+    seed: int | None
+
+    def reply(self, text):
+        """Return the pieces of an answer."""
+        from kerasllm.images import IMAGE_TOKEN
+
+        # With the first line that was not refused.
+        images = [] if self.chat.messages else self.pictures
+        # Images that the line does not place come before it.
+        num_unplaced = len(images) - text.count(IMAGE_TOKEN)
+        return self.chat.stream(
+            IMAGE_TOKEN * num_unplaced + text, images, self.seed
+        )
+
+
+def _begin_continuing(model, sampling, max_length, seed, backend):
+    """Load a pretrained model; return a `_Continuation`."""
+    if sampling.temperature is None:
+        sampling = dataclasses.replace(sampling, temperature=0.8)
+    generator, longest = load_generator(model, backend, sampling)
+    length = longest if max_length is None else max_length
+    return _Continuation(generator, length, seed)
+
+
+def _begin_conversation(preset, adapters, image, template, dtype, sampling,
+                        max_length, seed, backend):  # fmt: skip
+    """Load an instruction model; return a `_Conversation`."""
+    with starting(backend):
+        from kerasllm.checks import check_positive_ints
+        from kerasllm.gemma import Gemma
+        from kerasllm.images import check_takes_images, load_image
+        from kerasllm.prompts import get_template
+
+    # What can be told without the model is told before it is loaded.
+    sampler = sampling.sampler()
+    if max_length is not None:
+        check_positive_ints(max_length=max_length)
+    template = get_template(template or DEFAULT_TEMPLATE)
+    pictures = [load_image(source) for source in image or ()]
+    with quiet():
+        gemma = Gemma.from_preset(preset, dtype, template)
+    if pictures:
+        check_takes_images(gemma.causal_lm.preprocessor)
+    if adapters is not None:
+        gemma.load_lora(adapters)
+    conversation = gemma.chat(max_length=max_length, sampler=sampler)
+    return _Conversation(conversation, gemma.generator, pictures, seed)
+
+
+def _talk(voice):
+    """Print a reply to each line of stdin, until an empty one or its end."""
+    asks = sys.stdin.isatty()
+    # Bytes that are no UTF-8 are refused with their line, not with all.
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    while True:
+        if asks:
+            print("> ", end="", flush=True)
+        try:
+            text = sys.stdin.readline().rstrip("\r\n")
+            if not text:
+                return
+            print_pieces(voice.reply(text), voice.generator)
+        except KeyboardInterrupt:  # a way to leave: there is nothing to keep
+            raise typer.Exit(130) from None
+        except ValueError as error:  # too long a line is no reason to leave
+            if exit_status(error) is None:
+                raise
+            print(f"kerasllm: {message_of(error)}", file=sys.stderr)

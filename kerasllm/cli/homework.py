@@ -1,0 +1,150 @@
+"""`kerasllm homework`: notebooks are handed out, checked and graded."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from kerasllm.cli._options import BackendOption
+from kerasllm.cli._start import configured_backend
+
+app = typer.Typer(
+    help="Hand out homework, check it at home, grade it.", no_args_is_help=True
+)
+
+SourcesOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Folder of the assignments. Default: chapters/homework of the "
+        "checkout."
+    ),
+]
+DirectoryArgument = Annotated[
+    pathlib.Path,
+    typer.Argument(metavar="DIR", file_okay=False, help="Where to write."),
+]
+TermSeedOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Which data the class works on this term."),
+]
+FileArgument = Annotated[
+    pathlib.Path,
+    typer.Argument(exists=True, dir_okay=False, help="Your notebook."),
+]
+SubmissionsArgument = Annotated[
+    pathlib.Path,
+    typer.Argument(
+        exists=True,
+        file_okay=False,
+        help="Folder with STUDENT.ipynb or STUDENT/.../NAME.ipynb.",
+    ),
+]
+CsvOption = Annotated[
+    pathlib.Path, typer.Option(dir_okay=False, help="Table to write.")
+]
+AssignmentOption = Annotated[
+    str | None,
+    typer.Option(help="Which one. Default: recognized by file names."),
+]
+HiddenSeedOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Draws the hidden inputs. Default: a new one, printed."
+    ),
+]
+FeedbackOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        file_okay=False, help="Folder for pages. Default: beside the table."
+    ),
+]
+CourseOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="New folder to keep as nbgrader's course, for its formgrader."
+    ),
+]
+MemoryOption = Annotated[float, typer.Option(help="GB a submission.")]
+CellSecondsOption = Annotated[int, typer.Option(help="Time of a cell.")]
+CallSecondsOption = Annotated[
+    int, typer.Option(help="Time of a call by a test.")
+]
+TotalSecondsOption = Annotated[int, typer.Option(help="Time of a submission.")]
+UnprotectedOption = Annotated[
+    bool,
+    typer.Option("--unprotected", help="Grade without Landlock, too."),
+]
+
+
+@app.command()
+def release(
+    directory: DirectoryArgument,
+    seed: TermSeedOption = None,
+    sources: SourcesOption = None,
+):
+    """Write the students' notebooks: no solutions, no hidden tests."""
+    from kerasllm import homework_course
+
+    for path in homework_course.release(directory, sources, seed):
+        print(path)
+
+
+@app.command()
+def check(file: FileArgument):
+    """Run your notebook and its visible tests. Needs no nbgrader."""
+    from kerasllm import homework
+
+    result = homework.check(file)
+    for question, score in result.scores.items():
+        failure = result.failures.get(question)
+        said = "graded by a person" if score is None else "passes"
+        print(f"{question:28} {failure or said}")
+    for note in result.notes:
+        print(f"note: {note}")
+    print(
+        f"{len(result.failures)} tests fail; those that pass give up to "
+        f"{result.total:g} points. Grading runs more tests than these."
+    )
+    if result.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def grade(
+    submissions: SubmissionsArgument,
+    csv: CsvOption,
+    assignment: AssignmentOption = None,
+    seed: HiddenSeedOption = None,
+    feedback: FeedbackOption = None,
+    course: CourseOption = None,
+    memory: MemoryOption = 4.0,
+    cell_seconds: CellSecondsOption = 60,
+    call_seconds: CallSecondsOption = 20,
+    total_seconds: TotalSecondsOption = 600,
+    unprotected: UnprotectedOption = False,
+    sources: SourcesOption = None,
+    backend: BackendOption = None,
+):
+    """Grade a class: a table, a page a student, what failed most often."""
+    from kerasllm import homework_course
+
+    results, seed = homework_course.grade(
+        submissions,
+        csv,
+        sources,
+        assignment,
+        seed,
+        feedback,
+        course,
+        memory_gb=memory,
+        cell_seconds=cell_seconds,
+        call_seconds=call_seconds,
+        total_seconds=total_seconds,
+        backend=str(backend or configured_backend()),
+        unprotected=unprotected,
+        progress=lambda line: print(line, flush=True),
+    )
+    print()
+    for line in homework_course.summarize(results):
+        print(line)
+    print(f"{csv}; the same hidden inputs again: --seed {seed}")

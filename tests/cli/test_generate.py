@@ -1,0 +1,85 @@
+import re
+
+import pytest
+
+from kerasllm import generation, samplers
+from tests.cli.messages import one_line
+
+
+def test_generate_is_greedy_by_default(run, loaded):
+    expected = generation.compiled_generate(
+        loaded.model, loaded.tokenizer, "the cat", max_length=16
+    )
+    assert run("generate", "--model", loaded.directory, "the cat")[1] == (
+        expected + "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "options, chained",
+    [
+        ([], {"temperature": 0.0}),
+        (["--top-k", 5], {"temperature": 1.0, "top_k": 5}),
+        (
+            ["--top-p", 0.9, "--min-p", 0.1],
+            {"temperature": 1.0, "top_p": 0.9, "min_p": 0.1},
+        ),
+        (["--temperature", 0.5], {"temperature": 0.5}),
+        (
+            ["--frequency-penalty", 0.3, "--presence-penalty", 0.2],
+            {
+                "temperature": 0.0,
+                "frequency_penalty": 0.3,
+                "presence_penalty": 0.2,
+            },
+        ),
+    ],
+)
+def test_options_make_the_sampler(run, monkeypatch, options, chained, loaded):
+    calls = []
+    chain = samplers.chain
+
+    def record(**arguments):
+        calls.append(arguments)
+        return chain(**arguments)
+
+    monkeypatch.setattr(samplers, "chain", record)
+    run("generate", "--model", loaded.directory, "the", *options)
+    nothing = dict.fromkeys(("top_k", "top_p", "min_p"))
+    nothing |= {"frequency_penalty": 0.0, "presence_penalty": 0.0}
+    assert calls == [nothing | chained]
+
+
+def test_a_seed_repeats_a_text(run, loaded):
+    def texts(seed):
+        options = ("--temperature", 1, "--seed", seed)
+        return run("generate", "--model", loaded.directory, "a", *options)[1]
+
+    # 13 or more draws from nearly equal odds: no two seeds agree by chance.
+    assert texts(1) == texts(1) != texts(2)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--top-k", 5000], r"vocabulary_size=300"),
+        (["--max-length", 17], "must be at most 16"),
+        (["--max-length", 2], "prompt"),
+    ],
+)
+def test_what_does_not_fit_the_model_exits_2(run, loaded, options, message):
+    status, out, err = run(
+        "generate", "--model", loaded.directory, "the cat sat", *options
+    )
+    assert (status, out) == (2, "")
+    assert message in one_line(err)
+
+
+def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
+    command = ("generate", "--model", loaded.directory, "the cat", "--seed", 3)
+    command += ("--top-k", 5)
+    status, whole, _ = run(*command)
+    assert status == 0
+    status, streamed, err = run(*command, "--stream")
+    assert (status, streamed) == (0, whole)
+    assert re.fullmatch(r"[\d,]+ tokens/s\n", err)

@@ -1,0 +1,279 @@
+import ast
+import contextlib
+import importlib.metadata
+import importlib.util
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import keras
+import keras_hub
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import kerasllm
+from kerasllm import backend, cli, layers, tour
+from kerasllm.checkpoints import TrainingInterrupted
+from kerasllm.cli import _start
+from tests.cli.messages import one_line
+
+
+def in_a_process(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("", "tour", "pretrain", "generate", "finetune", "chat", "info"),
+        *("homework", "homework grade"),
+    ],
+)
+def test_help_loads_nothing_heavy(command):
+    code = """if True:
+        import sys
+        from kerasllm.cli import main
+        try:
+            main([*sys.argv[1:], "--help"])
+        except SystemExit as finished:
+            heavy = {"keras", "tensorflow", "jax", "torch", "numpy"}
+            print(finished.code, sorted(heavy & set(sys.modules)))
+    """
+    done = in_a_process(code, *command.split())
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert "Usage" in done.stdout
+    assert done.stderr == ""
+
+
+def test_module_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasllm", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout == f"kerasllm {kerasllm.__version__}\n"
+
+
+@pytest.mark.any_backend
+def test_what_is_imported_comes_with_the_installation():
+    """And so does what KerasHub reads a Hugging Face checkpoint with."""
+    package = pathlib.Path(kerasllm.__file__).parent
+    hub = pathlib.Path(keras_hub.__file__).parent / "src/utils/transformers"
+    paths = [
+        *package.rglob("*.py"),
+        hub / "preset_loader.py",
+        hub / "convert_gemma3.py",
+        hub / "safetensor_utils.py",
+    ]
+
+    def is_homework(path):
+        where = path.relative_to(package) if package in path.parents else path
+        return where.parts[0].startswith("homework")
+
+    imported = set()
+    for path in paths:
+        room = (
+            path.relative_to(package).parts[0]
+            if package in path.parents
+            else ""
+        )
+        if room.startswith("homework"):  # extras, which say so
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)  # the package has no relative ones
+    imported = {name.partition(".")[0] for name in imported}
+    imported -= {*sys.stdlib_module_names, "kerasllm", "torch"}
+    assert {"keras", "safetensors", "h5py"} <= imported
+
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text())
+    waiting, needed = list(project["project"]["dependencies"]), set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        marker = requirement.marker
+        if name in needed or marker and not marker.evaluate({"extra": ""}):
+            continue
+        needed.add(name)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            waiting += importlib.metadata.requires(name) or []
+    providers = importlib.metadata.packages_distributions()
+    assert [
+        name
+        for name in sorted(imported)
+        if not needed & set(map(canonicalize_name, providers[name]))
+    ] == []
+
+
+def test_without_a_command_there_is_help(run):
+    status, out, _ = run()
+    assert status == 0
+    assert "pretrain" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--wrong"], "No such option: --wrong"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["tour", "--wrong"], "See `kerasllm tour --help`"),
+        (["pretrain", "--backend", "mxnet"], "'jax', 'tensorflow', 'torch'"),
+        (["pretrain", "--recipe", "huge"], "must be one of 'laptop', 'book'"),
+        (["tour", "--recipe", "huge"], "must be one of 'laptop', 'book'"),
+        (["pretrain", "--documents", "pages"], "'lines', 'files'"),
+        (["pretrain", "--seed", "-1"], "--seed"),
+        (["pretrain", "--data", "mini-c4", "--data", "x"], "stand alone"),
+        (["pretrain", "--data", "no/such/file"], "no/such/file"),
+        (["generate", "--model", "no/such", "x"], "no/such"),
+        (["generate", "--model", ".", "x", "--top-k", "five"], "--top-k"),
+        (["generate", "--model", ".", "x", "--top-k", "0"], "`top_k` must be"),
+        (["generate", "--model", ".", "x", "--top-p", "2"], "`top_p` must be"),
+        (["generate", "--model", ".", "x"], "must hold a finished pretraining"),
+        (["generate", "x"], "--model"),
+        (["generate", "--model", "."], "prompt"),
+    ],
+)
+def test_wrong_use_exits_2_with_one_line(
+    run, arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert out == ""
+    assert message in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_line_in_a_process_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasllm", "generate"]
+        + ["--model", str(tmp_path), "x", "--top-k", "0"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "`top_k` must be an int" in one_line(done.stderr)
+
+
+def test_a_command_sets_its_process_up_once(run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(backend, "set_up", lambda: calls.append("set up"))
+    monkeypatch.setattr(tour, "run", lambda *args, **kw: calls.append("tour"))
+    assert run("tour")[0] == 0
+    assert calls == ["set up", "tour"]
+
+
+def test_backend_of_the_environment_is_checked(run, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "mxnet")
+    status, out, err = run("info")
+    assert status == 2
+    assert "Received: 'mxnet', from KERAS_BACKEND" in one_line(err)
+    assert "kerasllm" in out  # the versions still help
+
+
+def test_backend_of_the_configuration_is_checked(run, monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text('{"backend": "mxnet"}')
+    status, _, err = run("tour")
+    assert status == 2
+    assert "'mxnet'" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "backend, package", [("torch", "kerasllm[torch]"), ("jax", "jax")]
+)
+def test_missing_backend_says_how_to_install_it(
+    run, monkeypatch, backend, package
+):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: None if name == backend else find_spec(name),
+    )
+    status, _, err = run("tour", "--backend", backend)
+    assert status == 2
+    assert f'pip install "{package}"' in one_line(err)
+
+
+def test_backend_cannot_change_once_keras_runs(run):
+    other = "torch" if keras.config.backend() != "torch" else "jax"
+    status, _, err = run("tour", "--backend", other)
+    assert status == 2
+    assert "before Keras starts" in one_line(err)
+
+
+def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
+    def broken(*arguments, **options):
+        raise ValueError("Received: a bug")  # not raised by a room
+
+    monkeypatch.setattr(tour, "run", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("tour")
+
+
+def test_a_library_error_in_our_code_is_a_mistake():
+    def fail(room):
+        code = compile("int('Received:')", room, "eval")
+        with pytest.raises(ValueError) as caught:
+            eval(code)
+        return caught.value
+
+    # Of the package by its place, but not by its words.
+    error = fail(cli.__file__)
+    error.args = ("invalid literal",)
+    assert _start.exit_status(error) is None
+
+
+def test_of_a_keras_error_only_what_matters_is_kept():
+    embedding = layers.PositionalEmbedding(4, 10, 8)
+    with pytest.raises(ValueError) as caught:
+        embedding(keras.ops.zeros((1, 5), "int32"))
+    assert "Exception encountered" in str(caught.value)
+    assert _start.exit_status(caught.value) == 2
+    assert _start.message_of(caught.value).startswith("The input must not be")
+    assert "Arguments received" not in _start.message_of(caught.value)
+
+
+def test_diverged_training_exits_1_with_one_line(run, monkeypatch):
+    def diverge():
+        raise FloatingPointError("The loss must stay finite. Received: NaN")
+
+    # Seen as raised by a room.
+    room = pathlib.Path(kerasllm.__file__).with_name("checkpoints.py")
+    diverge.__code__ = diverge.__code__.replace(co_filename=str(room))
+    monkeypatch.setattr(tour, "run", lambda *args, **options: diverge())
+    status, _, err = run("tour")
+    assert status == 1
+    assert "The loss must stay finite" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "interrupt, said",
+    [
+        (TrainingInterrupted("The state is saved in d."), "saved in d."),
+        (KeyboardInterrupt(), "Interrupted"),
+    ],
+)
+def test_ctrl_c_exits_130_and_says_how_to_go_on(
+    run, monkeypatch, interrupt, said
+):
+    def interrupted(*arguments, **options):
+        raise interrupt
+
+    monkeypatch.setattr(tour, "run", interrupted)
+    status, _, err = run("tour", "--out", "my tour")
+    assert status == 130
+    assert said in one_line(err)
+    assert "kerasllm tour --out 'my tour'" in err

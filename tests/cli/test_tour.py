@@ -1,0 +1,16 @@
+import pathlib
+
+from kerasllm import tour
+
+
+def test_tour_gets_folder_and_recipe(run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        tour, "run", lambda *args, **kw: calls.append((args, kw))
+    )
+    assert run("tour", "--out", "here", "--recipe", "book")[0] == 0
+    assert run("tour")[0] == 0
+    assert calls == [
+        ((pathlib.Path("here"),), {"recipe": "book"}),
+        ((pathlib.Path("kerasllm-tour"),), {"recipe": "laptop"}),
+    ]
