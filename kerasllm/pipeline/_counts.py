@@ -1,0 +1,88 @@
+"""How many tokens a corpus has, counted once and kept in the cache."""
+
+import contextlib
+import hashlib
+import json
+
+import keras
+import tensorflow as tf
+
+from kerasllm.files import cache_dir, sha256_once, whole_file
+from kerasllm.pipeline._documents import parts_of, read_part, token_vectors
+
+
+def _sum_tokens(documents, tokenize):
+    """Return how many tokens documents have, as an int64 tensor."""
+    return token_vectors(
+        documents, lambda batch: tf.size(tokenize(batch), "int64")
+    ).reduce(tf.constant(0, "int64"), tf.add)
+
+
+def count_tokens(shares, tokenize):
+    """Count the tokens of each host's data set."""
+    return [int(_sum_tokens(documents, tokenize)) for documents in shares]
+
+
+def count_shards(shares, tokenize, settings, verbose):
+    """Count the tokens of each host's share, of each part only once ever."""
+    digests = {
+        file: sha256_once(file) for share in shares for file, _, _ in share
+    }
+    names = {
+        part: _cache_name(settings, digests[part[0]], part[1:])
+        for share in shares
+        for part in share
+    }
+    counts = {part: _read_count(name) for part, name in names.items()}
+    unknown = [part for part, count in counts.items() if count is None]
+    if unknown:
+        bar = keras.utils.Progbar(
+            len(unknown), verbose=verbose, unit_name="shard"
+        )
+        results = parts_of(unknown).map(
+            lambda *part: _sum_tokens(read_part(*part), tokenize)
+        )
+        for part, count in zip(unknown, results, strict=True):
+            counts[part] = int(count)
+            # Each at once: a pass that is broken off is not lost.
+            _write_count(names[part], counts[part])
+            bar.add(1)
+    return [sum(counts[part] for part in share) for share in shares]
+
+
+def settings_of(tokenizer, *settings):
+    """Return what decides a count beside the shard, or `None` if unclear."""
+    proto = getattr(tokenizer, "proto", None)
+    if not isinstance(proto, bytes):
+        return None  # not SentencePiece: count each time
+    return [
+        type(tokenizer).__qualname__,
+        hashlib.sha256(proto).hexdigest(),
+        tokenizer.add_bos,
+        tokenizer.add_eos,
+        *settings,
+    ]
+
+
+def _cache_name(settings, digest, part):
+    if settings is None:
+        return None
+    key = json.dumps([settings, digest, part])
+    return f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _read_count(name):
+    """Return a number of tokens from the cache, or `None`."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if name is not None:
+            path = cache_dir("counts") / name
+            return int(json.loads(path.read_text())["tokens"])
+    return None
+
+
+def _write_count(name, tokens):
+    # Without a cache everything works, only more slowly.
+    with contextlib.suppress(OSError):
+        if name is not None:
+            with whole_file(cache_dir("counts") / name) as file:
+                json.dump({"tokens": tokens}, file)

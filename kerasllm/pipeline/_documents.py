@@ -1,0 +1,113 @@
+"""Documents: which ones a host reads, and how they become tokens."""
+
+import re
+
+import keras
+import tensorflow as tf
+
+from kerasllm.checks import UserError, check_real
+from kerasllm.tokenizers import END_OF_TEXT, end_of_text_id
+
+# Tokenizing many documents in one call is what makes this faster than a call
+# a document; 8 to 64 measure alike (tests/benchmarks/pipeline.py).
+_DOCUMENTS_PER_CALL = 32
+_OPEN_SHARDS = 32
+_HASH_BUCKETS = 2**20
+
+
+def tokenize_step(tokenizer, split, validation_fraction, restore_newlines):
+    """Return the function from a batch of documents to a vector of tokens."""
+    if split not in (None, "train", "validation"):
+        raise UserError(
+            '`split` must be None, "train" or "validation". Received: '
+            f"split={split!r}. None takes all documents."
+        )
+    check_real(
+        "validation_fraction",
+        validation_fraction,
+        lambda fraction: 0 < fraction < 1,
+        "between 0 and 1",
+        cure="For no validation documents leave out `split`.",
+    )
+    _check_tokenizer(tokenizer)
+    end = end_of_text_id(tokenizer)
+    threshold = max(1, round(validation_fraction * _HASH_BUCKETS))
+
+    def tokenize(documents):
+        if restore_newlines:
+            documents = tf.strings.regex_replace(documents, r"\\n", "\n")
+        if split is not None:
+            bucket = tf.strings.to_hash_bucket_fast(documents, _HASH_BUCKETS)
+            held_out = bucket < threshold
+            chosen = held_out if split == "validation" else ~held_out
+            documents = tf.boolean_mask(documents, chosen)
+        documents = tf.strings.regex_replace(
+            documents,
+            re.escape(END_OF_TEXT),
+            f"{END_OF_TEXT[0]} {END_OF_TEXT[1:]}",
+        )
+        tokens = tf.cast(tokenizer(documents), "int32")  # (documents, ragged)
+        ends = tf.fill([tf.shape(documents)[0], 1], end)
+        return tf.concat([tokens, ends], axis=1).flat_values
+
+    return tokenize
+
+
+def _check_tokenizer(tokenizer):
+    if getattr(tokenizer, "sequence_length", None) is not None:
+        raise UserError(
+            "`tokenizer` must neither pad nor cut documents. Received: one "
+            f"with sequence_length={tokenizer.sequence_length}. Make it "
+            "without, or set its `sequence_length` to None."
+        )
+    if not keras.backend.is_int_dtype(tokenizer.compute_dtype):
+        raise UserError(
+            "`tokenizer` must return integers. Received: one with dtype="
+            f'{tokenizer.compute_dtype!r}. Make it with dtype="int32".'
+        )
+
+
+def token_vectors(documents, tokenize):
+    """Return the tokens of a data set of documents, some vectors of them."""
+    return documents.batch(_DOCUMENTS_PER_CALL).map(
+        tokenize, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def share_shards(files, num_hosts):
+    """Return what each host reads: lists of `(file, num_parts, part)`."""
+    if len(files) % num_hosts == 0:
+        return [
+            [(file, 1, 0) for file in files[host::num_hosts]]
+            for host in range(num_hosts)
+        ]
+    return [
+        [(file, num_hosts, host) for file in files] for host in range(num_hosts)
+    ]
+
+
+def parts_of(share):
+    """Make a data set of `(file, num_parts, part)` from a host's share."""
+    files, num_parts, part = zip(*share, strict=True)
+    return tf.data.Dataset.from_tensor_slices(
+        (
+            list(files),
+            tf.constant(num_parts, "int64"),
+            tf.constant(part, "int64"),
+        )
+    )
+
+
+def read_part(file, num_parts, part):
+    """Return the documents of a shard, or every so many of them."""
+    return tf.data.TextLineDataset(file).shard(num_parts, part)
+
+
+def read_in_turns(share):
+    """Read a document of each shard in turn, as many shards as may be open."""
+    return parts_of(share).interleave(
+        read_part,
+        cycle_length=_OPEN_SHARDS,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
