@@ -4,6 +4,7 @@ Grading one of them is in `_autograder`.
 """
 
 import csv
+import dataclasses
 import os
 import pathlib
 import platform
@@ -24,6 +25,51 @@ from kerasllm.homework._kernel import library_folders, module_files
 from kerasllm.homework._notebooks import HomeworkError, read_source, sources
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a submission may use.
+
+    Args:
+        memory_gb: float, memory of its process.
+        cell_seconds: int, time of one cell.
+        call_seconds: int, time of one call by a test.
+        total_seconds: int, time of all.
+        backend: str, what Keras runs on; by default what the environment
+            variable `KERAS_BACKEND` says, or Keras itself.
+
+    Raises:
+        UserError: a number is none, or not positive.
+    """
+
+    memory_gb: float = 4.0
+    cell_seconds: int = 60
+    call_seconds: int = 20
+    total_seconds: int = 600
+    backend: str | None = None
+
+    def __post_init__(self):
+        check_real("memory_gb", self.memory_gb, _is_size, "positive and finite")
+        check_positive_ints(
+            cell_seconds=self.cell_seconds,
+            call_seconds=self.call_seconds,
+            total_seconds=self.total_seconds,
+        )
+
+    def settings(self):
+        """Return them as settings of `JudgedExecute`."""
+        return {
+            "memory_gb": float(self.memory_gb),
+            "timeout": int(self.cell_seconds),
+            "call_seconds": int(self.call_seconds),
+            "total_seconds": int(self.total_seconds),
+            "backend": str(self.backend or os.environ.get("KERAS_BACKEND", "")),
+        }
+
+
+def _is_size(gigabytes):
+    return 0 < gigabytes < float("inf")
+
+
 def grade(
     submissions,
     csv_path,
@@ -33,13 +79,9 @@ def grade(
     feedback=None,
     course=None,
     *,
-    memory_gb=4.0,
-    cell_seconds=60,
-    call_seconds=20,
-    total_seconds=600,
-    backend=None,
     unprotected=False,
     progress=print,
+    **limits,
 ):
     """Grade a class.
 
@@ -51,76 +93,49 @@ def grade(
         seed: int, what hidden inputs are drawn from; `None` draws one.
         feedback: path of the folder for a page a student; by default
             `feedback` beside the table.
-        course: path of a new folder to keep as nbgrader's course, for grading
-            by hand in its formgrader.
-        memory_gb: float, memory of a submission.
-        cell_seconds: int, time of one cell.
-        call_seconds: int, time of one call by a test.
-        total_seconds: int, time of a submission.
-        backend: str, what Keras runs on; by default what the environment
-            variable `KERAS_BACKEND` says, or Keras itself.
+        course: path of a new folder, which nbgrader's formgrader can open.
         unprotected: bool. Grade on a system without Landlock, too, where a
             submission can read and change all files that you can.
         progress: callable that is given a line for each submission.
+        **limits: what a submission may use, see `Limits`.
 
     Returns:
         A pair: list of `Result`, and the seed.
 
     Raises:
-        UserError: no submissions, or it is unclear of what; a limit that is
-            none; or a folder that submissions must not read is one of
-            libraries, which they must.
+        UserError: no submissions, or it is unclear of what; a malformed limit;
+            or a folder to hide is one of libraries, which must be readable.
         HomeworkError: nbgrader or Landlock is missing, or the assignment is
             malformed.
     """
-    _check_limits(memory_gb, cell_seconds, call_seconds, total_seconds, seed)
+    settings = Limits(**limits).settings() | {"seed": _choose_seed(seed)}
     _check_protection(unprotected)
-    name, path, found, unclear = _choose_assignment(
-        submissions, folder, assignment
+    chosen = _choose_assignment(submissions, folder, assignment)
+    name, path, found, notes = chosen
+    csv_path = pathlib.Path(csv_path)
+    feedback = pathlib.Path(feedback or csv_path.parent / "feedback")
+    settings["private"] = _private_folders(
+        path.parent, submissions, csv_path.parent, feedback
     )
     source = read_source(path)
     _check_forbidden(source)
-    csv_path = pathlib.Path(csv_path)
-    feedback = pathlib.Path(feedback or csv_path.parent / "feedback")
-    seed = secrets.randbelow(10**6) if seed is None else int(seed)
-    limits = {
-        "memory_gb": float(memory_gb),
-        "timeout": int(cell_seconds),
-        "call_seconds": int(call_seconds),
-        "total_seconds": int(total_seconds),
-        "backend": str(backend or os.environ.get("KERAS_BACKEND", "")),
-        "seed": seed,
-        "private": _private_folders(
-            path.parent, submissions, csv_path.parent, feedback
-        ),
-    }
     results = []
     with Course(course) as made:
-        autograder = Autograder(made, name, source, limits)
+        autograder = Autograder(made, name, source, settings)
         for student, notebook in found.items():
             result = autograder.grade(student, notebook, feedback)
-            if student in unclear:
-                result.notes.insert(0, unclear[student])
+            result.notes[:0] = notes.get(student, [])
             results.append(result)
             # Each time: who is interrupted keeps what is graded.
             write_csv(csv_path, results, autograder.points)
             progress(f"{student}: {result.total:g}")
-    return results, seed
+    return results, settings["seed"]
 
 
-def _is_size(gigabytes):
-    return 0 < gigabytes < float("inf")
-
-
-def _check_limits(memory_gb, cell_seconds, call_seconds, total_seconds, seed):
-    check_real("memory_gb", memory_gb, _is_size, "positive and finite")
-    check_positive_ints(
-        cell_seconds=cell_seconds,
-        call_seconds=call_seconds,
-        total_seconds=total_seconds,
-    )
-    if seed is not None:
-        check_int("seed", seed, 0)
+def _choose_seed(seed):
+    if seed is None:
+        return secrets.randbelow(10**6)
+    return check_int("seed", seed, 0)
 
 
 def _check_protection(unprotected):
@@ -147,7 +162,8 @@ def _choose_assignment(submissions, folder, assignment):
             f"{len(found)} notebooks of {name or 'more than one'}. Name it "
             "with --assignment."
         )
-    return name, assignments[name], found, unclear
+    notes = {student: [note] for student, note in unclear.items()}
+    return name, assignments[name], found, notes
 
 
 def _check_forbidden(source):
