@@ -44,9 +44,10 @@ from keras import layers
 from kerasllm import plots
 from kerasllm.corpora import local_docs, mini_c4
 from kerasllm.layers import PositionalEmbedding, TransformerDecoder
-from kerasllm.models import get_recipe, mini_gpt
+from kerasllm.models import mini_gpt
 from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.recipes import get_recipe
 from kerasllm.schedules import WarmupSchedule
 
 # %% [markdown]

@@ -49,11 +49,12 @@ from keras import ops
 
 from kerasllm import plots
 from kerasllm.corpora import local_docs, mini_c4
+from kerasllm.evaluation import repeated_ngrams
 from kerasllm.generation import TextGenerator, compiled_generate, generate
-from kerasllm.metrics import repeated_ngrams
-from kerasllm.models import MiniGPTCausalLM, get_recipe, mini_gpt
+from kerasllm.models import MiniGPTCausalLM, mini_gpt
 from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.recipes import get_recipe
 from kerasllm.samplers import greedy_search
 from kerasllm.tokenizers import END_OF_TEXT
 

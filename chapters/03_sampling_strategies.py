@@ -47,11 +47,11 @@ from keras import ops
 
 from kerasllm import plots
 from kerasllm.corpora import local_docs, mini_c4
+from kerasllm.evaluation import known_ngrams, repeated_ngrams
 from kerasllm.generation import compiled_generate
-from kerasllm.metrics import known_ngrams, repeated_ngrams
-from kerasllm.models import get_recipe
 from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.recipes import get_recipe
 from kerasllm.samplers import (
     chain,
     greedy_search,

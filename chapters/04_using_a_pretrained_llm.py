@@ -44,9 +44,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 from kerasllm import plots
+from kerasllm.evaluation import ask_all, exact_share, in_batches
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.samplers import chain
-from kerasllm.tiny_gemma import TinyRecipe, ask_all, exact_share, in_batches
+from kerasllm.tiny_gemma import TinyRecipe
 
 # %% [markdown]
 # One name chooses the scale. The real Gemma comes from Kaggle: it takes an
@@ -132,7 +133,7 @@ for seed in range(3):
 
 # %%
 if PRESET == "tiny":
-    beginnings = world.beginnings()[::3]
+    beginnings = world.prefixes()[::3]
     ends = in_batches(
         lambda batch: gemma.generate(
             batch, 40, strip_prompt=True, stop_strings=["."]

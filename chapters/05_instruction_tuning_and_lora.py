@@ -43,16 +43,17 @@ import keras
 import numpy as np
 
 from kerasllm import plots
+from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.instructions import (
     TokenizedInstructions,
     dolly,
     instruction_dataset,
-    split_rows,
+    split_examples,
 )
 from kerasllm.layers import LoraLinear
 from kerasllm.prompts import BOOK, GEMMA
-from kerasllm.tiny_gemma import TinyRecipe, ask_all, exact_share
+from kerasllm.tiny_gemma import TinyRecipe
 from kerasllm.toyworld import REFUSAL
 
 keras.utils.set_random_seed(0)  # the adapters begin at random
@@ -84,7 +85,7 @@ if PRESET == "tiny":
     rows = world.instructions()
 else:
     rows = dolly()
-train_rows, validation_rows = split_rows(rows, 0.05)
+train_rows, validation_rows = split_examples(rows, 0.05)
 print(f"{len(train_rows)} rows to train on, {len(validation_rows)} held out")
 for row in train_rows[:3]:
     print(f"  {row.instruction}\n    {row.response}")

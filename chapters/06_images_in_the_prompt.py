@@ -39,15 +39,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import time
 
 from kerasllm import plots
+from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma
 from kerasllm.images import IMAGE_MARK, embed
 from kerasllm.instructions import Instruction
-from kerasllm.tiny_gemma import (
-    TEST_SEED,
-    ask_all,
-    exact_share,
-    unseen_pictures,
-)
+from kerasllm.tiny_gemma import TEST_SEED, unseen_pictures
 from kerasllm.toyworld import Question
 
 # %% [markdown]
