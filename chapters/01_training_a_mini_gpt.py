@@ -41,7 +41,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from kerasllm import plots
+from kerasllm import backend, plots
 from kerasllm.corpora import local_docs, mini_c4
 from kerasllm.layers import PositionalEmbedding, TransformerDecoder
 from kerasllm.models import mini_gpt
@@ -49,6 +49,8 @@ from kerasllm.pipeline import pretraining_dataset
 from kerasllm.pretraining import pretrain_mini_gpt
 from kerasllm.recipes import get_recipe
 from kerasllm.schedules import WarmupSchedule
+
+backend.set_up()  # for speed: how this process uses memory and GPUs
 
 # %% [markdown]
 # One name chooses the scale. `"laptop"` trains for a few minutes on the

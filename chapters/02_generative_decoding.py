@@ -47,7 +47,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasllm import plots
+from kerasllm import backend, plots
 from kerasllm.corpora import local_docs, mini_c4
 from kerasllm.evaluation import repeated_ngrams
 from kerasllm.generation import TextGenerator, compiled_generate, generate
@@ -57,6 +57,8 @@ from kerasllm.pretraining import pretrain_mini_gpt
 from kerasllm.recipes import get_recipe
 from kerasllm.samplers import greedy_search
 from kerasllm.tokenizers import END_OF_TEXT
+
+backend.set_up()  # for speed: how this process uses memory and GPUs
 
 # %% [markdown]
 # One name chooses the scale. `"laptop"` learns from the documentation that

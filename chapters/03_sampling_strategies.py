@@ -45,7 +45,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasllm import plots
+from kerasllm import backend, plots
 from kerasllm.corpora import local_docs, mini_c4
 from kerasllm.evaluation import known_ngrams, repeated_ngrams
 from kerasllm.generation import compiled_generate
@@ -62,6 +62,8 @@ from kerasllm.samplers import (
     top_p,
     top_p_filter,
 )
+
+backend.set_up()  # for speed: how this process uses memory and GPUs
 
 # %% [markdown]
 # One name chooses the scale. `"book"` is the chapter's run, which takes about

@@ -43,11 +43,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
-from kerasllm import plots
+from kerasllm import backend, plots
 from kerasllm.evaluation import ask_all, exact_share, in_batches
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.samplers import chain
 from kerasllm.tiny_gemma import TinyRecipe
+
+backend.set_up()  # for speed: how this process uses memory and GPUs
 
 # %% [markdown]
 # One name chooses the scale. The real Gemma comes from Kaggle: it takes an

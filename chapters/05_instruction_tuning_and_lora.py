@@ -42,7 +42,7 @@ import time
 import keras
 import numpy as np
 
-from kerasllm import plots
+from kerasllm import backend, plots
 from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma, estimate_memory
 from kerasllm.instructions import (
@@ -56,6 +56,7 @@ from kerasllm.prompts import BOOK, GEMMA
 from kerasllm.tiny_gemma import TinyRecipe
 from kerasllm.toyworld import REFUSAL
 
+backend.set_up()  # for speed: how this process uses memory and GPUs
 keras.utils.set_random_seed(0)  # the adapters begin at random
 
 # %% [markdown]

@@ -38,13 +38,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import time
 
-from kerasllm import plots
+from kerasllm import backend, plots
 from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma
 from kerasllm.images import IMAGE_MARK, embed
 from kerasllm.instructions import Instruction
 from kerasllm.tiny_gemma import TEST_SEED, unseen_pictures
 from kerasllm.toyworld import Question
+
+backend.set_up()  # for speed: how this process uses memory and GPUs
 
 # %% [markdown]
 # One name chooses the scale. `"gemma3_instruct_4b"` in bfloat16, with a vision

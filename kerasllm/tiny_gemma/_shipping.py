@@ -9,6 +9,7 @@ import subprocess
 import keras
 import keras_hub
 
+from kerasllm import backend
 from kerasllm.evaluation import measure_facts, measure_pictures
 from kerasllm.files import assets_dir, cache_dir, whole_file, whole_folder
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma
@@ -81,6 +82,7 @@ def main(arguments=None):
         "--measure", action="store_true", help="only measure what is there"
     )
     options = parser.parse_args(arguments)
+    backend.set_up()
     recipe = TinyRecipe()
     if options.measure:
         for name in OFFLINE_PRESETS:

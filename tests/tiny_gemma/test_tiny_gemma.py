@@ -11,7 +11,7 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerasllm import tiny_gemma
+from kerasllm import backend, tiny_gemma
 from kerasllm.evaluation import Share, ask_all, exact_share
 from kerasllm.files import assets_dir
 from kerasllm.gemma import OFFLINE_PRESETS, Gemma
@@ -237,12 +237,16 @@ def test_a_changed_world_would_be_noticed():
 def test_the_command_measures_what_is_there(presets, monkeypatch, capsys):
     scores = {"known": Share(3, 4)}
     monkeypatch.setattr(_shipping, "measure", lambda gemma: scores)
+    # What it sets up would last as long as the process of the tests.
+    set_up = []
+    monkeypatch.setattr(backend, "set_up", lambda: set_up.append(True))
     monkeypatch.setattr("sys.argv", ["tiny_gemma", "--measure"])
     runpy.run_module("kerasllm.tiny_gemma", run_name="__main__")
     shown = json.dumps(scores, indent=2)
     assert capsys.readouterr().out == "".join(
         f"{name} {shown}\n" for name in OFFLINE_PRESETS
     )
+    assert set_up == [True]
 
 
 def test_names_of_the_first_version_are_found():
