@@ -12,11 +12,12 @@ compiled loop can change them; their ranges are then not checked.
 """
 
 import math
-import numbers
 
 import keras
 import numpy as np
 from keras import ops
+
+from kerasllm.checks import UserError, is_int, is_real
 
 # Dividing by less than this overflows or, flushed to zero, makes NaN.
 COLDEST = float(np.finfo("float32").tiny)
@@ -35,14 +36,14 @@ def top_k_filter(logits, k):
         A tensor of the same shape and dtype.
 
     Raises:
-        ValueError: `k` is out of range.
+        UserError: `k` is out of range.
 
     Source: Fan et al., 2018, arXiv:1805.04833; chapter 16, section "Sampling
     strategies".
     """
     logits = _float_tensor(logits)
     check_k("k", k, logits.shape[-1])
-    if is_number(k):
+    if is_real(k):
         smallest_kept = ops.top_k(logits, int(k))[0][..., -1:]  # (..., 1)
         return _keep_largest(logits, smallest_kept, k)
     # `ops.top_k` takes numbers only, and to sort costs more than to search.
@@ -66,13 +67,13 @@ def top_p_filter(logits, p):
         A tensor of the same shape and dtype, removed logits set to `-inf`.
 
     Raises:
-        ValueError: `p` is out of range.
+        UserError: `p` is out of range.
 
     Source: Holtzman et al., 2020, arXiv:1904.09751.
     """
     logits = _float_tensor(logits)
     check("p", p, TOP_P)
-    if not is_number(p):
+    if not is_real(p):
         return _top_p_by_search(logits, p)
     ordered = ops.sort(logits, axis=-1)  # smallest first
     # Summed from the smallest up, as that rounds least. Hugging Face does too.
@@ -117,7 +118,7 @@ def min_p_filter(logits, p):
         A tensor of the same shape and dtype, removed logits set to `-inf`.
 
     Raises:
-        ValueError: `p` is out of range.
+        UserError: `p` is out of range.
 
     Source: Nguyen et al., 2024, arXiv:2407.01082.
     """
@@ -149,7 +150,7 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
         A tensor of the same shape and dtype as `logits`.
 
     Raises:
-        ValueError: a penalty is not finite, or the shapes do not match.
+        UserError: a penalty is not finite, or the shapes do not match.
 
     Source: OpenAI's API guide, "Frequency and presence penalties".
     """
@@ -162,7 +163,7 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
         or len(token_ids.shape) != len(logits.shape)
         or token_ids.shape[:-1] != logits.shape[:-1]
     ):
-        raise ValueError(
+        raise UserError(
             "`token_ids` must be (length,) for logits (vocabulary_size,) and "
             "(batch_size, length) for logits (batch_size, vocabulary_size). "
             f"Received: token_ids of shape {tuple(token_ids.shape)}, logits "
@@ -185,13 +186,13 @@ def divide_by_temperature(logits, temperature):
         A tensor of the same shape, with 0 as its largest logit.
 
     Raises:
-        ValueError: `temperature` is negative or not finite.
+        UserError: `temperature` is negative or not finite.
     """
     check("temperature", temperature, TEMPERATURE)
     # The softmax does not see this shift, and a tiny temperature then makes
     # large negative numbers instead of inf - inf.
     logits = logits - ops.max(logits, axis=-1, keepdims=True)
-    if is_number(temperature) and temperature >= COLDEST:
+    if is_real(temperature) and temperature >= COLDEST:
         return logits / float(temperature)
     best = ops.argmax(logits, axis=-1, keepdims=True)
     others = ops.arange(logits.shape[-1], dtype=best.dtype) != best
@@ -271,23 +272,17 @@ def _float_tensor(logits):
     return ops.cast(logits, "float32")
 
 
-def is_number(value):
-    """Tell a plain number from a tensor."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
 def is_zero(value):
     """Tell whether a value is the plain number zero."""
-    return is_number(value) and value == 0
+    return is_real(value) and value == 0
 
 
 def check_k(name, k, vocabulary_size=None):
     """Refuse a number of tokens that cannot be kept; trust a tensor."""
     most = math.inf if vocabulary_size is None else vocabulary_size
-    is_int = isinstance(k, numbers.Integral) and not isinstance(k, bool)
-    if not (ops.is_tensor(k) or (is_int and 1 <= k <= most)):
+    if not (ops.is_tensor(k) or (is_int(k) and 1 <= k <= most)):
         size = "" if vocabulary_size is None else f"={vocabulary_size}"
-        raise ValueError(
+        raise UserError(
             f"`{name}` must be an int in [1, vocabulary_size{size}]. "
             f"Received: {name}={k!r}. Use `greedy_search` for the most likely "
             "token, or `random_sample` to draw from all of them."
@@ -297,8 +292,8 @@ def check_k(name, k, vocabulary_size=None):
 def check(name, value, rule):
     """Refuse a number that breaks one of the rules below; trust a tensor."""
     holds, words, cure = rule
-    if not (ops.is_tensor(value) or (is_number(value) and holds(value))):
-        raise ValueError(
+    if not (ops.is_tensor(value) or (is_real(value) and holds(value))):
+        raise UserError(
             f"`{name}` must be {words}. Received: {name}={value!r}. {cure}"
         )
 

@@ -1,7 +1,9 @@
 """Samplers and filters, against Hugging Face's warpers and by hand."""
 
+import dataclasses
 import functools
 import math
+import pickle
 
 import keras
 import numpy as np
@@ -455,9 +457,10 @@ def test_temperature_zero_is_greedy(sampler, temperature):
     drawn = ops.convert_to_numpy(sampler(logits, seed=0))
     assert set(drawn) == {3}
     as_tensor = ops.convert_to_tensor(temperature, dtype="float32")
-    sampler = functools.partial(
-        sampler.func, **(sampler.keywords | {"temperature": as_tensor})
-    )
+    if isinstance(sampler, samplers.Chain):
+        sampler = dataclasses.replace(sampler, temperature=as_tensor)
+    else:
+        sampler = functools.partial(sampler.func, temperature=as_tensor)
     assert set(ops.convert_to_numpy(sampler(logits, seed=0))) == {3}
 
 
@@ -614,25 +617,76 @@ def test_a_drawn_place_on_the_line_picks_its_token():
 
 
 def test_every_sampler_of_the_room_is_a_chain():
-    arguments = samplers.chain_arguments
-    assert arguments(greedy_search)["temperature"] == 0
-    assert arguments(functools.partial(top_k, k=3))["top_k"] == 3
-    assert arguments(top_k)["top_k"] == 5
-    assert arguments(functools.partial(top_p, seed=1))["top_p"] == 0.9
-    assert arguments(functools.partial(min_p, p=0.2, temperature=2.0)) == (
-        chain(2.0, min_p=0.2).keywords
+    as_chain = samplers.as_chain
+    assert as_chain(greedy_search) == chain(temperature=0)
+    assert as_chain(functools.partial(top_k, k=3)) == chain(top_k=3)
+    assert as_chain(top_k) == chain(top_k=5)
+    assert as_chain(functools.partial(top_p, seed=1)) == chain(top_p=0.9)
+    assert as_chain(functools.partial(min_p, p=0.2, temperature=2.0)) == (
+        chain(2.0, min_p=0.2)
     )
-    assert arguments(chain(top_k=9)) == chain(top_k=9).keywords
-    assert arguments(lambda logits: 0) is None
+    assert as_chain(chain(top_k=9)) == chain(top_k=9)
+    assert as_chain(functools.partial(chain(top_k=9), seed=1)) == (
+        chain(top_k=9)
+    )
+    assert as_chain(lambda logits: 0) is None
     for sampler in (random_sample, functools.partial(top_k, k=3)):
         logits = random_logits(1, 8)
-        a = samplers.filter_logits(logits, **arguments(sampler))
+        a = samplers.filter_logits(logits, **as_chain(sampler).keywords)
         drawn = {
             int(sampler(logits[0], seed=keras.random.SeedGenerator(i)))
             for i in range(200)
         }
         kept = np.flatnonzero(ops.convert_to_numpy(a)[0] > -INF)
         assert drawn <= set(kept.tolist())
+
+
+# --- Samplers as values -----------------------------------------------------
+
+
+@pytest.mark.any_backend
+def test_a_chain_is_a_value():
+    sampler = chain(temperature=0.8, top_p=0.9)
+    assert sampler == chain(top_p=np.float64(0.9), temperature=0.8)
+    assert sampler != chain(temperature=0.8, top_p=0.91)
+    assert sampler != chain(temperature=0.8)
+    assert len({sampler, chain(0.8, top_p=0.9), chain(top_k=3)}) == 2
+    assert chain(top_k=np.int64(3)) == chain(top_k=3)
+    assert chain(temperature=1) == chain() == chain(1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        sampler.temperature = 1.0
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "sampler",
+    [chain(), chain(0.0, 3, 0.9, 0.1, 0.5, -0.5), chain(top_k=np.int64(7))],
+)
+def test_a_chain_survives_being_printed_and_saved(sampler):
+    assert eval(repr(sampler), {"chain": chain}) == sampler
+    assert pickle.loads(pickle.dumps(sampler)) == sampler
+    saved = keras.saving.serialize_keras_object(sampler)
+    assert keras.saving.deserialize_keras_object(saved) == sampler
+    assert dataclasses.replace(sampler) == sampler
+
+
+@pytest.mark.any_backend
+def test_a_repr_says_what_was_asked_for_and_no_more():
+    assert repr(chain(temperature=0.8, top_p=0.9)) == (
+        "chain(temperature=0.8, top_p=0.9)"
+    )
+    assert repr(chain()) == "chain()"
+
+
+def test_a_sampler_for_keras_hub_survives_being_saved():
+    wrapped = samplers.to_keras_hub(functools.partial(top_k, k=3), seed=4)
+    config = keras.saving.serialize_keras_object(wrapped)
+    again = keras.saving.deserialize_keras_object(config)
+    assert again.sampler == chain(top_k=3)
+    assert again.seed == 4
+    foreign = samplers.to_keras_hub(lambda logits: 0)
+    with pytest.raises(ValueError, match="must be one of kerasllm"):
+        foreign.get_config()
 
 
 # --- Arguments that make no sense -----------------------------------------

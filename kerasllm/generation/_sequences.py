@@ -1,34 +1,38 @@
-"""The rows of a batch: their texts while they are written, and their draws.
+"""The sequences of a batch: texts while they are written, and their draws.
 
-A row depends on its own seed and tokens alone, so that a text is the same
-whatever stands beside it. `RowSampler` turns a batch of logits into a token
-for each row.
+A sequence depends on its own seed and tokens alone, so that a text is the same
+whatever stands beside it. `BatchSampler` turns a batch of logits into a token
+for each sequence.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
+import threading
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.arguments import (
+from kerasllm.checks import UserError
+from kerasllm.generation._arguments import (
     check_logits,
     check_token_id,
     make_seed_generator,
 )
-from kerasllm.decoding import batch_bucket
+from kerasllm.generation._decoding import batch_bucket
+from kerasllm.generation._text_stream import TextStream
+from kerasllm.logit_filters import top_k_filter
 from kerasllm.samplers import (
-    chain_arguments,
+    as_chain,
+    calling,
     draw_at,
     filter_logits,
     greedy_search,
     parameters_of,
-    top_k_filter,
 )
-from kerasllm.text_stream import TextStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +53,26 @@ class TokenizedPrompt:
         object.__setattr__(self, "token_ids", tuple(map(int, self.token_ids)))
 
 
-@dataclasses.dataclass
-class Row:
-    """One text while it is written."""
+@dataclasses.dataclass(eq=False)
+class Sequence:
+    """One text while it is written.
+
+    Attributes:
+        prompt_ids: list of ints, the tokens of the prompt.
+        images: tuple of images in the prompt.
+        max_length: int. Tokens at which to stop, prompt included.
+        stop_token_ids: set of ints.
+        sampler: any sampler.
+        seed: list of ints, what its draws depend on.
+        token_ids: list of ints, the new tokens.
+        logprobs: list of floats, see `Generation`.
+        sampler_logprobs: list of floats, see `Generation`; NaN where the
+            sampler does not tell.
+        stream: `TextStream`, or `None` where the text is not needed on the
+            way.
+        pieces: list of str, the text that nobody has taken yet.
+        finish_reason: str, see `Generation`; `None` while it goes on.
+    """
 
     prompt_ids: list
     images: tuple
@@ -66,10 +87,31 @@ class Row:
     pieces: list = dataclasses.field(default_factory=list)
     finish_reason: str | None = None
 
+    @functools.cached_property
+    def draws(self):
+        """Its own random numbers: a `numpy.random.Generator`."""
+        return np.random.default_rng(self.seed)
+
+    @functools.cached_property
+    def seed_generator(self):
+        """Its own `keras.random.SeedGenerator`, for samplers that take one."""
+        seed = np.random.SeedSequence(self.seed).generate_state(1)[0]
+        return make_seed_generator(int(seed >> 1))  # as far as Keras goes
+
+    @property
+    def length(self):
+        """Tokens so far, prompt included: an int."""
+        return len(self.prompt_ids) + len(self.token_ids)
+
+    @property
+    def newest(self):
+        """The last token so far: an int."""
+        return (self.token_ids or self.prompt_ids)[-1]
+
     def add(self, token_id, logprob=math.nan, sampler_logprob=math.nan):
         """Take a new token, or stop because of it."""
         if token_id in self.stop_token_ids:
-            self._finish("stop_token")
+            self.finish("stop_token")
             return
         self.token_ids.append(token_id)
         self.logprobs.append(logprob)
@@ -77,25 +119,32 @@ class Row:
         if self.stream is not None:
             self._show(self.stream.push(token_id))
             if self.stream.stopped:
-                self._finish("stop_string")
+                self.finish("stop_string")
                 return
-        if len(self.prompt_ids) + len(self.token_ids) == self.max_length:
-            self._finish("max_length")
+        if self.length == self.max_length:
+            self.finish("max_length")
 
-    def _finish(self, reason):
+    def finish(self, reason):
+        """End the text, and show what was held back."""
         self.finish_reason = reason
         if self.stream is not None:
             self._show(self.stream.finish())
             if self.stream.stopped:  # it was in what had been held back
                 self.finish_reason = "stop_string"
 
+    def take_text(self):
+        """Return the text that is new since the last call: a str."""
+        text = "".join(self.pieces)
+        self.pieces.clear()
+        return text
+
     def _show(self, piece):
         if piece:
             self.pieces.append(piece)
 
 
-class RowSampler:
-    """Samples a token for each row of a batch.
+class BatchSampler:
+    """Samples a token for each sequence of a batch.
 
     Args:
         vocabulary_size: int.
@@ -105,12 +154,13 @@ class RowSampler:
     def __init__(self, vocabulary_size, logit_processors=()):
         self.vocabulary_size = vocabulary_size
         self.logit_processors = tuple(logit_processors)
-        self._compiled_samplers = {}
+        self._compiled = {}
+        self._lock = threading.Lock()
 
     @property
     def num_compilations(self):
         """How often samplers have been compiled: an int."""
-        return sum(f.count for f in self._compiled_samplers.values())
+        return sum(f.count for f in list(self._compiled.values()))
 
     def process(self, logits, token_ids):
         """Return float32 logits after the logit processors."""
@@ -124,7 +174,7 @@ class RowSampler:
             if keras.backend.standardize_dtype(result.dtype) == "bool":
                 result = ops.where(result, logits, -math.inf)
             if tuple(result.shape) != tuple(logits.shape):
-                raise ValueError(
+                raise UserError(
                     "A logit processor must return logits or a mask of shape "
                     f"{tuple(logits.shape)}. Received: shape "
                     f"{tuple(result.shape)} from {processor}."
@@ -132,47 +182,49 @@ class RowSampler:
             logits = ops.cast(result, "float32")
         return logits
 
-    def prepare(self, rows, with_logprobs):
-        """Return `sample(logits, token_ids, index)` for these rows.
+    def prepare(self, sampler, with_logprobs):
+        """Return the function that samples with one sampler.
 
-        It returns NumPy arrays with an entry for each row: token ids, largest
-        logits and, if wanted, log-probabilities under model and sampler.
+        Args:
+            sampler: any sampler.
+            with_logprobs: bool. Whether log-probabilities are wanted.
+
+        Returns:
+            `sample(logits, token_ids, active)`. `logits` are float32
+            `(batch_size, vocabulary_size)`, `token_ids` the tokens so far,
+            int32 `(batch_size, length)` filled up with -1, and `active` is a
+            list of pairs: an index in the batch and the `Sequence` there that
+            takes a token. It returns NumPy arrays `(batch_size,)`: token ids,
+            largest logits and, if wanted, log-probabilities under model and
+            sampler. What is no active sequence's means nothing.
         """
-        sampler = rows[0].sampler
-        arguments = chain_arguments(sampler)
-        if arguments is None:
-            return self._call_foreign_sampler(sampler, rows, with_logprobs)
-
-        greedy = arguments["temperature"] == 0
-        needs_tokens = bool(
-            arguments["frequency_penalty"] or arguments["presence_penalty"]
-        )
+        ours = as_chain(sampler)
+        if ours is None:
+            return self._call_one_by_one(sampler, with_logprobs)
+        greedy = ours.temperature == 0
+        needs_tokens = bool(ours.frequency_penalty or ours.presence_penalty)
         numbers = {
-            name: int(value) if name == "top_k" else float(value)
-            for name, value in arguments.items()
+            name: value
+            for name, value in ours.keywords.items()
             if value is not None
             and (needs_tokens if "penalty" in name else not greedy)
         }
         key = greedy, with_logprobs, *numbers
-        if key not in self._compiled_samplers:
-            self._compiled_samplers[key] = _compile_sampler(
-                greedy, with_logprobs
-            )
-        compiled = self._compiled_samplers[key].bind()
+        with self._lock:
+            if key not in self._compiled:
+                self._compiled[key] = _compile_sampler(greedy, with_logprobs)
+        compiled = self._compiled[key].bind()
         numbers = backend.scalars(numbers)
-        generators = [np.random.default_rng(row.seed) for row in rows]
 
-        def sample(logits, token_ids, index):
+        def sample(logits, token_ids, active):
             uniforms = None
             if not greedy:
                 uniforms = np.zeros(len(token_ids), "float32")
-                for i, row in enumerate(rows):
-                    if index >= len(row.prompt_ids):
-                        uniforms[i] = generators[i].random(dtype="float32")
-            processed = self.process(logits, token_ids)
+                for index, sequence in active:
+                    uniforms[index] = sequence.draws.random(dtype="float32")
             results = compiled(
                 logits,
-                processed,
+                self.process(logits, token_ids),
                 token_ids if needs_tokens else None,
                 uniforms,
                 numbers,
@@ -181,44 +233,45 @@ class RowSampler:
 
         return sample
 
-    def _call_foreign_sampler(self, sampler, rows, with_logprobs):
-        """Return a `sample` that calls any callable on one row at a time."""
+    def _call_one_by_one(self, sampler, with_logprobs):
+        """Return a `sample` that calls any callable for one sequence a time."""
         parameters = parameters_of(sampler)
-        # One generator for the whole of a text: an int would make the same
-        # draw at each step.
-        keywords = [
-            {"seed": make_seed_generator(_fold_seed(row.seed))}
-            if "seed" in parameters
-            else {}
-            for row in rows
-        ]
 
-        def sample(logits, token_ids, index):
+        def choose(logits, token_ids, sequence):
+            largest = ops.convert_to_numpy(ops.max(logits))
+            check_logits(largest, sequence.length)
+            keywords = {}
+            if "seed" in parameters:
+                # One generator for the whole of a text: an int would make the
+                # same draw at each step.
+                keywords["seed"] = sequence.seed_generator
+            if "token_ids" in parameters:
+                keywords["token_ids"] = ops.convert_to_tensor(token_ids)
+            with calling(sampler):
+                choice = sampler(logits, **keywords)
+            return check_token_id(choice, self.vocabulary_size)
+
+        def sample(logits, token_ids, active):
             if with_logprobs:  # first: PyTorch lets samplers write into them
                 logprobs = ops.convert_to_numpy(ops.log_softmax(logits))
             processed = self.process(logits, token_ids)
-            choices = np.zeros(len(rows), "int32")
-            for i, row in enumerate(rows):
-                if row.finish_reason or index < len(row.prompt_ids):
-                    continue
-                largest = ops.convert_to_numpy(ops.max(processed[i]))
-                check_logits(largest, index)
-                if "token_ids" in parameters:
-                    so_far = ops.convert_to_tensor(token_ids[i])
-                    keywords[i]["token_ids"] = so_far
-                choice = sampler(processed[i], **keywords[i])
-                choices[i] = check_token_id(choice, self.vocabulary_size)
-            results = [choices, np.zeros(len(rows))]
+            size = len(token_ids)
+            choices = np.zeros(size, "int32")
+            for index, sequence in active:
+                choices[index] = choose(
+                    processed[index], token_ids[index], sequence
+                )
+            results = [choices, np.zeros(size)]
             if with_logprobs:
-                results.append(logprobs[np.arange(len(rows)), choices])
-                results.append(np.full(len(rows), np.nan))
+                results.append(logprobs[np.arange(size), choices])
+                results.append(np.full(size, np.nan))
             return results
 
         return sample
 
 
 def _compile_sampler(greedy, with_logprobs):
-    """Return a compiled function that samples for a batch of rows."""
+    """Return a compiled function that samples for a batch of sequences."""
 
     def sample(logits, processed, token_ids, uniforms, numbers):
         # PyTorch computes what nobody needs, too.
@@ -242,23 +295,23 @@ def _compile_sampler(greedy, with_logprobs):
     return backend.compiled(sample, record=False)
 
 
-def token_array(rows, length):
+def token_array(sequences, length):
     """Return the prompts as int32 `(batch bucket, length)`, filled with -1."""
-    token_ids = np.full((batch_bucket(len(rows)), length), -1, "int32")
-    for i, row in enumerate(rows):
-        token_ids[i, : len(row.prompt_ids)] = row.prompt_ids
-    # Rows that nobody asked for repeat the first one.
-    token_ids[len(rows) :] = token_ids[0]
+    token_ids = np.full((batch_bucket(len(sequences)), length), -1, "int32")
+    for i, sequence in enumerate(sequences):
+        token_ids[i, : len(sequence.prompt_ids)] = sequence.prompt_ids
+    # Sequences that nobody asked for repeat the first one.
+    token_ids[len(sequences) :] = token_ids[0]
     return token_ids
 
 
-def row_seeds(sampler, seed, num_prompts, num_samples):
-    """Yield a list of ints for each row: what its draws depend on."""
+def sequence_seeds(sampler, seed, num_prompts, num_samples):
+    """Yield a list of ints for each sequence: what its draws depend on."""
     parameters = parameters_of(sampler)
     if seed is None:
         seed = parameters.get("seed")
     elif "seed" not in parameters:
-        raise ValueError(
+        raise UserError(
             "`seed` needs a `sampler` with a parameter `seed`. Received: "
             f"seed={seed} and sampler={sampler}. Add the parameter, or seed "
             "Keras with `keras.utils.set_random_seed`."
@@ -281,8 +334,3 @@ def _states(generator):
     while True:
         state = ops.convert_to_numpy(generator.next())
         yield [int(part) & 0xFFFFFFFF for part in state]
-
-
-def _fold_seed(seed):
-    """Return a list of ints as one int that Keras takes for a seed."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)

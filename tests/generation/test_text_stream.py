@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
+from kerasllm.text_stream import TextStream
 
 import kerasllm
-from kerasllm.text_stream import TextStream
 
 
 def decode_bytes(token_ids):

@@ -7,7 +7,7 @@ LONGEST_WINDOW = 32
 
 
 class TextStream:
-    """Text pieces of a growing row of tokens.
+    """Text pieces of a growing list of tokens.
 
     A piece never ends within a character whose bytes are spread over several
     tokens, nor within what may become a stop string.
@@ -66,11 +66,11 @@ class TextStream:
     def _release(self, piece):
         """Return the text that can no longer be part of a stop string."""
         text = self._held + piece
-        places = [text.find(stop) for stop in self._stop_strings]
-        places = [place for place in places if place >= 0]
-        if places:
+        found = [text.find(stop) for stop in self._stop_strings]
+        found = [position for position in found if position >= 0]
+        if found:
             self.stopped, self._held = True, ""
-            return text[: min(places)]
+            return text[: min(found)]
         keep = max(
             (_overlap(text, stop) for stop in self._stop_strings), default=0
         )

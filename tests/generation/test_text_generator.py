@@ -16,14 +16,18 @@ import pytest
 import scipy.stats
 from keras import ops
 
-from kerasllm import decoding
-from kerasllm.generation import TextGenerator, compiled_generate, generate
+from kerasllm.generation import (
+    TextGenerator,
+    TokenizedPrompt,
+    compiled_generate,
+    generate,
+)
+from kerasllm.generation import _decoding as decoding
 from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM
-from kerasllm.rows import TokenizedPrompt
 from kerasllm.samplers import (
     apply_penalties,
+    as_chain,
     chain,
-    chain_arguments,
     filter_logits,
     greedy_search,
     min_p,
@@ -333,7 +337,7 @@ def test_reading_a_longer_prompt_is_no_speed(reciter):
         # "z" is at its end while the other is still being read.
         texts = generator.generate(["z", "abcdefgh"], 9)
     assert texts == ["z", "abcdefghi"]
-    assert generator._steps == 1
+    assert generator._latest._steps == 1
 
 
 def test_the_pieces_of_a_stream_are_the_text_as_it_comes(reciter):
@@ -514,7 +518,7 @@ def test_tokens_come_as_often_as_their_probability_says(name):
     )  # fmt: skip
     # What may come is told by filters that other tests compare with others'.
     logits = ops.convert_to_tensor(table[LETTERS.index("q")])
-    filtered = filter_logits(logits, **chain_arguments(SAMPLERS[name]))
+    filtered = filter_logits(logits, **as_chain(SAMPLERS[name]).keywords)
     expected = ops.convert_to_numpy(ops.softmax(filtered)).astype("float64")
     expected *= count
     tokens = [(LETTERS + ".").index(text) for text in texts]
@@ -982,7 +986,7 @@ def test_our_samplers_run_in_keras_hubs_loop(name):
 
 
 def test_a_sampler_for_keras_hub_must_return_one_token_a_row():
-    with pytest.raises(TypeError, match="must be a callable of logits"):
+    with pytest.raises(ValueError, match="must be a callable of logits"):
         to_keras_hub("greedy")
     sampler = to_keras_hub(lambda logits: ops.argmax(logits, axis=0))
     with pytest.raises(ValueError, match="one token id for each row"):

@@ -1,12 +1,11 @@
 """The arguments of the generators, checked before any long work starts."""
 
-import numbers
-
 import keras
 import keras_hub
 import numpy as np
 from keras import ops
 
+from kerasllm.checks import UserError, check_text, is_int
 from kerasllm.tokenizers import END_OF_TEXT, token_id_of
 
 LARGEST_SEED = 2**31 - 1  # PyTorch keeps it in an int32
@@ -15,16 +14,11 @@ LARGEST_SEED = 2**31 - 1  # PyTorch keeps it in an int32
 END_OF_TURN = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>")
 
 
-def is_int(value):
-    """Tell whether a value is a whole number, Python's or NumPy's."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def make_seed_generator(seed):
     """Return the `SeedGenerator` that an int, a generator or None stands for.
 
     Raises:
-        ValueError: `seed` is something else.
+        UserError: `seed` is something else.
     """
     if isinstance(seed, keras.random.SeedGenerator):
         return seed
@@ -32,7 +26,7 @@ def make_seed_generator(seed):
         return keras.random.SeedGenerator()
     if is_int(seed) and 0 <= seed <= LARGEST_SEED:
         return keras.random.SeedGenerator(int(seed))
-    raise ValueError(
+    raise UserError(
         "`seed` must be an int, a `keras.random.SeedGenerator` or None, and "
         f"an int from 0 to {LARGEST_SEED}. Received: seed={seed!r}."
     )
@@ -48,7 +42,7 @@ def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
         vocabulary_size: int. That of the model.
 
     Raises:
-        ValueError: the prompt is no string, is empty, has `max_length` tokens
+        UserError: the prompt is no string, is empty, has `max_length` tokens
             or more, or tokens that the model does not know.
     """
     check_prompt(prompt)
@@ -57,48 +51,85 @@ def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
     return token_ids
 
 
+def tokenize_prompts(prompts, preprocessor, max_length, vocabulary_size):
+    """Return the tokens of prompts, begun as the model wants.
+
+    Args:
+        prompts: list of str, or of anything with `token_ids`, which stays what
+            it is.
+        preprocessor: that of a KerasHub `CausalLM`.
+        max_length: int. Number of tokens that prompt and continuation share.
+        vocabulary_size: int. That of the model.
+
+    Returns:
+        A list: tuples of ints for strings, and all others as they are.
+
+    Raises:
+        UserError: a prompt is empty, has `max_length` tokens or more, or
+            tokens that the model does not know.
+    """
+    texts = [prompt for prompt in prompts if not hasattr(prompt, "token_ids")]
+    for text in texts:
+        check_prompt(text)
+    tokens = iter(_tokenize_texts(texts, preprocessor) if texts else ())
+    tokenized = []
+    for prompt in prompts:
+        is_tokens = hasattr(prompt, "token_ids")
+        tokenized.append(prompt if is_tokens else next(tokens))
+        check_prompt_tokens(
+            prompt.token_ids if is_tokens else tokenized[-1],
+            prompt,
+            max_length,
+            vocabulary_size,
+        )
+    return tokenized
+
+
+def _tokenize_texts(texts, preprocessor):
+    # Nearly always enough: a token is a byte or more, unless a vocabulary
+    # spells characters out, or an image is in the text.
+    longest = max(len(text.encode()) for text in texts) + 8
+    while True:
+        inputs = preprocessor.generate_preprocess(
+            texts, sequence_length=longest
+        )
+        token_ids = ops.convert_to_numpy(inputs["token_ids"])
+        lengths = ops.convert_to_numpy(inputs["padding_mask"]).sum(axis=-1)
+        if max(lengths) < longest:  # nothing was cut
+            break
+        longest *= 2
+    return [
+        tuple(map(int, padded[:length]))
+        for padded, length in zip(token_ids, lengths, strict=True)
+    ]
+
+
 def check_prompt(prompt):
     """Refuse a prompt that is no text."""
     check_text("prompt", prompt, "Call once for each prompt.")
     if not prompt:
-        raise ValueError(
+        raise UserError(
             "`prompt` must have at least one token. Received: "
             f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
         )
-
-
-def check_text(name, text, cure):
-    """Refuse what is no text that a tokenizer can read."""
-    if not isinstance(text, str):
-        raise ValueError(
-            f"`{name}` must be a string. Received: {type(text).__name__}. "
-            f"{cure}"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # half of a pair, other encodings
-        raise ValueError(
-            f"`{name}` must be text that UTF-8 can write. Received: "
-            f"{text!r:.80} ({error}). Write it in UTF-8."
-        ) from error
 
 
 def check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size):
     """Refuse a prompt of no tokens, of too many, or of unknown ones."""
     if not token_ids:
-        raise ValueError(
+        raise UserError(
             "`prompt` must have at least one token. Received: "
             f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
         )
     if len(token_ids) >= max_length:
-        raise ValueError(
+        raise UserError(
             "`prompt` must have fewer than `max_length` tokens, as these "
             f"include the prompt. Received: a prompt of {len(token_ids)} "
             f"tokens and max_length={max_length}. Shorten the prompt or raise "
             "`max_length`."
         )
     if not 0 <= min(token_ids) <= max(token_ids) < vocabulary_size:
-        raise ValueError(
+        raise UserError(
             f"The tokens of `prompt` must be in [0, {vocabulary_size}), the "
             "vocabulary of the model. Received: tokens from "
             f"{min(token_ids)} to {max(token_ids)}. Use the tokenizer that the "
@@ -116,7 +147,7 @@ def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
         vocabulary_size: int. That of the model.
 
     Raises:
-        ValueError: a token is not in the vocabulary.
+        UserError: a token is not in the vocabulary.
     """
     if stop_token_ids is None:
         return set()
@@ -129,13 +160,27 @@ def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
         is_int(token_id) and 0 <= token_id < vocabulary_size
         for token_id in stop_token_ids
     ):
-        raise ValueError(
+        raise UserError(
             "`stop_token_ids` must be 'auto', None or token ids in "
             f"[0, {vocabulary_size}). Received: "
             f"stop_token_ids={stop_token_ids!r}. The id of a token is "
             "`tokenizer.token_to_id(token)`."
         )
     return {int(token_id) for token_id in stop_token_ids}
+
+
+def check_stop_strings(stop_strings):
+    """Return stop strings as a list."""
+    if isinstance(stop_strings, str):
+        stop_strings = [stop_strings]
+    if not isinstance(stop_strings, list | tuple) or not all(
+        isinstance(string, str) and string for string in stop_strings
+    ):
+        raise UserError(
+            "`stop_strings` must be strings that are not empty. Received: "
+            f"stop_strings={stop_strings!r}."
+        )
+    return stop_strings
 
 
 def end_token_ids(tokenizer):
@@ -161,13 +206,13 @@ def get_vocabulary_size(model, tokenizer):
 def check_max_length(max_length, model):
     """Refuse a length that leaves no room or that the model cannot reach."""
     if not is_int(max_length) or max_length < 2:
-        raise ValueError(
+        raise UserError(
             "`max_length` must be an int of at least 2, for one token of the "
             f"prompt and one new one. Received: max_length={max_length!r}."
         )
     num_positions = min(position_tables(model), default=max_length)
     if max_length > num_positions:
-        raise ValueError(
+        raise UserError(
             f"`max_length` must be at most {num_positions}, the length of the "
             f"model's position table. Received: max_length={max_length}. "
             "Generate less, or train a model with a longer `sequence_length`."
@@ -196,12 +241,12 @@ def check_logits(largest, position):
     """Refuse logits from which nothing can be chosen.
 
     Args:
-        largest: float array, the largest logit of each row. It tells all:
+        largest: float array, the largest logit of each sequence. It tells all:
             NaN wins over every number.
-        position: int, the place of the token that they are for.
+        position: int, that of the token they are for.
     """
     if not np.all(np.isfinite(largest)):
-        raise ValueError(
+        raise UserError(
             "Logits must be numbers, at least one of them above -inf. "
             f"Received: {largest} as the largest logit of token "
             f"{position}. The model has probably diverged in training: use an "
@@ -210,13 +255,13 @@ def check_logits(largest, position):
 
 
 def check_token_id(token_id, vocabulary_size):
-    """Return what a sampler returned for one row of logits as an int."""
+    """Return what a sampler returned for one sequence as an int."""
     array = ops.convert_to_numpy(token_id)
     is_one_int = array.size == 1 and np.issubdtype(array.dtype, np.integer)
     if not is_one_int or not 0 <= array.item() < vocabulary_size:
-        raise ValueError(
+        raise UserError(
             "A sampler must return one int token id in "
             f"[0, {vocabulary_size}). Received: {token_id}. It is called with "
-            "logits of shape (vocabulary_size,), a single row."
+            "logits of shape (vocabulary_size,), those of one sequence."
         )
     return array.item()

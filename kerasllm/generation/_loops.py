@@ -9,7 +9,8 @@ it is compiled once. Both compute all positions anew for every token;
 import numpy as np
 from keras import ops
 
-from kerasllm.arguments import (
+from kerasllm.checks import UserError
+from kerasllm.generation._arguments import (
     check_logits,
     check_max_length,
     check_token_id,
@@ -19,9 +20,6 @@ from kerasllm.arguments import (
     tokenize_prompt,
 )
 from kerasllm.samplers import check_sampler, greedy_search, parameters_of
-from kerasllm.text_generator import TextGenerator
-
-__all__ = ["TextGenerator", "compiled_generate", "generate"]
 
 
 def generate(
@@ -65,7 +63,7 @@ def generate(
         str: the prompt and its continuation without the stop token.
 
     Raises:
-        ValueError: before the model is called, if the prompt is empty or has
+        UserError: before the model is called, if the prompt is empty or has
             `max_length` tokens or more, if `max_length` is past the model's
             position table, or if another argument does not fit the model;
             later, if logits are NaN or `sample_fn` returns no token id.
@@ -121,7 +119,7 @@ def compiled_generate(
         str, as for `generate`.
 
     Raises:
-        ValueError: as for `generate`.
+        UserError: as for `generate`.
 
     Source: chapter 16, section 16.2.3, listing 16.10.
     """
@@ -196,7 +194,7 @@ def _choose_step_keywords(sample_fn, seed, max_length):
         seed = parameters["seed"] if seed is None else seed
         keywords["seed"] = make_seed_generator(seed)
     elif seed is not None:
-        raise ValueError(
+        raise UserError(
             "`seed` needs a `sample_fn` with a parameter `seed`. Received: "
             f"seed={seed} and sample_fn={sample_fn}. Add the parameter, or "
             "seed Keras with `keras.utils.set_random_seed`."

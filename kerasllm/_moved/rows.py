@@ -1,0 +1,5 @@
+"""Moved: see `kerasllm.generation`."""
+
+from kerasllm.generation import (  # noqa: F401
+    TokenizedPrompt,
+)

@@ -1,0 +1,6 @@
+"""Moved: see `kerasllm.generation`."""
+
+from kerasllm.generation import (  # noqa: F401
+    Generation,
+    TextGenerator,
+)

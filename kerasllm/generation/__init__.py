@@ -1,0 +1,44 @@
+"""From a prompt to text.
+
+`generate` and `compiled_generate` are the chapter's two loops. `TextGenerator`
+keeps what it has computed, and `ContinuousBatch` serves many who come and go.
+"""
+
+from kerasllm.generation._arguments import (
+    check_prompt,
+    end_token_ids,
+    find_stop_tokens,
+    position_tables,
+)
+from kerasllm.generation._batches import ContinuousBatch
+from kerasllm.generation._beam_search import Beam
+from kerasllm.generation._decoding import (
+    CachedDecoder,
+    batch_bucket,
+    length_bucket,
+)
+from kerasllm.generation._loops import compiled_generate, generate
+from kerasllm.generation._results import Generation, Stream
+from kerasllm.generation._sequences import Sequence, TokenizedPrompt
+from kerasllm.generation._text_generator import TextGenerator
+from kerasllm.generation._text_stream import TextStream
+
+__all__ = [
+    "Beam",
+    "CachedDecoder",
+    "ContinuousBatch",
+    "Generation",
+    "Sequence",
+    "Stream",
+    "TextGenerator",
+    "TextStream",
+    "TokenizedPrompt",
+    "batch_bucket",
+    "check_prompt",
+    "compiled_generate",
+    "end_token_ids",
+    "find_stop_tokens",
+    "generate",
+    "length_bucket",
+    "position_tables",
+]

@@ -1,0 +1,320 @@
+"""Reading a text once: the compiled steps behind `TextGenerator`.
+
+A causal model never looks forward, so the keys and values of a position stay
+what they are when the text grows. They are kept in a cache, and each new token
+costs one pass over the weights instead of one pass over the text.
+"""
+
+import inspect
+import threading
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasllm import backend
+from kerasllm.checks import UserError
+from kerasllm.generation._arguments import position_tables
+from kerasllm.images import vision_inputs
+
+SMALLEST_BUCKET = 8
+# Held while the decoder of a model is looked up or made.
+_FINDING = threading.Lock()
+
+
+class CachedDecoder:
+    """A causal language model and the functions that were compiled of it.
+
+    Arrays come in a few padded sizes, so that few things are compiled: batches
+    in powers of two, lengths in powers of two and one and a half times these.
+
+    A decoder keeps no state of any text. Caches are arguments and results, so
+    threads may share one.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM` with `call_with_cache`.
+        count: int. Compilations that `num_compilations` begins with.
+    """
+
+    def __init__(self, causal_lm, count=0):
+        self.causal_lm = causal_lm
+        self._count = count
+        self._variables = list(causal_lm.variables)
+        self._prefills = {}
+        self._lock = threading.Lock()
+        record = _is_traceable(causal_lm)
+        # Two steps, since an index for all is a slice and others are not.
+        self._step = self._compile(self._read_token, {1: 1}, record)
+        self._step_apart = self._compile(self._read_token_apart, {1: 1}, record)
+        self._take = backend.compiled(_take_sequences)
+        self._insert = backend.compiled(_insert_sequence, donate={0: 0})
+
+    @classmethod
+    def of(cls, causal_lm):
+        """Return the decoder of a model, the same one while it is the same.
+
+        What was compiled lives as long as the model, as KerasHub's own
+        `generate_function` does. A model that has got other variables, as by
+        LoRA, gets another decoder; other values are no reason.
+        """
+        with _FINDING:
+            decoder = getattr(causal_lm, "_cached_decoder", None)
+            if decoder is None or not decoder._is_current():
+                count = 0 if decoder is None else decoder.num_compilations
+                decoder = causal_lm._cached_decoder = cls(causal_lm, count)
+            return decoder
+
+    def _is_current(self):
+        """Tell whether the model still has the variables it had."""
+        variables = self.causal_lm.variables
+        return len(variables) == len(self._variables) and all(
+            a is b for a, b in zip(variables, self._variables, strict=True)
+        )
+
+    def _compile(self, function, donate=None, record=False):
+        return backend.compiled(function, self._variables, donate, record)
+
+    @property
+    def num_compilations(self):
+        """How often a function of this model has been compiled: an int."""
+        functions = [self._step, self._step_apart, self._take, self._insert]
+        functions += list(self._prefills.values())
+        return self._count + sum(function.count for function in functions)
+
+    @property
+    def takes_positions(self):
+        """Whether a step may have another position for each sequence."""
+        return getattr(self.causal_lm, "takes_positions", False)
+
+    def cache_length(self, max_length):
+        """Return the length of a cache for texts of `max_length` tokens."""
+        longest = min(position_tables(self.causal_lm), default=None)
+        return length_bucket(max_length, longest)
+
+    def prefill(self, token_ids, length, cache_length, images=()):
+        """Read the prefix that all sequences of a batch have.
+
+        Args:
+            token_ids: int32 array `(batch_size, at least length)`.
+            length: int. How many tokens to read.
+            cache_length: int, from `cache_length`.
+            images: list of sequences of images, one for each of the first
+                texts; all of them lie in the first `length` tokens.
+
+        Returns:
+            float32 logits `(batch_size, vocabulary_size)` for the position
+            after the prefix, and a cache whose first `length` positions are
+            filled.
+        """
+        num_images = max(map(len, images), default=0)
+        # A mask over image tokens has the length of the whole cache.
+        bucket = cache_length
+        if not num_images:
+            bucket = length_bucket(length, cache_length)
+        padded = np.zeros((len(token_ids), bucket), "int32")
+        padded[:, :length] = token_ids[:, :length]
+        inputs = [padded, np.int32(length - 1)]
+        if num_images:
+            copies = [images[0]] * (len(token_ids) - len(images))
+            inputs.append(
+                vision_inputs(
+                    padded, [*images, *copies], self.causal_lm.preprocessor
+                )
+            )
+        function = self._prefill(len(token_ids), cache_length, num_images)
+        return function(*inputs)
+
+    def _prefill(self, *sizes):
+        """Return the compiled function that reads prompts of these sizes."""
+        with self._lock:
+            if sizes not in self._prefills:
+                self._prefills[sizes] = self._make_prefill(*sizes)
+            return self._prefills[sizes]
+
+    def _make_prefill(self, batch_size, cache_length, num_images):
+        model = self.causal_lm
+        spec = _cache_spec(model, batch_size, cache_length)
+        for array in keras.tree.flatten(spec):
+            if cache_length not in array.shape:
+                raise UserError(
+                    "The cache of a model must have a place for each token. "
+                    f"Received: {type(model).__name__} with a state of shape "
+                    f"{array.shape} for {cache_length} tokens, which reading "
+                    "the padding behind a prompt would change. Call its own "
+                    "`generate`."
+                )
+
+        def prefill(token_ids, last, vision=None):
+            cache = keras.tree.map_structure(
+                lambda array: ops.zeros(array.shape, array.dtype), spec
+            )
+            keywords = {}
+            if vision is not None:
+                keywords = dict(vision)
+                keywords["img_embeddings"] = model.backbone.vision_encoder(
+                    keywords.pop("images")
+                )
+            logits, _, cache = scoring_one(model, last).call_with_cache(
+                token_ids, cache, 0, **keywords
+            )
+            if logits.shape[1] > 1:  # the model scores in another way
+                logits = ops.take(logits, last[None], axis=1)
+            return ops.cast(logits[:, 0], "float32"), cache
+
+        return self._compile(prefill, record=_is_traceable(model))
+
+    def _read_token(self, token_ids, cache, index):
+        if not _is_traceable(self.causal_lm):  # ours slices nothing
+            index = backend.hide_value(index)
+        return self._read_token_apart(token_ids, cache, index)
+
+    def _read_token_apart(self, token_ids, cache, positions):
+        logits, _, cache = self.causal_lm.call_with_cache(
+            token_ids, cache, positions
+        )
+        return ops.cast(logits[:, 0], "float32"), cache
+
+    def bind_step(self, apart=False):
+        """Return the function that reads one more token of each sequence.
+
+        Args:
+            apart: bool. Whether each sequence has a position of its own, for
+                a model that `takes_positions`.
+
+        Returns:
+            A function of int32 `token_ids` `(batch_size,)`, the tokens at
+            `index`, a cache that is filled up to `index`, which is used up,
+            and `index`: an int, or an int32 array `(batch_size,)` where
+            sequences are apart. It returns float32 logits
+            `(batch_size, vocabulary_size)` for the position after `index`,
+            and the next cache. It is for one thread.
+        """
+        bound = (self._step_apart if apart else self._step).bind()
+
+        def step(token_ids, cache, index):
+            return bound(token_ids[:, None], cache, np.int32(index))
+
+        return step
+
+    def take(self, arrays, indices, old_batch_size):
+        """Return copies of some sequences.
+
+        Args:
+            arrays: a cache, maybe in a tuple with its logits.
+            indices: int32 array `(new_batch_size,)`.
+            old_batch_size: int. The sequences that there are.
+        """
+        return self._take(arrays, indices, np.zeros(old_batch_size, "int32"))
+
+    def insert(self, cache, other, index):
+        """Return a cache in which one sequence is another's.
+
+        Args:
+            cache: the cache of a batch, which is used up.
+            other: the cache of a single sequence, equally long.
+            index: int. Which sequence of the batch it becomes.
+        """
+        return self._insert(cache, other, np.int32(index))[0]
+
+
+def _take_sequences(arrays, indices, old_sequences):
+    def take(array):
+        # A cache of ours has sequences and attention heads in one axis.
+        rest = array.shape[1:]
+        array = ops.reshape(array, (old_sequences.shape[0], -1, *rest))
+        array = ops.take(array, indices, axis=0)
+        return ops.reshape(array, (-1, *rest))
+
+    return keras.tree.map_structure(take, arrays)
+
+
+def _insert_sequence(cache, other, index):
+    def insert(array, new):
+        # So here one sequence is as many entries as there are heads.
+        start = backend.hide_value(index * new.shape[0])
+        return backend.write_cache(array, start, new, axis=0)
+
+    return (keras.tree.map_structure(insert, cache, other),)
+
+
+class _OnePosition:
+    """A token embedding that scores the hidden states of one position only."""
+
+    def __init__(self, embedding, position):
+        self._embedding, self._position = embedding, position
+
+    def __call__(self, inputs, *arguments, reverse=False, **keywords):
+        if reverse:
+            inputs = ops.take(inputs, self._position[None], axis=1)
+        return self._embedding(inputs, *arguments, reverse=reverse, **keywords)
+
+    def __getattr__(self, name):
+        return getattr(self._embedding, name)
+
+
+def scoring_one(causal_lm, position):
+    """Return a view of a model that gives the logits of one position only.
+
+    How KerasHub's models score hidden states differs from one to the next; at
+    last all of them call their token embedding in reverse. In the view another
+    object stands where the embedding is. The model itself stays as it is, for
+    other threads may use it.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM`.
+        position: int32 scalar tensor.
+
+    Returns:
+        An object with the methods, layers and weights of `causal_lm`.
+    """
+    backbone = getattr(causal_lm, "backbone", None)
+    for name in ("token_embedding", "embedding"):  # KerasHub's, ours
+        embedding = getattr(backbone, name, None)
+        if embedding is not None:
+            one = _OnePosition(embedding, position)
+            return _view(causal_lm, "backbone", _view(backbone, name, one))
+    return causal_lm
+
+
+def _view(owner, name, value):
+    """Return a shallow copy of a Keras object with another attribute."""
+    view = object.__new__(type(owner))
+    view.__dict__.update(owner.__dict__)
+    # KerasHub has `backbone` and `token_embedding` as properties of these.
+    is_property = isinstance(getattr(type(owner), name, None), property)
+    view.__dict__[f"_{name}" if is_property else name] = value
+    return view
+
+
+def length_bucket(length, longest=None):
+    """Round a length up to 8, 12, 16, 24, 32, ..., but at most `longest`."""
+    bucket = SMALLEST_BUCKET
+    while bucket < length:
+        # A power of two and one and a half times it follow in turns.
+        is_power = bucket & (bucket - 1) == 0
+        bucket = bucket * 3 // 2 if is_power else bucket * 4 // 3
+    return bucket if longest is None else min(bucket, longest)
+
+
+def batch_bucket(batch_size):
+    """Round a number of sequences up to a power of two."""
+    return 1 << (batch_size - 1).bit_length()
+
+
+def _is_traceable(causal_lm):
+    """Tell whether PyTorch may record the model; KerasHub's own do not say."""
+    return getattr(causal_lm, "traceable", False)
+
+
+def _cache_spec(causal_lm, batch_size, cache_length):
+    """Return the cache of a model as `keras.KerasTensor`s."""
+    parameters = inspect.signature(causal_lm._build_cache).parameters
+    # Those of models that take images; there are none.
+    others = {name: None for name in list(parameters)[1:]}
+
+    class BuildCache(keras.Operation):
+        def call(self, token_ids):
+            return causal_lm._build_cache(token_ids, **others)
+
+    token_ids = keras.KerasTensor((batch_size, cache_length), "int32")
+    return BuildCache().compute_output_spec(token_ids)[1]

@@ -1,0 +1,142 @@
+"""What a call of a generator returns, counts, and how it is stopped."""
+
+import dataclasses
+import threading
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """A generated text and how it came about.
+
+    Attributes:
+        text: str, as `TextGenerator.generate` returns it.
+        token_ids: tuple of ints, the new tokens, without the stop token.
+        finish_reason: `"stop_token"`, `"stop_string"`, `"max_length"`, or
+            `"canceled"` for a text that was stopped from outside.
+        logprobs: tuple of floats, the natural logarithm of the probability
+            of each new token under the model.
+        sampler_logprobs: the same under the distribution that the sampler
+            drew from, after temperature, filters, penalties and logit
+            processors; `None` for a sampler that does not tell.
+        tokens_per_second: float, the speed of the call, for each sequence; see
+            `TextGenerator.tokens_per_second`.
+    """
+
+    text: str
+    token_ids: tuple
+    finish_reason: str
+    logprobs: tuple
+    sampler_logprobs: tuple | None
+    tokens_per_second: float | None = None
+
+
+class Call:
+    """What one call of a generator counts, and how it is stopped.
+
+    Args:
+        stop_event: `threading.Event`, or `None` for one of its own.
+    """
+
+    def __init__(self, stop_event=None):
+        self.stop_event = stop_event or threading.Event()
+        self._canceled = threading.Event()
+        self._steps, self._seconds = 0, 0.0
+
+    def cancel(self):
+        """End all sequences of the call; any thread may say so."""
+        self._canceled.set()
+
+    @property
+    def is_canceled(self):
+        """Whether somebody wants it to end: a bool."""
+        return self._canceled.is_set() or self.stop_event.is_set()
+
+    @property
+    def tokens_per_second(self):
+        """Speed of one sequence: a float, `None` before there is any."""
+        return self._steps / self._seconds if self._steps else None
+
+    def count(self, seconds):
+        """Count a step, in which nothing was waited for but the model."""
+        self._steps += 1
+        self._seconds += seconds
+
+
+class Stream:
+    """The text of a sequence while it is written: an iterator of str.
+
+    Attributes:
+        finish_reason: str, see `Generation`; `None` while it goes on.
+        token_ids: tuple of ints, the new tokens so far.
+        tokens_per_second: float or `None`, the speed so far.
+    """
+
+    def __init__(self, sequence, steps, call):
+        self._sequence, self._steps, self._call = sequence, steps, call
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        for _ in self._steps:
+            if self._sequence.pieces:
+                return self._sequence.take_text()
+        raise StopIteration
+
+    def close(self):
+        """Compute no further; for the thread that reads the stream."""
+        self._steps.close()
+
+    def cancel(self):
+        """End the text after the token at hand; any thread may say so."""
+        self._call.cancel()
+
+    @property
+    def finish_reason(self):
+        return self._sequence.finish_reason
+
+    @property
+    def token_ids(self):
+        return tuple(self._sequence.token_ids)
+
+    @property
+    def tokens_per_second(self):
+        return self._call.tokens_per_second
+
+
+def make_result(
+    sequence, detokenize, strip_prompt=False, return_logprobs=True, call=None
+):
+    """Return what has become of a sequence.
+
+    Args:
+        sequence: a `Sequence`.
+        detokenize: callable from a list of ints to a str.
+        strip_prompt: bool. See `TextGenerator.generate`, as for the next.
+        return_logprobs: bool.
+        call: the `Call` that wrote it, if its speed is wanted.
+
+    Returns:
+        str, or a `Generation`.
+    """
+    prompt = detokenize(sequence.prompt_ids)
+    if sequence.stream is not None:
+        text = prompt + "".join(sequence.pieces)
+    else:
+        text = detokenize([*sequence.prompt_ids, *sequence.token_ids])
+    if strip_prompt:
+        # Decoded alone, the new tokens may begin otherwise.
+        text = text[len(prompt) :]
+    if not return_logprobs:
+        return text
+    told = not np.isnan(sequence.sampler_logprobs).any()
+    return Generation(
+        text,
+        tuple(sequence.token_ids),
+        sequence.finish_reason,
+        tuple(sequence.logprobs),
+        tuple(sequence.sampler_logprobs) if told else None,
+        call and call.tokens_per_second,
+    )

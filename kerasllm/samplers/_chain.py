@@ -1,0 +1,337 @@
+"""One sampler of several steps, as a value.
+
+A `Chain` is what every sampler of this package amounts to. The generators
+recognize it by its type and compile it for a whole batch of sequences.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import inspect
+import warnings
+
+import keras
+from keras import ops
+
+from kerasllm.checks import UserError, is_real
+from kerasllm.logit_filters import (
+    COLDEST,
+    MIN_P,
+    PENALTY,
+    TEMPERATURE,
+    TOP_P,
+    apply_penalties,
+    check,
+    check_k,
+    divide_by_temperature,
+    is_zero,
+    min_p_filter,
+    top_k_filter,
+    top_p_filter,
+)
+
+# Another sampler that is being called, for a warning; see `calling`.
+_CALLER = contextvars.ContextVar("caller", default=None)
+
+
+def chain(
+    temperature=1.0,
+    top_k=None,
+    top_p=None,
+    min_p=None,
+    frequency_penalty=0.0,
+    presence_penalty=0.0,
+):
+    """Make one sampler of several steps.
+
+    The order is fixed: penalties on the raw logits, then temperature, top-k,
+    top-p and min-p, as in Hugging Face's `generate`. `None` leaves a step out.
+
+    Args:
+        temperature: float, at least 0; see `random_sample`. At 0 the most
+            likely token after the penalties is taken.
+        top_k: int or `None`; see `top_k_filter`.
+        top_p: float or `None`; see `top_p_filter`.
+        min_p: float or `None`; see `min_p_filter`.
+        frequency_penalty: float; see `apply_penalties`.
+        presence_penalty: float; see `apply_penalties`.
+
+    Returns:
+        A `Chain`: a frozen value that can be called, compared, printed and
+        saved.
+
+    Raises:
+        UserError: a number is out of range. A `top_k` over the vocabulary
+            shows when the sampler meets its first logits.
+
+    Example:
+    ```python
+    sampler = chain(temperature=0.8, top_p=0.9)
+    sampler(logits, seed=1)
+    sampler == chain(top_p=0.9, temperature=0.8)  # True
+    ```
+
+    Source: chapter 16, section "Sampling strategies".
+    """
+    return Chain(
+        temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
+    )
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+@dataclasses.dataclass(frozen=True, repr=False)
+class Chain:
+    """A sampler of several steps; see `chain`, which makes one.
+
+    Attributes:
+        temperature: float.
+        top_k: int or `None`.
+        top_p: float or `None`.
+        min_p: float or `None`.
+        frequency_penalty: float.
+        presence_penalty: float.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+    def __post_init__(self):
+        for name, rule in (
+            ("temperature", TEMPERATURE),
+            ("top_p", TOP_P),
+            ("min_p", MIN_P),
+            ("frequency_penalty", PENALTY),
+            ("presence_penalty", PENALTY),
+        ):
+            value = getattr(self, name)
+            # `None` leaves a step out, where it is the default.
+            if value is not None or name not in ("top_p", "min_p"):
+                check(name, value, rule)
+                self._settle(name, value, float)
+        if self.top_k is not None:
+            check_k("top_k", self.top_k)
+            self._settle("top_k", self.top_k, int)
+
+    def _settle(self, name, value, kind):
+        """Keep a plain number as Python's; a tensor stays what it is."""
+        if is_real(value):
+            object.__setattr__(self, name, kind(value))
+
+    def __call__(self, logits, token_ids=None, seed=None):
+        """Draw a token from each sequence's logits.
+
+        Args:
+            logits: float tensor or array, `(vocabulary_size,)` or
+                `(batch_size, vocabulary_size)`.
+            token_ids: int tensor, the tokens so far, as for
+                `apply_penalties`; only penalties need them.
+            seed: int, `keras.random.SeedGenerator` or `None`.
+
+        Returns:
+            int32 tensor, `()` or `(batch_size,)`.
+
+        Raises:
+            UserError: `top_k` is over the vocabulary, or penalties lack
+                `token_ids`.
+        """
+        warn_of_caller(self)
+        logits = _penalize(
+            logits, token_ids, self.frequency_penalty, self.presence_penalty
+        )
+        top_k, candidates = self.top_k, None
+        if top_k is not None:
+            check_k("top_k", top_k, logits.shape[-1])
+        if is_real(self.temperature) and self.temperature < COLDEST:
+            return likeliest(logits)
+        # Before the candidates are taken, which may lose the order of equals.
+        logits = divide_by_temperature(logits, self.temperature)
+        if is_real(top_k):
+            # What follows looks at k candidates instead of the vocabulary.
+            logits, candidates = ops.top_k(logits, top_k)  # (..., k) twice
+            top_k = None
+        logits = filter_logits(
+            logits, top_k=top_k, top_p=self.top_p, min_p=self.min_p
+        )
+        choice = _draw(logits, seed)
+        if candidates is None:
+            return choice
+        token_ids = ops.take_along_axis(candidates, choice[..., None], axis=-1)
+        return ops.cast(token_ids[..., 0], "int32")
+
+    @property
+    def keywords(self):
+        """The arguments with which `chain` makes the same sampler: a dict."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+        }
+
+    def __repr__(self):
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        numbers = [
+            f"{name}={value!r}"
+            for name, value in self.keywords.items()
+            if not (is_real(value) or value is None) or value != defaults[name]
+        ]
+        return f"chain({', '.join(numbers)})"
+
+    def get_config(self):
+        """Return the arguments of `chain`, for Keras's serialization."""
+        return self.keywords
+
+    @classmethod
+    def from_config(cls, config):
+        """Return the sampler of a configuration."""
+        return cls(**config)
+
+
+@contextlib.contextmanager
+def calling(sampler):
+    """Say that a sampler of somebody else's is called in this block.
+
+    If it calls one of ours in turn, `warn_of_caller` says what that costs.
+    """
+    token = _CALLER.set(sampler)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
+
+
+def warn_of_caller(sampler):
+    """Warn where one of our samplers is wrapped in a function."""
+    caller = _CALLER.get()
+    if caller is not None:
+        warnings.warn(
+            f"The sampler {caller!r} calls {sampler!r}. A sampler of kerasllm "
+            "that is passed by itself is compiled for all sequences at once; "
+            "within a function it is called for one after the other, which "
+            "is slower and gives the same tokens or the same distribution.",
+            stacklevel=3,
+        )
+
+
+def likeliest(logits):
+    """Return the first of the largest: `(..., size)` to int32 `(...)`."""
+    return ops.cast(ops.argmax(sampler_logits(logits), axis=-1), "int32")
+
+
+def filter_logits(
+    logits,
+    token_ids=None,
+    *,
+    temperature=1.0,
+    top_k=None,
+    top_p=None,
+    min_p=None,
+    frequency_penalty=0.0,
+    presence_penalty=0.0,
+):
+    """Return the logits of the distribution that `chain` draws from.
+
+    Args:
+        logits: `(vocabulary_size,)` or `(batch_size, vocabulary_size)`.
+        token_ids: the tokens so far, as for `apply_penalties`, which only
+            penalties need.
+        temperature: see `chain`, as for the rest. All may be tensors.
+        top_k: int or `None`.
+        top_p: float or `None`.
+        min_p: float or `None`.
+        frequency_penalty: float.
+        presence_penalty: float.
+
+    Returns:
+        float32 tensor of the shape of `logits`, removed tokens at `-inf`.
+
+    Raises:
+        UserError: a number is out of range, or penalties lack `token_ids`.
+    """
+    logits = _penalize(logits, token_ids, frequency_penalty, presence_penalty)
+    logits = divide_by_temperature(logits, temperature)
+    if top_k is not None:
+        logits = top_k_filter(logits, top_k)
+    if top_p is not None:
+        logits = top_p_filter(logits, top_p)
+    if min_p is not None:
+        logits = min_p_filter(logits, min_p)
+    return logits
+
+
+def draw_at(logits, uniforms):
+    """Draw a token with a random number that the caller has drawn.
+
+    The tokens lie on a line from 0 to 1, each as long as it is likely, and
+    the one at `uniforms` is taken (inverse transform sampling).
+
+    Args:
+        logits: float tensor `(batch_size, vocabulary_size)`.
+        uniforms: float32 tensor `(batch_size,)`, in `[0, 1)`.
+
+    Returns:
+        int32 tensor `(batch_size,)`.
+    """
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    ends = ops.cumsum(probabilities, axis=-1)
+    position = ops.convert_to_tensor(uniforms)[:, None] * ends[:, -1:]
+    choice = ops.sum(ops.cast(ends <= position, "int32"), axis=-1)
+    # Rounding must not step past the last token that has any probability.
+    tokens = ops.arange(logits.shape[-1], dtype="int32")
+    last = ops.max(ops.where(probabilities > 0, tokens, 0), axis=-1)
+    return ops.minimum(choice, last)
+
+
+def parameters_of(sampler):
+    """Return the names of a callable's parameters and their defaults.
+
+    Returns:
+        dict from name to default, `None` where there is none; empty for
+        callables that do not tell, such as some written in C.
+    """
+    try:
+        parameters = inspect.signature(sampler).parameters
+    except ValueError:
+        return {}
+    return {
+        name: None
+        if parameter.default is parameter.empty
+        else parameter.default
+        for name, parameter in parameters.items()
+    }
+
+
+def _penalize(logits, token_ids, frequency_penalty, presence_penalty):
+    """Return float32 logits, lower where the text has been."""
+    logits = sampler_logits(logits)
+    if is_zero(frequency_penalty) and is_zero(presence_penalty):
+        return logits
+    if token_ids is None:
+        raise UserError(
+            "Penalties need the tokens so far. Received: token_ids=None. "
+            "Call the sampler as `sampler(logits, token_ids=token_ids)`."
+        )
+    return apply_penalties(
+        logits, token_ids, frequency_penalty, presence_penalty
+    )
+
+
+def _draw(logits, seed):
+    """Draw from the softmax of each row: `(..., size)` to int32 `(...)`."""
+    if len(logits.shape) == 1:
+        return _draw(logits[None], seed)[0]
+    return keras.random.categorical(logits, 1, dtype="int32", seed=seed)[:, 0]
+
+
+def sampler_logits(preds):
+    """Return logits as a float32 tensor, one row or a batch of rows."""
+    logits = ops.cast(ops.convert_to_tensor(preds), "float32")
+    if len(logits.shape) not in (1, 2):
+        raise UserError(
+            "A sampler takes logits (vocabulary_size,) or (batch_size, "
+            f"vocabulary_size). Received: shape {tuple(logits.shape)}. Pass "
+            "the logits of one position, such as `logits[:, -1]`."
+        )
+    return logits
