@@ -46,7 +46,9 @@ def _draw(report, gemma, pictures):
     plots.plot_pictures(
         [picture.image for picture in pictures],
         [
-            gemma.ask(IMAGE_TOKEN + picture.questions()[0].text, [picture.image])
+            gemma.ask(
+                IMAGE_TOKEN + picture.questions()[0].text, [picture.image]
+            )
             for picture in pictures
         ],
         figure=figure,

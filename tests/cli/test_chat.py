@@ -92,7 +92,7 @@ def test_chat_shows_images_with_the_first_line_that_is_short_enough(
 ):
     from PIL import Image
 
-    from kerasllm.text_generator import TextGenerator
+    from kerasllm.generation import TextGenerator
 
     prompts = []
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from kerasllm.text_stream import TextStream
+from kerasllm.generation import TextStream
 
 import kerasllm
 
