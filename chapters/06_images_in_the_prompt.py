@@ -41,7 +41,7 @@ import time
 from kerasllm import backend, plots
 from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma
-from kerasllm.images import IMAGE_MARK, embed
+from kerasllm.images import IMAGE_TOKEN, embed
 from kerasllm.instructions import Instruction
 from kerasllm.tiny_gemma import TEST_SEED, unseen_pictures
 from kerasllm.toyworld import Question
@@ -93,7 +93,7 @@ plots.plot_pictures(
 
 # %%
 question = "What shapes are these?"
-prompt = gemma.prompt(IMAGE_MARK + question, [shown[0].image])
+prompt = gemma.prompt(IMAGE_TOKEN + question, [shown[0].image])
 pieces, embeddings, is_soft = embed(
     gemma.causal_lm, prompt.token_ids, prompt.images
 )
@@ -108,7 +108,7 @@ plots.plot_soft_tokens(shown[0].image, pieces, embeddings, is_soft)
 for picture in shown[:3]:
     print(picture.caption)
     for q in picture.questions():
-        answer = gemma.ask(IMAGE_MARK + q.text, images=[picture.image])
+        answer = gemma.ask(IMAGE_TOKEN + q.text, images=[picture.image])
         print(f"  {q.text} {answer}")
 
 # %% [markdown]
@@ -157,7 +157,7 @@ for number in range(3):
 # %%
 print(
     gemma.ask(
-        f"{IMAGE_MARK}{IMAGE_MARK}What colour are the shapes?",
+        f"{IMAGE_TOKEN}{IMAGE_TOKEN}What colour are the shapes?",
         images=[shown[0].image, shown[1].image],
     )
 )
@@ -186,7 +186,7 @@ def ask_for_both(picture):
 
 rows = [
     Instruction(
-        IMAGE_MARK + NEW_QUESTION,
+        IMAGE_TOKEN + NEW_QUESTION,
         ask_for_both(picture).answer,
         images=(picture.image,),
     )

@@ -33,11 +33,16 @@ def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
     picture = toyworld.pictures(1)[0]
     keras.utils.save_img("shapes.png", picture.image)
     world = toyworld.World(entities_per_kind=2)
-    rows = [
-        {"instruction": row.instruction, "response": row.response}
-        for row in world.instructions()
+    lines = [
+        json.dumps(
+            {
+                "instruction": example.instruction,
+                "response": example.response,
+            }
+        )
+        for example in world.instructions()
     ]
-    pathlib.Path("my_rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pathlib.Path("my_examples.jsonl").write_text("\n".join(lines))
     names = {}
     for code in examples():
         exec(compile(code, str(README), "exec"), names)

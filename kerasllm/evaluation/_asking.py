@@ -1,7 +1,7 @@
 """Asking many questions in batches that fit into memory."""
 
 from kerasllm.checks import UserError, check_positive_ints
-from kerasllm.images import IMAGE_MARK
+from kerasllm.images import IMAGE_TOKEN
 
 MAX_LENGTH = 64  # enough for a question about the small world and its answer
 
@@ -40,7 +40,7 @@ def ask_all(
     check_pairs(questions=questions, shown=shown)
     return in_batches(
         lambda batch: chat_model.ask(
-            [IMAGE_MARK + question.text for question, _ in batch],
+            [IMAGE_TOKEN + question.text for question, _ in batch],
             [[picture.image] for _, picture in batch],
             max_length=max_length,
         ),

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasllm.evaluation import pictures_except
 from kerasllm.images import (
-    IMAGE_MARK,
+    IMAGE_TOKEN,
     convert_images,
     place_images,
     vision_inputs,
@@ -109,7 +109,7 @@ def _pictures_with_tokens(recipe, preprocessor):
         drawn = _pretraining_pictures(recipe, number)
         segments = [
             place_images(
-                [(IMAGE_MARK + picture_texts(picture, rng), False)],
+                [(IMAGE_TOKEN + picture_texts(picture, rng), False)],
                 1,
                 preprocessor,
             )

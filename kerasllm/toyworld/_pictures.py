@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 
 from kerasllm.checks import check_int
-from kerasllm.images import IMAGE_MARK
+from kerasllm.images import IMAGE_TOKEN
 from kerasllm.instructions import Instruction
 from kerasllm.toyworld._entities import Question
 
@@ -79,7 +79,7 @@ def picture_instructions(drawn):
         list of `Instruction`, those about one picture next to each other.
     """
     return [
-        Instruction(IMAGE_MARK + q.text, q.answer, images=(picture.image,))
+        Instruction(IMAGE_TOKEN + q.text, q.answer, images=(picture.image,))
         for picture in drawn
         for q in picture.questions()
     ]
