@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasllm.checks import check_positive_ints, check_real, is_int
+
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -19,25 +21,32 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             the weights; else it is a batch.
 
     Raises:
-        ValueError: `rate` is not a positive number or `warmup_steps` is
+        UserError: `rate` is not a positive number or `warmup_steps` is
             negative.
 
     Source: chapter 16, "Pretraining the model", listing 16.7.
     """
 
     def __init__(self, rate=2e-4, warmup_steps=1000):
-        if not (0 < rate < float("inf")):
-            raise ValueError(
-                "`rate` must be a positive number, the learning rate after "
-                f"the warmup. Received: rate={rate!r}. The chapter uses 2e-4."
-            )
-        if not (0 <= warmup_steps < float("inf")):
-            raise ValueError(
-                "`warmup_steps` must be zero or more training steps. "
-                f"Received: warmup_steps={warmup_steps!r}. Use 0 for no warmup."
-            )
-        self.rate = rate
-        self.warmup_steps = warmup_steps
+        check_real(
+            "rate",
+            rate,
+            lambda number: 0 < number < float("inf"),
+            "a positive number, the learning rate after the warmup",
+            cure="The chapter uses 2e-4.",
+        )
+        check_real(
+            "warmup_steps",
+            warmup_steps,
+            lambda number: 0 <= number < float("inf"),
+            "zero or more training steps",
+            cure="Use 0 for no warmup.",
+        )
+        # Numbers of Python, which a saved optimizer can hold.
+        self.rate = float(rate)
+        self.warmup_steps = (int if is_int(warmup_steps) else float)(
+            warmup_steps
+        )
 
     def __call__(self, step):
         """Return the learning rate, a float32 scalar, at `step`."""
@@ -60,11 +69,17 @@ class UpdateSchedule(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         schedule: `LearningRateSchedule` of the number of updates.
         gradient_accumulation_steps: int. Batches for one update.
+
+    Raises:
+        UserError: `gradient_accumulation_steps` is no positive int.
     """
 
     def __init__(self, schedule, gradient_accumulation_steps):
+        check_positive_ints(
+            gradient_accumulation_steps=gradient_accumulation_steps
+        )
         self.schedule = schedule
-        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.gradient_accumulation_steps = int(gradient_accumulation_steps)
 
     def __call__(self, step):
         """Return the learning rate, a float32 scalar, after `step` batches."""

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasllm.checks import UserError
 from kerasllm.schedules import UpdateSchedule, WarmupSchedule
 
 
@@ -47,16 +48,29 @@ def test_a_compiled_model_with_the_schedule_can_be_saved(tmp_path):
     assert restored == {"rate": 0.25, "warmup_steps": 8}
 
 
-@pytest.mark.parametrize("rate", [0, -1e-3, float("nan"), float("inf")])
+def test_numpys_numbers_are_saved_as_pythons():
+    schedule = WarmupSchedule(np.float32(0.25), np.int64(8))
+    config = schedule.get_config()
+    assert config == {"rate": 0.25, "warmup_steps": 8}
+    assert [type(value) for value in config.values()] == [float, int]
+
+
+@pytest.mark.parametrize("rate", [0, -1e-3, float("nan"), float("inf"), True])
 def test_the_rate_must_be_positive(rate):
-    with pytest.raises(ValueError, match="`rate` must be a positive number"):
+    with pytest.raises(UserError, match="`rate` must be a positive number"):
         WarmupSchedule(rate=rate)
 
 
-@pytest.mark.parametrize("steps", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("steps", [-1, float("nan"), float("inf"), False])
 def test_the_warmup_must_not_be_negative(steps):
-    with pytest.raises(ValueError, match="`warmup_steps` must be zero or more"):
+    with pytest.raises(UserError, match="`warmup_steps` must be zero or more"):
         WarmupSchedule(warmup_steps=steps)
+
+
+@pytest.mark.parametrize("steps", [0, 1.5, True])
+def test_the_batches_of_an_update_are_counted(steps):
+    with pytest.raises(UserError, match="must be a positive int"):
+        UpdateSchedule(WarmupSchedule(), steps)
 
 
 def test_under_accumulation_a_step_is_an_update():
