@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from kerasllm.checks import UserError
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     BackendOption,
@@ -146,8 +147,8 @@ def _split(examples, validation, seed):
     if share == 0:
         return examples, None
     try:
-        return instructions.split_rows(examples, share, seed)
-    except ValueError:  # one side would be empty
+        return instructions.split_examples(examples, share, seed)
+    except UserError:  # one side would be empty
         if validation is None:
             print(
                 "Too few different examples to hold some out: all are trained "

@@ -83,9 +83,9 @@ def release(
     sources: SourcesOption = None,
 ):
     """Write the students' notebooks: no solutions, no hidden tests."""
-    from kerasllm import homework_course
+    from kerasllm import homework
 
-    for path in homework_course.release(directory, sources, seed):
+    for path in homework.release(directory, sources, seed):
         print(path)
 
 
@@ -126,9 +126,9 @@ def grade(
     backend: BackendOption = None,
 ):
     """Grade a class: a table, a page a student, what failed most often."""
-    from kerasllm import homework_course
+    from kerasllm import homework
 
-    results, seed = homework_course.grade(
+    results, seed = homework.grade(
         submissions,
         csv,
         sources,
@@ -145,6 +145,6 @@ def grade(
         progress=lambda line: print(line, flush=True),
     )
     print()
-    for line in homework_course.summarize(results):
+    for line in homework.summarize(results):
         print(line)
     print(f"{csv}; the same hidden inputs again: --seed {seed}")

@@ -1,9 +1,10 @@
 """Stage 6: an instruction model is asked about pictures."""
 
 from kerasllm import plots
+from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma
 from kerasllm.images import IMAGE_TOKEN
-from kerasllm.tiny_gemma import TEST_SEED, ask_all, exact_share, unseen_pictures
+from kerasllm.tiny_gemma import TEST_SEED, unseen_pictures
 
 NUM_PICTURES = 60
 NUM_SHOWN = 5
@@ -42,15 +43,11 @@ def _ask(gemma, pictures, number):
 
 
 def _draw(report, gemma, pictures):
+    images = [picture.image for picture in pictures]
+    answers = [
+        gemma.ask(IMAGE_TOKEN + picture.questions()[0].text, [picture.image])
+        for picture in pictures
+    ]
     figure = report.empty_figure(width=10)
-    plots.plot_pictures(
-        [picture.image for picture in pictures],
-        [
-            gemma.ask(
-                IMAGE_TOKEN + picture.questions()[0].text, [picture.image]
-            )
-            for picture in pictures
-        ],
-        figure=figure,
-    )
+    plots.plot_pictures(images, answers, figure=figure)
     report.figure(figure, "Pictures, and the color that the model answers.")

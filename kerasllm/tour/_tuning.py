@@ -4,13 +4,9 @@ import time
 
 import keras
 
+from kerasllm.evaluation import Share, ask_all, exact_share, refused_share
 from kerasllm.gemma import Gemma
-from kerasllm.tiny_gemma import (
-    SEQUENCE_LENGTH,
-    TinyRecipe,
-    ask_all,
-    exact_share,
-)
+from kerasllm.tiny_gemma import SEQUENCE_LENGTH, TinyRecipe
 from kerasllm.toyworld import REFUSAL
 
 SEED = 0
@@ -117,9 +113,9 @@ def _refusals(known, unknown, questions):
     return [
         (
             f"refused after {NUM_REFUSALS} examples of “{REFUSAL}”",
-            f"{_refused_share(unknown):.1%}",
+            f"{refused_share(unknown):.1%}",
         ),
-        ("and names that exist: refused", f"{_refused_share(known):.1%}"),
+        ("and names that exist: refused", f"{refused_share(known):.1%}"),
         (
             "their facts after that",
             f"{exact_share(known, questions):.1%} exact",
@@ -128,9 +124,5 @@ def _refusals(known, unknown, questions):
 
 
 def _made_up_share(answers):
-    facts = [a for a in answers if a.startswith(("It ", "She ", "He "))]
-    return len(facts) / len(answers)
-
-
-def _refused_share(answers):
-    return sum(answer == REFUSAL for answer in answers) / len(answers)
+    """Return the share of answers that tell a fact."""
+    return Share.of(a.startswith(("It ", "She ", "He ")) for a in answers)

@@ -7,7 +7,7 @@ import time
 from keras import ops
 
 from kerasllm import plots
-from kerasllm.metrics import repeated_ngrams
+from kerasllm.evaluation import repeated_ngrams
 from kerasllm.samplers import chain
 from kerasllm.tour._pretraining import PROMPT
 
