@@ -205,14 +205,21 @@ TEMPLATES = {
 }
 
 
-def get_template(template):
-    """Return the `PromptTemplate` of that name; one is returned as it is.
+def get_template(template, tokenizer=None):
+    """Return the `PromptTemplate` of a name; one is returned as it is.
+
+    Args:
+        template: str or `PromptTemplate`. `"auto"` stands for `template_for`,
+            where there is a tokenizer.
+        tokenizer: a KerasHub tokenizer, or `None`.
 
     Raises:
-        ValueError: no template has that name.
+        UserError: no template has that name.
     """
     if isinstance(template, PromptTemplate):
         return template
+    if template == "auto" and tokenizer is not None:
+        return template_for(tokenizer)
     if template not in TEMPLATES:
         raise UserError(
             f"`template` must be one of {', '.join(TEMPLATES)} or a "

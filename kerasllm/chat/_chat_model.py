@@ -1,0 +1,276 @@
+"""A model that can be asked: with its template and its generator."""
+
+import keras_hub
+
+from kerasllm import lora, tuning
+from kerasllm.chat._conversation import Chat
+from kerasllm.checks import UserError, check_text
+from kerasllm.generation import (
+    TextGenerator,
+    TokenizedPrompt,
+    check_prompt,
+)
+from kerasllm.images import is_image, list_images, load_image, place_images
+from kerasllm.presets import load_causal_lm
+from kerasllm.prompts import encode, get_template, start_tokens
+from kerasllm.samplers import greedy_search
+
+
+class ChatModel:
+    """A language model with its prompt template and its generator.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM` with a preprocessor that
+            `TextGenerator` takes: a `MiniGPTCausalLM`, a GPT-2, a Llama, a
+            Gemma 3.
+        template: `PromptTemplate`, the name of one, or `"auto"` for the one
+            whose special tokens the model has: `"gemma"`, `"chatml"`, or else
+            `"book"`, whose delimiters are plain text.
+
+    Attributes:
+        causal_lm: the model.
+        template: its `PromptTemplate`.
+        generator: its `TextGenerator`.
+
+    Raises:
+        UserError: the model has no cache or no preprocessor, or there is no
+            such template.
+
+    Example:
+    ```python
+    model = ChatModel.from_preset("tiny_instruct")  # or "llama3.2_instruct_1b"
+    model.ask("What is the river of Marnerburg called?")
+    ```
+
+    Source: chapter 16, "Using a pretrained LLM".
+    """
+
+    _TASK = keras_hub.models.CausalLM  # whose presets are found by name
+
+    def __init__(self, causal_lm, template="auto"):
+        self.generator = TextGenerator(causal_lm)
+        self.causal_lm = causal_lm
+        self.template = get_template(template, causal_lm.preprocessor.tokenizer)
+
+    @classmethod
+    def from_preset(cls, name, dtype=None, template="auto"):
+        """Load a model.
+
+        Args:
+            name: `"tiny"` or `"tiny_instruct"`, which come with this package;
+                the name of a preset of any of KerasHub's `CausalLM`s, such as
+                `"gpt2_base_en"`, which is downloaded from Kaggle once; a
+                folder that `save_to_preset` wrote; or a folder with a Hugging
+                Face checkpoint. See `kerasllm.presets.load_causal_lm`.
+            dtype: a Keras dtype. Defaults to Keras's own, float32;
+                `"bfloat16"` takes half the memory.
+            template: `PromptTemplate`, the name of one, or `"auto"`.
+
+        Returns:
+            A `ChatModel`.
+
+        Raises:
+            UserError: there is no such preset, dtype or template.
+            EnvironmentFailure: the preset cannot be downloaded; says what is
+                missing.
+        """
+        if template != "auto":
+            template = get_template(template)  # before the download
+        return cls(load_causal_lm(name, dtype, cls._TASK), template)
+
+    def generate(
+        self, prompts, max_length=None, sampler=greedy_search, **kwargs
+    ):
+        """Continue text, without any template.
+
+        Args:
+            prompts: str or list of str.
+            max_length: int. See `TextGenerator.generate`, as for the rest.
+            sampler: any sampler.
+            **kwargs: passed on to `TextGenerator.generate`.
+
+        Returns:
+            What `TextGenerator.generate` returns.
+        """
+        return self.generator.generate(
+            prompts, max_length, sampler=sampler, **kwargs
+        )
+
+    def ask(
+        self,
+        question,
+        images=None,
+        *,
+        context=None,
+        max_length=None,
+        sampler=greedy_search,
+        seed=None,
+    ):
+        """Ask as a user asks an instruction model.
+
+        Special tokens in a question, all but the `<start_of_image>` that an
+        image belongs to, are plain text: nobody can end a turn with them, or
+        begin one.
+
+        Args:
+            question: str with one `<start_of_image>` for each image; or a
+                list of questions, answered together.
+            images: list of images, or one; see `kerasllm.images.load_image`.
+                For a list of questions a list with an entry for each: such a
+                list, an image, or `None`. Most models take none.
+            context: str, a text that the question is about.
+            max_length: int. Tokens of question and answer together.
+            sampler: any sampler.
+            seed: int.
+
+        Returns:
+            str, the answer, without delimiters; or a list of them.
+
+        Raises:
+            UserError: a question is empty or too long, its special tokens and
+                images do not fit, or an image cannot be read.
+            MissingFileError, EnvironmentFailure: an image is not there.
+        """
+        one = isinstance(question, str)
+        questions = [question] if one else list(question)
+        images = _images_of_each(images, questions, one)
+        prompts = [
+            self.prompt(text, its_images, context)
+            for text, its_images in zip(questions, images, strict=True)
+        ]
+        answers = self.generator.generate(
+            prompts,
+            max_length,
+            seed=seed,
+            strip_prompt=True,
+            sampler=sampler,
+            stop_strings=self._stop_strings(),
+        )
+        answers = [answer.strip() for answer in answers]
+        return answers[0] if one else answers
+
+    def prompt(self, question, images=None, context=None):
+        """Return what `ask` has the model read, a `TokenizedPrompt`.
+
+        Args:
+            question: str.
+            images: list of images, or one. They are read here.
+            context: str.
+        """
+        check_prompt(question)
+        if context is not None:
+            check_text(
+                "context", context, "It is for all questions: ask one by one."
+            )
+        images = list_images(images)
+        segments = place_images(
+            self.template.prompt_segments(question, context),
+            len(images),
+            self.causal_lm.preprocessor,
+        )
+        arrays = tuple(map(load_image, images))
+        return TokenizedPrompt(self._encode(segments), arrays)
+
+    def chat(self, system=None, max_length=None, sampler=greedy_search):
+        """Begin a conversation.
+
+        Args:
+            system: str. What the model is told before the first turn.
+            max_length: int. Tokens that it sees at most, its answer included.
+            sampler: any sampler.
+
+        Returns:
+            A `Chat`.
+        """
+        return Chat(self, system, max_length, sampler)
+
+    def summary(self):
+        """Print the layers of the model, as Keras does."""
+        self.causal_lm.summary()
+
+    def enable_lora(self, rank=8, targets=("query", "value"), lora_alpha=None):
+        """Freeze the model and add adapters; see `kerasllm.enable_lora`."""
+        return lora.enable_lora(self.causal_lm, rank, targets, lora_alpha)
+
+    def save_lora(self, path):
+        """Write the adapters to a file; see `kerasllm.save_lora`."""
+        lora.save_lora(self.causal_lm, path)
+
+    def load_lora(self, path):
+        """Read adapters from a file; see `kerasllm.load_lora`.
+
+        A run of `finetune` that begins with them remembers from which.
+        """
+        lora.load_lora(self.causal_lm, path)
+
+    def merge_lora(self):
+        """Add the adapters to the weights; see `kerasllm.merge_lora`."""
+        lora.merge_lora(self.causal_lm)
+
+    def finetune(self, examples=None, validation_examples=None, **options):
+        """Tune the model on requests and answers.
+
+        The template is the model's own.
+
+        Args:
+            examples: list of `Instruction`, see `kerasllm.instructions`. The
+                first version called it `rows`, and still may.
+            validation_examples: the same, to measure on after each epoch; or
+                `validation_rows`.
+            **options: `epochs`, `batch_size`, `learning_rate` and so on; see
+                `kerasllm.tuning.finetune`.
+
+        Returns:
+            A list of dicts, one an epoch.
+
+        Raises:
+            UserError, RunError, MissingFileError: as `tuning.finetune`.
+        """
+        examples = options.pop("rows", examples)
+        validation_examples = options.pop(
+            "validation_rows", validation_examples
+        )
+        return tuning.finetune(
+            self.causal_lm,
+            examples,
+            validation_examples,
+            template=self.template,
+            **options,
+        )
+
+    def _encode(self, segments):
+        """Return the tokens of segments, after the model's start token."""
+        tokenizer = self.causal_lm.preprocessor.tokenizer
+        return (*start_tokens(tokenizer), *encode(tokenizer, segments))
+
+    def _stop_strings(self):
+        """Return the delimiter that ends an answer, in a list."""
+        end = self.template.end_of_turn
+        return [end] if end else []
+
+
+def _images_of_each(images, questions, one):
+    """Return a list of images for each question.
+
+    Args:
+        images: what `ask` was given.
+        questions: list of str.
+        one: bool. Whether it was asked one question, not a list.
+    """
+    if images is None:
+        return [()] * len(questions)
+    if one:
+        return [images]
+    if is_image(images):
+        raise UserError(
+            "`images` must have a list of images for each question. "
+            f"Received: one image for {len(questions)} questions. Write "
+            "`[[image], ...]`."
+        )
+    images = list_images(images)
+    if len(images) != len(questions):
+        raise UserError(
+            "`images` must have a list of images for each question. "
+            f"Received: {len(images)} for {len(questions)} questions."
+        )
+    return images

@@ -1,0 +1,130 @@
+"""From the name of a preset to a model."""
+
+import difflib
+import os
+
+import keras
+import keras_hub
+
+import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
+from kerasllm import files
+from kerasllm.checks import UserError
+from kerasllm.presets._failures import explain_failure
+
+OFFLINE_PRESETS = ("tiny", "tiny_instruct")
+_FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
+_MOST_NAMES = 40  # that a message lists
+
+
+def preset_source(name, task=keras_hub.models.CausalLM):
+    """Return what KerasHub should load: a folder or the name itself.
+
+    Args:
+        name: str or path. One of `OFFLINE_PRESETS`, the name of a preset of
+            KerasHub, a folder, or an address such as `"hf://..."`. A folder
+            comes before a preset of its name; one called `tiny` is `"./tiny"`.
+        task: `keras_hub.models.CausalLM`, or a subclass to take only its
+            presets by name.
+
+    Returns:
+        str.
+
+    Raises:
+        UserError: it is neither a folder nor the name of a preset.
+    """
+    name = os.fspath(name)
+    if name in OFFLINE_PRESETS:
+        return str(files.assets_dir() / name)
+    if os.path.isdir(name):
+        # KerasHub looks for a preset first, whose name a folder may have.
+        return os.path.abspath(name)
+    presets = task.presets
+    if name in presets or "://" in name:
+        return name
+    raise UserError(
+        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), a "
+        'folder, an address such as "hf://google/gemma-3-1b-it", or a preset '
+        f"of KerasHub's {task.__name__}{_list_names(name, presets)}. "
+        f"Received: {name!r}."
+    )
+
+
+def _list_names(name, presets):
+    """Return the names of presets, or a few if they are many: a str."""
+    if len(presets) <= _MOST_NAMES:
+        return f": {', '.join(sorted(presets))}"
+    famous = [preset for preset in _FAMOUS if preset in presets]
+    similar = difflib.get_close_matches(name, presets, n=5)
+    return f", such as {', '.join(dict.fromkeys(similar + famous))}"
+
+
+def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
+    """Load a pretrained model.
+
+    Args:
+        name: str or path, see `preset_source`. A folder may hold what
+            `causal_lm.save_to_preset` wrote, of any `CausalLM`, or a Hugging
+            Face checkpoint of a model that KerasHub knows, with its tensors
+            named as in the published ones.
+        dtype: a Keras dtype. Defaults to Keras's own, float32; `"bfloat16"`
+            takes half the memory.
+        task: see `preset_source`.
+
+    Returns:
+        A `keras_hub.models.CausalLM` with a preprocessor.
+
+    Raises:
+        UserError: there is no such preset or dtype, or the folder holds none.
+        EnvironmentFailure: the preset cannot be downloaded; says what is
+            missing.
+    """
+    name = os.fspath(name)
+    kwargs = {}
+    if dtype is not None:
+        check_dtype(dtype)  # KerasHub asks for it after the download
+        kwargs["dtype"] = dtype
+    source = preset_source(name, task)
+    try:
+        causal_lm = keras_hub.models.CausalLM.from_preset(source, **kwargs)
+    except Exception as error:
+        explained = explain_failure(name, source, error)
+        if explained is None:  # no fault of the preset: no memory, ...
+            raise
+        raise explained from error
+    _correct_pixels(causal_lm, source)
+    return causal_lm
+
+
+def check_dtype(dtype):
+    """Return the Keras dtype policy of a name, or refuse it.
+
+    Raises:
+        UserError: there is no such policy, or it is none of floats.
+    """
+    try:
+        policy = keras.dtype_policies.get(dtype)
+        if not keras.backend.is_float_dtype(policy.variable_dtype):
+            raise ValueError("not a float")
+        return policy
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            '`dtype` must be a Keras dtype, such as "float32", "bfloat16" or '
+            f'"mixed_bfloat16". Received: dtype={dtype!r}.'
+        ) from error
+
+
+def _correct_pixels(causal_lm, source):
+    """Give a Hugging Face checkpoint the pixels that Gemma 3 was trained on.
+
+    They lie between -1 and 1. KerasHub's converter multiplies by the standard
+    deviation that the checkpoint names, where it has to divide, and white
+    becomes -0.5.
+    """
+    converter = getattr(causal_lm.preprocessor, "image_converter", None)
+    names_them = os.path.isfile(
+        os.path.join(source, "preprocessor_config.json")
+    )
+    is_gemma = isinstance(causal_lm, keras_hub.models.Gemma3CausalLM)
+    is_converted = names_them or source.startswith("hf://")
+    if is_gemma and converter is not None and is_converted:
+        converter.scale, converter.offset = 2 / 255, -1.0

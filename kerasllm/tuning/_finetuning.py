@@ -1,0 +1,196 @@
+"""Supervised fine-tuning on requests and answers.
+
+`finetune` is longer than other functions because of its arguments, all of
+which are described where a user looks for them.
+"""
+
+import contextlib
+import dataclasses
+import math
+
+import keras
+
+from kerasllm import lora, pretraining
+from kerasllm.checks import (
+    UserError,
+    check_positive_ints,
+    check_real,
+    is_real,
+)
+from kerasllm.generation import position_tables
+from kerasllm.instructions import TokenizedInstructions
+from kerasllm.prompts import get_template
+from kerasllm.tuning._identity import describe_examples, describe_model
+from kerasllm.tuning._model import frozen_encoder, token_model
+
+
+def finetune(
+    causal_lm,
+    examples,
+    validation_examples=None,
+    *,
+    template="auto",
+    epochs=3,
+    batch_size=8,
+    learning_rate=1e-3,
+    sequence_length=256,
+    buckets=True,
+    seed=0,
+    directory=None,
+    callbacks=(),
+    verbose="auto",
+):
+    """Tune a model on requests and answers.
+
+    What is trained is what is trainable: the adapters after
+    `kerasllm.enable_lora`, the whole model otherwise (full fine-tuning),
+    without the vision encoder where no example has an image. Only the tokens
+    of responses count in the loss.
+
+    Args:
+        causal_lm: any `keras_hub.models.CausalLM` with a preprocessor, such as
+            a `MiniGPTCausalLM`, a GPT-2, a Llama or a Gemma 3.
+        examples: list of `Instruction`, see `kerasllm.instructions`.
+        validation_examples: the same, to measure on after each epoch.
+        template: `PromptTemplate`, the name of one, or `"auto"` for the one
+            whose special tokens the model has; see `prompts.get_template`.
+        epochs: int.
+        batch_size: int.
+        learning_rate: float or schedule. For adapters ten times that of full
+            fine-tuning is usual.
+        sequence_length: int. Examples with more tokens are left out and
+            counted in a warning. At most the length of the model's position
+            table, if it has one.
+        buckets: bool. See `TokenizedInstructions.dataset`.
+        seed: int. The order of the examples.
+        directory: str or path. Where checkpoints go. The same call with the
+            same directory goes on where it was killed, and may ask for more
+            epochs. `None` keeps none.
+        callbacks: more Keras callbacks. Their `model` is a `token_model`. When
+            an epoch ends they may ask `causal_lm`.
+        verbose: as for `fit`.
+
+    Returns:
+        A list of dicts, one an epoch; see `kerasllm.pretrain`. Accuracy is
+        that of all tokens of responses. Losses are means over batches, as in
+        every `fit`: a batch with few such tokens counts as much as one with
+        many, so compare losses with equal batches only.
+
+    Raises:
+        UserError: examples or numbers do not fit the model, or none of its
+            weights can be trained.
+        MissingFileError: there is no such file of an image.
+        RunError: `directory` holds a run of another model, of other examples
+            or of other arguments; says what differs. It has had more epochs
+            already, or another process is at work there.
+
+    Source: chapter 16, "Instruction fine-tuning"; Ouyang et al., 2022,
+    arXiv:2203.02155 (supervised fine-tuning).
+    """
+    check_tuning(epochs, batch_size, learning_rate, sequence_length)
+    _check_positions(causal_lm, sequence_length)
+    preprocessor = causal_lm.preprocessor
+    template = get_template(template, preprocessor.tokenizer)
+    if is_real(learning_rate):
+        learning_rate = float(learning_rate)  # NumPy's, too, for the file
+    train, validation = _tokenize(
+        examples, validation_examples, preprocessor, template, sequence_length
+    )
+    identity = None
+    if directory is not None:
+        identity = {
+            **describe_examples(examples, validation_examples, directory),
+            "learning_rate": keras.saving.serialize_keras_object(learning_rate),
+            "batch_size": int(batch_size),
+            "sequence_length": int(sequence_length),
+            "buckets": bool(buckets),
+            "seed": int(seed),
+            "template": dataclasses.asdict(template),
+            **describe_model(causal_lm),
+        }
+    if validation is not None:
+        validation = validation.dataset(batch_size, buckets=buckets)
+    steps = train.num_batches(batch_size, buckets)
+    frozen = contextlib.nullcontext()
+    if not any(train.images):  # of the examples that were short enough
+        frozen = frozen_encoder(causal_lm.backbone)
+    with frozen:
+        return pretraining.resumable_fit(
+            _compiled(token_model(causal_lm), learning_rate),
+            train.endless(batch_size, seed, buckets),
+            validation,
+            directory=directory,
+            identity=identity,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            tokens_in_a_batch=train.num_tokens / steps,
+            variables=lora.changing_variables,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+
+def check_tuning(epochs=1, batch_size=1, learning_rate=1e-3, sequence_length=1):
+    """Refuse numbers that `finetune` cannot take.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
+    check_positive_ints(
+        epochs=epochs, batch_size=batch_size, sequence_length=sequence_length
+    )
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    if not isinstance(learning_rate, schedule) and not callable(learning_rate):
+        check_real(
+            "learning_rate",
+            learning_rate,
+            lambda value: 0 < value < math.inf,
+            "positive",
+            cure="1e-3 is a good start with adapters, 1e-4 without.",
+        )
+
+
+def _check_positions(causal_lm, sequence_length):
+    positions = min(position_tables(causal_lm), default=sequence_length)
+    if sequence_length > positions:
+        raise UserError(
+            f"`sequence_length` must be at most {positions}, the length of "
+            "the model's position table. Received: sequence_length="
+            f"{sequence_length}. Pass less: longer examples are left out."
+        )
+
+
+def _tokenize(
+    examples, validation_examples, preprocessor, template, sequence_length
+):
+    """Return both parts as `TokenizedInstructions`, the second or `None`."""
+    parts = []
+    for name, part in (
+        ("examples", examples),
+        ("validation_examples", validation_examples),
+    ):
+        tokenized = None
+        if part is not None or name == "examples":
+            tokenized = TokenizedInstructions.of(
+                part, preprocessor, template, sequence_length, name
+            )
+        parts.append(tokenized)
+    for part in parts:
+        if part is not None:
+            part.warn_of_long_examples()
+    return parts
+
+
+def _compiled(model, learning_rate):
+    """Compile a model so that a batch counts by the tokens of responses."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        # Not by their share of a sequence.
+        loss=keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        ),
+        weighted_metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        ],
+    )
+    return model
