@@ -1,0 +1,615 @@
+"""Names of other packages that nobody has promised us, and what they must do.
+
+`PRIVATE` lists all that begin with an underscore; a test reads the source and
+finds no other. `UNDOCUMENTED` lists what has a public name and no promise. Each
+has a contract below, a test that says what we rely on. On a newer version of a
+package these fail first, and say what has changed.
+"""
+
+import ast
+import importlib
+import inspect
+import os
+import pathlib
+import pkgutil
+import subprocess
+import sys
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from keras import ops
+
+import kerasllm
+
+HOUSE = pathlib.Path(kerasllm.__file__).parent
+PRIVATE = {
+    # keras.layers.MultiHeadAttention
+    "_build_attention": "our SelfAttention puts its own dropout there",
+    "_compute_attention": "our SelfAttention computes scores in float32",
+    "_dropout": "the rate",
+    "_dropout_layer": "the layer of that rate",
+    "_key_dim": "the size of a head",
+    "_num_heads": "",
+    "_query_dense": "the projections, for the step with a cache",
+    "_key_dense": "",
+    "_value_dense": "",
+    "_output_dense": "",
+    # keras.Layer and keras.layers.Dense, to merge adapters
+    "_kernel": "the kernel without the adapter",
+    "_layers": "the layers right below one, in order",
+    "_tracker": "which variables are a layer's",
+    "_untrack_variable": "",
+    # keras_hub
+    "_add_special_token": "a role for a token, before there is a vocabulary",
+    "_build_cache": "hidden states and cache of a text",
+    # tensorflow
+    "_call_flat": "a concrete function without the sorting of arguments",
+    # torch
+    "_allow_non_fake_inputs": "make_fx takes weights as they are",
+    "_unsafe_view": "an operation that make_fx records",
+    # tensorflow_datasets, whose documentation asks for these
+    "_info": "",
+    "_split_generators": "",
+    "_generate_examples": "",
+    # nbgrader and nbclient
+    "_check_assign_resources": "what `preprocess_cell` begins with",
+    "_cleanup_kernel": "ends a kernel and its channels",
+}
+UNDOCUMENTED = {
+    "call_with_cache": "of a `CausalLM`: one step with a cache",
+    "generate_step": "of GPT2CausalLM, which `MiniGPTCausalLM` takes over",
+    "backbone": "of a task: a property of its `_backbone`",
+    "token_embedding": "of a backbone: one of `_token_embedding`; it scores",
+    "generate_function": "what `generate` compiled, or `None`",
+    "predict_function": "what `predict` compiled, or `None`",
+    "preprocess_samples": "what `fit` of a task does to each batch",
+    "stop_evaluating": "of a model: ends `evaluate`",
+    "quantization_mode": "of a layer: `None` or the name of a mode",
+    "embeddings_scale": "of an embedding in int8",
+    "lora_enabled": "and the other attributes of an adapted layer",
+    "interleave_embeddings": "of Gemma3Backbone: images among tokens",
+    "vision_encoder": "of Gemma3Backbone",
+    "make_fx": "of torch: a function as a graph of its operations",
+    "overloadpacket": "of an operation of torch, whatever its overload",
+    "jax_num_cpu_devices": "of jax.config: -1 where nobody has set it",
+    "process_allgather": "of jax: what all processes have of an array",
+    "get_kaggle_credentials": "of kagglehub: `None` without a login",
+    "format_message": "of typer's errors",
+}
+CONTRACTS = set()
+
+
+def contract(*names):
+    """Mark a test as what says that these names do what we rely on."""
+    CONTRACTS.update(names)
+    return lambda test: test
+
+
+def trees():
+    for path in sorted(HOUSE.rglob("*.py")):
+        yield path, ast.parse(path.read_text("utf-8"))
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def own_attributes():
+    """Return the private attributes that classes of ours define.
+
+    A name that both have, ours and another package's, must be in `PRIVATE`.
+    """
+    own = set()
+    for _, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                if isinstance(node.ctx, ast.Store):
+                    own.add(node.attr)
+                continue
+            for part in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(part, ast.FunctionDef):
+                    own.add(part.name)
+                elif isinstance(part, ast.AnnAssign):
+                    own.add(ast.unparse(part.target))
+                elif isinstance(part, ast.Assign):
+                    own.update(map(ast.unparse, part.targets))
+    return own - PRIVATE.keys()
+
+
+def used_names():
+    """Yield each private name that is read, and where."""
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            found = []
+            if isinstance(node, ast.Attribute):
+                found = [node.attr]
+            elif isinstance(node, ast.keyword) and node.arg:
+                found = [node.arg]
+            elif isinstance(node, ast.Call):
+                if ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+                    name = node.args[1]
+                    if isinstance(name, ast.Constant):
+                        found = [name.value]
+            for name in found:
+                if is_private(name):
+                    yield name, f"{path.relative_to(HOUSE)}:{node.lineno}"
+
+
+def overridden_names():
+    """Yield each private method of another package's class that ours has."""
+    for info in pkgutil.walk_packages([str(HOUSE)], "kerasllm."):
+        if info.name.endswith("__main__") or "_moved" in info.name:
+            continue
+        try:
+            module = importlib.import_module(info.name)
+        except ModuleNotFoundError:  # an extra, or another backend's
+            continue
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            others = [
+                base
+                for base in cls.__mro__
+                if base.__module__.split(".")[0] not in ("kerasllm", "builtins")
+            ]
+            for name, value in vars(cls).items():
+                is_ours = getattr(value, "__module__", None) == info.name
+                if inspect.isfunction(value) and is_ours and is_private(name):
+                    if any(name in vars(base) for base in others):
+                        yield name, f"{info.name}.{cls.__name__}"
+
+
+@pytest.mark.any_backend
+def test_no_other_private_name_is_used():
+    own = own_attributes()
+    unknown = [
+        f"{place}: {name}"
+        for name, place in used_names()
+        if name not in own and name not in PRIVATE
+    ]
+    assert unknown == [], "list them in PRIVATE, with a contract"
+
+
+@pytest.mark.any_backend
+def test_no_other_private_name_is_overridden():
+    unknown = [
+        f"{place}: {name}"
+        for name, place in overridden_names()
+        if name not in PRIVATE
+    ]
+    assert unknown == [], "list them in PRIVATE, with a contract"
+
+
+@pytest.mark.any_backend
+def test_nobody_imports_private_modules():
+    places = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{a.name}" for a in node.names]
+            for name in modules:
+                parts = name.split(".")
+                if parts[0] != "kerasllm" and (
+                    "src" in parts or any(map(is_private, parts))
+                ):
+                    places.append(f"{path.relative_to(HOUSE)}: {name}")
+    assert places == []
+
+
+@pytest.mark.any_backend
+def test_what_is_listed_is_used_and_has_a_contract():
+    listed = PRIVATE.keys() | UNDOCUMENTED.keys()
+    assert listed == CONTRACTS
+    text = "\n".join(path.read_text("utf-8") for path, _ in trees())
+    assert {name for name in listed if name not in text} == set()
+
+
+# --- Keras
+
+
+def attention(cls=keras.layers.MultiHeadAttention):
+    layer = cls(num_heads=2, key_dim=3, dropout=0.25)
+    layer.build((1, 4, 6), (1, 4, 6))
+    return layer
+
+
+@contract("_build_attention", "_compute_attention", "_dropout_layer")
+def test_attention_calls_the_two_methods_that_we_replace():
+    calls = []
+
+    class Watched(keras.layers.MultiHeadAttention):
+        def _build_attention(self, rank):
+            super()._build_attention(rank)
+            calls.append(rank)
+            self._dropout_layer = keras.layers.Dropout(0.0)
+
+        def _compute_attention(
+            self,
+            query,
+            key,
+            value,
+            attention_mask=None,
+            training=None,
+            return_attention_scores=False,
+        ):
+            calls.append([tuple(x.shape) for x in (query, key, value)])
+            calls.append(tuple(attention_mask.shape))
+            return query, None
+
+    layer = attention(Watched)
+    x = np.ones((1, 4, 6), "float32")
+    assert layer(x, x, use_causal_mask=True).shape == (1, 4, 6)
+    assert calls == [4, [(1, 4, 2, 3)] * 3, (1, 4, 4)], (
+        "(batch, length, num_heads, key_dim) thrice, and a mask (1, 4, 4)"
+    )
+
+
+@contract("_num_heads", "_key_dim", "_dropout")
+def test_attention_keeps_its_numbers():
+    layer = attention()
+    assert (layer._num_heads, layer._key_dim, layer._dropout) == (2, 3, 0.25)
+
+
+@contract("_query_dense", "_key_dense", "_value_dense", "_output_dense")
+def test_attention_has_four_projections():
+    layer = attention()
+    for name in ("_query_dense", "_key_dense", "_value_dense"):
+        dense = getattr(layer, name)
+        assert tuple(dense.kernel.shape) == (6, 2, 3), name
+        assert tuple(dense.bias.shape) == (2, 3), name
+    assert tuple(layer._output_dense.kernel.shape) == (2, 3, 6)
+    assert tuple(layer._output_dense.bias.shape) == (6,)
+
+
+@contract("_kernel", "_tracker", "_untrack_variable", "lora_enabled")
+def test_an_adapter_can_be_merged_and_taken_off():
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    plain = ops.convert_to_numpy(layer.kernel)
+    layer.enable_lora(rank=1, lora_alpha=2.0)
+    assert layer.lora_enabled
+    assert (layer.lora_rank, layer.lora_alpha) == (1, 2.0)
+    a, b = layer.lora_kernel_a, layer.lora_kernel_b
+    assert (tuple(a.shape), tuple(b.shape)) == ((2, 1), (1, 3))
+    b.assign(np.ones((1, 3)))
+    np.testing.assert_array_equal(layer._kernel, plain)
+    merged = plain + 2.0 * ops.convert_to_numpy(a) @ np.ones((1, 3))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer.kernel), merged, rtol=1e-6
+    )
+    layer._tracker.unlock()
+    layer._untrack_variable(a)
+    layer._tracker.lock()
+    assert [v.name for v in layer.variables if v is a] == []
+    assert any(v is b for v in layer.variables)
+
+
+@contract("_layers")
+def test_a_layer_knows_those_right_below_it():
+    inner, outer = keras.layers.Dense(1), keras.layers.Dense(2)
+    below = keras.Sequential([inner])
+    model = keras.Sequential([keras.Input((3,)), below, outer])
+    layers = [x for x in model._layers if not isinstance(x, type(None))]
+    assert [x for x in layers if x in (inner, below, outer)] == [below, outer]
+    assert inner in below._layers
+
+
+@contract("quantization_mode", "embeddings_scale")
+def test_quantized_layers_say_so():
+    for layer in (keras.layers.Dense(2), keras.layers.Embedding(4, 2)):
+        layer.build((None, 2))
+        assert layer.quantization_mode is None
+        layer.quantize("int8")
+        assert layer.quantization_mode == "int8"
+    assert tuple(layer.embeddings_scale.shape) == (4,)
+
+
+def small_model():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    return model
+
+
+@contract("predict_function")
+def test_what_was_compiled_can_be_forgotten():
+    model = small_model()
+    for use, name in (
+        (lambda: model.predict(np.ones((1, 1)), verbose=0), "predict_function"),
+        (lambda: model.evaluate(*[np.ones((1, 1))] * 2, verbose=0),
+         "test_function"),
+    ):  # fmt: skip
+        use()
+        assert getattr(model, name) is not None
+        setattr(model, name, None)
+        use()
+        assert getattr(model, name) is not None
+
+
+@contract("stop_evaluating")
+def test_evaluation_can_be_stopped():
+    class Stop(keras.callbacks.Callback):
+        seen = 0
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.seen += 1
+            self.model.stop_evaluating = True
+
+    stop = Stop()
+    data = np.ones((4, 1))
+    small_model().evaluate(
+        data, data, batch_size=1, callbacks=[stop], verbose=0
+    )
+    assert stop.seen == 1
+
+
+# --- KerasHub
+
+
+def tiny_gpt2():
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=11,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=4,
+        intermediate_dim=8,
+        max_sequence_length=6,
+    )
+    return keras_hub.models.GPT2CausalLM(backbone)
+
+
+@contract("call_with_cache", "_build_cache")
+def test_a_causal_lm_reads_one_token_with_what_it_has_read():
+    model = tiny_gpt2()
+    x = np.array([[1, 2, 3, 4, 5, 6]], "int32")
+    hidden, cache = model._build_cache(x)
+    assert tuple(hidden.shape) == (1, 6, 4)
+    logits, last, _ = model.call_with_cache(x[:, 5:], cache, 5)
+    assert tuple(logits.shape) == (1, 1, 11)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(last[:, 0]),
+        ops.convert_to_numpy(hidden[:, 5]),
+        atol=1e-5,
+    )
+
+
+@contract("backbone", "token_embedding")
+def test_a_causal_lm_scores_with_the_token_embedding_of_its_backbone():
+    """A copy of a task that has another one scores with that."""
+    model = tiny_gpt2()
+    embedding, calls = model.backbone.token_embedding, []
+
+    def watched(x, reverse=False):
+        calls.append(reverse)
+        return embedding(x, reverse=reverse)
+
+    for owner, name in (
+        (model, "_backbone"),
+        (model.backbone, "_token_embedding"),
+    ):
+        public = name.removeprefix("_")
+        assert isinstance(getattr(type(owner), public), property), name
+        assert getattr(owner, public) is vars(owner)[name], name
+    backbone = object.__new__(type(model.backbone))
+    vars(backbone).update(vars(model.backbone), _token_embedding=watched)
+    view = object.__new__(type(model))
+    vars(view).update(vars(model), _backbone=backbone)
+    view._build_cache(np.array([[1, 2, 3]], "int32"))
+    assert calls == [False, True], "once to read tokens, once to score"
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "cls",
+    [
+        keras_hub.models.GPT2CausalLM,
+        keras_hub.models.Llama3CausalLM,
+        keras_hub.models.Gemma3CausalLM,
+    ],
+)
+def test_all_causal_lms_take_the_same_arguments(cls):
+    """Those with images take more, which may all be `None`."""
+    parameters = list(inspect.signature(cls.call_with_cache).parameters)
+    assert parameters[:4] == [
+        "self",
+        "token_ids",
+        "cache",
+        "cache_update_index",
+    ]
+    parameters = list(inspect.signature(cls._build_cache).parameters)
+    assert parameters[:2] == ["self", "token_ids"]
+    if cls is keras_hub.models.Gemma3CausalLM:
+        parameters = inspect.signature(cls.call_with_cache).parameters
+        wanted = {"img_embeddings", "vision_mask", "vision_indices"}
+        assert wanted <= parameters.keys()
+
+
+@pytest.mark.any_backend
+@contract("generate_step")
+def test_the_loop_that_we_take_over_needs_nothing_else_of_a_model():
+    step = keras_hub.models.GPT2CausalLM.generate_step
+    assert list(inspect.signature(step).parameters) == [
+        "self",
+        "inputs",
+        "stop_token_ids",
+    ]
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(step)))
+    needs = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+    }
+    assert needs == {"_build_cache", "call_with_cache", "sampler"}
+
+
+@contract("generate_function")
+def test_generate_compiles_anew_when_told():
+    model = tiny_gpt2()
+    model.compile(sampler="greedy")
+    x = np.array([[1, 2, 0, 0]], "int32")
+    inputs = {"token_ids": x, "padding_mask": x > 0}
+    assert model.generate_function is None
+    before = model.generate(inputs, stop_token_ids=None)["token_ids"]
+    assert model.generate_function is not None
+    model.generate_function = None
+    after = model.generate(inputs, stop_token_ids=None)["token_ids"]
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.any_backend
+@contract("preprocess_samples")
+def test_a_task_prepares_batches_with_a_method_that_can_be_covered():
+    model = tiny_gpt2()
+    model.preprocess_samples = keras.utils.pack_x_y_sample_weight
+    assert model.preprocess_samples(1, 2) == (1, 2)
+    del model.preprocess_samples
+    assert inspect.ismethod(model.preprocess_samples)
+
+
+@pytest.mark.any_backend
+@contract("_add_special_token")
+def test_a_token_gets_a_role_before_there_is_a_vocabulary():
+    from tests.recipes import gemma_tokenizer
+
+    class Marked(keras_hub.tokenizers.SentencePieceTokenizer):
+        def __init__(self, proto, **kwargs):
+            self._add_special_token("<bos>", "start_token")
+            super().__init__(proto=proto, **kwargs)
+
+    proto = gemma_tokenizer().proto
+    tokenizer = Marked(proto)
+    assert tokenizer.start_token == "<bos>"
+    assert tokenizer.start_token_id == tokenizer.token_to_id("<bos>")
+    assert tokenizer.start_token_id in tokenizer.special_token_ids
+
+
+@contract("interleave_embeddings", "vision_encoder")
+def test_images_are_put_among_the_vectors_of_tokens(tiny_untrained):
+    backbone = tiny_untrained.backbone
+    size = backbone.vision_encoder.image_size
+    image = backbone.vision_encoder(np.zeros((1, 1, size, size, 3), "float32"))
+    count = backbone.num_vision_tokens_per_image
+    assert tuple(image.shape) == (1, count, backbone.hidden_dim)
+    mixed = backbone.interleave_embeddings(
+        image_embeddings=image,
+        text_embeddings=np.zeros(
+            (1, count + 2, backbone.hidden_dim), "float32"
+        ),
+        vision_indices=np.arange(2, count + 2)[None].astype("int32"),
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(mixed)[:, 2:], ops.convert_to_numpy(image)
+    )
+
+
+# --- TensorFlow, JAX, PyTorch
+
+
+@pytest.mark.any_backend
+@contract("_call_flat")
+def test_a_concrete_function_takes_a_flat_list():
+    import tensorflow as tf
+
+    captured = tf.Variable(3.0)
+    function = tf.function(lambda pair, variable: (
+        variable.assign_add(1.0), pair[0] - pair[1] * captured
+    ))  # fmt: skip
+    variable = tf.Variable(1.0)
+    pair = (tf.constant(5.0), tf.constant(2.0))
+    concrete = function.get_concrete_function(pair, variable)
+    results = concrete._call_flat(
+        [*pair, variable.handle], concrete.captured_inputs
+    )
+    assert float(results[-1]) == -1.0
+    assert float(variable) == 2.0
+
+
+@pytest.mark.any_backend
+@contract("make_fx", "_allow_non_fake_inputs", "_unsafe_view", "overloadpacket")
+def test_torch_records_operations():
+    torch = pytest.importorskip("torch")
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    weight = torch.ones(2, 3)
+    recorded = make_fx(
+        lambda x: x @ weight.t(),
+        tracing_mode="fake",
+        _allow_non_fake_inputs=True,
+    )(torch.ones(4, 3))
+    packets = [
+        getattr(node.target, "overloadpacket", None)
+        for node in recorded.graph.nodes
+    ]
+    assert torch.ops.aten.t in packets and torch.ops.aten.mm in packets
+    assert torch.ops.aten._unsafe_view is not None
+    traced = torch.jit.trace(recorded, (torch.ones(4, 3),), check_trace=False)
+    weight.fill_(2.0)  # what is assigned later is seen
+    assert float(traced(torch.ones(4, 3))[0, 0]) == 6.0
+
+
+@pytest.mark.any_backend
+@contract("jax_num_cpu_devices", "process_allgather")
+def test_jax_tells_whether_devices_were_asked_for():
+    from jax.experimental import multihost_utils
+
+    # In this process another test may have asked for some.
+    environment = dict(os.environ)
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    program = "import jax; print(jax.config.jax_num_cpu_devices)"
+    printed = subprocess.check_output(
+        [sys.executable, "-c", program], env=environment, text=True
+    )
+    assert int(printed) == -1
+    parameters = inspect.signature(multihost_utils.process_allgather).parameters
+    assert list(parameters)[0] == "in_tree" and "tiled" in parameters
+
+
+# --- The others
+
+
+@pytest.mark.any_backend
+@contract("_info", "_split_generators", "_generate_examples")
+def test_a_builder_of_tfds_is_made_of_three_methods():
+    import tensorflow_datasets as tfds
+
+    wanted = {"_info", "_split_generators", "_generate_examples"}
+    builder = tfds.core.GeneratorBasedBuilder
+    assert wanted <= builder.__abstractmethods__
+
+
+@pytest.mark.any_backend
+@contract("_check_assign_resources", "_cleanup_kernel")
+def test_nbgrader_and_nbclient_have_the_steps_that_we_take():
+    pytest.importorskip("nbgrader")
+    from nbclient import NotebookClient
+    from nbgrader.preprocessors import Execute
+
+    check = inspect.signature(Execute._check_assign_resources)
+    assert list(check.parameters) == ["self", "resources"]
+    assert callable(NotebookClient._cleanup_kernel)
+
+
+@pytest.mark.any_backend
+@contract("get_kaggle_credentials")
+def test_kagglehub_tells_whether_anybody_has_logged_in(monkeypatch, tmp_path):
+    from kagglehub import config, exceptions
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    assert config.get_kaggle_credentials() is None
+    assert exceptions.__name__ == "kagglehub.exceptions"
+
+
+@pytest.mark.any_backend
+@contract("format_message")
+def test_typer_has_one_class_of_usage_errors():
+    import typer
+
+    usage_error = typer.BadParameter.__base__
+    assert usage_error.__name__ == "UsageError"
+    error = usage_error("It must be so.")
+    assert error.format_message() == "It must be so." and error.ctx is None
