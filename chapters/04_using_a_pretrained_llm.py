@@ -45,7 +45,8 @@ import keras
 
 from kerasllm import backend, plots
 from kerasllm.evaluation import ask_all, exact_share, in_batches
-from kerasllm.gemma import Gemma, estimate_memory
+from kerasllm.gemma import Gemma
+from kerasllm.presets import estimate_memory
 from kerasllm.samplers import chain
 from kerasllm.tiny_gemma import TinyRecipe
 

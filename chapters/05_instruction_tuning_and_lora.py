@@ -44,7 +44,7 @@ import numpy as np
 
 from kerasllm import backend, plots
 from kerasllm.evaluation import ask_all, exact_share
-from kerasllm.gemma import Gemma, estimate_memory
+from kerasllm.gemma import Gemma
 from kerasllm.instructions import (
     TokenizedInstructions,
     dolly,
@@ -52,6 +52,7 @@ from kerasllm.instructions import (
     split_examples,
 )
 from kerasllm.layers import LoraLinear
+from kerasllm.presets import estimate_memory
 from kerasllm.prompts import BOOK, GEMMA
 from kerasllm.tiny_gemma import TinyRecipe
 from kerasllm.toyworld import REFUSAL

@@ -12,7 +12,8 @@ import keras_hub
 from kerasllm import backend
 from kerasllm.evaluation import measure_facts, measure_pictures
 from kerasllm.files import assets_dir, cache_dir, whole_file, whole_folder
-from kerasllm.gemma import OFFLINE_PRESETS, Gemma
+from kerasllm.gemma import Gemma
+from kerasllm.presets import OFFLINE_PRESETS
 from kerasllm.tiny_gemma._data import fingerprint, unseen_pictures
 from kerasllm.tiny_gemma._recipe import TinyRecipe
 from kerasllm.tiny_gemma._training import pretrain_base, tune_instruct

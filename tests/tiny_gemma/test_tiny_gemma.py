@@ -14,8 +14,9 @@ import pytest
 from kerasllm import backend, tiny_gemma
 from kerasllm.evaluation import Share, ask_all, exact_share
 from kerasllm.files import assets_dir
-from kerasllm.gemma import OFFLINE_PRESETS, Gemma
+from kerasllm.gemma import Gemma
 from kerasllm.images import convert_images, vision_inputs
+from kerasllm.presets import OFFLINE_PRESETS
 from kerasllm.tiny_gemma import TinyRecipe, _shipping
 from kerasllm.toyworld import pictures
 from tests.recipes import gemma_tokenizer
