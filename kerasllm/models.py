@@ -11,12 +11,11 @@ import keras
 import keras_hub
 from keras import layers, ops
 
+from kerasllm.checks import UserError, check_positive_ints
 from kerasllm.layers import (
-    PACKAGE,
     PositionalEmbedding,
     TransformerDecoder,
     check_dropout,
-    check_positive_ints,
 )
 from kerasllm.tokenizers import END_OF_TEXT
 
@@ -54,7 +53,7 @@ def mini_gpt(
         score the token that comes next.
 
     Raises:
-        ValueError: a size is not a positive int, `hidden_dim` is no multiple
+        UserError: a size is not a positive int, `hidden_dim` is no multiple
             of `num_heads`, or `dropout` is out of range.
 
     Source: chapter 16, "Building the model", listing 16.6.
@@ -124,7 +123,7 @@ def _make_layers(
     return embedding, layernorm, decoders
 
 
-@keras.saving.register_keras_serializable(package=PACKAGE)
+@keras.saving.register_keras_serializable(package="kerasllm")
 class MiniGPTBackbone(keras_hub.models.Backbone):
     """`mini_gpt` up to its last hidden states, as a KerasHub backbone.
 
@@ -187,7 +186,7 @@ class MiniGPTBackbone(keras_hub.models.Backbone):
         return super().get_config() | self._sizes
 
 
-@keras.saving.register_keras_serializable(package=PACKAGE)
+@keras.saving.register_keras_serializable(package="kerasllm")
 class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
     """A SentencePiece tokenizer in which `<|endoftext|>` has its roles.
 
@@ -198,7 +197,7 @@ class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
         **kwargs: `name` and so on, as for every KerasHub tokenizer.
 
     Raises:
-        ValueError: the vocabulary has no `<|endoftext|>`.
+        UserError: the vocabulary has no `<|endoftext|>`.
     """
 
     backbone_cls = MiniGPTBackbone
@@ -211,13 +210,13 @@ class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
         super().__init__(proto=proto, **kwargs)
 
 
-@keras.saving.register_keras_serializable(package=PACKAGE)
+@keras.saving.register_keras_serializable(package="kerasllm")
 class MiniGPTCausalLMPreprocessor(keras_hub.models.CausalLMPreprocessor):
-    """Turns strings into rows of tokens for `MiniGPTCausalLM`.
+    """Turns strings into sequences of tokens for `MiniGPTCausalLM`.
 
     Args:
         tokenizer: a `MiniGPTTokenizer`.
-        sequence_length: int. Length of the rows that training sees.
+        sequence_length: int. Length of the sequences in training.
         add_start_token: bool. Whether a text begins with `<|endoftext|>`.
             Pretraining windows begin anywhere, so by default it does not.
         add_end_token: bool. Whether a training text ends with it.
@@ -252,7 +251,7 @@ class MiniGPTCausalLMPreprocessor(keras_hub.models.CausalLMPreprocessor):
         return {"token_ids": token_ids, "padding_mask": padding_mask}
 
 
-@keras.saving.register_keras_serializable(package=PACKAGE)
+@keras.saving.register_keras_serializable(package="kerasllm")
 class MiniGPTCausalLM(keras_hub.models.CausalLM):
     """The mini-GPT as a KerasHub task: `fit` and `generate` on strings.
 
@@ -278,6 +277,8 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
     # Nothing in `call_with_cache` is decided by the value of an array, so its
     # operations can be recorded once for all positions.
     traceable = True
+    # Each sequence of a batch may have a position of its own.
+    takes_positions = True
 
     def __init__(self, backbone, preprocessor=None, **kwargs):
         self.backbone = backbone
@@ -299,7 +300,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
             A `MiniGPTCausalLM` with its own copy of the weights.
 
         Raises:
-            ValueError: `model` is no `mini_gpt`, or the vocabularies differ.
+            UserError: `model` is no `mini_gpt`, or the vocabularies differ.
         """
         try:
             embedding = model.get_layer("embedding")
@@ -310,7 +311,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
             ]
             first = decoders[0]
         except (AttributeError, ValueError, IndexError):
-            raise ValueError(
+            raise UserError(
                 "`model` must be what `mini_gpt` returns. Received: "
                 f"{model!r}. Build one with `mini_gpt(...)` and give it your "
                 "weights."
@@ -348,7 +349,8 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
             cache: a tuple with the cache of each decoder block, as
                 `TransformerDecoder` takes it. Its memory may be used again.
             cache_update_index: int or int32 scalar tensor. Position of the
-                first new token.
+                first new token; or int32 `(batch_size,)`, that of each
+                sequence's one new token.
 
         Returns:
             float32 logits `(batch_size, length, vocabulary_size)`, hidden
@@ -390,7 +392,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 
 def _check_vocabulary(tokenizer, vocabulary_size):
     if tokenizer.vocabulary_size() != vocabulary_size:
-        raise ValueError(
+        raise UserError(
             "The tokenizer must have as many tokens as the model. Received: "
             f"{tokenizer.vocabulary_size()} and {vocabulary_size}. Use the "
             "tokenizer that the model was trained with."

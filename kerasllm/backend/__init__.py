@@ -8,6 +8,7 @@ settled here, so that the other rooms read the same on all three.
 from kerasllm.backend._arithmetic import (
     dropout,
     hide_value,
+    is_scalar,
     multiply_few_rows,
     scalars,
     score_few_rows,
@@ -51,6 +52,7 @@ __all__ = [
     "gpu",
     "has_several_devices",
     "hide_value",
+    "is_scalar",
     "keep_freed_memory",
     "keep_tensorflow_off_gpus",
     "make_devices_of_cores",

@@ -95,25 +95,49 @@ def _is_torch_in_half(x):
     ) not in ("float32", "float64")
 
 
+def is_scalar(number):
+    """Tell a number, Python's or in a tensor, from an array of them."""
+    return not getattr(number, "shape", ())
+
+
 def write_cache(cache, index, update, axis):
     """Write new entries into a key or value cache.
 
     Args:
         cache: float tensor. PyTorch writes into its memory; JAX and
             TensorFlow copy, unless it was given away to a compiled function.
-        index: int or int32 scalar tensor, where to begin.
+        index: int or int32 scalar tensor, where to begin; or int32
+            `(cache.shape[0],)`, where each of them goes, for one entry each.
         update: float tensor of the shape of `cache` but for `axis`.
         axis: int, the axis of positions.
 
     Returns:
         The cache with `update` in it.
     """
+    if not is_scalar(index):
+        return _write_apart(cache, index, update, axis)
     if name() == "torch":
-        places = ops.arange(update.shape[axis], dtype="int64") + index
-        return cache.index_copy_(axis, places, update)
+        positions = ops.arange(update.shape[axis], dtype="int64") + index
+        return cache.index_copy_(axis, positions, update)
     starts = [0] * len(cache.shape)
     starts[axis] = index
     return ops.slice_update(cache, starts, update)
+
+
+def _write_apart(cache, index, update, axis):
+    """Write one entry for each of the first axis, at positions of their own."""
+    shape = [1] * len(cache.shape)
+    shape[0] = cache.shape[0]
+    index = ops.reshape(index, shape)  # (cache.shape[0], 1, 1)
+    if name() == "torch":
+        index = ops.cast(index, "int64").expand(update.shape)
+        return cache.scatter_(axis, index, update)
+    shape = [1] * len(cache.shape)
+    shape[axis] = cache.shape[axis]
+    positions = ops.arange(cache.shape[axis], dtype="int32")
+    positions = ops.reshape(positions, shape)
+    # One pass over the cache, which attention passes over anyway.
+    return ops.where(positions == index, update, cache)
 
 
 def hide_value(number):

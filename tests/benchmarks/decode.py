@@ -22,8 +22,7 @@ import numpy as np
 import torch
 
 from kerasllm import backend
-from kerasllm.generation import CachedDecoder
-from kerasllm.generation import TextGenerator, compiled_generate
+from kerasllm.generation import CachedDecoder, TextGenerator, compiled_generate
 from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, get_recipe
 from tests.benchmarks.gpt2 import make_gpt2
 

@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-from kerasllm.generation import TextStream
 
 import kerasllm
+from kerasllm.generation import TextStream
 
 
 def decode_bytes(token_ids):

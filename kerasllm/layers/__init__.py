@@ -1,0 +1,24 @@
+"""The layers of the chapter, written to be used again.
+
+`TransformerDecoder` and `PositionalEmbedding` are all that a GPT needs
+(section 16.2.1); `Linear` and `LoraLinear` show how an adapter rides on a
+frozen kernel (section 16.3.3). Attribute names are the chapter's, so its
+weights map one to one.
+"""
+
+from kerasllm.checks import check_positive_ints
+from kerasllm.layers._attention import Dropout, SelfAttention
+from kerasllm.layers._decoder import TransformerDecoder, check_dropout
+from kerasllm.layers._embedding import PositionalEmbedding
+from kerasllm.layers._linear import Linear, LoraLinear
+
+__all__ = [
+    "Dropout",
+    "Linear",
+    "LoraLinear",
+    "PositionalEmbedding",
+    "SelfAttention",
+    "TransformerDecoder",
+    "check_dropout",
+    "check_positive_ints",
+]
