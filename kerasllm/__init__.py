@@ -1,14 +1,21 @@
 """kerasllm: the whole life of a language model, in Keras 3.
 
-The rooms of the package follow the chapter "Text generation": `corpora`,
-`tokenizers`, `pipeline`, `layers`, `models`, `schedules`, `pretraining`,
-`samplers`, `generation`, `prompts`, `instructions`, `lora`, `images` and
-`gemma`. The names below are what most programs need; each is imported when it
-is first used, so that `import kerasllm` starts no backend and `KERAS_BACKEND`
-can still be set after it.
+The rooms of the package follow the chapter "Text generation", and its listing
+is the table of contents: text (`corpora`, `tokenizers`, `pipeline`), the model
+(`layers`, `models`, `recipes`, `schedules`), training (`pretraining`,
+`training`, `distribution`), decoding (`samplers`, `logit_filters`,
+`generation`), asking (`prompts`, `images`, `chat`, `gemma`, `presets`), tuning
+(`instructions`, `lora`, `tuning`) and measuring (`evaluation`, `plots`,
+`report`).
+
+The names below are what most programs need. Each is imported when it is first
+used, so that `import kerasllm` starts no backend and `KERAS_BACKEND` can still
+be set after it. Everything else is reached through its room, as in
+`kerasllm.presets.estimate_memory`.
 """
 
 import importlib
+import importlib.util
 import pathlib
 import sys
 
@@ -35,10 +42,10 @@ _ROOM_OF = {
     "top_p": "samplers",
     "min_p": "samplers",
     "chain": "samplers",
+    "to_keras_hub": "samplers",
     "generate": "generation",
     "compiled_generate": "generation",
     "TextGenerator": "generation",
-    "to_keras_hub": "samplers",
     "PromptTemplate": "prompts",
     "read_jsonl": "instructions",
     "instruction_dataset": "instructions",
@@ -46,58 +53,24 @@ _ROOM_OF = {
     "save_lora": "lora",
     "load_lora": "lora",
     "merge_lora": "lora",
+    "finetune": "tuning",
+    "ChatModel": "chat",
     "Gemma": "gemma",
+    "set_up": "backend",
+    "UserError": "checks",
 }
-_ROOMS = [
-    "arguments",
-    "backend",
-    "beam_search",
-    "checkpoints",
-    "corpora",
-    "decoding",
-    "distribution",
-    "files",
-    "gemma",
-    "generation",
-    "homework",
-    "homework_course",
-    "homework_grading",
-    "homework_kernel",
-    "homework_remote",
-    "images",
-    "instructions",
-    "layers",
-    "logit_filters",
-    "lora",
-    "losses",
-    "metrics",
-    "models",
-    "pipeline",
-    "plots",
-    "pretraining",
-    "prompts",
-    "report",
-    "rows",
-    "samplers",
-    "sandbox",
-    "schedules",
-    "text_generator",
-    "text_stream",
-    "tiny_gemma",
-    "tokenizers",
-    "tour",
-    "toyworld",
-]
 
 __version__ = "0.1.0"
-__all__ = sorted([*_ROOM_OF, *_ROOMS])  # noqa: PLE0605
+__all__ = sorted(_ROOM_OF)  # noqa: PLE0605
 
 
 def __getattr__(name):
     if name in _ROOM_OF:
         room = importlib.import_module(f"kerasllm.{_ROOM_OF[name]}")
         return getattr(room, name)
-    if name in _ROOMS:
+    if not name.startswith("_") and importlib.util.find_spec(
+        f"kerasllm.{name}"
+    ):
         return importlib.import_module(f"kerasllm.{name}")
     raise AttributeError(
         f"module 'kerasllm' has no attribute {name!r}. Its public names are: "
