@@ -5,8 +5,15 @@
 
 import dataclasses
 
-from kerasllm.checks import UserError
+from kerasllm.checks import (
+    UserError,
+    check_int,
+    check_positive_ints,
+    is_int,
+    is_real,
+)
 from kerasllm.models import mini_gpt
+from kerasllm.schedules import WarmupSchedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +61,43 @@ class Recipe:
     loss_chunks: int = 1
     remat: bool = False
     gradient_accumulation_steps: int | None = None
+
+    def checked(self):
+        """Return the recipe with Python's own numbers, as JSON writes them.
+
+        What would fail only after minutes of work fails here.
+
+        Raises:
+            UserError: a number of the training is out of range. Those of the
+                model are checked where it is built.
+        """
+        counts = {
+            name: getattr(self, name)
+            for name in (
+                "vocabulary_size",
+                "sequence_length",
+                "batch_size",
+                "epochs",
+                "steps_per_epoch",
+                "validation_steps",
+                "loss_chunks",
+            )
+        }
+        if self.steps_per_epoch is None:
+            del counts["steps_per_epoch"]
+        check_positive_ints(**counts)
+        WarmupSchedule(self.learning_rate, self.warmup_steps)
+        if self.gradient_accumulation_steps is not None:
+            check_int(
+                "gradient_accumulation_steps",
+                self.gradient_accumulation_steps,
+                2,
+                cure="`None` updates the weights after each batch.",
+            )
+        values = vars(self)
+        ints = {k: int(v) for k, v in values.items() if is_int(v)}
+        reals = {k: float(v) for k, v in values.items() if is_real(v)}
+        return dataclasses.replace(self, **reals | ints)
 
     def build(self, vocabulary_size=None):
         """Return the untrained `mini_gpt` of this recipe.

@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from kerasllm.checkpoints import CHECKPOINT_FILE
+from kerasllm.training import CHECKPOINT_FILE
 from tests.several_devices import finish, start_two
 
 
@@ -51,8 +51,8 @@ def check(directory, kills, seed, steps):
     )
     for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(
-            [row[key] for row in found],
-            [row[key] for row in expected],
+            [epoch[key] for epoch in found],
+            [epoch[key] for epoch in expected],
             atol=1e-5,
         )
     for index in (0, 1):

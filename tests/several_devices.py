@@ -24,17 +24,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm import (
-    backend,
-    checkpoints,
-    cli,
-    distribution,
-    losses,
-    models,
-)
-from kerasllm.checkpoints import TrainingInterrupted
+from kerasllm import backend, cli, distribution, models
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import pretrain
+from kerasllm.training import (
+    TrainingInterrupted,
+    _checkpoints,
+    next_token_objective,
+)
 from tests.recipes import TINY, gemma_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -145,7 +142,7 @@ def sent_in_a_step(how, loss_chunks=1):
     import jax
 
     with distribution.use(how):
-        model, objective, prepare = losses.next_token_objective(
+        model, objective, prepare = next_token_objective(
             mini_gpt(*MINI_GPT, dropout=0.1), loss_chunks
         )
         model.compile("adam", **objective)
@@ -310,7 +307,7 @@ def apart(out):
     print(message(RuntimeError, train, f"{out}/{index}", how))
     train(f"{out}/shared", how, epochs=1)
     if index == 1:
-        checkpoints.CHECKPOINT_FILE = "unseen.npz"
+        _checkpoints.CHECKPOINT_FILE = "unseen.npz"
     print(message(RuntimeError, train, f"{out}/shared", how))
 
 

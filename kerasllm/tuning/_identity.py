@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from kerasllm import backend, lora
-from kerasllm.checkpoints import RUN_FILE
 from kerasllm.images import digest_of_image
+from kerasllm.training import RUN_FILE
 
 # Of each model the number of merges of adapters, and the digest that its
 # weights had when tuning first looked at them after the last one.

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kerasllm import backend, losses
+from kerasllm import backend, training
 from kerasllm.models import get_recipe
 
 
@@ -82,7 +82,7 @@ def contestants(recipe):
 
 def compiled(make):
     """Return the model, and its `fit` on tokens and labels."""
-    model, objective, prepare = losses.next_token_objective(*make())
+    model, objective, prepare = training.next_token_objective(*make())
     model.compile(keras.optimizers.Adam(1e-4), **objective)
 
     def fit(x, y, batch_size):

@@ -83,7 +83,7 @@ def make_ours(recipe, dtype="float32", without=None, devices=1):
     import keras
     import numpy as np
 
-    from kerasllm import backend, distribution, losses
+    from kerasllm import backend, distribution, training
 
     backend.keep_freed_memory()
     if devices > 1:
@@ -98,7 +98,7 @@ def make_ours(recipe, dtype="float32", without=None, devices=1):
     if without == "gradient of the lookup":
         _stop_at_the_lookup(model)
     chunks = 1 if without == "logits and loss" else recipe.loss_chunks
-    model, objective, prepare = losses.next_token_objective(model, chunks)
+    model, objective, prepare = training.next_token_objective(model, chunks)
     if without == "logits and loss":
         model = keras.Model(model.input, _decoders(model)[-1].output)
         objective = {"loss": lambda y, hidden: keras.ops.mean(hidden, -1)}

@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 
 import kerasllm
 from kerasllm import backend, cli, layers, tour
-from kerasllm.checkpoints import TrainingInterrupted
 from kerasllm.cli import _start
+from kerasllm.training import TrainingInterrupted
 from tests.cli.messages import one_line
 
 

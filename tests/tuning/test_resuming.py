@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kerasllm import files, lora, pretraining, prompts, tuning
-from kerasllm.checkpoints import CHECKPOINT_FILE
 from kerasllm.instructions import Instruction
+from kerasllm.training import CHECKPOINT_FILE
 from tests.gemmas import EXAMPLES, copy_of
 
 

@@ -1,16 +1,17 @@
-"""Next-token loss in pieces: the logits of a whole batch never exist at once.
+"""The loss, computed so that the logits of a batch never exist at once.
 
 With 32,000 tokens in the vocabulary the logits of a batch are by far the
 largest array of a step: 4.2 GB for 128 x 256 tokens in float32, and their
 gradient as much again. `training_model` computes them for a few positions at a
-time, and once more on the way back.
+time, and once more on the way back: gradient checkpointing of the last layer.
 """
 
 import keras
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.layers import TransformerDecoder, check_positive_ints
+from kerasllm.checks import UserError, check_positive_ints
+from kerasllm.layers import TransformerDecoder
 
 
 class NextTokenLoss(keras.Layer):
@@ -24,11 +25,11 @@ class NextTokenLoss(keras.Layer):
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Raises:
-        ValueError: `num_chunks` is not a positive int, or the inputs have no
+        UserError: `num_chunks` is not a positive int, or the inputs have no
             fixed length.
 
-    Source: Chen et al., 2016, arXiv:1604.06174 (compute again what is too big
-    to keep).
+    Source: Chen et al., 2016, arXiv:1604.06174 (gradient checkpointing:
+    compute again what is too large to keep).
     """
 
     def __init__(self, embedding, num_chunks=8, **kwargs):
@@ -38,7 +39,7 @@ class NextTokenLoss(keras.Layer):
         self.num_chunks = num_chunks
 
     def call(self, hidden_states, labels):
-        """Return the loss of each token and whether it was the likeliest.
+        """Return the loss of each token, and whether it was the most likely.
 
         Args:
             hidden_states: float `(batch_size, length, hidden_dim)`.
@@ -50,10 +51,10 @@ class NextTokenLoss(keras.Layer):
         """
         length = hidden_states.shape[1]
         if length is None:
-            raise ValueError(
+            raise UserError(
                 "The sequence must have a fixed length to be cut into "
                 "chunks. Received: hidden states of shape "
-                f"{tuple(hidden_states.shape)}. Batch rows of one length."
+                f"{tuple(hidden_states.shape)}. Batch sequences of one length."
             )
         size = -(-length // self.num_chunks)
         count = -(-length // size)
@@ -63,7 +64,9 @@ class NextTokenLoss(keras.Layer):
             _split(hidden_states, count, missing),
             _split(labels, count, missing),
         )
-        scores = ops.swapaxes(scores, 0, 1)
+        # From (count, batch_size, size, 2), a chunk after the other, to
+        scores = ops.swapaxes(scores, 0, 1)  # (batch_size, count, size, 2)
+        # and (batch_size, count * size, 2).
         scores = ops.reshape(scores, (-1, count * size, 2))
         return scores[:, :length]
 
@@ -86,8 +89,9 @@ def _split(array, count, missing):
     rest = array.shape[2:]
     padding = [(0, 0), (0, missing)] + [(0, 0)] * len(rest)
     size = (array.shape[1] + missing) // count
-    array = ops.reshape(ops.pad(array, padding), (-1, count, size, *rest))
-    return ops.swapaxes(array, 0, 1)
+    array = ops.pad(array, padding)  # (batch_size, count * size, ...)
+    array = ops.reshape(array, (-1, count, size, *rest))
+    return ops.swapaxes(array, 0, 1)  # (count, batch_size, size, ...)
 
 
 def training_model(model, num_chunks=8):
@@ -105,14 +109,14 @@ def training_model(model, num_chunks=8):
         `weighted_metrics=[accuracy]`.
 
     Raises:
-        ValueError: `model` has no such embedding.
+        UserError: `model` has no such embedding.
 
     Example:
     ```python
     trained = training_model(model)
     trained.compile("adam", loss=token_loss, weighted_metrics=[accuracy])
     trained.fit(dataset.map(with_labels))
-    model.predict(token_ids)  # has learnt the same
+    model.predict(token_ids)  # it has learned the same: they share weights
     ```
     """
     hidden_states, embedding = _before_the_logits(model)
@@ -151,19 +155,45 @@ def next_token_objective(model, num_chunks=1):
 
 
 def with_labels(x, y, *sample_weight):
-    """Give a `training_model` the labels of a batch; use with `dataset.map`."""
+    """Give a `training_model` the labels of a batch; use with `dataset.map`.
+
+    Args:
+        x: int `(batch_size, length)` token ids, or a dict of all inputs.
+        y: int `(batch_size, length)`, the tokens that come next.
+        *sample_weight: nothing, or float `(batch_size, length)`.
+
+    Returns:
+        The tuple `(inputs with labels, y, *sample_weight)`.
+    """
     if not isinstance(x, dict):
         x = {"token_ids": x}
     return {**x, "labels": y}, y, *sample_weight
 
 
 def token_loss(y_true, y_pred):
-    """Return the losses in what a `training_model` returns."""
+    """Return the losses in what a `training_model` returns.
+
+    Args:
+        y_true: int `(batch_size, length)`, the labels; the model has used them.
+        y_pred: float32 `(batch_size, length, 2)`, see `NextTokenLoss`.
+
+    Returns:
+        float32 `(batch_size, length)`, nats.
+    """
     return y_pred[..., 0]
 
 
 def accuracy(y_true, y_pred):
-    """Return the hits in what a `training_model` returns."""
+    """Return the hits in what a `training_model` returns.
+
+    Args:
+        y_true: see `token_loss`.
+        y_pred: see `token_loss`.
+
+    Returns:
+        float32 `(batch_size, length)`, 1 where the label was the most likely
+        token and 0 elsewhere.
+    """
     return y_pred[..., 1]
 
 
@@ -183,7 +213,7 @@ def _before_the_logits(model):
             embedding = getattr(backbone, name, None)
             if embedding is not None:
                 return backbone(model.input), embedding
-    raise ValueError(
+    raise UserError(
         "`model` must be a `mini_gpt` or a `CausalLM` with a token embedding. "
         f"Received: {model!r}. Train any other with its own logits."
     )

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from kerasllm.backend import remat_in_turn
-from kerasllm.losses import (
+from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, mini_gpt
+from kerasllm.training import (
     accuracy,
     next_token_objective,
     token_loss,
     training_model,
     with_labels,
 )
-from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, mini_gpt
 
 SIZES = {
     "vocabulary_size": 23,
@@ -25,7 +25,7 @@ SIZES = {
 }
 
 
-def rows(count=4, length=10, seed=0):
+def sequences(count=4, length=10, seed=0):
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 23, (2, count, length), "int32")
     weights = rng.uniform(0, 2, (count, length)).astype("float32")
@@ -71,9 +71,9 @@ def train(model, inputs, y, weights, loss, metric):
         loss=loss,
         weighted_metrics=[metric],
     )
-    rows = {"x": inputs, "y": y, "sample_weight": weights, "batch_size": 2}
-    history = model.fit(**rows, epochs=1, shuffle=False, verbose=0).history
-    return history, model.evaluate(**rows, verbose=0)
+    data = {"x": inputs, "y": y, "sample_weight": weights, "batch_size": 2}
+    history = model.fit(**data, epochs=1, shuffle=False, verbose=0).history
+    return history, model.evaluate(**data, verbose=0)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def train(model, inputs, y, weights, loss, metric):
     ],
 )
 def test_training_in_chunks_is_training(make, num_chunks):
-    x, y, weights = rows()
+    x, y, weights = sequences()
     plain = make()
     initial = plain.get_weights()
     inputs = x

@@ -1,0 +1,283 @@
+"""`pretrain_mini_gpt`: from shards of text to a folder with a trained model."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+
+import keras
+
+from kerasllm import backend, corpora, files, pipeline, tokenizers
+from kerasllm import distribution as devices
+from kerasllm.checks import RunError, UserError, check_int
+from kerasllm.generation import compiled_generate
+from kerasllm.pretraining._pretrain import pretrain
+from kerasllm.pretraining._pretrained_model import (
+    VOCABULARY_FILE,
+    PretrainedModel,
+    write_result,
+)
+from kerasllm.recipes import get_recipe
+from kerasllm.schedules import WarmupSchedule
+from kerasllm.training import MODEL_FILE, RUN_FILE, claim, read_run, write_run
+
+
+@devices.distributed
+def pretrain_mini_gpt(
+    recipe="laptop",
+    data=None,
+    directory=None,
+    *,
+    seed=0,
+    dtype="auto",
+    sample_prompt=None,
+    callbacks=(),
+    verbose="auto",
+    distribution=None,
+):  # over sixty lines by its docstring and its stages
+    """Train the vocabulary and the mini-GPT of a recipe, once.
+
+    Args:
+        recipe: `"laptop"`, `"book"` or a `Recipe`.
+        data: list of shard paths, as `local_docs()`, `mini_c4()` and
+            `text_shards()` return. Defaults to `local_docs()`.
+        directory: str or path. Where the run lives. Defaults to a folder in
+            the cache that is named after the recipe, the data and the seed.
+        seed: int in `[0, 2**32)`. Decides the initial weights and the dropout
+            masks.
+        dtype: name of a Keras dtype policy; `"auto"` takes the one in which
+            the device is fastest, see `backend.best_dtype_policy`, and where
+            a run goes on, on whatever device, the one that it began with.
+        sample_prompt: str. Print a continuation of it after each epoch.
+        callbacks: more Keras callbacks.
+        verbose: as for `fit`.
+        distribution: see `pretrain`. A batch consists of as many streams of
+            text as there were processes when the run began, whoever reads
+            them: on fewer processes it goes on with the same batches.
+
+    Returns:
+        A `PretrainedModel`, on one device. A finished run that lies in
+        `directory` is loaded, an unfinished one is continued.
+
+    Raises:
+        RunError: `directory` holds a run of another recipe or seed, of
+            other data or another vocabulary, or of a number of processes that
+            does not fit.
+        UserError, OSError, DivergedError, TrainingInterrupted: as `pretrain`.
+    """
+    # 1. Name the run by what decides its result.
+    recipe = get_recipe(recipe).checked()
+    seed = check_int("seed", seed, 0, 2**32 - 1)
+    devices.check_batch_size(recipe.batch_size)
+    with devices.first_process_first():  # it makes the corpus for all
+        data = corpora.local_docs() if data is None else list(data)
+    identity = _identity(recipe, data, seed)
+
+    # 2. Claim its folder. A finished run is loaded from there.
+    directory = pathlib.Path(directory or _folder_of(identity))
+    streams, dtype = _claim_folder(directory, identity, dtype)
+    is_done = (directory / MODEL_FILE).is_file()
+    if backend.of_all_processes(is_done).all():
+        with devices.use(None):
+            return PretrainedModel.load(directory)
+    devices.check_directory(directory)  # before the work of minutes
+
+    # 3. Seed. It comes before there is a tokenizer: seeding TensorFlow clears
+    # its kernels, and with them the vocabularies that tokenizers have loaded.
+    keras.utils.set_random_seed(seed)
+
+    # 4. Train the vocabulary and open the data. The first process trains the
+    # vocabulary and counts tokens for all.
+    with devices.first_process_first():
+        tokenizer = _vocabulary(directory, data, recipe)
+        train_dataset, validation_dataset = (
+            _dataset(split, data, tokenizer, recipe, streams, verbose)
+            for split in ("train", "validation")
+        )
+
+    # 5. Build the model and train it.
+    build = functools.partial(_build, recipe, tokenizer, dtype)
+    model = build()
+    history = pretrain(
+        model,
+        train_dataset,
+        validation_dataset,
+        directory=directory,
+        sample=_sampler(tokenizer, sample_prompt, recipe.sequence_length),
+        callbacks=callbacks,
+        verbose=verbose,
+        **_numbers_of_training(recipe),
+    )
+
+    # 6. Write down what came of it, and then the model.
+    model = _on_one_device(model, build)
+    result = _describe_result(model, directory, dtype)
+    record = identity | {"streams": streams} | result | {"history": history}
+    with devices.failing_together():
+        if devices.process_index() == 0:
+            write_result(directory, model, record)
+    return PretrainedModel(model, tokenizer, record, directory)
+
+
+def _identity(recipe, data, seed):
+    """Return what decides the result of a run: a dict for JSON."""
+    # What only saves memory makes no other run: who runs out of it goes on.
+    saves_memory = ("loss_chunks", "remat")
+    numbers = dataclasses.asdict(recipe)
+    return {
+        "recipe": {k: v for k, v in numbers.items() if k not in saves_memory},
+        "data": [files.sha256_once(path) for path in data],
+        "seed": seed,
+    }
+
+
+def _folder_of(identity):
+    """Return the folder in the cache where such a run lives."""
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    return files.cache_dir("runs") / f"mini-gpt-{name}"
+
+
+def _claim_folder(directory, identity, dtype):
+    """Claim the folder of a run; return its streams and its dtype policy."""
+    is_auto = dtype == "auto"
+    dtype = backend.best_dtype_policy() if is_auto else dtype
+    dtype = _policy_name(dtype)  # before it is noted
+    with devices.first_process_first():
+        streams = claim(
+            directory, identity, devices.data_share()[1], dtype=dtype
+        )
+        begun = read_run(directory)
+        if devices.process_index() == 0:  # a run that was killed left these
+            for name in (RUN_FILE, VOCABULARY_FILE):
+                files.remove_partial(directory / name)
+    return streams, begun.get("dtype", dtype) if is_auto else dtype
+
+
+def _policy_name(dtype):
+    """Return the name of a dtype policy."""
+    try:
+        return keras.dtype_policies.get(dtype).name
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            "`dtype` must be the name of a Keras dtype policy. Received: "
+            f'dtype={dtype!r} ({error}). Use "float32", "mixed_bfloat16", '
+            '"mixed_float16" or "auto".'
+        ) from error
+
+
+def _vocabulary(directory, data, recipe):
+    """Return the tokenizer of a run, which is trained if there is none."""
+    path = directory / VOCABULARY_FILE
+    if path.is_file():
+        tokenizer = tokenizers.load_sentence_piece(path)
+    else:
+        tokenizer = tokenizers.train_sentence_piece(
+            data, recipe.vocabulary_size, path=path
+        )
+    _check_vocabulary(directory)
+    return tokenizer
+
+
+def _check_vocabulary(directory):
+    """Note the vocabulary of a run, or say that it is not the one it had."""
+    path = directory / VOCABULARY_FILE
+    digest = files.sha256(path)
+    run = read_run(directory)
+    if "vocabulary" not in run:
+        write_run(directory, run | {"vocabulary": digest})
+    elif run["vocabulary"] != digest:
+        raise RunError(
+            "A run must go on with the vocabulary that it began with, of "
+            f"SHA-256 {run['vocabulary'][:16]}... Received: {path}, of SHA-256 "
+            f"{digest[:16]}..., whose tokens mean something else. Put a copy "
+            "of the former in its place, or use another directory."
+        )
+
+
+def _dataset(split, data, tokenizer, recipe, streams, verbose):
+    """Return this process's part of the streams of text as one data set."""
+    index, shares = devices.data_share()
+    own = streams // shares
+    return pipeline.side_by_side(
+        [
+            pipeline.pretraining_dataset(
+                data,
+                tokenizer,
+                recipe.sequence_length,
+                recipe.batch_size // streams,
+                split=split,
+                validation_fraction=recipe.validation_fraction,
+                host_index=stream,
+                num_hosts=streams,
+                # A smaller last batch would cost a compilation of its own,
+                # and not divide among devices.
+                drop_remainder=split == "train"
+                or keras.distribution.distribution() is not None,
+                verbose=0 if verbose == 0 else 1,
+            )
+            for stream in range(index * own, (index + 1) * own)
+        ]
+    )
+
+
+def _build(recipe, tokenizer, dtype):
+    """Return the untrained model of a recipe in a dtype policy."""
+    with _dtype_policy(dtype):
+        return recipe.build(tokenizer.vocabulary_size())
+
+
+def _numbers_of_training(recipe):
+    """Return those arguments of `pretrain` that a recipe decides."""
+    return {
+        "epochs": recipe.epochs,
+        "steps_per_epoch": recipe.steps_per_epoch,
+        "validation_steps": recipe.validation_steps,
+        "learning_rate": WarmupSchedule(
+            recipe.learning_rate, recipe.warmup_steps
+        ),
+        "loss_chunks": recipe.loss_chunks,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+    }
+
+
+def _sampler(tokenizer, prompt, sequence_length):
+    """Return a function from a model to what it writes after a prompt."""
+    if prompt is None:
+        return None
+    return lambda model: compiled_generate(
+        model, tokenizer, prompt, max_length=min(64, sequence_length)
+    )
+
+
+def _describe_result(model, directory, dtype):
+    """Return what is noted of a finished run beside its identity: a dict."""
+    return {
+        "vocabulary": files.sha256(directory / VOCABULARY_FILE),
+        "backend": backend.name(),
+        "device": devices.describe(keras.distribution.distribution()),
+        "dtype": dtype,
+        "parameters": model.count_params(),
+    }
+
+
+def _on_one_device(model, build):
+    """Return a model with all of its weights on one device."""
+    if keras.distribution.distribution() is None:
+        return model
+    with devices.use(None):
+        whole = build()
+    for ours, theirs in zip(whole.variables, model.variables, strict=True):
+        ours.assign(backend.to_numpy(theirs))
+    return whole
+
+
+@contextlib.contextmanager
+def _dtype_policy(policy):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)

@@ -1,0 +1,83 @@
+"""The folder of a finished run, and what is loaded from it."""
+
+import dataclasses
+import pathlib
+
+import keras
+import keras_hub
+
+from kerasllm import tokenizers
+from kerasllm.checks import MissingFileError
+from kerasllm.generation import TextGenerator
+from kerasllm.models import MiniGPTCausalLM
+from kerasllm.samplers import greedy_search
+from kerasllm.training import MODEL_FILE, RUN_FILE, read_run, write_run
+
+VOCABULARY_FILE = "vocabulary.spm"
+
+
+@dataclasses.dataclass
+class PretrainedModel:
+    """What a finished run leaves: a model, its vocabulary and its record.
+
+    Attributes:
+        model: the `mini_gpt`.
+        tokenizer: its `keras_hub.tokenizers.SentencePieceTokenizer`.
+        record: dict. The recipe, data and `vocabulary` (its SHA-256) that
+            decided the run, the `backend`, `device`, `dtype` and `parameters`
+            it had, and its `history`, as `pretrain` returns it.
+        directory: `pathlib.Path`. Where all of it lies.
+    """
+
+    model: keras.Model
+    tokenizer: keras_hub.tokenizers.SentencePieceTokenizer
+    record: dict
+    directory: pathlib.Path
+
+    @classmethod
+    def load(cls, directory):
+        """Load what `pretrain_mini_gpt` wrote into `directory`.
+
+        Raises:
+            MissingFileError: there is no finished run.
+        """
+        directory = pathlib.Path(directory)
+        for name in (MODEL_FILE, VOCABULARY_FILE, RUN_FILE):
+            if not (directory / name).is_file():
+                raise MissingFileError(
+                    "A model directory must hold a finished pretraining run. "
+                    f"Received: {directory}, which has no {name}. Make one "
+                    f"with `kerasllm pretrain --out {directory}`; the same "
+                    "command finishes a run that was interrupted."
+                )
+        return cls(
+            # Not compiled: Keras saves whether to compile just in time as it
+            # was settled for the backend that trained, and JAX's answer would
+            # make PyTorch compile anew for each length.
+            keras.saving.load_model(directory / MODEL_FILE, compile=False),
+            tokenizers.load_sentence_piece(directory / VOCABULARY_FILE),
+            read_run(directory),
+            directory,
+        )
+
+    def causal_lm(self):
+        """Return the model as a KerasHub task: a `MiniGPTCausalLM`."""
+        return MiniGPTCausalLM.from_mini_gpt(self.model, self.tokenizer)
+
+    def generator(self, sampler=greedy_search):
+        """Return a `TextGenerator` of the model.
+
+        Args:
+            sampler: see `TextGenerator`.
+        """
+        return TextGenerator(self.causal_lm(), sampler)
+
+
+def write_result(directory, model, record):
+    """Write the record of a finished run, and then its model."""
+    write_run(directory, record)
+    # The model comes last: its presence says that the run is finished. Keras
+    # wants to see the ending of the name, hence no `whole_file`.
+    partial = directory / f".partial-{MODEL_FILE}"
+    model.save(partial)
+    partial.replace(directory / MODEL_FILE)

@@ -1,0 +1,51 @@
+"""Training: a `fit` that survives a kill, its checkpoints, and the losses.
+
+`resumable_fit` trains any compiled Keras model; `kerasllm.pretrain` and
+fine-tuning call it. `training_model` computes the loss of a language model in
+parts, so that the logits of a batch never exist at once. What a model writes
+after each epoch comes from a callable: nothing here generates text.
+"""
+
+from kerasllm.training._checkpoints import Checkpoint
+from kerasllm.training._first_batch import describe_batch
+from kerasllm.training._fit import resumable_fit
+from kerasllm.training._interrupts import TrainingInterrupted
+from kerasllm.training._losses import (
+    NextTokenLoss,
+    accuracy,
+    next_token_objective,
+    token_loss,
+    training_model,
+    with_labels,
+)
+from kerasllm.training._run_folder import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    claim,
+    claim_for_model,
+    read_run,
+    write_run,
+)
+
+__all__ = [
+    "CHECKPOINT_FILE",
+    "HISTORY_FILE",
+    "MODEL_FILE",
+    "RUN_FILE",
+    "Checkpoint",
+    "NextTokenLoss",
+    "TrainingInterrupted",
+    "accuracy",
+    "claim",
+    "claim_for_model",
+    "describe_batch",
+    "next_token_objective",
+    "read_run",
+    "resumable_fit",
+    "token_loss",
+    "training_model",
+    "with_labels",
+    "write_run",
+]

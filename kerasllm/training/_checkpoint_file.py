@@ -1,0 +1,158 @@
+"""The file of a checkpoint: written whole or not at all, checked when read.
+
+It is an `.npz` archive: `progress`, a text in JSON; `random_state`; and the
+values of variables, numbered in the order in which the caller lists them.
+"""
+
+import csv
+import dataclasses
+import json
+import zipfile
+
+import ml_dtypes
+import numpy as np
+
+from kerasllm import files
+from kerasllm.checks import EnvironmentFailure, RunError
+
+# Files without a format are of the first version. It left out the weights
+# that adapters leave frozen, by itself.
+FORMAT = 2
+
+
+@dataclasses.dataclass
+class SavedState:
+    """What a checkpoint holds.
+
+    Attributes:
+        progress: dict. `step`, `steps_per_epoch`, `first_batch`, `dtype`,
+            `history` and, but in the first version, `format`.
+        random_state: uint8 array, see `backend.random_state`.
+        values: list of arrays, those of model and optimizer.
+        metrics: list of arrays, the sums over the epoch so far.
+    """
+
+    progress: dict
+    random_state: np.ndarray
+    values: list
+    metrics: list
+
+
+def write_state(path, state):
+    """Write a checkpoint, which replaces the one before.
+
+    Args:
+        path: `pathlib.Path`.
+        state: a `SavedState`.
+
+    Raises:
+        EnvironmentFailure: there is no room. The file before is still there.
+    """
+    arrays = {f"{i:05}": value for i, value in enumerate(state.values)}
+    arrays |= {f"metric{i:05}": sum_ for i, sum_ in enumerate(state.metrics)}
+    try:
+        with files.whole_file(path, "wb") as file:
+            np.savez(
+                file,
+                progress=json.dumps(state.progress | {"format": FORMAT}),
+                random_state=state.random_state,
+                **arrays,
+            )
+    except OSError as error:
+        raise EnvironmentFailure(
+            error.errno,
+            "A checkpoint must be written, after step "
+            f"{state.progress['step']}. Received: {error.strerror}. Make room; "
+            "the same call then goes on from the checkpoint before",
+            str(path),
+        ) from error
+
+
+def read_state(path):
+    """Return the `SavedState` in a file.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+        progress = json.loads(str(arrays.pop("progress")))
+        random_state = arrays.pop("random_state")
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise RunError(
+            "A checkpoint must be whole. Received: "
+            f"{path}, which cannot be read ({error}). Put back a copy of it, "
+            "or delete it to start the run again."
+        ) from error
+    names = sorted(arrays)
+    return SavedState(
+        progress,
+        random_state,
+        [arrays[name] for name in names if name.isdigit()],
+        [arrays[name] for name in names if not name.isdigit()],
+    )
+
+
+def write_history(path, history):
+    """Write the log of the epochs as a table.
+
+    It is written anew each time: after a kill, lines that were appended would
+    stand there twice.
+
+    Args:
+        path: `pathlib.Path`.
+        history: list of dicts, one an epoch.
+
+    Raises:
+        EnvironmentFailure: there is no room. The file before is still there.
+    """
+    # A run that goes on may be validated only from then on.
+    names = dict.fromkeys(name for epoch in history for name in epoch)
+    try:
+        with files.whole_file(path) as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(history)
+    except OSError as error:
+        raise EnvironmentFailure(
+            error.errno,
+            f"The log must be written. Received: {error.strerror}. The "
+            "checkpoint is saved. Make room; the same call then goes on from "
+            "there",
+            str(path),
+        ) from error
+
+
+def assign(variables, values):
+    """Set variables to the values in a file.
+
+    Args:
+        variables: list of Keras variables.
+        values: list of arrays that fit them.
+    """
+    for variable, value in zip(variables, values, strict=True):
+        if value.dtype.kind == "V":  # NumPy's name for bfloat16
+            value = value.view(ml_dtypes.bfloat16)
+        variable.assign(value)
+
+
+def first_difference(variables, values):
+    """Say where values do not fit variables; `None` where all do."""
+    count = f"{len(values)} variables for {len(variables)}"
+    for variable, value in zip(variables, values, strict=False):
+        shape = tuple(variable.shape)
+        if value.shape != shape:
+            return (
+                f"{count}; the first that differs, of shape {value.shape}, is "
+                f"for {variable.path} of shape {shape}"
+            )
+    if len(variables) != len(values):
+        return f"{count}, which differ in nothing but their number"
+    return None

@@ -1,0 +1,59 @@
+"""What is logged and printed at the end of an epoch."""
+
+import math
+import time
+
+import keras
+
+from kerasllm import distribution as devices
+
+
+class EpochLogs(keras.callbacks.Callback):
+    """Adds perplexity and tokens per second to the logs of an epoch.
+
+    Args:
+        tokens_in_a_batch: number, the mean.
+    """
+
+    def __init__(self, tokens_in_a_batch):
+        super().__init__()
+        self.tokens_in_a_batch = tokens_in_a_batch
+        self.batches = self.start = self.end = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end = time.perf_counter()
+        if self.batches == 0:  # the first batch includes the compilation
+            self.start = self.end
+        self.batches += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in ("loss", "val_loss"):
+            if name in logs:
+                perplexity = name.replace("loss", "perplexity")
+                logs[perplexity] = math.exp(min(logs[name], 700.0))
+        tokens = (self.batches - 1) * self.tokens_in_a_batch
+        seconds = self.end - self.start
+        logs["tokens_per_second"] = tokens / seconds if tokens else 0.0
+
+
+class PrintSample(keras.callbacks.Callback):
+    """Prints what the model would write, after each epoch.
+
+    Args:
+        run: the `Checkpoint` of the run.
+        sample: callable `() -> str`.
+    """
+
+    def __init__(self, run, sample):
+        super().__init__()
+        self.run, self.sample = run, sample
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.run.stopped == "diverged":
+            return  # nothing can be sampled, and the error is about to be said
+        text = self.sample()  # computed on all devices: all must call it
+        if devices.process_index() == 0:
+            print(f"\nEpoch {epoch + 1}: {text}")

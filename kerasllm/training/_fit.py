@@ -1,0 +1,130 @@
+"""`fit` that can be killed at any moment and called again."""
+
+import pathlib
+
+from kerasllm import distribution as devices
+from kerasllm.checks import RunError, check_int
+from kerasllm.training._checkpoints import Checkpoint
+from kerasllm.training._epochs import EpochLogs, PrintSample
+from kerasllm.training._run_folder import claim_for_model
+
+
+def resumable_fit(
+    model,
+    train_dataset,
+    validation_dataset=None,
+    *,
+    directory,
+    epochs,
+    steps_per_epoch,
+    tokens_in_a_batch,
+    identity=None,
+    checkpoint_steps=200,
+    sample=None,
+    first_batch=None,
+    variables=None,
+    callbacks=(),
+    verbose="auto",
+):  # over sixty lines by its docstring
+    """Call `fit` on a compiled model so that it can be killed and called again.
+
+    Args:
+        model: compiled keras model.
+        train_dataset: `tf.data.Dataset` that gives the same batches in the
+            same order whenever it is read.
+        validation_dataset: the same, or `None`.
+        directory: str or path, as for `kerasllm.pretrain`, where the rest is
+            explained, too. `None` keeps nothing.
+        epochs: int.
+        steps_per_epoch: int.
+        tokens_in_a_batch: number, the mean, for `tokens_per_second`.
+        identity: dict for JSON. What decides the run; `directory` is claimed
+            for it. `None` where the caller has claimed it, or need not.
+        checkpoint_steps: int.
+        sample: callable `() -> str`.
+        first_batch: see `Checkpoint`.
+        variables: callable from `model` to the list of its variables that a
+            checkpoint has to keep, such as `kerasllm.lora.changing_variables`.
+            Defaults to all of them. The optimizer's are always kept.
+        callbacks: more Keras callbacks.
+        verbose: `"auto"`, 0, 1 or 2.
+
+    Returns:
+        A list of dicts, one an epoch; see `kerasllm.pretrain`.
+
+    Raises:
+        UserError, RunError, EnvironmentFailure, DivergedError,
+        TrainingInterrupted: as `kerasllm.pretrain`.
+    """
+    epochs = check_int("epochs", epochs, 1)
+    model.optimizer.build(model.trainable_variables)
+    with devices.only_run_in(directory):
+        if identity is not None and directory is not None:
+            claim_for_model(pathlib.Path(directory), identity)
+        run = Checkpoint(
+            directory, steps_per_epoch, checkpoint_steps, first_batch, variables
+        )
+        run.restore(model)
+        _check_epochs(run, epochs, directory)
+        # Keras passes one dict of logs along the callbacks in order: what the
+        # first one adds is in the checkpoint, the progress bar and the history.
+        callbacks = [EpochLogs(tokens_in_a_batch), run, *callbacks]
+        if sample is not None:
+            callbacks.append(PrintSample(run, sample))
+        with run.interrupts:
+            _fit_the_rest(
+                model,
+                run,
+                train_dataset,
+                epochs,
+                validation_data=validation_dataset,
+                callbacks=callbacks,
+                shuffle=False,  # Keras warns that it cannot shuffle a dataset
+                verbose=verbose if devices.process_index() == 0 else 0,
+            )
+        run.raise_if_stopped()
+        return run.history
+
+
+def _check_epochs(run, epochs, directory):
+    """Refuse to call a run finished that has had more epochs than asked for."""
+    if run.step > epochs * run.steps_per_epoch:
+        raise RunError(
+            "A run must go on with at least the epochs that it has begun, "
+            f"{-(-run.step // run.steps_per_epoch)}. Received: "
+            f"epochs={epochs} for the run in {directory}. Pass as many, or "
+            "use another directory for a shorter run."
+        )
+
+
+def _fit_the_rest(model, run, train_dataset, epochs, **options):
+    """Train from the batch after the checkpoint to the end of `epochs`."""
+    steps = run.steps_per_epoch
+    epoch, done = divmod(run.step, steps)
+    if done and epoch < epochs:
+        # `fit` begins with a whole epoch, so the rest of one that was
+        # interrupted takes a `fit` of its own.
+        _fit_epochs(
+            model, run, train_dataset, epoch, epoch + 1, steps - done, **options
+        )
+        epoch += 1
+        # A callback may have ended it; another `fit` would forget that.
+        if model.stop_training:
+            return
+    if epoch < epochs:
+        _fit_epochs(model, run, train_dataset, epoch, epochs, steps, **options)
+
+
+def _fit_epochs(
+    model, run, train_dataset, first_epoch, last_epoch, steps, **options
+):
+    """Call `fit` for some epochs of the same number of steps."""
+    model.fit(
+        # Skipping reads and tokenizes what it skips, at about a million tokens
+        # a second; in exchange no position has to be stored.
+        train_dataset.repeat().skip(run.step),
+        initial_epoch=first_epoch,
+        epochs=last_epoch,
+        steps_per_epoch=steps,
+        **options,
+    )

@@ -1,0 +1,185 @@
+"""From shards of text to a folder with a model, and back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from kerasllm import backend, files, tokenizers
+from kerasllm.checks import DivergedError, MissingFileError, RunError, UserError
+from kerasllm.pretraining import PretrainedModel, pretrain_mini_gpt
+from kerasllm.training import CHECKPOINT_FILE
+from tests.recipes import TINY
+from tests.training.small_runs import KillAt, Killed, kill, without_speed
+
+
+@pytest.fixture
+def shards(tmp_path):
+    paths = []
+    for i in range(2):
+        path = tmp_path / f"shard{i}.txt"
+        lines = [
+            f"Document {i} {j} says: {j} and {j + 1} are {2 * j + 1}.\\nEnd."
+            for j in range(60)
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        paths.append(str(path))
+    return paths
+
+
+def test_from_shards_to_a_directory_and_back(tmp_path, shards):
+    (tmp_path / "run").mkdir()
+    for name in ("run.json", "vocabulary.spm", "checkpoint.npz"):
+        (tmp_path / "run" / f".{name}.a.partial").write_text("left by a kill")
+    done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
+    ids = np.arange(16)[None]
+    loaded = PretrainedModel.load(tmp_path / "run")
+    np.testing.assert_allclose(
+        loaded.model.predict(ids, verbose=0),
+        done.model.predict(ids, verbose=0),
+        atol=1e-6,
+    )
+    assert loaded.tokenizer.detokenize(loaded.tokenizer("and 1")) == "and 1"
+    # What another backend chose about compiling must not come along.
+    assert not loaded.model.compiled
+    assert loaded.record["parameters"] == done.model.count_params()
+    assert [epoch["epoch"] for epoch in loaded.record["history"]] == [1, 2]
+    assert list((tmp_path / "run").glob(".*")) == []
+    # The second call finds the finished run, whatever it is asked to print.
+    again = pretrain_mini_gpt(
+        TINY, shards, tmp_path / "run", callbacks=[KillAt(1, kill)]
+    )
+    assert again.record == loaded.record
+
+
+@pytest.mark.any_backend
+def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
+    """There a lower rate is another run, and would be refused."""
+    hot = dataclasses.replace(TINY, learning_rate=1e30)
+    with pytest.raises(DivergedError, match="in another directory"):
+        pretrain_mini_gpt(hot, shards, tmp_path / "run", verbose=0)
+    cool = dataclasses.replace(TINY, learning_rate=1e-3)
+    with pytest.raises(RunError, match="a run of another recipe"):
+        pretrain_mini_gpt(cool, shards, tmp_path / "run", verbose=0)
+
+
+def test_memory_may_be_saved_from_the_middle_of_a_run_on(tmp_path, shards):
+    unbroken = pretrain_mini_gpt(TINY, shards, tmp_path / "one", verbose=0)
+    with pytest.raises(Killed):
+        stop = KillAt(TINY.steps_per_epoch + 1, kill)
+        pretrain_mini_gpt(
+            TINY, shards, tmp_path / "two", verbose=0, callbacks=[stop]
+        )
+    thrifty = dataclasses.replace(TINY, loss_chunks=2, remat=True)
+    done = pretrain_mini_gpt(thrifty, shards, tmp_path / "two", verbose=0)
+    np.testing.assert_allclose(
+        without_speed(done.record["history"]),
+        without_speed(unbroken.record["history"]),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"loss_chunks": 0},
+        {"warmup_steps": -1},
+        {"gradient_accumulation_steps": 1},
+    ],
+)
+def test_a_recipe_is_checked_before_anything_is_made(changes, tmp_path, shards):
+    recipe = dataclasses.replace(TINY, **changes)
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        pretrain_mini_gpt(recipe, shards, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.any_backend
+def test_a_run_goes_on_with_its_own_vocabulary_only(
+    tmp_path, shards, monkeypatch
+):
+    run, vocabulary = tmp_path / "run", tmp_path / "run" / "vocabulary.spm"
+    with pytest.raises(Killed):
+        stop = KillAt(TINY.steps_per_epoch + 1, kill)
+        pretrain_mini_gpt(TINY, shards, run, verbose=0, callbacks=[stop])
+    checkpoint = (run / CHECKPOINT_FILE).read_bytes()
+    own = vocabulary.read_bytes()
+
+    other = tmp_path / "other.txt"
+    other.write_text("so many roads under a dome of trees\n" * 200)
+    real = tokenizers.train_sentence_piece
+
+    def train_on_other(data, size, path):
+        return real([str(other), *shards], size, path=path)
+
+    train_on_other(shards, TINY.vocabulary_size, path=vocabulary)
+    assert vocabulary.read_bytes() != own  # put in its place, of the same size
+    with pytest.raises(RunError, match="with the vocabulary that it began"):
+        pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+    vocabulary.unlink()  # lost, and trained by another version of the package
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizers, "train_sentence_piece", train_on_other)
+        with pytest.raises(RunError, match="with the vocabulary that it"):
+            pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+    assert (run / CHECKPOINT_FILE).read_bytes() == checkpoint
+    vocabulary.unlink()  # lost, and trained as it was
+    done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
+    assert vocabulary.read_bytes() == own
+    assert done.record["vocabulary"] == files.sha256(vocabulary)
+
+
+def test_a_run_goes_on_in_the_dtype_that_it_began_with(
+    tmp_path, shards, monkeypatch
+):
+    """As when a notebook gets another GPU on the second day."""
+    with pytest.raises(UserError, match="float17"):
+        pretrain_mini_gpt(TINY, shards, tmp_path / "float32", dtype="float17")
+    for began, other in (("mixed_float16", "float32"), ("float32", "float16")):
+        run = tmp_path / began
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                backend, "best_dtype_policy", lambda began=began: began
+            )
+            with pytest.raises(Killed):
+                stop = KillAt(TINY.steps_per_epoch + 1, kill)
+                pretrain_mini_gpt(
+                    TINY, shards, run, verbose=0, callbacks=[stop]
+                )
+            patch.setattr(
+                backend, "best_dtype_policy", lambda other=other: other
+            )
+            done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
+        assert done.record["dtype"] == done.model.dtype_policy.name == began
+
+
+def test_an_unfinished_run_is_no_model(tmp_path):
+    with pytest.raises(MissingFileError, match="finished pretraining run"):
+        PretrainedModel.load(tmp_path)
+
+
+def test_numpy_numbers_make_the_same_run(tmp_path, shards):
+    done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
+    same = dataclasses.replace(
+        TINY,
+        epochs=np.int64(2),
+        batch_size=np.int32(4),
+        dropout=np.float64(0.1),
+    )
+    again = pretrain_mini_gpt(
+        same,
+        shards,
+        tmp_path / "run",
+        seed=np.int64(0),
+        verbose=0,
+        callbacks=[KillAt(1, kill)],
+    )
+    assert again.record == done.record
+    for seed in (True, -1, 2**32, "0"):
+        with pytest.raises(UserError, match=r"`seed` must be an int in \[0, "):
+            pretrain_mini_gpt(TINY, shards, tmp_path / "run", seed=seed)

@@ -1,0 +1,51 @@
+"""Ctrl-C is noted once, by one `with` block, in the main thread."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from kerasllm.training._interrupts import Interrupts
+
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.any_backend
+def test_the_second_ctrl_c_acts_as_usual():
+    before = signal.getsignal(signal.SIGINT)
+    interrupts = Interrupts()
+    with pytest.raises(KeyboardInterrupt), interrupts:
+        assert not interrupts.arrived
+        ctrl_c()
+        assert interrupts.arrived
+        assert signal.getsignal(signal.SIGINT) is before
+        ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.any_backend
+def test_an_error_in_the_block_gives_the_handler_back():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError), Interrupts():
+        assert signal.getsignal(signal.SIGINT) is not before
+        1 / 0  # noqa: B018
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.any_backend
+def test_another_thread_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGINT)
+    found = []
+
+    def run():
+        with Interrupts() as interrupts:
+            found.append(signal.getsignal(signal.SIGINT))
+            found.append(interrupts.arrived)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [before, False]
