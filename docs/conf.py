@@ -145,10 +145,11 @@ class PublicNames(SphinxDirective):
     def run(self):
         """Return the nodes of the table."""
         rows = []
-        for name in sorted(kerasllm._ROOM_OF, key=str.lower):
-            public = getattr(kerasllm, name)
-            summary = inspect.getdoc(public).splitlines()[0]
-            target = f"{public.__module__}.{name}"
+        for name, room in sorted(
+            kerasllm._ROOM_OF.items(), key=lambda item: item[0].lower()
+        ):
+            summary = inspect.getdoc(getattr(kerasllm, name)).splitlines()[0]
+            target = f"kerasllm.{room}.{name}"
             rows += [f"   * - :py:obj:`{name} <{target}>`", f"     - {summary}"]
         table = [".. list-table::", "   :widths: 30 70", "", *rows]
         return self.parse_text_to_nodes("\n".join(table))
