@@ -1,8 +1,7 @@
 """The mini-GPT of the chapter, and its KerasHub task.
 
-`mini_gpt` is a plain functional model. `MiniGPTCausalLM` is the same network
-as a task of KerasHub: text in, text out, with a key/value cache. Each turns
-into the other without training.
+`mini_gpt` is a plain functional model, `MiniGPTCausalLM` the same network as a
+task of KerasHub: text in, text out, with a key/value cache.
 """
 
 import importlib
@@ -313,13 +312,17 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         except (AttributeError, ValueError, IndexError):
             raise UserError(
                 "`model` must be what `mini_gpt` returns. Received: "
-                f"{model!r}. Build one with `mini_gpt(...)` and give it your "
-                "weights."
+                f"{model!r}. Build one with it and give it your weights."
             ) from None
-        if tokenizer is not None:
-            _check_vocabulary(tokenizer, embedding.input_dim)
+        vocabulary_size = embedding.input_dim
+        if tokenizer and tokenizer.vocabulary_size() != vocabulary_size:
+            raise UserError(
+                "The tokenizer must have as many tokens as the model, "
+                f"{vocabulary_size}. Received: {tokenizer.vocabulary_size()}. "
+                "Use the tokenizer that the model was trained with."
+            )
         backbone = MiniGPTBackbone(
-            embedding.input_dim,
+            vocabulary_size,
             embedding.sequence_length,
             embedding.output_dim,
             first.intermediate_dim,
@@ -388,15 +391,6 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 
     # KerasHub's own loop; all it needs of a model are the two methods above.
     generate_step = keras_hub.models.GPT2CausalLM.generate_step
-
-
-def _check_vocabulary(tokenizer, vocabulary_size):
-    if tokenizer.vocabulary_size() != vocabulary_size:
-        raise UserError(
-            "The tokenizer must have as many tokens as the model. Received: "
-            f"{tokenizer.vocabulary_size()} and {vocabulary_size}. Use the "
-            "tokenizer that the model was trained with."
-        )
 
 
 def __getattr__(name):

@@ -22,3 +22,14 @@ __all__ = [
     "check_dropout",
     "check_positive_ints",
 ]
+
+# A saved model names the public room, whatever file a class is in.
+for _layer in (
+    Dropout,
+    Linear,
+    LoraLinear,
+    PositionalEmbedding,
+    SelfAttention,
+    TransformerDecoder,
+):
+    _layer.__module__ = "kerasllm.layers"

@@ -55,3 +55,6 @@ __all__ = [
     "top_p",
     "top_p_filter",
 ]
+
+# What is saved names the public room, whatever file a class is in.
+Chain.__module__ = KerasHubSampler.__module__ = "kerasllm.samplers"
