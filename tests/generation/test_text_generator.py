@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import keras
 import keras_hub
@@ -575,6 +576,21 @@ def books_random_sample(preds, temperature=1.0):
 def test_any_callable_of_a_row_of_logits_is_a_sampler(sampler, reciter):
     texts = TextGenerator(reciter, sampler).generate(["ab", "y"], max_length=6)
     assert texts == ["abcdef", "yz"]
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [greedy_search, functools.partial(top_k, k=1), chain(top_p=1e-6)],
+)
+def test_wrapping_a_sampler_of_ours_costs_speed_and_says_so(ours, reciter):
+    generator = TextGenerator(reciter)
+    with pytest.warns(UserWarning, match="passed by itself is compiled"):
+        wrapped = generator.generate("abc", sampler=lambda logits: ours(logits))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert generator.generate("abc", sampler=ours) == wrapped
+        # A sampler of somebody else's is welcome.
+        generator.generate("abc", sampler=lambda logits: ops.argmax(logits))
 
 
 def test_a_foreign_sampler_sees_the_tokens_so_far(babbler):
