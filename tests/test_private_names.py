@@ -64,7 +64,7 @@ UNDOCUMENTED = {
     "token_embedding": "of a backbone: one of `_token_embedding`; it scores",
     "generate_function": "what `generate` compiled, or `None`",
     "predict_function": "what `predict` compiled, or `None`",
-    "preprocess_samples": "what `fit` of a task does to each batch",
+    "dtype_policy": "of a model: may be set; `compile` scales the loss by it",
     "stop_evaluating": "of a model: ends `evaluate`",
     "quantization_mode": "of a layer: `None` or the name of a mode",
     "embeddings_scale": "of an embedding in int8",
@@ -328,6 +328,17 @@ def test_what_was_compiled_can_be_forgotten():
         assert getattr(model, name) is not None
 
 
+@pytest.mark.any_backend
+@contract("dtype_policy")
+def test_compile_asks_the_model_whether_float16_scales_the_loss():
+    scaled = keras.optimizers.LossScaleOptimizer
+    for policy, is_scaled in (("float32", False), ("mixed_float16", True)):
+        model = small_model()
+        model.dtype_policy = keras.dtype_policies.get(policy)
+        model.compile("sgd", loss="mse")
+        assert isinstance(model.optimizer, scaled) == is_scaled, policy
+
+
 @contract("stop_evaluating")
 def test_evaluation_can_be_stopped():
     class Stop(keras.callbacks.Callback):
@@ -456,16 +467,6 @@ def test_generate_compiles_anew_when_told():
     model.generate_function = None
     after = model.generate(inputs, stop_token_ids=None)["token_ids"]
     np.testing.assert_array_equal(before, after)
-
-
-@pytest.mark.any_backend
-@contract("preprocess_samples")
-def test_a_task_prepares_batches_with_a_method_that_can_be_covered():
-    model = tiny_gpt2()
-    model.preprocess_samples = keras.utils.pack_x_y_sample_weight
-    assert model.preprocess_samples(1, 2) == (1, 2)
-    del model.preprocess_samples
-    assert inspect.ismethod(model.preprocess_samples)
 
 
 @pytest.mark.any_backend
