@@ -10,7 +10,6 @@ import re
 import shlex
 import sys
 import tempfile
-import traceback
 from typing import Annotated
 
 import typer
@@ -88,17 +87,7 @@ def exit_status(error):
         return error.exit_status
     if isinstance(error, PermissionError | NotADirectoryError):
         return 2
-    if _explains_itself(error):
-        wrong_values = (ValueError, FileNotFoundError, RuntimeError)
-        return 2 if isinstance(error, wrong_values) else 1
     return None
-
-
-def _explains_itself(error):
-    """Tell whether one of our rooms that has no classes yet explains it."""
-    raised_at = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1][0])
-    is_ours = pathlib.Path(kerasllm.__file__).parent in raised_at.parents
-    return is_ours and "Received:" in str(error)
 
 
 def message_of(error):

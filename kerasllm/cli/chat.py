@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kerasllm.checks import UserError
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     BackendOption,
@@ -23,7 +24,6 @@ from kerasllm.cli._options import (
 )
 from kerasllm.cli._start import (
     UsageError,
-    exit_status,
     message_of,
     quiet,
     starting,
@@ -202,7 +202,5 @@ def _talk(voice):
             print_pieces(voice.reply(text), voice.generator)
         except KeyboardInterrupt:  # a way to leave: there is nothing to keep
             raise typer.Exit(130) from None
-        except ValueError as error:  # too long a line is no reason to leave
-            if exit_status(error) is None:
-                raise
+        except UserError as error:  # too long a line is no reason to leave
             print(f"kerasllm: {message_of(error)}", file=sys.stderr)

@@ -248,7 +248,7 @@ def check_messages(messages):
     """Return a conversation with the roles named as here.
 
     Raises:
-        ValueError: `messages` is no list of dicts with `role` and `content`,
+        UserError: `messages` is no list of dicts with `role` and `content`,
             or the roles do not follow one another as `PromptTemplate.chat`
             says.
     """
@@ -258,7 +258,7 @@ def check_messages(messages):
             for m in messages
         ]
     except (KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             "`messages` must be a list of dicts with a `role` (one of "
             f"{', '.join(_ROLES)}) and a str as `content`. Received: "
             f"{messages!r:.200}."
@@ -271,7 +271,7 @@ def check_messages(messages):
     turns = roles[1:] if roles[:1] == [SYSTEM] else roles
     expected = [USER, MODEL] * (len(turns) // 2) + [USER]
     if turns != expected:
-        raise ValueError(
+        raise UserError(
             "The turns of a conversation must alternate between the user and "
             "the model, and the first and the last must be the user's, after "
             f"at most one system message. Received: roles {roles}."

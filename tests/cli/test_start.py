@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import kerasllm
-from kerasllm import backend, cli, layers, tour
+from kerasllm import backend, checks, layers, tour
 from kerasllm.cli import _start
 from kerasllm.training import TrainingInterrupted
 from tests.cli.messages import one_line
@@ -223,17 +223,31 @@ def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
         run("tour")
 
 
-def test_a_library_error_in_our_code_is_a_mistake():
-    def fail(room):
-        code = compile("int('Received:')", room, "eval")
-        with pytest.raises(ValueError) as caught:
-            eval(code)
-        return caught.value
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (checks.UserError("a wrong value"), 2),
+        (checks.MissingFileError("no such file"), 2),
+        (checks.RunError("another run"), 2),
+        (checks.EnvironmentFailure("a full disk"), 1),
+        (checks.DivergedError("NaN"), 1),
+        (PermissionError(13, "Permission denied"), 2),
+        (NotADirectoryError(20, "Not a directory"), 2),
+        # Of libraries, or mistakes of ours, whatever they say.
+        (ValueError("It must be a number. Received: 'x'."), None),
+        (FileNotFoundError("Received: a path that is not there"), None),
+        (FloatingPointError("Received: NaN"), None),
+        (OSError("Received: no answer"), None),
+    ],
+)
+def test_the_class_of_an_error_decides_the_exit_status(error, status):
+    assert _start.exit_status(error) == status
 
-    # Of the package by its place, but not by its words.
-    error = fail(cli.__file__)
-    error.args = ("invalid literal",)
-    assert _start.exit_status(error) is None
+
+def test_a_library_error_in_our_code_is_a_mistake():
+    with pytest.raises(ValueError) as caught:
+        int("Received:")
+    assert _start.exit_status(caught.value) is None
 
 
 def test_of_a_keras_error_only_what_matters_is_kept():
@@ -247,13 +261,10 @@ def test_of_a_keras_error_only_what_matters_is_kept():
 
 
 def test_diverged_training_exits_1_with_one_line(run, monkeypatch):
-    def diverge():
-        raise FloatingPointError("The loss must stay finite. Received: NaN")
+    def diverge(*arguments, **options):
+        raise checks.DivergedError("The loss must stay finite. Received: NaN")
 
-    # Seen as raised by a room.
-    room = pathlib.Path(kerasllm.__file__).with_name("checkpoints.py")
-    diverge.__code__ = diverge.__code__.replace(co_filename=str(room))
-    monkeypatch.setattr(tour, "run", lambda *args, **options: diverge())
+    monkeypatch.setattr(tour, "run", diverge)
     status, _, err = run("tour")
     assert status == 1
     assert "The loss must stay finite" in one_line(err)
