@@ -72,7 +72,6 @@ NAMES_BACKENDS = {
 # `tf.data` is the pipeline on every backend, whatever computes.
 READS_WITH_TENSORFLOW = {"instructions", "pipeline", "tiny_gemma", "tokenizers"}
 READS_MESSAGES = {
-    "cli._start._explains_itself": "for rooms without classes of errors yet",
     "cli._start.message_of": "Keras writes around an error what it was doing",
     "presets._failures.explain_failure": "KerasHub has one class for all",
     "presets._failures._is_of_download": "as above",
