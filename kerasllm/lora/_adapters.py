@@ -26,10 +26,9 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     PEFT does it. Compile the model afterwards: an optimizer that has met the
     old weights does not know the new ones.
 
-    The chapter's own loop makes adapters of the same kind, and all functions
-    here work with these, too: freeze the backbone, then for each block
-    set `layer.attention.query_dense.trainable = True` and call its
-    `enable_lora(rank=8)`. Adapters of a layer that stays frozen learn nothing.
+    The chapter's own loop makes adapters of the same kind, which all functions
+    here accept: freeze the backbone, then set `query_dense.trainable = True`
+    in each block and call `query_dense.enable_lora(rank=8)`.
 
     Args:
         model: a KerasHub backbone or task, or a `mini_gpt`.

@@ -10,7 +10,7 @@ import math
 
 import keras
 
-from kerasllm import lora, pretraining
+from kerasllm import lora, training
 from kerasllm.checks import (
     UserError,
     check_positive_ints,
@@ -115,7 +115,7 @@ def finetune(
     if not any(train.images):  # of the examples that were short enough
         frozen = frozen_encoder(causal_lm.backbone)
     with frozen:
-        return pretraining.resumable_fit(
+        return training.resumable_fit(
             _compiled(token_model(causal_lm), learning_rate),
             train.endless(batch_size, seed, buckets),
             validation,

@@ -8,7 +8,7 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerasllm import pretraining, tuning
+from kerasllm import training, tuning
 from kerasllm.gemma import Gemma
 from kerasllm.instructions import Instruction
 from tests.gemmas import (
@@ -153,7 +153,7 @@ def test_the_example_whose_images_do_not_fit_is_named(gemma):
 def test_numbers_are_checked_where_they_enter(
     gemma, tmp_path, monkeypatch, arguments, message
 ):
-    monkeypatch.setattr(pretraining, "resumable_fit", fail_with(MemoryError()))
+    monkeypatch.setattr(training, "resumable_fit", fail_with(MemoryError()))
     arguments = {
         "examples": EXAMPLES,
         "directory": tmp_path / "run",
@@ -164,7 +164,7 @@ def test_numbers_are_checked_where_they_enter(
 
 
 def test_long_examples_are_named_by_their_part(gemma, monkeypatch):
-    monkeypatch.setattr(pretraining, "resumable_fit", lambda *a, **k: [])
+    monkeypatch.setattr(training, "resumable_fit", lambda *a, **k: [])
     long = Instruction("Say red " * 20, "red")
     with pytest.warns(UserWarning) as caught:
         gemma.finetune(
@@ -187,7 +187,7 @@ def test_only_images_that_are_seen_train_the_encoder(
     def fit(*args, **kwargs):
         trainable.append(bool(encoder.trainable_weights))
 
-    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+    monkeypatch.setattr(training, "resumable_fit", fit)
     long = dataclasses.replace(EXAMPLES[0], response="red " * 400)
     gemma.finetune(EXAMPLES)
     with pytest.warns(UserWarning, match="1 of 3 `examples`"):
@@ -208,7 +208,7 @@ def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained, monkeypatch):
             assert ours is theirs
         return ["trained"]
 
-    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+    monkeypatch.setattr(training, "resumable_fit", fit)
     assert gemma.finetune(EXAMPLES) == ["trained"]
     assert vars(task) == before
     prepare = task.preprocess_samples
@@ -237,7 +237,7 @@ def test_numpy_numbers_are_numbers(tiny_untrained, tmp_path, monkeypatch):
     def fit(model, *args, identity, **kwargs):
         return json.loads(json.dumps(identity))
 
-    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+    monkeypatch.setattr(training, "resumable_fit", fit)
     arguments = {"template": "gemma", "directory": tmp_path}
     numbers = {"epochs": 2, "batch_size": 4, "sequence_length": 64, "seed": 3}
     identity = tuning.finetune(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm import files, lora, pretraining, prompts, tuning
+from kerasllm import files, lora, prompts, training, tuning
 from kerasllm.instructions import Instruction
 from kerasllm.training import CHECKPOINT_FILE
 from tests.gemmas import EXAMPLES, copy_of
@@ -50,11 +50,11 @@ def pretended(monkeypatch):
 
     def fit(model, *args, directory, identity, **kwargs):
         directory.mkdir(exist_ok=True)
-        pretraining.claim_for_model(directory, identity)
+        training.claim_for_model(directory, identity)
         (directory / CHECKPOINT_FILE).touch()
         return ["trained"]
 
-    monkeypatch.setattr(pretraining, "resumable_fit", fit)
+    monkeypatch.setattr(training, "resumable_fit", fit)
 
 
 def pretend_to_tune(
