@@ -736,7 +736,7 @@ def test_xla_compiles_no_more_than_is_counted(name):
         import sys
         from kerasllm.generation import TextGenerator
         from kerasllm.samplers import chain
-        from tests.test_text_generator import causal_lm
+        from tests.generation.test_text_generator import causal_lm
         generator = TextGenerator(causal_lm({name!r}))
         for k, prompt in ((3, "abc"), (9, "hello")):
             print("BEGIN", file=sys.stderr, flush=True)
@@ -750,7 +750,7 @@ def test_xla_compiles_no_more_than_is_counted(name):
     result = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | verbose,
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
