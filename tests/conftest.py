@@ -79,3 +79,11 @@ def tiny_untrained():
         num_layers=2,
         vision_dim=32,
     )
+
+
+@pytest.fixture(scope="session")
+def gemma(tiny_untrained):
+    """A Gemma that says different things; what it compiles, all tests use."""
+    from tests.gemmas import restless
+
+    return restless(tiny_untrained)

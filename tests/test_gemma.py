@@ -12,14 +12,8 @@ from tests.gemmas import (
     HOT,
     IMAGES,
     logits_of,
-    restless,
 )
 from tests.recipes import gemma_tokenizer
-
-
-@pytest.fixture(scope="module")
-def gemma(tiny_untrained):
-    return restless(tiny_untrained)
 
 
 @pytest.mark.slow

@@ -7,12 +7,7 @@ from PIL import Image
 
 from kerasllm.gemma import Gemma
 from kerasllm.samplers import chain
-from tests.gemmas import IMAGES, restless
-
-
-@pytest.fixture(scope="module")
-def gemma(tiny_untrained):
-    return restless(tiny_untrained)
+from tests.gemmas import IMAGES
 
 
 def test_ask_puts_the_template_around_a_question(gemma, monkeypatch):

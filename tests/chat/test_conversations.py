@@ -7,12 +7,7 @@ from PIL import Image
 from kerasllm.gemma import Gemma
 from kerasllm.images import load_image
 from kerasllm.prompts import PromptTemplate
-from tests.gemmas import IMAGES, restless
-
-
-@pytest.fixture(scope="module")
-def gemma(tiny_untrained):
-    return restless(tiny_untrained)
+from tests.gemmas import IMAGES
 
 
 def test_a_special_token_that_the_model_wrote_is_text(gemma):

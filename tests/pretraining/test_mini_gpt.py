@@ -13,11 +13,11 @@ from tests.recipes import TINY
 from tests.training.small_runs import KillAt, Killed, kill, without_speed
 
 
-@pytest.fixture
-def shards(tmp_path):
-    paths = []
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    paths, folder = [], tmp_path_factory.mktemp("shards")
     for i in range(2):
-        path = tmp_path / f"shard{i}.txt"
+        path = folder / f"shard{i}.txt"
         lines = [
             f"Document {i} {j} says: {j} and {j + 1} are {2 * j + 1}.\\nEnd."
             for j in range(60)
@@ -27,13 +27,21 @@ def shards(tmp_path):
     return paths
 
 
-def test_from_shards_to_a_directory_and_back(tmp_path, shards):
-    (tmp_path / "run").mkdir()
+@pytest.fixture(scope="module")
+def finished(shards, tmp_path_factory):
+    """Return a folder, where a kill had left files, and the run in it."""
+    run = tmp_path_factory.mktemp("run")
     for name in ("run.json", "vocabulary.spm", "checkpoint.npz"):
-        (tmp_path / "run" / f".{name}.a.partial").write_text("left by a kill")
-    done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
+        (run / f".{name}.a.partial").write_text("left by a kill")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("cache")))
+        return run, pretrain_mini_gpt(TINY, shards, run, verbose=0)
+
+
+def test_from_shards_to_a_directory_and_back(shards, finished):
+    run, done = finished
     ids = np.arange(16)[None]
-    loaded = PretrainedModel.load(tmp_path / "run")
+    loaded = PretrainedModel.load(run)
     np.testing.assert_allclose(
         loaded.model.predict(ids, verbose=0),
         done.model.predict(ids, verbose=0),
@@ -44,11 +52,9 @@ def test_from_shards_to_a_directory_and_back(tmp_path, shards):
     assert not loaded.model.compiled
     assert loaded.record["parameters"] == done.model.count_params()
     assert [epoch["epoch"] for epoch in loaded.record["history"]] == [1, 2]
-    assert list((tmp_path / "run").glob(".*")) == []
+    assert list(run.glob(".*")) == []
     # The second call finds the finished run, whatever it is asked to print.
-    again = pretrain_mini_gpt(
-        TINY, shards, tmp_path / "run", callbacks=[KillAt(1, kill)]
-    )
+    again = pretrain_mini_gpt(TINY, shards, run, callbacks=[KillAt(1, kill)])
     assert again.record == loaded.record
 
 
@@ -63,15 +69,15 @@ def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
         pretrain_mini_gpt(cool, shards, tmp_path / "run", verbose=0)
 
 
-def test_memory_may_be_saved_from_the_middle_of_a_run_on(tmp_path, shards):
-    unbroken = pretrain_mini_gpt(TINY, shards, tmp_path / "one", verbose=0)
+def test_memory_may_be_saved_from_the_middle_of_a_run_on(
+    tmp_path, shards, finished
+):
+    _, unbroken = finished
     with pytest.raises(Killed):
         stop = KillAt(TINY.steps_per_epoch + 1, kill)
-        pretrain_mini_gpt(
-            TINY, shards, tmp_path / "two", verbose=0, callbacks=[stop]
-        )
+        pretrain_mini_gpt(TINY, shards, tmp_path, verbose=0, callbacks=[stop])
     thrifty = dataclasses.replace(TINY, loss_chunks=2, remat=True)
-    done = pretrain_mini_gpt(thrifty, shards, tmp_path / "two", verbose=0)
+    done = pretrain_mini_gpt(thrifty, shards, tmp_path, verbose=0)
     np.testing.assert_allclose(
         without_speed(done.record["history"]),
         without_speed(unbroken.record["history"]),
@@ -163,8 +169,9 @@ def test_an_unfinished_run_is_no_model(tmp_path):
         PretrainedModel.load(tmp_path)
 
 
-def test_numpy_numbers_make_the_same_run(tmp_path, shards):
-    done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
+@pytest.mark.any_backend
+def test_numpy_numbers_make_the_same_run(shards, finished):
+    run, done = finished
     same = dataclasses.replace(
         TINY,
         epochs=np.int64(2),
@@ -174,7 +181,7 @@ def test_numpy_numbers_make_the_same_run(tmp_path, shards):
     again = pretrain_mini_gpt(
         same,
         shards,
-        tmp_path / "run",
+        run,
         seed=np.int64(0),
         verbose=0,
         callbacks=[KillAt(1, kill)],
@@ -182,4 +189,4 @@ def test_numpy_numbers_make_the_same_run(tmp_path, shards):
     assert again.record == done.record
     for seed in (True, -1, 2**32, "0"):
         with pytest.raises(UserError, match=r"`seed` must be an int in \[0, "):
-            pretrain_mini_gpt(TINY, shards, tmp_path / "run", seed=seed)
+            pretrain_mini_gpt(TINY, shards, run, seed=seed)

@@ -1,6 +1,7 @@
 """What each test of training starts from."""
 
 import gc
+import shutil
 
 import pytest
 
@@ -19,7 +20,21 @@ def no_iterators_left():
 
 
 @pytest.fixture(scope="session")
-def unbroken(tmp_path_factory):
-    net = model()
-    history = train(tmp_path_factory.mktemp("unbroken"), net)
-    return history, net.get_weights()
+def unbroken_run(tmp_path_factory):
+    """A run that nothing disturbed: its folder, history and weights."""
+    net, folder = model(), tmp_path_factory.mktemp("unbroken")
+    history = train(folder, net)
+    return folder, history, net.get_weights()
+
+
+@pytest.fixture(scope="session")
+def unbroken(unbroken_run):
+    _, history, weights = unbroken_run
+    return history, weights
+
+
+@pytest.fixture
+def finished(unbroken_run, tmp_path):
+    """A folder of the test's own, as `train` leaves it."""
+    folder = tmp_path / "finished"
+    return shutil.copytree(unbroken_run[0], folder)

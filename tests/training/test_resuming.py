@@ -152,10 +152,9 @@ def test_without_a_directory_nothing_is_kept(tmp_path, unbroken, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path, unbroken):
-    train(tmp_path, model())
+def test_a_finished_run_is_not_trained_again(finished, unbroken):
     net = model(seed=99)
-    history = train(tmp_path, net, callbacks=[KillAt(1, kill)])
+    history = train(finished, net, callbacks=[KillAt(1, kill)])
     assert len(history) == EPOCHS
     np.testing.assert_allclose(net.get_weights()[0], unbroken[1][0], atol=1e-5)
 
@@ -228,13 +227,12 @@ def test_a_process_that_is_killed_outright_resumes(tmp_path, unbroken):
 
 
 @pytest.mark.any_backend
-def test_a_run_has_no_fewer_epochs_than_it_has_had(tmp_path):
+def test_a_run_has_no_fewer_epochs_than_it_has_had(finished):
     """A model that was trained for longer is not the one asked for."""
-    train(tmp_path, model(), epochs=2)
-    train(tmp_path, model(), epochs=2)
+    train(finished, model(), epochs=2)
     with pytest.raises(RunError, match="begun, 2. Received: epochs=1 for"):
-        train(tmp_path, model(), epochs=1)
-    assert len(train(tmp_path, model(), epochs=3)) == 3
+        train(finished, model(), epochs=1)
+    assert len(train(finished, model(), epochs=3)) == 3
 
 
 def test_a_directory_is_the_place_of_one_run_at_a_time(tmp_path):

@@ -16,13 +16,7 @@ from tests.gemmas import (
     copy_of,
     fail_with,
     logits_of,
-    restless,
 )
-
-
-@pytest.fixture(scope="module")
-def gemma(tiny_untrained):
-    return restless(tiny_untrained)
 
 
 @pytest.mark.slow
