@@ -72,10 +72,12 @@ def shares_in(printed, pattern):
     return [float(share) for share in re.search(pattern, printed).groups()]
 
 
+@pytest.mark.any_backend
 def test_there_are_chapters():
     assert len(SOURCES) >= 3
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_notebook_is_its_source_with_outputs(source):
     notebook = source.with_suffix(".ipynb")
@@ -117,6 +119,7 @@ def check_effects(source, notebook):
         assert abs(share - other) <= within, pattern
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_outputs_to_read_make_the_point(source):
     check_effects(source, jupytext.read(source.with_suffix(".ipynb")))

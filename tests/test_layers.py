@@ -192,17 +192,20 @@ def test_products_of_few_rows_are_products(rows):
         )
 
 
+@pytest.mark.any_backend
 def test_hidden_dim_must_be_a_multiple_of_num_heads():
     with pytest.raises(ValueError, match="multiple of `num_heads`.*=12"):
         TransformerDecoder(10, 16, 4)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("size", [0, -1, 2.0, True, None])
 def test_sizes_must_be_positive_ints(size):
     with pytest.raises(ValueError, match="`intermediate_dim` must be a pos"):
         TransformerDecoder(8, size, 2)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 2])
 def test_dropout_must_be_a_share(dropout):
     with pytest.raises(ValueError, match=r"`dropout` must be in \[0, 1\)"):

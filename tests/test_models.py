@@ -153,6 +153,7 @@ def test_each_backend_reads_and_writes_the_same_model(tmp_path):
         np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", SMALL)
 def test_sizes_must_be_positive_ints(name):
     with pytest.raises(ValueError, match=f"`{name}` must be a positive int"):

@@ -10,6 +10,8 @@ import zipfile
 
 import pytest
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -22,7 +24,6 @@ def files_of(folder, pattern="**/*"):
     }
 
 
-@pytest.mark.any_backend
 def test_each_folder_of_code_is_a_listed_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     setuptools = project["tool"]["setuptools"]
@@ -35,7 +36,6 @@ def test_each_folder_of_code_is_a_listed_package():
 
 
 @pytest.mark.slow
-@pytest.mark.any_backend
 def test_the_wheel_has_all_code_and_all_presets(tmp_path):
     try:
         version = importlib.metadata.version("setuptools")

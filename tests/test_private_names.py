@@ -247,12 +247,14 @@ def test_attention_calls_the_two_methods_that_we_replace():
     )
 
 
+@pytest.mark.any_backend
 @contract("_num_heads", "_key_dim", "_dropout")
 def test_attention_keeps_its_numbers():
     layer = attention()
     assert (layer._num_heads, layer._key_dim, layer._dropout) == (2, 3, 0.25)
 
 
+@pytest.mark.any_backend
 @contract("_query_dense", "_key_dense", "_value_dense", "_output_dense")
 def test_attention_has_four_projections():
     layer = attention()
@@ -287,6 +289,7 @@ def test_an_adapter_can_be_merged_and_taken_off():
     assert any(v is b for v in layer.variables)
 
 
+@pytest.mark.any_backend
 @contract("_layers")
 def test_a_layer_knows_those_right_below_it():
     inner, outer = keras.layers.Dense(1), keras.layers.Dense(2)

@@ -18,6 +18,7 @@ def examples():
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.M | re.S)
 
 
+@pytest.mark.any_backend
 def test_there_are_five_short_examples():
     assert len(examples()) == 5
     assert max(code.count("\n") for code in examples()) <= 16

@@ -9,6 +9,8 @@ from kerasllm import models, recipes
 from kerasllm.checks import UserError
 from kerasllm.recipes import RECIPES, Recipe, get_recipe
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_the_book_recipe_is_the_chapters_model():
     assert RECIPES["book"].build().count_params() == 41_800_768

@@ -692,6 +692,7 @@ def test_a_sampler_for_keras_hub_survives_being_saved():
 # --- Arguments that make no sense -----------------------------------------
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("temperature", [-0.1, math.nan, INF, "1", None, True])
 def test_temperature_must_be_finite_and_not_negative(temperature):
     rule = "`temperature` must be a finite number that is not negative"
@@ -723,6 +724,7 @@ def test_chain_refuses_its_k_as_early_as_it_can():
         chain(top_k=11, temperature=0)(random_logits(10))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("p", [0, -0.1, 1.1, math.nan, "0.9", True])
 def test_p_of_top_p_must_be_a_probability(p):
     for function in (top_p, top_p_filter):
@@ -732,6 +734,7 @@ def test_p_of_top_p_must_be_a_probability(p):
         chain(top_p=p)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan, "0.1", False])
 def test_p_of_min_p_must_be_a_ratio(p):
     for function in (min_p, min_p_filter):
@@ -741,6 +744,7 @@ def test_p_of_min_p_must_be_a_ratio(p):
         chain(min_p=p)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("penalty", [math.nan, INF, "1", None])
 def test_penalties_must_be_finite(penalty):
     with pytest.raises(ValueError, match="`frequency_penalty` must be a fin"):
@@ -773,6 +777,7 @@ def test_logits_must_be_a_row_or_a_batch_of_rows(sampler):
             sampler(logits)
 
 
+@pytest.mark.any_backend
 def test_check_sampler_sees_k_without_logits():
     for sampler in (functools.partial(top_k, k=11), chain(top_k=11)):
         with pytest.raises(ValueError, match=r"vocabulary_size=10\]"):

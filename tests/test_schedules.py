@@ -19,6 +19,7 @@ def test_no_warmup_means_the_full_rate_from_the_start():
     assert [float(schedule(step)) for step in (0, 1, 9)] == [0.5] * 3
 
 
+@pytest.mark.any_backend
 def test_defaults_are_the_chapters():
     assert WarmupSchedule().get_config() == {
         "rate": 2e-4,
@@ -48,6 +49,7 @@ def test_a_compiled_model_with_the_schedule_can_be_saved(tmp_path):
     assert restored == {"rate": 0.25, "warmup_steps": 8}
 
 
+@pytest.mark.any_backend
 def test_numpys_numbers_are_saved_as_pythons():
     schedule = WarmupSchedule(np.float32(0.25), np.int64(8))
     config = schedule.get_config()
@@ -55,18 +57,21 @@ def test_numpys_numbers_are_saved_as_pythons():
     assert [type(value) for value in config.values()] == [float, int]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("rate", [0, -1e-3, float("nan"), float("inf"), True])
 def test_the_rate_must_be_positive(rate):
     with pytest.raises(UserError, match="`rate` must be a positive number"):
         WarmupSchedule(rate=rate)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("steps", [-1, float("nan"), float("inf"), False])
 def test_the_warmup_must_not_be_negative(steps):
     with pytest.raises(UserError, match="`warmup_steps` must be zero or more"):
         WarmupSchedule(warmup_steps=steps)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("steps", [0, 1.5, True])
 def test_the_batches_of_an_update_are_counted(steps):
     with pytest.raises(UserError, match="must be a positive int"):

@@ -115,12 +115,14 @@ def test_a_folder_may_hold_any_of_them(name, make, tmp_path):
     assert estimate.lora_parameters == report.trainable_parameters
 
 
+@pytest.mark.any_backend
 def test_a_length_beyond_the_positions_is_refused(make):
     message = "at most 64, the length.*Received: sequence_length=65"
     with pytest.raises(ValueError, match=message):
         ChatModel(make("mini_gpt")).finetune(EXAMPLES, sequence_length=65)
 
 
+@pytest.mark.any_backend
 def test_any_preset_is_found_by_its_name(make, monkeypatch):
     causal_lm, asked = make("mini_gpt"), []
 
@@ -144,6 +146,7 @@ def test_any_preset_is_found_by_its_name(make, monkeypatch):
     assert len(asked) == 3
 
 
+@pytest.mark.any_backend
 def test_a_gemma_is_a_chat_model_with_its_first_names(tiny_untrained):
     assert issubclass(Gemma, ChatModel)
     assert Gemma(tiny_untrained).template is GEMMA

@@ -10,6 +10,7 @@ from kerasllm.samplers import chain
 from tests.gemmas import IMAGES
 
 
+@pytest.mark.any_backend
 def test_ask_puts_the_template_around_a_question(gemma, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -32,6 +33,7 @@ def test_ask_puts_the_template_around_a_question(gemma, monkeypatch):
     assert len(seen[2].images) == 1
 
 
+@pytest.mark.any_backend
 def test_special_tokens_in_a_question_are_text(gemma):
     tokenizer = gemma.causal_lm.preprocessor.tokenizer
     plain = gemma.prompt("Hi").token_ids
@@ -44,6 +46,7 @@ def test_special_tokens_in_a_question_are_text(gemma):
     assert sly in tokenizer.detokenize(list(prompt))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("template", ["book", "alpaca", "gemma"])
 def test_special_tokens_are_text_with_every_template(gemma, template):
     """In a question, and in a conversation and what was said before."""
@@ -67,6 +70,7 @@ def test_special_tokens_are_text_with_every_template(gemma, template):
         assert sly in tokenizer.detokenize(list(read(sly)))
 
 
+@pytest.mark.any_backend
 def test_one_image_stands_for_a_list_of_one_in_a_question(gemma, tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(IMAGES[0]).save(path)

@@ -10,6 +10,7 @@ from kerasllm.prompts import PromptTemplate
 from tests.gemmas import IMAGES
 
 
+@pytest.mark.any_backend
 def test_a_special_token_that_the_model_wrote_is_text(gemma):
     tokenizer = gemma.causal_lm.preprocessor.tokenizer
     chat = gemma.chat(max_length=1000)
@@ -19,6 +20,7 @@ def test_a_special_token_that_the_model_wrote_is_text(gemma):
     assert "<start_of_image>" in tokenizer.detokenize(list(prompt.token_ids))
 
 
+@pytest.mark.any_backend
 def test_a_special_token_of_the_system_is_text_and_the_users_is_an_image(gemma):
     """Even where both say the same, and where nothing stands between them."""
     plain = PromptTemplate(
@@ -37,12 +39,14 @@ def test_a_special_token_of_the_system_is_text_and_the_users_is_an_image(gemma):
         assert placeholders == 9 and users.count("What?") == 1
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("max_length", [0, -5, "x"])
 def test_the_length_of_a_chat_is_checked_when_it_begins(gemma, max_length):
     with pytest.raises(ValueError, match="max_length.*positive int"):
         gemma.chat(max_length=max_length)
 
 
+@pytest.mark.any_backend
 def test_a_chat_remembers_and_forgets_from_the_front(gemma):
     chat = gemma.chat(system="Be brief.", max_length=96)
     prompts = []
@@ -72,6 +76,7 @@ def test_a_chat_remembers_and_forgets_from_the_front(gemma):
     assert len(chat.messages) == 13
 
 
+@pytest.mark.any_backend
 def test_an_answer_cut_short_is_remembered_as_far_as_it_came(gemma):
     chat = gemma.chat(max_length=96)
     gemma.generator.stream = lambda *args, **kwargs: iter(["An ", "answer."])
@@ -85,6 +90,7 @@ def test_an_answer_cut_short_is_remembered_as_far_as_it_came(gemma):
     assert [m["content"] for m in chat.messages] == ["Say something", "An"]
 
 
+@pytest.mark.any_backend
 def test_a_chat_reads_an_image_once(gemma, tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(IMAGES[0]).save(path)

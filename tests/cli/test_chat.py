@@ -17,6 +17,7 @@ def test_chat_continues_line_after_line(run, loaded, monkeypatch):
     assert "fewer than `max_length` tokens" in err
 
 
+@pytest.mark.any_backend
 def test_ctrl_c_leaves_a_chat_without_a_word(run, loaded, monkeypatch):
     class Interrupted(io.StringIO):
         def readline(self):
@@ -26,6 +27,7 @@ def test_ctrl_c_leaves_a_chat_without_a_word(run, loaded, monkeypatch):
     assert run("chat", "--model", loaded.directory) == (130, "", "")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("of", ["model", "preset"])
 def test_chat_refuses_a_length_of_nothing(run, loaded, monkeypatch, of):
     monkeypatch.setattr("sys.stdin", io.StringIO("the cat\n"))
@@ -46,6 +48,7 @@ def test_chat_refuses_a_line_that_is_no_text_and_goes_on(
     assert "`prompt` must be text that UTF-8 can write" in err
 
 
+@pytest.mark.any_backend
 def test_chat_loads_a_model_in_the_dtype_that_is_asked_for(run, monkeypatch):
     from kerasllm.gemma import Gemma
 
@@ -62,6 +65,7 @@ def test_chat_loads_a_model_in_the_dtype_that_is_asked_for(run, monkeypatch):
         assert seen.pop() == dtype
 
 
+@pytest.mark.any_backend
 def test_chat_with_a_model_refuses_what_only_a_preset_takes(
     run, loaded, instructions_file
 ):
@@ -76,6 +80,7 @@ def test_chat_with_a_model_refuses_what_only_a_preset_takes(
         assert f"Received: {option} with --model" in one_line(err)
 
 
+@pytest.mark.any_backend
 def test_chat_reads_images_before_it_loads_a_model(run, monkeypatch, tmp_path):
     from kerasllm.gemma import Gemma
 
@@ -87,6 +92,7 @@ def test_chat_reads_images_before_it_loads_a_model(run, monkeypatch, tmp_path):
     assert "none.png, which does not exist" in one_line(err)
 
 
+@pytest.mark.any_backend
 def test_chat_shows_images_with_the_first_line_that_is_short_enough(
     run, untrained, monkeypatch, tmp_path
 ):
@@ -133,6 +139,7 @@ def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
     assert len(out.splitlines()) >= 2
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

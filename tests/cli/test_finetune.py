@@ -51,6 +51,7 @@ def test_a_seed_repeats_the_adapters(
     assert adapters(1) == adapters(1) != adapters(2)
 
 
+@pytest.mark.any_backend
 def test_finetune_prints_the_command_that_asks_what_it_tuned(
     run, untrained, instructions_file, tmp_path
 ):
@@ -72,6 +73,7 @@ def test_finetune_prints_the_command_that_asks_what_it_tuned(
         ]
 
 
+@pytest.mark.any_backend
 def test_numbers_are_refused_before_a_model_is_loaded(
     run, instructions_file, tmp_path, monkeypatch
 ):
@@ -92,6 +94,7 @@ def test_numbers_are_refused_before_a_model_is_loaded(
         assert option[2:].replace("-", "_") in one_line(err)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("options", "num_held_out"),
     [((), None), (("--validation", 0), None), (("--validation", 0.5), 1)],
@@ -119,6 +122,7 @@ def test_few_examples_are_all_trained_on_unless_a_share_is_asked_for(
     assert ("all are trained on" in out) == (not options)
 
 
+@pytest.mark.any_backend
 def test_without_a_folder_each_run_has_one_in_the_cache(
     run, untrained, instructions_file, tmp_path, monkeypatch
 ):
@@ -167,6 +171,7 @@ def test_without_a_folder_each_run_has_one_in_the_cache(
     assert len({first, *others}) == 12
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -15,6 +15,7 @@ def test_generate_is_greedy_by_default(run, loaded):
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options, chained",
     [
@@ -59,6 +60,7 @@ def test_a_seed_repeats_a_text(run, loaded):
     assert texts(1) == texts(1) != texts(2)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -31,6 +31,7 @@ def test_devices_that_are_not_there_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.any_backend
 def test_output_below_a_file_is_refused(run, text, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
     status, _, err = run(
@@ -40,6 +41,7 @@ def test_output_below_a_file_is_refused(run, text, monkeypatch):
     assert "Not a directory" in one_line(err)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options, shards",
     [

@@ -30,6 +30,7 @@ def in_a_process(code, *arguments, **options):
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "command",
     [
@@ -53,6 +54,7 @@ def test_help_loads_nothing_heavy(command):
     assert done.stderr == ""
 
 
+@pytest.mark.any_backend
 def test_module_is_the_command(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "kerasllm", "--version"],
@@ -116,12 +118,14 @@ def test_what_is_imported_comes_with_the_installation():
     ] == []
 
 
+@pytest.mark.any_backend
 def test_without_a_command_there_is_help(run):
     status, out, _ = run()
     assert status == 0
     assert "pretrain" in out
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -166,6 +170,7 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
     assert "`top_k` must be an int" in one_line(done.stderr)
 
 
+@pytest.mark.any_backend
 def test_a_command_sets_its_process_up_once(run, monkeypatch):
     calls = []
     monkeypatch.setattr(backend, "set_up", lambda: calls.append("set up"))
@@ -214,6 +219,7 @@ def test_backend_cannot_change_once_keras_runs(run):
     assert "before Keras starts" in one_line(err)
 
 
+@pytest.mark.any_backend
 def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
     def broken(*arguments, **options):
         raise ValueError("Received: a bug")  # not raised by a room
@@ -223,6 +229,7 @@ def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
         run("tour")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "error, status",
     [
@@ -244,6 +251,7 @@ def test_the_class_of_an_error_decides_the_exit_status(error, status):
     assert _start.exit_status(error) == status
 
 
+@pytest.mark.any_backend
 def test_a_library_error_in_our_code_is_a_mistake():
     with pytest.raises(ValueError) as caught:
         int("Received:")
@@ -260,6 +268,7 @@ def test_of_a_keras_error_only_what_matters_is_kept():
     assert "Arguments received" not in _start.message_of(caught.value)
 
 
+@pytest.mark.any_backend
 def test_diverged_training_exits_1_with_one_line(run, monkeypatch):
     def diverge(*arguments, **options):
         raise checks.DivergedError("The loss must stay finite. Received: NaN")
@@ -270,6 +279,7 @@ def test_diverged_training_exits_1_with_one_line(run, monkeypatch):
     assert "The loss must stay finite" in one_line(err)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "interrupt, said",
     [

@@ -1,6 +1,10 @@
 import pathlib
 
+import pytest
+
 from kerasllm import tour
+
+pytestmark = pytest.mark.any_backend
 
 
 def test_tour_gets_folder_and_recipe(run, monkeypatch):

@@ -276,6 +276,7 @@ def test_other_backends_say_what_to_do(function):
         function()
 
 
+@pytest.mark.any_backend
 def test_a_run_goes_on_with_processes_that_divide_its_streams(tmp_path):
     identity = {"recipe": 1, "data": ["a"], "seed": 0}
     assert pretraining.claim(tmp_path, identity, 4) == 4
@@ -284,6 +285,7 @@ def test_a_run_goes_on_with_processes_that_divide_its_streams(tmp_path):
         pretraining.claim(tmp_path, identity, 3)
 
 
+@pytest.mark.any_backend
 def test_streams_are_joined_batch_by_batch():
     parts = [dataset(3, share, 2) for share in (0, 1)]
     joined = list(pipeline.side_by_side(parts).as_numpy_iterator())
@@ -368,6 +370,7 @@ def test_cores_of_a_cpu_share_a_batch(arguments, flags, expected):
     assert done.stdout.strip() == expected, done.stderr
 
 
+@pytest.mark.any_backend
 def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch):
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(backend._devices, "CPU_QUOTA", quota)

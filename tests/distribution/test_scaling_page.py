@@ -1,7 +1,11 @@
 """The numbers on the page about scaling are those of its formulas."""
 
+import pytest
+
 from kerasllm.recipes import get_recipe
 from tests.several_devices import ROOT
+
+pytestmark = pytest.mark.any_backend
 
 
 def test_the_page_tells_what_the_formulas_say():

@@ -6,6 +6,8 @@ import pytest
 from kerasllm.checks import UserError
 from kerasllm.evaluation import known_ngrams, ngram_set, repeated_ngrams
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_repeated_ngrams_by_hand():
     # ab bc ca ab bc: five bigrams, three of them different.

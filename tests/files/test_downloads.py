@@ -11,6 +11,8 @@ from kerasllm import files
 from kerasllm.checks import EnvironmentFailure, UserError
 from tests.serving import archive, serve
 
+pytestmark = pytest.mark.any_backend
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())

@@ -9,6 +9,8 @@ from kerasllm import files
 from kerasllm.checks import EnvironmentFailure, RunError
 from kerasllm.files import _digests
 
+pytestmark = pytest.mark.any_backend
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())

@@ -123,6 +123,7 @@ def test_one_compilation_serves_all_who_come(reciter):
     assert generator.num_compilations == compiled
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -142,12 +143,14 @@ def test_what_does_not_fit_is_refused_and_takes_no_place(
     assert batch.num_free == 1
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "2"])
 def test_a_batch_holds_at_least_one_sequence(reciter, bad):
     with pytest.raises(ValueError, match="`max_sequences` must be a positive"):
         ContinuousBatch(reciter, bad)
 
 
+@pytest.mark.any_backend
 def test_the_default_length_is_that_of_the_preprocessor(reciter):
     assert ContinuousBatch(reciter, 1).max_length == 40
     assert AlphabetPreprocessor().sequence_length == 16

@@ -169,6 +169,7 @@ def test_a_mini_gpt_writes_the_same_both_ways():
             assert text == expected
 
 
+@pytest.mark.any_backend
 def test_both_have_the_same_signature():
     signature = inspect.signature(generate)
     assert signature == inspect.signature(compiled_generate)
@@ -470,6 +471,7 @@ class Untouchable:
         self.layers = model.layers
 
 
+@pytest.mark.any_backend
 @both
 def test_the_prompt_must_be_text_with_a_token(generate, short_memory):
     model = Untouchable(short_memory)
@@ -480,6 +482,7 @@ def test_the_prompt_must_be_text_with_a_token(generate, short_memory):
             generate(model, Alphabet(), prompt, max_length=8)
 
 
+@pytest.mark.any_backend
 @both
 @pytest.mark.parametrize("prompt", ["abcde", "abcdef"])
 def test_the_prompt_must_leave_room(generate, short_memory, prompt):
@@ -503,6 +506,7 @@ def test_max_length_must_fit_the_position_table(generate, short_memory):
         generate(Untouchable(outer), Alphabet(), "a")
 
 
+@pytest.mark.any_backend
 @both
 @pytest.mark.parametrize("max_length", [1, 0, -5, 8.0, None, True])
 def test_max_length_must_be_an_int_with_room(
@@ -514,6 +518,7 @@ def test_max_length_must_be_an_int_with_room(
         )
 
 
+@pytest.mark.any_backend
 @both
 def test_the_prompt_must_be_in_the_models_vocabulary(generate):
     model = Untouchable(bigram_model(np.eye(5)))
@@ -523,6 +528,7 @@ def test_the_prompt_must_be_in_the_models_vocabulary(generate):
         generate(model, Alphabet(end_token_id=None), "bf")
 
 
+@pytest.mark.any_backend
 @both
 @pytest.mark.parametrize("stop_token_ids", [-1, 27, [3, 99], "the end", [1.0]])
 def test_stop_tokens_must_be_in_the_vocabulary(
@@ -538,6 +544,7 @@ def test_stop_tokens_must_be_in_the_vocabulary(
         )
 
 
+@pytest.mark.any_backend
 @both
 def test_k_over_the_vocabulary_is_refused_before_the_model_runs(
     generate, short_memory

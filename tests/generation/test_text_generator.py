@@ -804,6 +804,7 @@ def test_new_variables_are_seen(write):
     assert write(generator) != before
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("length", "bucket"),
     [(1, 8), (8, 8), (9, 12), (17, 24), (25, 32), (97, 128), (256, 256)],
@@ -1025,6 +1026,7 @@ def untouchable(reciter, monkeypatch):
     return generator
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -1112,12 +1114,14 @@ def test_a_processor_must_keep_the_shape(reciter):
         generator.generate("a", 9)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("num_beams", [0, -1, 2.5, True])
 def test_the_number_of_beams_must_be_positive(reciter, num_beams):
     with pytest.raises(ValueError, match="`num_beams` must be a positive int"):
         TextGenerator(reciter).beam_search("a", num_beams)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("length_penalty", [None, "1", np.nan, np.inf])
 def test_the_length_penalty_must_be_a_number(reciter, length_penalty):
     with pytest.raises(ValueError, match="`length_penalty` must be a finite"):

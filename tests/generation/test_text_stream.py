@@ -7,6 +7,8 @@ import pytest
 import kerasllm
 from kerasllm.generation import TextStream
 
+pytestmark = pytest.mark.any_backend
+
 
 def decode_bytes(token_ids):
     """A tokenizer whose tokens are bytes, as byte fallback has them."""

@@ -86,6 +86,7 @@ def test_the_solution_passes_in_any_term(name, monkeypatch):
     assert run_cells(notebook) == {}
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 def test_an_assignment_is_in_form(name):
     notebook = homework.read_source(ASSIGNMENTS[name])
@@ -106,6 +107,7 @@ def test_an_assignment_is_in_form(name):
     assert "kerasllm" in str(notebook.metadata.kerasllm.forbidden)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_costs_points(mistake, monkeypatch):
     monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
@@ -121,7 +123,12 @@ def test_a_mistake_costs_points(mistake, monkeypatch):
 @pytest.mark.parametrize(
     "mistake",
     [
-        pytest.param(name, marks=[pytest.mark.once] * (test in COMPILED))
+        pytest.param(
+            name,
+            marks=pytest.mark.once
+            if test in COMPILED
+            else pytest.mark.any_backend,
+        )
         for name, (_, _, test) in ADAPTER_MISTAKES.items()
     ],
 )
@@ -133,6 +140,7 @@ def test_a_mistake_with_adapters_costs_points(mistake, monkeypatch):
     assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
 
 
+@pytest.mark.any_backend
 def test_requests_are_those_of_the_world():
     """Copies, because grading has no kerasllm to make a world."""
     from kerasllm.toyworld import KINDS

@@ -13,6 +13,8 @@ from tests.homework.tiny_course import (
     tiny_release,
 )
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_check_runs_the_visible_tests(tmp_path, capsys):
     pytest.importorskip("nbclient")

@@ -19,6 +19,8 @@ from tests.homework.tiny_course import (
     tiny_release,
 )
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -144,7 +146,6 @@ def test_grading_needs_landlock(tmp_path, monkeypatch):
         homework.grade(tmp_path, tmp_path / "grades.csv")
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "limits",
     [{"memory_gb": True}, {"memory_gb": "4"}, {"memory_gb": float("nan")},

@@ -15,6 +15,8 @@ from tests.homework.tiny_course import (
     tiny_release,
 )
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_of_a_submission_only_the_text_is_taken():
     released = tiny_release()

@@ -9,6 +9,8 @@ import pytest
 from kerasllm import cli, homework
 from tests.homework.tiny_course import cell, nbformat
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

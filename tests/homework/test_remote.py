@@ -12,6 +12,8 @@ import pytest
 from kerasllm import homework
 from tests.homework.tiny_course import cell
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize(
     "value",

@@ -19,6 +19,8 @@ from tests.homework.tiny_course import (
     tiny_release,
 )
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -144,7 +146,6 @@ def in_a_process(code):
     return done.stdout
 
 
-@pytest.mark.any_backend
 def test_files_of_modules_are_found_without_importing_them():
     """What is imported may start threads, and the sandbox allows none."""
     said = in_a_process("""if True:
@@ -168,7 +169,6 @@ def test_files_of_modules_are_found_without_importing_them():
     assert threads == "1" and imported == "False False"
 
 
-@pytest.mark.any_backend
 def test_the_package_is_light_until_it_is_used():
     said = in_a_process("""if True:
         import sys
@@ -183,14 +183,12 @@ def test_the_package_is_light_until_it_is_used():
     assert said.splitlines() == ["['kerasllm', 'kerasllm.homework']", "[]"]
 
 
-@pytest.mark.any_backend
 def test_what_is_not_published_has_no_name():
     assert set(homework.__all__) <= set(dir(homework))
     with pytest.raises(AttributeError, match="no attribute 'grades'. Its nam"):
         _ = homework.grades
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "old, names",
     [

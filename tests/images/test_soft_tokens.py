@@ -9,6 +9,7 @@ from kerasllm import images
 from kerasllm.images import (
     convert_image,
     embed,
+    list_images,
     place_images,
     vision_inputs,
 )
@@ -21,6 +22,13 @@ PICTURE = pictures(1)[0].image
 @pytest.fixture(scope="module")
 def preprocessor(tiny_untrained):
     return tiny_untrained.preprocessor
+
+
+def test_one_tensor_stands_for_a_list_of_one():
+    tensor = ops.convert_to_tensor(PICTURE)
+    assert list_images(tensor)[0] is tensor and len(list_images(tensor)) == 1
+    assert list_images([tensor, tensor])[1] is tensor
+    assert list_images((tensor,))[0] is tensor
 
 
 def test_pixels_are_scaled_to_between_minus_one_and_one(preprocessor):
@@ -40,6 +48,7 @@ def test_a_larger_image_is_made_smaller(preprocessor):
     )
 
 
+@pytest.mark.any_backend
 def test_a_special_token_becomes_a_run_of_placeholders(preprocessor):
     segments = GEMMA.prompt_segments(
         "Is <start_of_image> like <start_of_image>?"
@@ -60,6 +69,7 @@ def test_a_special_token_becomes_a_run_of_placeholders(preprocessor):
     assert ids.count(tokenizer.image_placeholder_id) == 18
 
 
+@pytest.mark.any_backend
 def test_the_special_token_is_text_to_a_model_without_images(preprocessor):
     text_only = keras_hub.models.Gemma3CausalLMPreprocessor(
         preprocessor.tokenizer
@@ -73,6 +83,7 @@ def test_the_special_token_is_text_to_a_model_without_images(preprocessor):
         place_images(segments, 1, text_only)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(("num_tokens", "num_images"), [(0, 1), (2, 1), (1, 0)])
 def test_tokens_and_images_must_be_as_many(
     preprocessor, num_tokens, num_images
@@ -137,5 +148,6 @@ def test_soft_tokens_replace_placeholders(tiny_untrained, preprocessor):
     )
 
 
+@pytest.mark.any_backend
 def test_the_special_token_has_its_former_name_too():
     assert images.IMAGE_MARK == images.IMAGE_TOKEN == "<start_of_image>"

@@ -9,6 +9,8 @@ from kerasllm import instructions
 from kerasllm.instructions import Instruction, read_jsonl
 from tests.serving import serve
 
+pytestmark = pytest.mark.any_backend
+
 
 def write(path, *records):
     path.write_text(

@@ -12,6 +12,8 @@ from kerasllm.instructions import (
 from kerasllm.prompts import BOOK
 from tests.instructions.test_tokenized import PREPROCESSOR
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_no_request_is_on_both_sides_of_a_split():
     examples = [Instruction(f"q{i % 300}", f"a{i}") for i in range(900)]

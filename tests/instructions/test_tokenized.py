@@ -40,6 +40,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.any_backend
 def test_only_the_answer_counts():
     tokenizer = Bytes()
     dataset = instruction_dataset(
@@ -61,6 +62,7 @@ def test_only_the_answer_counts():
     assert not y[mask.sum() :].any() and not weights[mask.sum() :].any()
 
 
+@pytest.mark.any_backend
 def test_the_answer_begins_where_the_prompt_ends():
     tokenized = TokenizedInstructions.of(EXAMPLES, PREPROCESSOR, BOOK, 300)
     for example, ids, start in zip(
@@ -71,6 +73,7 @@ def test_the_answer_begins_where_the_prompt_ends():
         assert Bytes().detokenize(answer) == BOOK.response(example.response)
 
 
+@pytest.mark.any_backend
 def test_long_examples_are_counted_not_cut():
     longest = max(
         len(BOOK.prompt(r.instruction) + BOOK.response(r.response))
@@ -94,6 +97,7 @@ def test_long_examples_are_counted_not_cut():
         TokenizedInstructions.of([], PREPROCESSOR, BOOK, 4)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("buckets", [True, False])
 @pytest.mark.parametrize("seed", [None, 3])
 def test_every_example_comes_once_an_epoch(buckets, seed):
@@ -120,6 +124,7 @@ def test_every_example_comes_once_an_epoch(buckets, seed):
         )
 
 
+@pytest.mark.any_backend
 def test_epochs_are_shuffled_anew_from_a_seed():
     examples = [Instruction(str(i), "x") for i in range(30)]
     tokenized = TokenizedInstructions.of(examples, PREPROCESSOR, BOOK, 64)
@@ -139,6 +144,7 @@ def test_epochs_are_shuffled_anew_from_a_seed():
     assert orders(2)[0] != first
 
 
+@pytest.mark.any_backend
 def test_the_number_of_batches_is_known_before():
     examples = [Instruction("q" * (i % 90 + 1), str(i)) for i in range(100)]
     tokenized = TokenizedInstructions.of(examples, PREPROCESSOR, BOOK, 128)
@@ -175,6 +181,7 @@ def test_images_come_with_their_examples(tiny_untrained):
     assert seen == 4
 
 
+@pytest.mark.any_backend
 def test_the_files_of_images_are_looked_at_before_they_are_read(
     tiny_untrained, tmp_path
 ):
@@ -224,6 +231,7 @@ def test_the_files_of_images_are_looked_at_before_they_are_read(
     assert [file.name for file in kept.parent.iterdir()] == [kept.name]
 
 
+@pytest.mark.any_backend
 def test_an_endless_run_can_begin_anywhere():
     examples = [Instruction("q" * (i % 60 + 1), str(i)) for i in range(30)]
     tokenized = TokenizedInstructions.of(examples, PREPROCESSOR, BOOK, 128)

@@ -192,6 +192,7 @@ def test_functions_that_were_compiled_before_are_compiled_anew(tmp_path):
     np.testing.assert_allclose(predicted(), adapted, atol=1e-5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,8 @@ from matplotlib.figure import Figure
 
 from kerasllm import plots
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_soft_tokens_are_framed_where_they_are():
     image = np.zeros((64, 64, 3), "uint8")

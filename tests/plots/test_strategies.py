@@ -67,6 +67,7 @@ def test_tokens_without_a_bar_share_one():
     assert random.patches[-2].get_hatch()
 
 
+@pytest.mark.any_backend
 def test_dollar_signs_are_no_mathematics():
     axes = draw_strategies(tokens=TOKENS)
     for ax in axes[:, 0]:
@@ -75,6 +76,7 @@ def test_dollar_signs_are_no_mathematics():
         assert not any(label.get_parse_math() for label in labels)
 
 
+@pytest.mark.any_backend
 def test_tokens_without_names_show_their_ids():
     labels = draw_strategies()[0, 0].get_yticklabels()
     names = [label.get_text() for label in labels]
@@ -87,6 +89,7 @@ def test_strategies_take_tensors_of_the_backend():
     np.testing.assert_allclose(sum(filled(panel(axes, "random"))), 1, rtol=1e-5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -103,12 +106,14 @@ def test_strategies_refuse_bad_arguments(arguments, message):
         draw_strategies(**arguments)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("logits", [[[0.0, 1.0]], [np.nan, 1.0], []])
 def test_strategies_refuse_what_is_not_a_vector(logits):
     with pytest.raises(ValueError, match="`logits` must be one vector"):
         plots.plot_sampling_strategies(np.array(logits))
 
 
+@pytest.mark.any_backend
 def test_figures_can_be_written(tmp_path):
     figure = draw_strategies(tokens=TOKENS)[0, 0].figure
     figure.savefig(tmp_path / "strategies.png")

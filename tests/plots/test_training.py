@@ -31,6 +31,7 @@ def test_schedules_that_take_one_step_at_a_time_can_be_drawn(ax):
     np.testing.assert_allclose(y[[0, 5, 10, 20]], [0, 0.5, 1, 0], atol=1e-6)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("steps", [0, True, 2.0])
 def test_schedule_needs_steps(steps):
     with pytest.raises(ValueError, match="`steps` must be a positive int"):
@@ -44,6 +45,7 @@ def test_steps_and_measurements_may_be_of_numpy(ax):
     assert bars.patches[0].get_width() == 2
 
 
+@pytest.mark.any_backend
 def test_history_shows_training_and_validation(ax):
     assert plots.plot_history(HISTORY, ax=ax) is ax
     training, validation = ax.lines
@@ -57,6 +59,7 @@ def test_history_shows_training_and_validation(ax):
     )
 
 
+@pytest.mark.any_backend
 def test_history_without_validation_is_one_line(ax):
     plots.plot_history(HISTORY, "accuracy", ax)
     (line,) = ax.lines
@@ -64,21 +67,25 @@ def test_history_without_validation_is_one_line(ax):
     assert ax.get_legend() is None
 
 
+@pytest.mark.any_backend
 def test_history_of_one_epoch_can_be_seen(ax):
     plots.plot_history(HISTORY[:1], ax=ax)
     assert all(line.get_marker() not in ("", "None") for line in ax.lines)
 
 
+@pytest.mark.any_backend
 def test_empty_history_is_refused():
     with pytest.raises(ValueError, match="an entry for each epoch"):
         plots.plot_history([])
 
 
+@pytest.mark.any_backend
 def test_unknown_metric_is_refused_by_naming_the_known():
     with pytest.raises(ValueError, match="'bleu'.*loss, val_loss, accuracy"):
         plots.plot_history(HISTORY, "bleu")
 
 
+@pytest.mark.any_backend
 def test_curves_differ_in_more_than_color(ax):
     curves = {name: ([1, 2], [1, 2]) for name in "abcd"}
     plots.plot_curves(curves, "tokens", "time (s)", ax)
@@ -87,6 +94,7 @@ def test_curves_differ_in_more_than_color(ax):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("tokens", "time (s)")
 
 
+@pytest.mark.any_backend
 def test_comparison_shows_mean_and_each_measurement(ax):
     measurements = {"eager": [4.0, 6.0], "compiled": 0.5}
     assert plots.plot_comparison(measurements, "time (s)", ax) is ax
@@ -99,12 +107,14 @@ def test_comparison_shows_mean_and_each_measurement(ax):
     assert ax.yaxis_inverted()  # the first one on top
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("measurements", [{}, {"eager": []}])
 def test_comparison_of_nothing_is_refused(measurements):
     with pytest.raises(ValueError, match="must hold something to draw"):
         plots.plot_comparison(measurements, "time (s)")
 
 
+@pytest.mark.any_backend
 def test_curves_of_nothing_are_refused():
     with pytest.raises(ValueError, match="`curves` must hold something"):
         plots.plot_curves({}, "x", "y")

@@ -11,6 +11,8 @@ from kerasllm.gemma import Gemma
 from kerasllm.presets import _failures
 from tests.gemmas import fail_with
 
+pytestmark = pytest.mark.any_backend
+
 
 def as_kerashub_does(error):
     """Return the `ValueError` that KerasHub makes of an error of Kaggle."""

@@ -12,6 +12,7 @@ from kerasllm.presets import estimate_memory, preset_source
 from tests.gemmas import fail_with
 
 
+@pytest.mark.any_backend
 def test_wrong_names_and_folders_are_explained(tmp_path):
     with pytest.raises(ValueError, match="tiny.*gemma3_1b.*'gemma4_tiny'"):
         Gemma.from_preset("gemma4_tiny")
@@ -21,6 +22,7 @@ def test_wrong_names_and_folders_are_explained(tmp_path):
         estimate_memory(tmp_path)
 
 
+@pytest.mark.any_backend
 def test_a_folder_comes_before_a_preset_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = preset_source
@@ -31,6 +33,7 @@ def test_a_folder_comes_before_a_preset_of_its_name(tmp_path, monkeypatch):
     assert source("./tiny") == str(tmp_path / "tiny") != source("tiny")
 
 
+@pytest.mark.any_backend
 def test_a_wrong_dtype_is_refused_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(
         keras_hub.models.CausalLM, "from_preset", fail_with(AssertionError())

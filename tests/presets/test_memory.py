@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from kerasllm.gemma import Gemma
 from kerasllm.presets import UnknownSizeError, estimate_memory
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize("size", ["4b", "12b", "27b"])
 def test_a_vision_encoder_is_in_float32(size):

@@ -164,6 +164,7 @@ def test_a_run_goes_on_in_the_dtype_that_it_began_with(
         assert done.record["dtype"] == done.model.dtype_policy.name == began
 
 
+@pytest.mark.any_backend
 def test_an_unfinished_run_is_no_model(tmp_path):
     with pytest.raises(MissingFileError, match="finished pretraining run"):
         PretrainedModel.load(tmp_path)

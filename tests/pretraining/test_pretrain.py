@@ -151,11 +151,13 @@ def test_a_sample_is_printed_after_each_epoch(tmp_path, capsys):
     assert np.abs(seen[0] - seen[1]).max() > 1e-4  # of the model as it is now
 
 
+@pytest.mark.any_backend
 def test_one_pass_is_divided_among_the_epochs(tmp_path):
     train(tmp_path, model(), epochs=3, steps_per_epoch=None)  # 12 batches
     assert saved_progress(tmp_path / CHECKPOINT_FILE)["steps_per_epoch"] == 4
 
 
+@pytest.mark.any_backend
 def test_arguments_are_checked_before_training(tmp_path):
     with pytest.raises(UserError, match="`epochs` must be a positive int"):
         train(tmp_path, model(), epochs=0)

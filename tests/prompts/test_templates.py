@@ -7,6 +7,8 @@ from kerasllm import prompts
 from kerasllm.prompts import ALPACA, BOOK, CHATML, GEMMA, TEMPLATES, VICUNA
 from tests.recipes import gemma_tokenizer
 
+pytestmark = pytest.mark.any_backend
+
 TALK = [
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": "Hello."},

@@ -40,6 +40,7 @@ def presets():
     return {name: Gemma.from_preset(name) for name in OFFLINE_PRESETS}
 
 
+@pytest.mark.any_backend
 def test_no_name_of_the_world_is_a_token(tiny_untrained):
     tokenizer = tiny_untrained.preprocessor.tokenizer
     world = TinyRecipe().world()
@@ -121,6 +122,7 @@ def test_a_smaller_one_learns_in_a_minute(tmp_path):
 # --- What is shipped ---------------------------------------------------------
 
 
+@pytest.mark.any_backend
 def test_the_cards_tell_where_the_weights_are_from():
     for name in OFFLINE_PRESETS:
         folder = assets_dir() / name
@@ -225,6 +227,7 @@ def test_pictures_to_measure_on_are_none_that_were_trained_on(tiny_untrained):
     assert not kept & {picture.image.tobytes() for picture in again}
 
 
+@pytest.mark.any_backend
 def test_a_changed_world_would_be_noticed():
     recipe = dataclasses.replace(SMALL, seed=1)
     digests = {tiny_gemma.fingerprint(r) for r in (SMALL, recipe)}
@@ -235,6 +238,7 @@ def test_a_changed_world_would_be_noticed():
 # --- The command -------------------------------------------------------------
 
 
+@pytest.mark.any_backend
 def test_the_command_measures_what_is_there(presets, monkeypatch, capsys):
     scores = {"known": Share(3, 4)}
     monkeypatch.setattr(_shipping, "measure", lambda gemma: scores)
@@ -250,6 +254,7 @@ def test_the_command_measures_what_is_there(presets, monkeypatch, capsys):
     assert set_up == [True]
 
 
+@pytest.mark.any_backend
 def test_names_of_the_first_version_are_found():
     from kerasllm import evaluation
 

@@ -49,6 +49,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
     )
 
 
+@pytest.mark.any_backend
 def test_where_nothing_can_be_written_nothing_is_trained(tmp_path):
     (tmp_path / "file").write_text("no folder")
     for place in (tmp_path / "file", "/proc/self"):
@@ -124,6 +125,7 @@ def test_data_that_are_shuffled_must_come_in_the_same_order(tmp_path):
         train(tmp_path, model(), train_dataset=shuffled())
 
 
+@pytest.mark.any_backend
 def test_a_batch_is_the_same_whoever_reads_it(tmp_path):
     """Begun by two processes, a run goes on with one, and the other way."""
     ((x, y),) = dataset(1)
@@ -199,12 +201,14 @@ def test_what_adapters_leave_frozen_need_not_be_saved(tmp_path, first_version):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.any_backend
 def test_a_directory_holds_one_run_only(tmp_path):
     claim(tmp_path, {"recipe": 1, "data": ["a"], "seed": 0})
     with pytest.raises(RunError, match="one run only.*data and seed"):
         claim(tmp_path, {"recipe": 1, "data": ["b"], "seed": 1})
 
 
+@pytest.mark.any_backend
 def test_the_first_version_finds_everything_where_it_was():
     from kerasllm import checkpoints, losses, pretraining, training
 

@@ -8,12 +8,13 @@ import pytest
 
 from kerasllm.training._interrupts import Interrupts
 
+pytestmark = pytest.mark.any_backend
+
 
 def ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.any_backend
 def test_the_second_ctrl_c_acts_as_usual():
     before = signal.getsignal(signal.SIGINT)
     interrupts = Interrupts()
@@ -26,7 +27,6 @@ def test_the_second_ctrl_c_acts_as_usual():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.any_backend
 def test_an_error_in_the_block_gives_the_handler_back():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ZeroDivisionError), Interrupts():
@@ -35,7 +35,6 @@ def test_an_error_in_the_block_gives_the_handler_back():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.any_backend
 def test_another_thread_leaves_signals_alone():
     before = signal.getsignal(signal.SIGINT)
     found = []

@@ -235,6 +235,7 @@ def test_a_run_has_no_fewer_epochs_than_it_has_had(finished):
     assert len(train(finished, model(), epochs=3)) == 3
 
 
+@pytest.mark.any_backend
 def test_a_directory_is_the_place_of_one_run_at_a_time(tmp_path):
     with (
         files.locked(tmp_path),

@@ -114,12 +114,14 @@ def test_what_is_frozen_is_not_trained_in_silence(tiny_untrained):
         gemma.finetune(EXAMPLES[2:], epochs=1, batch_size=2, verbose=0)
 
 
+@pytest.mark.any_backend
 def test_the_example_whose_images_do_not_fit_is_named(gemma):
     examples = [*EXAMPLES, Instruction("A stray <start_of_image>", "x")]
     with pytest.raises(ValueError, match="1 in the prompt and 0.*'A stray"):
         gemma.finetune(examples, epochs=1, verbose=0)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -209,6 +211,7 @@ def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained, monkeypatch):
     assert prepare.__func__ is keras_hub.models.Task.preprocess_samples
 
 
+@pytest.mark.any_backend
 def test_the_former_names_of_examples_are_understood(
     tiny_untrained, monkeypatch
 ):

@@ -167,6 +167,7 @@ def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
         pretend_to_tune(tiny_untrained, tmp_path, rank=None, weight=0.1)
 
 
+@pytest.mark.any_backend
 def test_arguments_may_change_until_something_is_trained(
     tiny_untrained, tmp_path, pretended
 ):
@@ -175,6 +176,7 @@ def test_arguments_may_change_until_something_is_trained(
     pretend_to_tune(tiny_untrained, tmp_path, batch_size=2)
 
 
+@pytest.mark.any_backend
 def test_who_is_refused_leaves_the_directory_as_it_was(
     tiny_untrained, tmp_path
 ):
@@ -189,6 +191,7 @@ def test_who_is_refused_leaves_the_directory_as_it_was(
     assert mark.read_text() == "{}"
 
 
+@pytest.mark.any_backend
 def test_a_tuning_of_the_first_version_goes_on(
     tiny_untrained, tmp_path, pretended
 ):
