@@ -1,41 +1,41 @@
-"""What is checked where it enters, and the exceptions that say so.
+"""Checks of arguments, and the exceptions that the package raises.
 
-One rule for whole numbers, one for real numbers, one for text: NumPy's numbers
-count like Python's, booleans are no numbers, and every message states the
-rule, then what came, then the cure.
+There is one rule for whole numbers, one for real numbers and one for text.
+NumPy's numbers are accepted like Python's, and booleans are not numbers. Every
+message states the rule, then the value received, then what to do.
 
-Whoever catches these exceptions decides by their class, never by their text.
+Code that catches these exceptions relies on their class, never on their text.
 """
 
 import numbers
 
 
 class ExplainedError(Exception):
-    """An error whose message tells the user all there is to know.
+    """An error whose message tells the user everything they need to know.
 
     Attributes:
-        exit_status: int. That of a command which ends because of it.
+        exit_status: int. Exit status of a command that ends with this error.
     """
 
     exit_status = 1
 
 
 class UserError(ExplainedError, ValueError):
-    """A mistake of the caller's: a value that breaks a rule."""
+    """A mistake by the caller: a value that breaks a rule."""
 
     exit_status = 2
 
 
 class MissingFileError(UserError, FileNotFoundError):
-    """The caller named a file or folder that is not there."""
+    """A file or folder that the caller named does not exist."""
 
 
 class RunError(UserError, RuntimeError):
-    """What the caller asks for does not fit what a folder already holds."""
+    """The request does not match what a folder already contains."""
 
 
 class EnvironmentFailure(ExplainedError, OSError):
-    """Disk or network failed; the same call may work later."""
+    """The disk or the network failed; the same call may work later."""
 
 
 class DivergedError(ExplainedError, FloatingPointError):
@@ -43,33 +43,33 @@ class DivergedError(ExplainedError, FloatingPointError):
 
 
 def is_int(value):
-    """Tell whether a value is a whole number, Python's or NumPy's."""
+    """Return whether a value is a whole number, Python's or NumPy's."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_real(value):
-    """Tell whether a value is a real number, Python's or NumPy's.
+    """Return whether a value is a real number, Python's or NumPy's.
 
-    A tensor is none, nor is a boolean. Infinity and NaN are.
+    Infinity and NaN are real numbers here. Tensors and booleans are not.
     """
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_int(name, value, minimum, maximum=None, *, cure=""):
-    """Refuse what is no whole number within bounds.
+    """Check that a value is a whole number within bounds.
 
     Args:
-        name: str. What the message calls the argument.
+        name: str. Name of the argument, for the message.
         value: anything.
         minimum: int, the smallest value that is allowed.
-        maximum: int, the largest one, or `None` for no bound.
+        maximum: int, the largest value that is allowed, or `None`.
         cure: str. A sentence on what to do.
 
     Returns:
         The value as a Python int.
 
     Raises:
-        UserError: it is not.
+        UserError: the value is not an int, or it is out of bounds.
     """
     fits = is_int(value) and minimum <= value
     if fits and (maximum is None or value <= maximum):
@@ -86,27 +86,28 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
 
 
 def check_positive_ints(**sizes):
-    """Refuse the first argument that is no positive int.
+    """Check that all arguments are positive ints.
 
     Raises:
-        UserError: there is one.
+        UserError: an argument is not. The message names the first one.
     """
     for name, value in sizes.items():
         check_int(name, value, 1)
 
 
 def check_real(name, value, holds, rule, *, cure=""):
-    """Refuse what is no real number, or one that breaks a rule.
+    """Check that a value is a real number that obeys a rule.
 
     Args:
-        name: str. What the message calls the argument.
+        name: str. Name of the argument, for the message.
         value: anything.
-        holds: callable from a real number to a bool. NaN should fail it.
+        holds: callable from a real number to a bool. It should return `False`
+            for NaN.
         rule: str that completes "must be ...".
         cure: str. A sentence on what to do.
 
     Raises:
-        UserError: it is not.
+        UserError: the value is not a real number, or it breaks the rule.
     """
     if not (is_real(value) and holds(value)):
         raise UserError(
@@ -116,15 +117,15 @@ def check_real(name, value, holds, rule, *, cure=""):
 
 
 def check_text(name, text, cure=""):
-    """Refuse what is no text that a tokenizer can read.
+    """Check that a value is text that a tokenizer can read.
 
     Args:
-        name: str. What the message calls the argument.
+        name: str. Name of the argument, for the message.
         text: anything.
         cure: str. A sentence on what to do.
 
     Raises:
-        UserError: it is no `str`, or one that UTF-8 cannot write.
+        UserError: it is not a `str`, or it cannot be encoded in UTF-8.
     """
     if not isinstance(text, str):
         raise UserError(
@@ -141,16 +142,16 @@ def check_text(name, text, cure=""):
 
 
 def check_choice(name, value, choices, *, cure=""):
-    """Refuse what is none of a few values.
+    """Check that a value is one of a few strings.
 
     Args:
-        name: str. What the message calls the argument.
+        name: str. Name of the argument, for the message.
         value: anything.
         choices: sequence of str.
         cure: str. A sentence on what to do.
 
     Raises:
-        UserError: it is not.
+        UserError: the value is not one of `choices`.
     """
     if not isinstance(value, str) or value not in choices:
         raise UserError(

@@ -1,7 +1,7 @@
 """The mini-GPT of the chapter, and its KerasHub task.
 
-`mini_gpt` is a plain functional model, `MiniGPTCausalLM` the same network as a
-task of KerasHub: text in, text out, with a key/value cache.
+`mini_gpt` is a plain functional model. `MiniGPTCausalLM` is the same network as
+a KerasHub task: it takes and returns text and has a key/value cache.
 """
 
 import importlib
@@ -40,19 +40,19 @@ def mini_gpt(
         hidden_dim: int. Size of the vector at each position. A multiple of
             `num_heads`.
         intermediate_dim: int. Width of the feed-forward layers.
-        num_heads: int. Attention heads in a block.
+        num_heads: int. Number of attention heads in a block.
         num_layers: int. Number of `TransformerDecoder` blocks.
         dropout: float in `[0, 1)`.
         remat: bool. See `TransformerDecoder`.
 
     Returns:
-        A `keras.Model` from int32 token ids `(batch_size, length)`, `length`
-        at most `sequence_length`, to float32 logits
+        A `keras.Model` that maps int32 token ids `(batch_size, length)`, with
+        `length` at most `sequence_length`, to float32 logits
         `(batch_size, length, vocabulary_size)`. The logits at a position
         score the token that comes next.
 
     Raises:
-        UserError: a size is not a positive int, `hidden_dim` is no multiple
+        UserError: a size is not a positive int, `hidden_dim` is not a multiple
             of `num_heads`, or `dropout` is out of range.
 
     Source: chapter 16, "Building the model", listing 16.6.
@@ -87,7 +87,7 @@ def _make_layers(
     remat=False,
 ):
     """Return the embedding, its LayerNorm and the list of decoder blocks."""
-    # Before the first layer: the embedding alone can be gigabytes.
+    # Check before building anything: the embedding alone can be gigabytes.
     check_positive_ints(
         vocabulary_size=vocabulary_size,
         sequence_length=sequence_length,
@@ -137,8 +137,8 @@ class MiniGPTBackbone(keras_hub.models.Backbone):
         dtype: dtype or policy of computations and weights.
         **kwargs: `name` and so on, as for every Keras model.
 
-    Its inputs are `token_ids` and `padding_mask`, int32
-    `(batch_size, length)`, its output is float
+    Its inputs are `token_ids` and `padding_mask`, both int32
+    `(batch_size, length)`. Its output is a float tensor
     `(batch_size, length, hidden_dim)`.
     """
 
@@ -187,9 +187,10 @@ class MiniGPTBackbone(keras_hub.models.Backbone):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
-    """A SentencePiece tokenizer in which `<|endoftext|>` has its roles.
+    """A SentencePiece tokenizer with `<|endoftext|>` as its special token.
 
-    It ends a text, and where a start is asked for begins one.
+    The special token ends a text. It also starts a text, where that is asked
+    for.
 
     Args:
         proto: a SentencePiece model as `bytes` or the path of one.
@@ -204,7 +205,7 @@ class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
     def __init__(self, proto, **kwargs):
         for role in ("start_token", "end_token"):
             self._add_special_token(END_OF_TEXT, role)
-        # Not the end token: KerasHub's loop would take padding for the end.
+        # Padding must differ from the end token, or KerasHub's loop would stop.
         self.pad_token_id = 0
         super().__init__(proto=proto, **kwargs)
 
@@ -216,9 +217,9 @@ class MiniGPTCausalLMPreprocessor(keras_hub.models.CausalLMPreprocessor):
     Args:
         tokenizer: a `MiniGPTTokenizer`.
         sequence_length: int. Length of the sequences in training.
-        add_start_token: bool. Whether a text begins with `<|endoftext|>`.
-            Pretraining windows begin anywhere, so by default it does not.
-        add_end_token: bool. Whether a training text ends with it.
+        add_start_token: bool. Whether a text begins with `<|endoftext|>`. By
+            default it does not, because pretraining windows begin anywhere.
+        add_end_token: bool. Whether a training text ends with `<|endoftext|>`.
         **kwargs: `name` and so on, as for every KerasHub preprocessor.
     """
 
@@ -256,12 +257,12 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 
     Args:
         backbone: a `MiniGPTBackbone`.
-        preprocessor: a `MiniGPTCausalLMPreprocessor`. `None` takes and
-            returns token ids instead of strings.
+        preprocessor: a `MiniGPTCausalLMPreprocessor`. With `None`, the task
+            takes and returns token ids instead of strings.
         **kwargs: `name` and so on, as for every Keras model.
 
-    As for every task of KerasHub there are `compile(sampler=...)`,
-    `save_to_preset` and `from_preset`, and `backbone.enable_lora`.
+    Like every KerasHub task, it has `compile(sampler=...)`, `save_to_preset`,
+    `from_preset` and `backbone.enable_lora`.
 
     Example:
     ```python
@@ -273,10 +274,10 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 
     backbone_cls = MiniGPTBackbone
     preprocessor_cls = MiniGPTCausalLMPreprocessor
-    # Nothing in `call_with_cache` is decided by the value of an array, so its
+    # `call_with_cache` never branches on the value of an array, so its
     # operations can be recorded once for all positions.
     traceable = True
-    # Each sequence of a batch may have a position of its own.
+    # Each sequence of a batch may be at a different position.
     takes_positions = True
 
     def __init__(self, backbone, preprocessor=None, **kwargs):
@@ -299,7 +300,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
             A `MiniGPTCausalLM` with its own copy of the weights.
 
         Raises:
-            UserError: `model` is no `mini_gpt`, or the vocabularies differ.
+            UserError: `model` is not a `mini_gpt`, or the vocabularies differ.
         """
         try:
             embedding = model.get_layer("embedding")
@@ -350,10 +351,10 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         Args:
             token_ids: int32 `(batch_size, length)`, the new tokens only.
             cache: a tuple with the cache of each decoder block, as
-                `TransformerDecoder` takes it. Its memory may be used again.
+                `TransformerDecoder` takes it. Its memory may be reused.
             cache_update_index: int or int32 scalar tensor. Position of the
-                first new token; or int32 `(batch_size,)`, that of each
-                sequence's one new token.
+                first new token; or int32 `(batch_size,)`, one position for
+                each sequence, each with one new token.
 
         Returns:
             float32 logits `(batch_size, length, vocabulary_size)`, hidden
@@ -378,7 +379,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         return self.backbone.embedding(hidden_states, reverse=True)
 
     def _build_cache(self, token_ids):
-        """Return hidden states and cache of a text, as KerasHub's tasks do."""
+        """Return the hidden states and cache of a text, as KerasHub expects."""
         cache = tuple(
             tuple(
                 ops.zeros(shape, self.compute_dtype)
@@ -389,12 +390,12 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         _, hidden_states, cache = self.call_with_cache(token_ids, cache, 0)
         return hidden_states, cache
 
-    # KerasHub's own loop; all it needs of a model are the two methods above.
+    # This is KerasHub's own loop. It needs only the two methods above.
     generate_step = keras_hub.models.GPT2CausalLM.generate_step
 
 
 def __getattr__(name):
-    # Recipes have a room of their own, which imports this one.
+    # Recipes have a module of their own, which imports this one.
     if name in ("Recipe", "RECIPES", "get_recipe"):
         return getattr(importlib.import_module("kerasllm.recipes"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

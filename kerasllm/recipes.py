@@ -1,6 +1,6 @@
-"""Recipes: the sizes and the training numbers of a pretraining run.
+"""Recipes: the model sizes and training settings of a pretraining run.
 
-`"laptop"` takes minutes on two cores; `"book"` is the run of the chapter.
+`"laptop"` takes minutes on two cores. `"book"` is the run of the chapter.
 """
 
 import dataclasses
@@ -30,16 +30,16 @@ class Recipe:
         dropout: float in `[0, 1)`.
         batch_size: int. Windows in a training step.
         learning_rate: float. The rate after the warmup.
-        warmup_steps: int. Updates of the weights until the rate is reached.
+        warmup_steps: int. Number of weight updates before the rate is reached.
             An update takes one training step, or
             `gradient_accumulation_steps` of them.
-        epochs: int. Times that training stops to validate.
-        steps_per_epoch: int, or `None` for an equal share of one pass over
-            the corpus.
-        validation_fraction: float. Share of the documents that is held out.
-        validation_steps: int. Batches in a validation, at most.
+        epochs: int. Number of epochs. Each one ends with a validation.
+        steps_per_epoch: int, or `None` to divide one pass over the corpus
+            equally among the epochs.
+        validation_fraction: float. Fraction of the documents that is held out.
+        validation_steps: int. Largest number of batches in a validation.
         loss_chunks: int. See `kerasllm.pretrain`.
-        remat: bool. Gradient checkpointing, see `TransformerDecoder`.
+        remat: bool. Gradient checkpointing; see `TransformerDecoder`.
         gradient_accumulation_steps: int, at least 2, or `None`. See
             `kerasllm.pretrain`.
     """
@@ -63,13 +63,14 @@ class Recipe:
     gradient_accumulation_steps: int | None = None
 
     def checked(self):
-        """Return the recipe with Python's own numbers, as JSON writes them.
+        """Return the recipe with plain Python numbers, which JSON can write.
 
-        What would fail only after minutes of work fails here.
+        Errors that would otherwise appear only after minutes of work are
+        raised here.
 
         Raises:
-            UserError: a number of the training is out of range. Those of the
-                model are checked where it is built.
+            UserError: a training setting is out of range. Model sizes are
+                checked when the model is built.
         """
         counts = {
             name: getattr(self, name)
@@ -103,8 +104,8 @@ class Recipe:
         """Return the untrained `mini_gpt` of this recipe.
 
         Args:
-            vocabulary_size: int. Size of the vocabulary at hand, where it
-                differs from the recipe's.
+            vocabulary_size: int. Size of the actual vocabulary, if it differs
+                from the recipe's.
         """
         return mini_gpt(
             vocabulary_size or self.vocabulary_size,
@@ -119,9 +120,9 @@ class Recipe:
 
 
 RECIPES = {
-    # A few minutes on two cores. Two wide layers learn more from a million
-    # tokens than four narrow ones, which spend the first half of them on
-    # learning how often each word occurs.
+    # This takes a few minutes on two cores. Two wide layers learn more from a
+    # million tokens than four narrow ones, which spend the first half of them
+    # on learning how often each word occurs.
     "laptop": Recipe(
         vocabulary_size=2048,
         sequence_length=128,
@@ -160,13 +161,13 @@ RECIPES = {
 
 
 def get_recipe(recipe):
-    """Return the `Recipe` of that name; a `Recipe` is returned as it is.
+    """Return the recipe with a given name, or a `Recipe` unchanged.
 
     Args:
         recipe: `"laptop"`, `"book"` or a `Recipe`.
 
     Raises:
-        UserError: there is no recipe of that name.
+        UserError: there is no recipe with that name.
     """
     if isinstance(recipe, Recipe):
         return recipe

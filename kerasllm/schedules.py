@@ -10,15 +10,15 @@ from kerasllm.checks import check_positive_ints, check_real, is_int
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """Raise the learning rate linearly from zero, then hold it.
 
-    The first updates of a deep post-normalized Transformer come from
-    gradients that are large and point nowhere in particular; small steps
-    let them pass.
+    The first updates of a deep post-normalized Transformer come from gradients
+    that are large and have no consistent direction. Small steps keep these
+    updates from doing harm.
 
     Args:
         rate: float. The learning rate after the warmup, per step.
-        warmup_steps: int. Number of steps in which it is reached; 0 for none.
-            Under gradient accumulation `pretrain` makes a step an update of
-            the weights; else it is a batch.
+        warmup_steps: int. Number of steps to reach that rate; 0 for no warmup.
+            A step is a batch. When `pretrain` accumulates gradients, a step
+            is an update of the weights.
 
     Raises:
         UserError: `rate` is not a positive number or `warmup_steps` is
@@ -42,7 +42,7 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
             "zero or more training steps",
             cure="Use 0 for no warmup.",
         )
-        # Numbers of Python, which a saved optimizer can hold.
+        # Plain Python numbers, which can be saved with an optimizer.
         self.rate = float(rate)
         self.warmup_steps = (int if is_int(warmup_steps) else float)(
             warmup_steps
@@ -61,17 +61,17 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class UpdateSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Count updates, not batches, for a schedule under gradient accumulation.
+    """Count updates instead of batches under gradient accumulation.
 
-    An optimizer that adds up the gradients of several batches for one update
-    asks its schedule by batches, so a warmup would be over too early.
+    An optimizer that sums the gradients of several batches for one update
+    passes its schedule the number of batches, so a warmup would end too early.
 
     Args:
-        schedule: `LearningRateSchedule` of the number of updates.
-        gradient_accumulation_steps: int. Batches for one update.
+        schedule: `LearningRateSchedule`, a function of the number of updates.
+        gradient_accumulation_steps: int. Number of batches in one update.
 
     Raises:
-        UserError: `gradient_accumulation_steps` is no positive int.
+        UserError: `gradient_accumulation_steps` is not a positive int.
     """
 
     def __init__(self, schedule, gradient_accumulation_steps):

@@ -1,8 +1,8 @@
-"""Where backends differ: the only room that asks which one runs.
+"""Differences between the backends, all in one package.
 
-Keras hides most differences between JAX, TensorFlow and PyTorch. What it
-leaves (which precision a device is good at, what a random mask costs) is
-settled here, so that the other rooms read the same on all three.
+Keras hides most differences between JAX, TensorFlow and PyTorch. The rest,
+such as the precision that suits a device or the cost of a random mask, is
+handled here, so that all other modules read the same on all three backends.
 """
 
 from kerasllm.backend._arithmetic import (

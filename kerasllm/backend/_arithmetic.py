@@ -1,4 +1,4 @@
-"""Arithmetic that the backends are good at in different ways."""
+"""Arithmetic that is fastest when written differently for each backend."""
 
 import math
 
@@ -12,17 +12,17 @@ from kerasllm.backend._devices import name
 def dropout(inputs, rate, seed):
     """Set a random share `rate` of `inputs` to zero and scale up the rest.
 
-    On JAX a mask costs as much as a matrix product: `keras.random.dropout`
+    On JAX, a mask costs as much as a matrix product: `keras.random.dropout`
     draws a 32-bit word for each element, and each word takes twenty rounds
-    of integer mixing. To keep or to drop needs fewer bits than that, so here
-    one word decides for two elements. The other backends draw masks cheaply
-    and keep Keras's own.
+    of integer mixing. A decision to keep or drop needs fewer bits than that,
+    so here one word decides for two elements. The other backends draw masks
+    cheaply and use Keras's own dropout.
 
     Args:
         inputs: float tensor of any shape.
         rate: float in `[0, 1)`. On JAX it is rounded to a multiple of
-            `2**-16`; the scale uses the rounded rate, so that the
-            expectation is exact.
+            `2**-16`. The scale uses the rounded rate, so the expectation is
+            exact.
         seed: a `keras.random.SeedGenerator`.
 
     Returns:
@@ -44,12 +44,13 @@ def dropout(inputs, rate, seed):
 
 
 def multiply_few_rows(x, matrix):
-    """Multiply a few rows by a large matrix, as decoding does all the time.
+    """Multiply a matrix of only a few rows by a large matrix.
 
-    The time goes into reading the matrix. The plain product of one row does so
-    on one core, and TensorFlow's XLA makes it part of a loop that reads the
-    matrix in the wrong order. A batch of products of blocks is spared both.
-    PyTorch needs it in float32 only: in bfloat16 another library multiplies.
+    Decoding does this for every token, and most of the time goes into reading
+    the large matrix. The plain product of a single row uses one core, and
+    TensorFlow's XLA turns it into a loop that reads the matrix in the wrong
+    order. A batch of products of blocks avoids both problems. PyTorch needs
+    the blocks in float32 only: bfloat16 products use a different library.
 
     Args:
         x: float tensor `(rows, size)`.
@@ -68,7 +69,7 @@ def multiply_few_rows(x, matrix):
 
 
 def score_few_rows(x, embeddings):
-    """Multiply a few rows by all embeddings, in the order they lie in memory.
+    """Multiply a few rows by all embeddings, in their order in memory.
 
     Args:
         x: float tensor `(rows, size)`.
@@ -82,7 +83,7 @@ def score_few_rows(x, embeddings):
         return ops.matmul(x, ops.transpose(embeddings))
     if name() == "tensorflow":
         return ops.transpose(ops.matmul(embeddings, ops.transpose(x)))
-    # In blocks it runs on all cores, as in `multiply_few_rows`.
+    # Blocks let the product use all cores, as in `multiply_few_rows`.
     blocks = math.gcd(embeddings.shape[0], 4)
     embeddings = ops.reshape(embeddings, (blocks, -1, size))
     x = ops.broadcast_to(ops.transpose(x), (blocks, size, rows))
@@ -96,7 +97,7 @@ def _is_torch_in_half(x):
 
 
 def is_scalar(number):
-    """Tell a number, Python's or in a tensor, from an array of them."""
+    """Return whether a value is a number or a tensor of a single number."""
     return not getattr(number, "shape", ())
 
 
@@ -104,11 +105,12 @@ def write_cache(cache, index, update, axis):
     """Write new entries into a key or value cache.
 
     Args:
-        cache: float tensor. PyTorch writes into its memory; JAX and
-            TensorFlow copy, unless it was given away to a compiled function.
-        index: int or int32 scalar tensor, where to begin; or int32
-            `(cache.shape[0],)`, where each of them goes, for one entry each.
-        update: float tensor of the shape of `cache` but for `axis`.
+        cache: float tensor. PyTorch updates it in place. JAX and TensorFlow
+            make a copy, unless it was donated to a compiled function.
+        index: int or int32 scalar tensor, the position of the first entry;
+            or int32 `(cache.shape[0],)`, a position for each index of the
+            first axis, with one new entry each.
+        update: float tensor with the shape of `cache`, except along `axis`.
         axis: int, the axis of positions.
 
     Returns:
@@ -125,7 +127,7 @@ def write_cache(cache, index, update, axis):
 
 
 def _write_apart(cache, index, update, axis):
-    """Write one entry for each of the first axis, at positions of their own."""
+    """Write one entry per index of the first axis, each at its own position."""
     shape = [1] * len(cache.shape)
     shape[0] = cache.shape[0]
     index = ops.reshape(index, shape)  # (cache.shape[0], 1, 1)
@@ -136,19 +138,19 @@ def _write_apart(cache, index, update, axis):
     shape[axis] = cache.shape[axis]
     positions = ops.arange(cache.shape[axis], dtype="int32")
     positions = ops.reshape(positions, shape)
-    # One pass over the cache, which attention passes over anyway.
+    # This takes one pass over the cache, which attention reads anyway.
     return ops.where(positions == index, update, cache)
 
 
 def hide_value(number):
-    """Keep XLA from compiling anew for each value of a number.
+    """Keep XLA from recompiling for each value of a number.
 
-    TensorFlow's `slice` wants to know where it begins, and has the whole
-    function compiled once for each value of an argument that says so. What
-    comes out of a loop it takes as it is.
+    TensorFlow's `slice` asks for the value of its start. If that value comes
+    from an argument, XLA compiles the whole function again for each value.
+    The result of a loop has no known value, so `slice` accepts it as it is.
 
     Args:
-        number: int32 scalar tensor, not negative.
+        number: int32 scalar tensor, zero or larger.
 
     Returns:
         The same number.
@@ -162,14 +164,14 @@ def hide_value(number):
 
 
 def scalars(numbers):
-    """Prepare numbers as arguments that may change without compiling anew.
+    """Turn numbers into arguments that may change without recompilation.
 
     Args:
         numbers: dict of ints and floats.
 
     Returns:
-        dict of scalar arrays; under PyTorch, which compiles nothing here and
-        has faster operations for plain numbers, the numbers themselves.
+        dict of scalar arrays. PyTorch compiles nothing here and has faster
+        operations for plain numbers, so there it is `numbers` itself.
     """
     if name() == "torch":
         return numbers

@@ -6,12 +6,12 @@ from kerasllm.backend._compiled import Compiled, shapes_of
 
 
 def choose(has_variables, donates, record):
-    """Return the class of a compiled function: always the same one."""
+    """Return the class of a compiled function, always the same on JAX."""
     return JaxFunction
 
 
 class JaxFunction(Compiled):
-    """`jax.jit`, with the weights as an argument like any other."""
+    """`jax.jit`, with the weights as ordinary arguments."""
 
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
@@ -34,7 +34,7 @@ class JaxFunction(Compiled):
         return run
 
     def _first_call(self, values, arguments):
-        """Call it; where it is to be compiled, other threads wait for that."""
+        """Call the function; other threads wait while it is compiled."""
         shapes = shapes_of(arguments)
         if shapes in self._versions:
             return self._jit(values, *arguments)

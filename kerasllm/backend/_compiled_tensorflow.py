@@ -1,7 +1,7 @@
 """Compiled functions under TensorFlow.
 
-TensorFlow gives no memory away, but variables are written in place. So a
-donated argument comes as a variable and stays one.
+TensorFlow cannot donate the memory of a tensor, but it can update a variable in
+place. So a donated argument is turned into a variable and stays one.
 """
 
 import keras
@@ -13,8 +13,9 @@ from kerasllm.backend._compiled import Compiled, shapes_of, to_tensors
 def choose(has_variables, donates, record):
     """Return the class of a compiled function.
 
-    As arguments the weights make the many calls of a decoding step cheap, but
-    the first one dear. What is called once in a while finds them by itself.
+    Passing the weights as arguments makes the many calls of a decoding step
+    cheap, but the first call expensive. A function that has variables but no
+    donated arguments is called less often, so it captures the weights.
     """
     if has_variables and not donates:
         return CapturingFunction
@@ -22,7 +23,7 @@ def choose(has_variables, donates, record):
 
 
 class CapturingFunction(Compiled):
-    """A `tf.function` that finds the weights by itself."""
+    """A `tf.function` that captures the weights."""
 
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
@@ -33,7 +34,7 @@ class CapturingFunction(Compiled):
 
     def _run(self, *arguments):
         arguments = _read_variables(to_tensors(arguments))
-        # By itself TensorFlow would do the same, and warn of many shapes.
+        # TensorFlow would do the same, but warn about many shapes.
         version = self._version(
             shapes_of(arguments),
             lambda: self._graph.get_concrete_function(*arguments),
@@ -42,14 +43,14 @@ class CapturingFunction(Compiled):
 
 
 class FlatFunction(Compiled):
-    """A `tf.function` of weights and arrays, called without ceremony."""
+    """A `tf.function` of weights and arrays, called with little overhead."""
 
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
         self._graph = tf.function(self._assigning, jit_compile=True)
 
     def _assigning(self, values, *arguments):
-        """Assign the results that take over the memory of arguments."""
+        """Assign each result to the donated argument whose memory it reuses."""
         results = self._stateless(values, *_read_variables(arguments))
         if self._donate:
             results = list(results)
@@ -82,11 +83,11 @@ class FlatFunction(Compiled):
         return run
 
     def _prepare(self, arguments):
-        """Make variables of what is donated, tensors of the rest."""
+        """Convert donated arguments to variables and the rest to tensors."""
         return [
             _as_variables(argument)
             if position in self._donate
-            # Somebody else's donation may have been a variable, too.
+            # An argument may be a variable because another call donated it.
             else _read_variables(to_tensors(argument))
             for position, argument in enumerate(arguments)
         ]
@@ -94,8 +95,8 @@ class FlatFunction(Compiled):
     def _call(self, version, values, arguments):
         flat = [a for a in keras.tree.flatten(arguments) if a is not None]
         handles = [getattr(array, "handle", array) for array in flat]
-        # The public way in sorts 150 arguments by name, for a quarter of the
-        # time of a decoding step.
+        # The public way to call it sorts 150 arguments by name, which takes a
+        # quarter of the time of a decoding step.
         results = version._call_flat(
             [*values, *handles], version.captured_inputs
         )

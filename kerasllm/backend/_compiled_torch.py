@@ -8,7 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from kerasllm.backend._compiled import Compiled, shapes_of, to_tensors
 
-# The tracer of PyTorch patches modules of PyTorch while it records.
+# PyTorch's tracer patches modules of PyTorch while it records.
 _RECORDING = threading.RLock()
 
 
@@ -18,7 +18,7 @@ def choose(has_variables, donates, record):
 
 
 class PlainFunction(Compiled):
-    """A function that is called as it is, without gradients."""
+    """A function that is called unchanged, without gradients."""
 
     def bind(self):
         return self._run
@@ -29,7 +29,7 @@ class PlainFunction(Compiled):
 
 
 class RecordedFunction(Compiled):
-    """A function whose operations are recorded once and played back."""
+    """A function whose operations are recorded once and replayed."""
 
     def bind(self):
         return self._run
@@ -50,7 +50,7 @@ class RecordedFunction(Compiled):
 def _record(function, arguments):
     """Return a PyTorch function as a flat list of its operations.
 
-    Weights are part of it, and what is assigned to them later is seen.
+    The weights are part of it. Later assignments to them take effect.
     """
     recorded = make_fx(
         function, tracing_mode="fake", _allow_non_fake_inputs=True
@@ -64,7 +64,7 @@ def _record(function, arguments):
         if packet in views | constants and all(
             source.op == "get_attr" for source in node.all_input_nodes
         ):
-            # The view of a weight sees what is later assigned to the weight.
+            # A view of a weight also sees later assignments to the weight.
             value = node.target(
                 *torch.fx.map_arg(
                     node.args, lambda source: getattr(recorded, source.target)
@@ -78,7 +78,7 @@ def _record(function, arguments):
     recorded.graph.eliminate_dead_code()
     recorded.recompile()
     with warnings.catch_warnings():
-        # TorchScript has a successor, which needs a C++ compiler to play
-        # operations back without Python; in Python they take twice as long.
+        # TorchScript has a successor, but it needs a C++ compiler to replay
+        # operations outside Python, and inside Python it takes twice as long.
         warnings.simplefilter("ignore")
         return torch.jit.trace(recorded, arguments, check_trace=False)

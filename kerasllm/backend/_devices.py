@@ -1,4 +1,4 @@
-"""Which backend runs, on which devices, and what they are good at."""
+"""The running backend, its devices and their capabilities."""
 
 import contextlib
 import functools
@@ -22,19 +22,19 @@ def name():
 
 @functools.cache
 def gpu():
-    """Describe the first GPU, as far as precision is concerned.
+    """Describe the first GPU by its name and compute capability.
 
     Returns:
         `None` without a GPU, else `(name, compute_capability)`, where
         `compute_capability` is a float such as `7.5` for a T4 and `None`
-        for a device that is not NVIDIA's.
+        for a device that is not made by NVIDIA.
     """
     if name() == "jax":
         import jax
 
         try:
             device = jax.devices("gpu")[0]
-        except RuntimeError:  # JAX has no other way to say "no GPU"
+        except RuntimeError:  # this is how JAX reports that there is no GPU
             return None
         capability = getattr(device, "compute_capability", None)
         return device.device_kind, float(capability) if capability else None
@@ -61,18 +61,18 @@ def gpu():
 
 
 def device_name():
-    """Name what computes, for reports: `"NVIDIA A100..."`, `"CPU, 2 cores"`."""
+    """Return a device name for reports: `"NVIDIA A100"`, `"CPU, 2 cores"`."""
     if gpu() is not None:
         return gpu()[0]
     return f"CPU ({platform.machine()}), {num_cores()} cores"
 
 
 def num_cores():
-    """Return on how many cores of the CPU this process may run, an int."""
+    """Return the number of CPU cores that this process may use, an int."""
     cores = os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    # A container sees all cores, and may have the time of a few.
+    # A container sees all cores, but its quota may cover only a few.
     with contextlib.suppress(OSError, ValueError):
         quota, period = pathlib.Path(CPU_QUOTA).read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
@@ -80,19 +80,19 @@ def num_cores():
 
 
 def best_dtype_policy():
-    """Choose the precision to train in on this device.
+    """Choose the precision for training on this device.
 
     The rule:
 
     - an NVIDIA GPU of the Ampere generation or later (compute capability
       8.0) multiplies bfloat16 at several times the speed of float32;
-    - older ones (a T4 is 7.5) do so for float16, which needs loss scaling,
-      and Keras does that by itself under `"mixed_float16"`;
+    - older ones (a T4 is 7.5) do so for float16, which needs loss scaling;
+      Keras adds it automatically under `"mixed_float16"`;
     - a CPU with AMX tiles gains from bfloat16 under TensorFlow and PyTorch;
       JAX's CPU compiler does not use the tiles;
     - everything else gets float32. TensorFlow and PyTorch also gain from a
-      CPU's AVX-512 instructions for bfloat16 (`tests/benchmarks/NOTES.md`);
-      there it is left to the user, for float32 is what can be compared.
+      CPU's AVX-512 instructions for bfloat16 (`tests/benchmarks/NOTES.md`).
+      That choice is left to the user, because float32 results are comparable.
 
     Returns:
         `"mixed_bfloat16"`, `"mixed_float16"` or `"float32"`, for
@@ -109,11 +109,11 @@ def best_dtype_policy():
 
 
 def process():
-    """Return which process of a run this is, and how many there are.
+    """Return the index of this process and the number of processes in the run.
 
     Returns:
-        `(0, 1)` for a process that is alone, which on TensorFlow and PyTorch
-        every process is.
+        A pair of ints. It is `(0, 1)` for a process that runs alone, which is
+        always the case on TensorFlow and PyTorch.
     """
     if name() != "jax":
         return 0, 1
@@ -123,10 +123,10 @@ def process():
 
 
 def devices():
-    """Return the names of all devices, a list for each process.
+    """Return the names of all devices, one list per process.
 
-    Only JAX has more than one here. A name is one that `keras.distribution`
-    takes, such as `"gpu:0"`.
+    Only JAX can have more than one here. `keras.distribution` accepts these
+    names, such as `"gpu:0"`.
     """
     if name() != "jax":
         return [["gpu:0" if gpu() else "cpu:0"]]
@@ -139,7 +139,7 @@ def devices():
 
 
 def devices_of(variable):
-    """Return the names of the devices that hold a Keras variable, a set."""
+    """Return the set of names of the devices that hold a Keras variable."""
     if name() != "jax":
         return set(devices()[0])
     return {_device_name(d) for d in variable.value.sharding.device_set}
@@ -150,10 +150,10 @@ def _device_name(device):
 
 
 def to_numpy(variable):
-    """Return the whole value of a variable, wherever its parts are.
+    """Return the whole value of a variable as a NumPy array.
 
-    All processes of a run must call it: a part that lies in one has to be
-    sent to the others.
+    If a variable is split over several processes, each must receive the parts
+    of the others, so all processes of a run must call this function.
 
     Args:
         variable: Keras variable.
@@ -167,9 +167,9 @@ def to_numpy(variable):
 
 
 def of_all_processes(number):
-    """Return the number that each process has passed, an array of them.
+    """Return an array of the numbers that all processes have passed.
 
-    No process goes on before all have called it.
+    Each process waits until all of them have called this function.
 
     Args:
         number: int.
@@ -180,7 +180,7 @@ def of_all_processes(number):
 
 
 def _gather(array):
-    """Return what all processes have of a JAX or NumPy array, side by side."""
+    """Stack the values that all processes have for a JAX or NumPy array."""
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
@@ -188,7 +188,7 @@ def _gather(array):
 
 @functools.cache
 def _cpu_flags():
-    """Return the CPU's feature flags; empty where Linux does not list them."""
+    """Return the CPU's feature flags, or nothing where Linux lists none."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -197,7 +197,7 @@ def _cpu_flags():
     return frozenset(next(lines, "").split())
 
 
-# How a message tells users to try out several devices without having them.
+# The part of an error message that tells users how to emulate several devices.
 TRY_SEVERAL_DEVICES = (
     '`XLA_FLAGS="--xla_force_host_platform_device_count=8"` makes eight of a '
     "CPU, to try things out."
@@ -205,18 +205,18 @@ TRY_SEVERAL_DEVICES = (
 
 
 def has_several_devices():
-    """Tell whether the running backend can compute on several devices."""
+    """Return whether the running backend can compute on several devices."""
     return name() == "jax"
 
 
 def check_several(what):
-    """Refuse several devices or processes where the backend has but one.
+    """Raise an error if the backend cannot use several devices or processes.
 
     Args:
-        what: str that begins the message, such as `"Several processes"`.
+        what: str that starts the message, such as `"Several processes"`.
 
     Raises:
-        UserError: the running backend computes on one device.
+        UserError: the running backend computes on one device only.
     """
     if not has_several_devices():
         raise checks.UserError(

@@ -1,4 +1,4 @@
-"""The state of what draws random numbers, for checkpoints."""
+"""The state of the random number generator, for checkpoints."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def random_state():
     of the model. PyTorch draws from one generator of the whole process.
 
     Returns:
-        uint8 array; empty where the model's variables say it all.
+        uint8 array; empty where the model's variables hold the whole state.
     """
     if name() != "torch":
         return np.zeros(0, "uint8")
@@ -20,11 +20,11 @@ def random_state():
 
 
 def set_random_state(state):
-    """Set the generator to what `random_state` returned, if it fits here.
+    """Restore the generator to a state from `random_state`, if it fits here.
 
     Args:
-        state: uint8 array. One from another backend or kind of device is
-            passed over: masks then differ, and nothing else.
+        state: uint8 array. A state from another backend or kind of device is
+            ignored. Dropout masks then differ, and nothing else does.
     """
     if state.size == random_state().size and name() == "torch":
         import torch
@@ -33,7 +33,7 @@ def set_random_state(state):
 
 
 def _torch_generator():
-    """Return the module of PyTorch whose generator Keras's dropout uses."""
+    """Return the PyTorch module whose generator Keras's dropout uses."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: compute again what is too large to keep."""
+"""Gradient checkpointing: recompute what is too large to keep in memory."""
 
 import keras
 from keras import ops
@@ -7,17 +7,18 @@ from kerasllm.backend._devices import name
 
 
 def remat(function):
-    """Have what a function computes forgotten, and computed again when needed.
+    """Return a function that recomputes its intermediate values on demand.
 
-    `keras.remat`, but for JAX: XLA's compiler for CPUs does not keep the order
-    that `jax.checkpoint` asks for. It computes all blocks of a model again at
-    once, and then has all of them in memory as before. Here they wait for the
-    gradients that they are needed for.
+    This is gradient checkpointing. It is `keras.remat`, except on JAX. There,
+    XLA's CPU compiler does not keep the order that `jax.checkpoint` asks for:
+    it recomputes all blocks of a model at once and so holds all of them in
+    memory after all. Here each block waits for the gradients that need it.
 
     Args:
-        function: callable without side effects of (nested) tensors, the last
-            of which is float; all that is worth forgetting depends on it. It
-            returns a tuple that begins with a float tensor.
+        function: callable of (nested) tensors, without side effects. The last
+            argument must be float, and everything worth recomputing must
+            depend on it. The function returns a tuple whose first element is
+            a float tensor.
 
     Returns:
         A function with the same results and gradients.
@@ -34,8 +35,9 @@ def remat(function):
         return function(*arguments), arguments
 
     def backward(arguments, gradients):
-        # Zero times a number of the gradient. XLA may not leave it out: it
-        # would not be zero if that were infinite.
+        # Adding zero times a gradient makes the recomputation wait for that
+        # gradient. XLA cannot remove the product, because zero times infinity
+        # is not zero.
         *others, last = arguments
         wait = (0 * gradients[0].ravel()[0]).astype(last.dtype)
         return jax.vjp(function, *others, last + wait)[1](gradients)
@@ -45,25 +47,25 @@ def remat(function):
 
 
 def remat_in_turn(function, *arrays):
-    """Apply a function to one part of arrays after the other, forgetfully.
+    """Apply a function to slices of arrays, one at a time, with checkpointing.
 
-    What it computes for a part is forgotten, and computed again on the way
-    back, there too for one part after the other, from the last. Gradients of
-    variables are added up as they come.
+    The intermediate values of a slice are discarded and computed again in the
+    backward pass. The backward pass also handles one slice at a time,
+    beginning with the last. Gradients of variables are summed along the way.
 
     Args:
-        function: callable of tensors, the first of which is float and the only
-            one that has a gradient. It returns a float tensor.
-        *arrays: tensors `(count, ...)`, whose parts it takes.
+        function: callable of tensors. The first one must be float, and only
+            it receives a gradient. The function returns a float tensor.
+        *arrays: tensors `(count, ...)`, sliced along the first axis.
 
     Returns:
-        A tensor `(count, ...)` of what it returned.
+        A tensor `(count, ...)` of the results.
     """
     if name() == "jax":
         import jax
 
-        # Written one after the other, XLA would work on all parts at once and
-        # have what each of them needs in memory.
+        # If the calls were written one after another, XLA would work on all
+        # slices at once and hold the intermediate values of all in memory.
         return jax.lax.map(lambda parts: keras.remat(function)(*parts), arrays)
     all_parts = list(zip(*map(ops.unstack, arrays), strict=True))
     if name() == "torch":

@@ -1,7 +1,7 @@
-"""Gradient checkpointing of parts in turn, for TensorFlow.
+"""Gradient checkpointing of one slice at a time, for TensorFlow.
 
-A graph of TensorFlow knows no order but that of data: it would begin all parts
-at once. Control dependencies make each part wait for the one before.
+A TensorFlow graph is ordered by data dependencies only, so it would start all
+slices at once. Control dependencies make each slice wait for the previous one.
 """
 
 import functools
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def remat_in_turn(function, all_parts):
-    """Apply a function to one part after the other; see `backend`.
+    """Apply a function to one slice at a time; see `backend.remat_in_turn`.
 
     Args:
         function: see `backend.remat_in_turn`.
@@ -25,24 +25,24 @@ def remat_in_turn(function, all_parts):
 
 
 class _Parts:
-    """A function and, for each part, those arguments without a gradient."""
+    """A function and, for each slice, the arguments without a gradient."""
 
     def __init__(self, function, all_others):
         self.function = function
         self.all_others = all_others
 
     def forward(self, *xs):
-        """Return the results and, for TensorFlow, what goes back from them."""
+        """Return the results and a function for the backward pass."""
         results = []
         for x, others in zip(xs, self.all_others, strict=True):
             results.append(self.function(_after(results[-1:], x), *others))
         return results, functools.partial(self.backward, xs, results[-1])
 
     def backward(self, xs, last_result, *upstream, variables=()):
-        """Return the gradients of `xs` and the sums of those of variables.
+        """Return the gradients of `xs` and the summed gradients of variables.
 
-        `tf.recompute_grad` for each part would make as many gradients of each
-        variable, and keep them in memory until the last one is there.
+        `tf.recompute_grad` for each slice would create one gradient of each
+        variable per slice and keep all of them in memory until the end.
         """
         totals, dxs = [tf.zeros_like(v) for v in variables], []
         for x, others, dy in reversed(
@@ -61,6 +61,6 @@ class _Parts:
 
 
 def _after(earlier, x):
-    """Return `x`, once the tensors of a list have been computed."""
+    """Return `x` once all tensors in a list have been computed."""
     with tf.control_dependencies(tf.nest.flatten(earlier)):
         return tf.identity(x)

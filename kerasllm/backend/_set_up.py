@@ -1,7 +1,7 @@
-"""What a process is set up with before it computes, by one explicit call.
+"""Process-wide settings for speed, applied by one explicit call.
 
-Importing this package changes nothing. A program that wants the speed asks
-for it: `kerasllm.backend.set_up()`.
+Importing this package changes nothing. A program that wants the speed calls
+`kerasllm.backend.set_up()`.
 """
 
 import contextlib
@@ -12,25 +12,26 @@ import platform
 
 from kerasllm.backend._devices import gpu, name
 
-# Of NVIDIA's driver, of that in Windows' Linux, of AMD's.
+# Files of NVIDIA's driver, of the driver in Windows' Linux, and of AMD's.
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 @functools.cache
 def set_up():
-    """Set this process up to train and generate fast; call it once, early.
+    """Set up this process for fast training and generation.
 
-    It does three things, and what they do lasts as long as the process:
+    Call it once, early. It does three things, which last as long as the
+    process:
 
     - It keeps TensorFlow, which reads the text on every backend, off the GPUs
       when another backend computes (`keep_tensorflow_off_gpus`).
-    - On a CPU with glibc and JAX it has all threads share one memory arena.
-    - On a CPU with glibc it has the process keep the memory that a training
-      step frees (`keep_freed_memory`): up to a third of a step on JAX. The
-      process then holds as much memory as its largest moment needed.
+    - On a CPU with glibc and JAX, it lets all threads share one memory arena.
+    - On a CPU with glibc, it keeps the memory that a training step frees
+      (`keep_freed_memory`). This saves up to a third of a step on JAX. The
+      process then holds as much memory as it needed at its peak.
 
-    Without it everything works and gives the same results. The commands of
-    `kerasllm` and the chapters call it; a program of yours may.
+    Without this call, everything works and gives the same results. The
+    commands of `kerasllm` and the chapters call it, and your program may too.
     """
     _share_memory_among_threads()
     keep_tensorflow_off_gpus()
@@ -38,10 +39,10 @@ def set_up():
 
 
 def keep_tensorflow_off_gpus():
-    """Leave the GPUs to the running backend, if that is not TensorFlow.
+    """Leave the GPUs to the running backend, unless that is TensorFlow.
 
-    Text is tokenized and batched by TensorFlow on every backend. At its first
-    operation it would take nearly all the memory of every GPU for that.
+    TensorFlow tokenizes and batches the text on every backend. Its first
+    operation would otherwise take nearly all the memory of every GPU.
     """
     if name() == "tensorflow":
         return
@@ -49,15 +50,15 @@ def keep_tensorflow_off_gpus():
 
     try:
         tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:  # it has them already; somebody wanted that
+    except RuntimeError:  # TensorFlow already uses them, on someone's request
         pass
 
 
 def _may_have_gpu():
-    """Tell whether a GPU may compute, without starting JAX.
+    """Return whether the process may use a GPU, without starting JAX.
 
-    Once JAX has started, nobody can tell it how many devices a CPU has, or
-    that there are other processes.
+    Once JAX has started, the number of CPU devices and the number of
+    processes can no longer be set.
     """
     if name() == "jax":
         return any(map(os.path.exists, GPU_FILES))
@@ -65,21 +66,21 @@ def _may_have_gpu():
 
 
 def _mallopt(option, value):
-    """Set an option of `malloc`, where that is glibc's; see `mallopt(3)`."""
+    """Set an option of `malloc` if the C library is glibc; see `mallopt(3)`."""
     if platform.system() == "Linux":
         set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-        if set_option is not None:  # musl has none
+        if set_option is not None:  # musl does not have it
             set_option(option, value)
 
 
 def _share_memory_among_threads():
-    """Have all threads take memory from one place, where it can be kept.
+    """Let all threads take memory from one arena, where it can be kept.
 
-    glibc gives threads arenas of their own, with room for blocks up to 64 MB.
-    Larger ones it returns to Linux whatever `keep_freed_memory` says. A thread
-    stays with the arena that it began with, so this must come before JAX
-    starts its threads. Where there are files of a GPU it is left out: there
-    many threads may prepare text, and would wait for one another.
+    glibc gives each thread an arena of its own, with room for blocks of up to
+    64 MB. It returns larger blocks to Linux, even after `keep_freed_memory`. A
+    thread stays with its first arena, so this call must come before JAX starts
+    its threads. It does nothing where the files of a GPU driver exist: many
+    threads may prepare text there and would wait for one another.
     """
     if name() == "jax" and not _may_have_gpu():
         _mallopt(-8, 1)  # M_ARENA_MAX in <malloc.h>
@@ -87,31 +88,31 @@ def _share_memory_among_threads():
 
 @functools.cache
 def keep_freed_memory():
-    """Have the C library keep the memory that a training step frees.
+    """Let the C library keep the memory that a training step frees.
 
-    A step takes and frees hundreds of megabytes. glibc gives large blocks back
-    to Linux, which clears their pages each time that they are taken again: on
-    JAX a third of a step on a CPU. From here on this process takes memory for
-    its largest moment and keeps it. Nothing happens where there may be a GPU,
-    nor where there is no glibc.
+    A step takes and frees hundreds of megabytes. glibc returns large blocks
+    to Linux, which must clear their pages each time they are taken again. On
+    JAX this costs a third of a training step on a CPU. After this call, the
+    process keeps all the memory that it needed at its peak. The call does
+    nothing where there may be a GPU, or where the C library is not glibc.
     """
     if _may_have_gpu():
         return
-    # Numbers from <malloc.h>.
+    # The numbers are from <malloc.h>.
     _mallopt(-4, 0)  # M_MMAP_MAX: no block has pages of its own,
     _mallopt(-1, -1)  # M_TRIM_THRESHOLD: the heap's end is never cut off,
     _mallopt(-2, 2**28)  # M_TOP_PAD: and it grows in large pieces
 
 
 def make_devices_of_cores(count):
-    """Have JAX take its CPU for so many devices, unless it has started.
+    """Let JAX treat the CPU as several devices, unless it has started already.
 
-    Much of a training step XLA gives to one core only, such as loops over
-    products of one head each. Devices work on their parts at the same time.
-    GPUs stay what they are, and so does what the user has set.
+    XLA gives much of a training step to a single core, such as loops over
+    products of one head each. Several devices work on their parts at the same
+    time. GPUs are not affected, and the user's own settings are kept.
 
     Args:
-        count: int.
+        count: int. Number of devices.
     """
     import jax
 
@@ -119,5 +120,5 @@ def make_devices_of_cores(count):
         "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     )
     if not is_set:
-        with contextlib.suppress(RuntimeError):  # that is: it has started
+        with contextlib.suppress(RuntimeError):  # JAX has already started
             jax.config.update("jax_num_cpu_devices", count)

@@ -1,7 +1,7 @@
-"""The layers of the chapter, written to be used again.
+"""The layers of the chapter, written for reuse.
 
 `TransformerDecoder` and `PositionalEmbedding` are all that a GPT needs
-(section 16.2.1); `Linear` and `LoraLinear` show how an adapter rides on a
+(section 16.2.1). `Linear` and `LoraLinear` show how an adapter is added to a
 frozen kernel (section 16.3.3). Attribute names are the chapter's, so its
 weights map one to one.
 """
@@ -23,7 +23,7 @@ __all__ = [
     "check_positive_ints",
 ]
 
-# A saved model names the public room, whatever file a class is in.
+# A saved model names the public module, whichever file defines a class.
 for _layer in (
     Dropout,
     Linear,

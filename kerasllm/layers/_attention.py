@@ -1,4 +1,4 @@
-"""Causal self-attention with its arithmetic in plain sight."""
+"""Causal self-attention with its arithmetic written out."""
 
 import math
 
@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from kerasllm import backend
 
-# Up to so many positions, a product costs what it costs to read the matrix.
+# Up to this many positions, reading the matrix is all that a product costs.
 FEW_POSITIONS = 64
 
 
@@ -23,11 +23,11 @@ class Dropout(layers.Dropout):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class SelfAttention(layers.MultiHeadAttention):
-    """`keras.layers.MultiHeadAttention` with its arithmetic in plain sight.
+    """`keras.layers.MultiHeadAttention` with its arithmetic written out.
 
     Weights, arguments and results are those of the Keras layer. Scores and
-    softmax are computed in float32, whatever the layer's compute dtype: with
-    half of the bits, nearby scores of a long context become equal.
+    softmax are computed in float32, whatever the layer's compute dtype. In
+    half precision, nearby scores of a long context would become equal.
 
     Source: Vaswani et al., 2017, arXiv:1706.03762, section 3.2.
     """
@@ -45,23 +45,23 @@ class SelfAttention(layers.MultiHeadAttention):
         training=None,
         return_attention_scores=False,
     ):
-        """Mix `value` by how well each `query` fits each `key`.
+        """Average `value`, weighted by how well each `query` fits each `key`.
 
         Args:
             query: `(batch, targets, num_heads, key_dim)`.
             key: `(batch, sources, num_heads, key_dim)`.
             value: `(batch, sources, num_heads, key_dim)`.
             attention_mask: bool `(1 or batch, targets, sources)`, `True`
-                where a target may look. `None` lets it look everywhere.
+                where a target may attend. With `None`, it attends everywhere.
             training: bool. Whether to drop attention weights at random.
-            return_attention_scores: ignored; the scores always come back.
+            return_attention_scores: ignored; the weights are always returned.
 
         Returns:
             `(batch, targets, num_heads, key_dim)` and the attention weights,
             `(batch, num_heads, targets, sources)`.
         """
-        # With the heads in front each product is one of plain matrices: a
-        # fifth less time on XLA's CPU, in both directions.
+        # With the heads in front, each product is a product of plain matrices.
+        # On XLA's CPU this saves a fifth of the time of both passes.
         query, key, value = (
             ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, length, key_dim)
             for x in (query, key, value)
@@ -76,27 +76,27 @@ class SelfAttention(layers.MultiHeadAttention):
         return ops.transpose(outputs, (0, 2, 1, 3)), weights
 
     def call_with_cache(self, inputs, cache, cache_update_index):
-        """Attend from new positions to themselves and to all before them.
+        """Attend from new positions to themselves and to all earlier ones.
 
         Args:
             inputs: float tensor `(batch, targets, hidden_dim)`, the new
                 positions only.
-            cache: keys `(batch * num_heads, key_dim, max_length)` and values
-                `(batch * num_heads, max_length, key_dim)`, a pair. Its memory
-                may be used for the cache that is returned.
+            cache: a pair of the keys `(batch * num_heads, key_dim,
+                max_length)` and the values `(batch * num_heads, max_length,
+                key_dim)`. Its memory may be reused for the returned cache.
             cache_update_index: int or int32 scalar tensor, the position of
-                the first of `inputs`; or int32 `(batch,)`, that of each
-                sequence, with a single target.
+                the first of `inputs`; or int32 `(batch,)`, one position for
+                each sequence, each with a single target.
 
         Returns:
-            A tensor of the shape of `inputs`, and the cache with keys and
-            values of the new positions in it. What stands in the cache after
-            them is never looked at.
+            A tensor with the shape of `inputs`, and the cache with the keys
+            and values of the new positions in it. Later positions in the
+            cache are never read.
         """
-        # A single query reads all of the cache for one product. In this
-        # layout both products run along contiguous memory, and XLA needs no
-        # copy to get there: at 2,048 positions it is 15 times as fast on a
-        # CPU as in the layout of the projections.
+        # A single query reads the whole cache for one product. In this layout
+        # both products read contiguous memory, and XLA needs no copy. At 2,048
+        # positions it is 15 times as fast on a CPU as the layout of the
+        # projections.
         query = self._split_heads(apply_dense(self._query_dense, inputs))
         keys = self._split_heads(apply_dense(self._key_dense, inputs))
         values = self._split_heads(apply_dense(self._value_dense, inputs))
@@ -127,13 +127,13 @@ class SelfAttention(layers.MultiHeadAttention):
 
 
 def apply_dense(layer, inputs):
-    """Return `layer(inputs)`, faster where only a few positions are new.
+    """Return `layer(inputs)`, faster when there are only a few positions.
 
     Args:
-        layer: a built `Dense`, or an `EinsumDense` of Keras's attention.
+        layer: a built `Dense`, or an `EinsumDense` of Keras's attention layer.
         inputs: float tensor `(batch, length, ...)`.
     """
-    # These have weights of other kinds, and ways of their own to use them.
+    # Quantized and LoRA layers have other weights and other arithmetic.
     special = layer.quantization_mode or layer.lora_enabled
     if special or not are_few(inputs):
         return layer(inputs)
@@ -147,16 +147,16 @@ def apply_dense(layer, inputs):
 
 
 def are_few(inputs):
-    """Tell whether a product with `(batch, length, ...)` is bound by memory."""
+    """Return whether a product with `(batch, length, ...)` is memory-bound."""
     shape = inputs.shape[:-1]
     return None not in shape and math.prod(shape) <= FEW_POSITIONS
 
 
 def _attention_weights(scores, mask):
-    """Softmax over the last axis, in float32, of what `mask` lets through."""
+    """Take a float32 softmax over the last axis, where `mask` is true."""
     weights = ops.cast(scores, "float32")
     if mask is not None:
-        # Finite: a target without any source then gets equal weights, not
-        # NaN, and what such padding says is never read.
+        # This is finite, so a target without any source gets equal weights
+        # instead of NaN. Such padding is never read.
         weights = ops.where(mask, weights, -1e9)
     return ops.cast(ops.softmax(weights, axis=-1), scores.dtype)

@@ -1,4 +1,4 @@
-"""The decoder block, all that a GPT is made of."""
+"""The Transformer decoder block, from which a GPT is built."""
 
 import keras
 from keras import layers, ops
@@ -12,9 +12,9 @@ from kerasllm.layers._attention import Dropout, SelfAttention, apply_dense
 class TransformerDecoder(keras.Layer):
     """A Transformer decoder block without cross-attention.
 
-    Causal self-attention, then a two-layer feed-forward network with ReLU.
-    Around each runs a residual connection, and LayerNorm follows the sum
-    (post-normalization, as in GPT-1).
+    The block applies causal self-attention, then a two-layer feed-forward
+    network with ReLU. Each has a residual connection around it, and LayerNorm
+    follows the sum (post-normalization, as in GPT-1).
 
     Args:
         hidden_dim: int. Size of the vector at each position. A multiple of
@@ -22,16 +22,16 @@ class TransformerDecoder(keras.Layer):
         intermediate_dim: int. Width of the feed-forward layer.
         num_heads: int. Number of attention heads, each of size
             `hidden_dim // num_heads`.
-        dropout: float in `[0, 1)`. Share of attention weights and of both
-            branches' outputs that training drops.
-        remat: bool. Whether training keeps nothing but the inputs of the
-            block, and computes all else again on the way back: gradient
-            checkpointing, less memory for a third more work (Chen et al.,
-            2016, arXiv:1604.06174).
+        dropout: float in `[0, 1)`. Fraction of the attention weights and of
+            both branches' outputs that is dropped in training.
+        remat: bool. Whether to use gradient checkpointing: training keeps only
+            the inputs of the block and recomputes the rest in the backward
+            pass. This takes less memory and a third more computation (Chen et
+            al., 2016, arXiv:1604.06174).
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Raises:
-        UserError: a size is not a positive int, `hidden_dim` is no multiple
+        UserError: a size is not a positive int, `hidden_dim` is not a multiple
             of `num_heads`, or `dropout` is out of range.
 
     Source: chapter 16, "Building the model", listing 16.4; Radford et al.,
@@ -68,8 +68,8 @@ class TransformerDecoder(keras.Layer):
         self.remat = remat
         self._is_in_remat = False
         own = {"dtype": self.dtype_policy}
-        # Named, so that adapters can be aimed at them, and that a model which
-        # was quantized and saved finds them again.
+        # The names let adapters find these layers. A model that was quantized
+        # and saved finds its weights by them, too.
         self.self_attention = SelfAttention(
             num_heads,
             hidden_dim // num_heads,
@@ -110,24 +110,24 @@ class TransformerDecoder(keras.Layer):
         cache_update_index=0,
         training=None,
     ):
-        """Let each position look at itself and at those before it.
+        """Let each position attend to itself and to all earlier positions.
 
         Args:
             inputs: float tensor `(batch_size, sequence_length, hidden_dim)`.
             padding_mask: bool or int `(batch_size, sequence_length)`, true
-                for tokens and false for padding, which nobody looks at. Not
-                with a cache.
-            cache: pair of float tensors, keys and values of the positions
-                before `inputs`, of the shapes that `cache_shapes` returns;
-                zeros at the start. Its memory may be used again.
+                for tokens and false for padding, which is not attended to. It
+                cannot be combined with a cache.
+            cache: pair of float tensors, the keys and values of earlier
+                positions, in the shapes that `cache_shapes` returns. Begin
+                with zeros. Its memory may be reused.
             cache_update_index: int or int32 scalar tensor. With a cache, the
                 position of the first of `inputs`; or int32 `(batch_size,)`,
-                that of each sequence, with a single position each.
+                one position for each sequence, each with a single input.
             training: bool. Whether dropout is on.
 
         Returns:
-            A tensor of the shape of `inputs`; with a cache a pair of it and
-            the cache that the next call takes.
+            A tensor with the shape of `inputs`. With a cache, a pair of this
+            tensor and the cache for the next call.
         """
         if self.remat and training and not self._is_in_remat:
             return self._call_and_forget(inputs, padding_mask)
@@ -158,11 +158,11 @@ class TransformerDecoder(keras.Layer):
         return x if cache is None else (x, cache)
 
     def _call_and_forget(self, inputs, padding_mask):
-        """Train with all but the inputs computed again on the way back.
+        """Train while keeping only the inputs, and recompute everything else.
 
-        `keras.RematScope` would do this if dropout had no state: inside of
-        what is computed twice, a generator of seeds must not move on by
-        itself. So the state goes in and comes out.
+        `keras.RematScope` would do this if dropout had no state. A seed
+        generator must not advance inside a block that is computed twice, so
+        its state is an argument and a result of the block.
         """
 
         def block(trainable, state, inputs):
@@ -180,8 +180,9 @@ class TransformerDecoder(keras.Layer):
 
         outputs, state = backend.remat(block)(
             [variable.value for variable in self.trainable_variables],
-            # An argument, for TensorFlow would read the variables anew. It
-            # warns that integers have no gradient; they need none.
+            # They are an argument because TensorFlow would otherwise read the
+            # variables again. It warns that integers have no gradient, but
+            # they do not need one.
             [variable.value for variable in self.non_trainable_variables],
             inputs,
         )
@@ -196,7 +197,7 @@ class TransformerDecoder(keras.Layer):
 
         Args:
             batch_size: int.
-            max_length: int. Positions that there is room for.
+            max_length: int. Number of positions to make room for.
         """
         size = self.hidden_dim // self.num_heads
         return (
@@ -218,7 +219,7 @@ class TransformerDecoder(keras.Layer):
 
 
 def check_dropout(dropout):
-    """Refuse a share of dropped values that is not in `[0, 1)`."""
+    """Raise an error if a dropout rate is not in `[0, 1)`."""
     check_real(
         "dropout",
         dropout,

@@ -1,4 +1,4 @@
-"""Token and position embeddings in one layer that works both ways."""
+"""Token and position embeddings in one layer with two directions."""
 
 import keras
 from keras import layers, ops
@@ -12,13 +12,13 @@ from kerasllm.layers._attention import are_few
 class PositionalEmbedding(keras.Layer):
     """Token and position embeddings, usable in both directions.
 
-    Forwards it adds the vector of each token to the vector of its position.
-    In reverse it multiplies hidden states by the token embeddings, so that
-    one matrix serves at both ends of the model.
+    In the forward direction it adds the vector of each token to the vector of
+    its position. In reverse it multiplies hidden states by the token
+    embeddings, so one matrix serves as both input and output of the model.
 
     Args:
-        sequence_length: int. Number of positions that have an embedding, and
-            so the longest sequence that the layer takes.
+        sequence_length: int. Number of positions that have an embedding. This
+            is the length of the longest sequence that the layer takes.
         input_dim: int. Size of the vocabulary.
         output_dim: int. Size of the embedding vectors.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
@@ -59,19 +59,19 @@ class PositionalEmbedding(keras.Layer):
         Args:
             inputs: int tensor `(batch_size, length)` of token ids, or with
                 `reverse=True` a float tensor `(..., output_dim)`.
-            reverse: bool. Which way to go.
+            reverse: bool. Whether to map hidden states to logits.
             start_index: int or int32 scalar tensor. Position of the first
-                token, where those before it are in a cache; or int32
-                `(batch_size,)`, that of each sequence.
+                token, if earlier tokens are in a cache; or int32
+                `(batch_size,)`, one position for each sequence.
 
         Returns:
             A float tensor `(batch_size, length, output_dim)` in the compute
             dtype, or with `reverse=True` float32 logits `(..., input_dim)`.
 
         Raises:
-            UserError: `length` is more than `sequence_length`. (Without the
-                check JAX would answer with NaN.) Or the layer was quantized
-                in another way than `"int8"`.
+            UserError: `length` is greater than `sequence_length`. (Without
+                this check, JAX would return NaN.) Or the layer was quantized
+                to something other than `"int8"`.
         """
         if reverse:
             table = self.token_embeddings
@@ -109,13 +109,13 @@ class PositionalEmbedding(keras.Layer):
         positions = ops.arange(length, dtype="int32")
         if not backend.is_scalar(start_index):
             start_index = start_index[:, None]  # (batch_size, 1)
-        # (length,) where all sequences share them, or (batch_size, length)
+        # (length,) if all sequences share it, or (batch_size, length)
         positions = self.position_embeddings(positions + start_index)
         return self.token_embeddings(inputs) + positions
 
     def compute_output_spec(self, inputs, reverse=False, start_index=0):
-        # Keras would find the shape by trying lengths of its own choice,
-        # which the check in `call` may refuse.
+        # Keras would infer the shape by trying lengths of its own choice,
+        # which the check in `call` may reject.
         if reverse:
             shape, dtype = (*inputs.shape[:-1], self.input_dim), "float32"
         else:

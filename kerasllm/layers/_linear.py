@@ -1,4 +1,4 @@
-"""A matrix product, and an adapter that rides on it."""
+"""A matrix product, and the same layer with a LoRA adapter."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from kerasllm.checks import check_positive_ints
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class Linear(keras.Layer):
-    """A matrix product, the plainest trainable layer.
+    """A matrix product, the simplest trainable layer.
 
     Args:
         input_dim: int. Size of the last axis of the inputs.
@@ -46,17 +46,17 @@ class Linear(keras.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class LoraLinear(Linear):
-    """A frozen `Linear` and beside it a trainable update of low rank.
+    """A frozen `Linear` layer with a trainable update of low rank.
 
     The output is `x @ kernel + (x @ alpha) @ beta * (lora_alpha / rank)`.
-    `beta` starts at zero, so that training starts from the frozen layer.
+    `beta` starts at zero, so training starts from the frozen layer.
 
     Args:
         input_dim: int. Size of the last axis of the inputs.
         output_dim: int. Size of the last axis of the outputs.
         rank: int. Inner size of the update.
-        lora_alpha: float. Weight of the update, over `rank`. Defaults to
-            `rank`, a weight of one, as in the chapter.
+        lora_alpha: float. The update is multiplied by `lora_alpha / rank`.
+            Defaults to `rank`, a factor of one, as in the chapter.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Raises:
