@@ -1,14 +1,14 @@
-"""Pure functions from logits to logits: what may still be chosen.
+"""Pure functions from logits to logits that restrict the choice of tokens.
 
-What a filter removes it sets to `-inf`, and `-inf` stays `-inf`, so filters
-and masks can follow each other. A row needs at least one finite logit and no
-NaN; no backend promises anything for other rows, and looking would cost a
-transfer from the device for every token, so the generators look once, at the
-logits they fetch anyway.
+A filter sets what it removes to `-inf`, and `-inf` stays `-inf`, so filters and
+masks can be combined. The logits of each position need at least one finite
+value and no NaN; otherwise the result is undefined. A check here would cost a
+transfer from the device for every token, so the generators check the logits
+that they fetch anyway.
 
 Everything here is plain `keras.ops` with static shapes and can be compiled.
 Temperatures, probabilities, penalties and `k` may be scalar tensors, so that a
-compiled loop can change them; their ranges are then not checked.
+compiled loop can change them. Their ranges are then not checked.
 """
 
 import math
@@ -19,21 +19,20 @@ from keras import ops
 
 from kerasllm.checks import UserError, is_int, is_real
 
-# Dividing by less than this overflows or, flushed to zero, makes NaN.
+# Dividing by a smaller number overflows, or gives NaN if it is flushed to zero.
 COLDEST = float(np.finfo("float32").tiny)
 
 
 def top_k_filter(logits, k):
-    """Keep the `k` largest logits of each row and set the rest to `-inf`.
+    """Keep the `k` largest logits along the last axis and remove the rest.
 
     Args:
         logits: float tensor `(..., vocabulary_size)`.
         k: int in `[1, vocabulary_size]`. Of tied logits the first ones are
-            kept, exactly so many that `k` remain. (Hugging Face keeps all of
-            them.)
+            kept, so that exactly `k` remain. (Hugging Face keeps all of them.)
 
     Returns:
-        A tensor of the same shape and dtype.
+        A tensor of the same shape and dtype, removed logits set to `-inf`.
 
     Raises:
         UserError: `k` is out of range.
@@ -46,7 +45,7 @@ def top_k_filter(logits, k):
     if is_real(k):
         smallest_kept = ops.top_k(logits, int(k))[0][..., -1:]  # (..., 1)
         return _keep_largest(logits, smallest_kept, k)
-    # `ops.top_k` takes numbers only, and to sort costs more than to search.
+    # `ops.top_k` takes plain numbers only, and sorting is slower than a search.
     k = ops.cast(k, "int32")
     smallest_kept = _largest_threshold(
         logits,
@@ -56,12 +55,14 @@ def top_k_filter(logits, k):
 
 
 def top_p_filter(logits, p):
-    """Keep the fewest likely tokens whose probabilities sum to `p` or more.
+    """Keep the fewest likely tokens whose cumulative probability reaches `p`.
+
+    These tokens are called the nucleus.
 
     Args:
         logits: float tensor `(..., vocabulary_size)`.
-        p: float in `(0, 1]`. The most likely token always stays. Of tied
-            logits at the edge the first ones are kept.
+        p: float in `(0, 1]`. The most likely token is always kept. Of tied
+            logits at the edge of the nucleus, the first ones are kept.
 
     Returns:
         A tensor of the same shape and dtype, removed logits set to `-inf`.
@@ -76,7 +77,7 @@ def top_p_filter(logits, p):
     if not is_real(p):
         return _top_p_by_search(logits, p)
     ordered = ops.sort(logits, axis=-1)  # smallest first
-    # Summed from the smallest up, as that rounds least. Hugging Face does too.
+    # Summing from the smallest value up rounds least, as in Hugging Face.
     mass = ops.cumsum(ops.softmax(ops.cast(ordered, "float32")), axis=-1)
     removed = ops.cast(mass <= 1.0 - p, "int32")
     vocabulary_size = logits.shape[-1]
@@ -101,7 +102,7 @@ def _top_p_by_search(logits, p):
     needed = ops.ceil((p - mass(above)) / each)
     count = ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
     count = count + ops.cast(ops.maximum(needed, 1.0), "int32")
-    # Rounded sums may come to 1 before the last token; 1 keeps them all.
+    # A rounded sum may reach 1 before the last token, but p=1 keeps all tokens.
     return ops.where(
         p >= 1.0, logits, _keep_largest(logits, smallest_kept, count)
     )
@@ -130,21 +131,22 @@ def min_p_filter(logits, p):
 
 
 def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
-    """Lower the logits of the tokens that the text already has.
+    """Lower the logits of tokens that already occur in the text.
 
-    Where token `j` occurs `c[j]` times in `token_ids`, logit `j` loses
-    `c[j] * frequency + (c[j] > 0) * presence`.
+    If token `j` occurs `c[j]` times in `token_ids`, then
+    `c[j] * frequency + (c[j] > 0) * presence` is subtracted from logit `j`.
 
     All of `token_ids` counts, so the caller decides whether the prompt does:
-    `generate` passes every token so far, the prompt included. Ids outside the
-    vocabulary count for nothing; pad rows of different lengths with -1.
+    `generate` passes every token so far, including the prompt. Ids outside the
+    vocabulary are not counted, so pad sequences of different lengths with -1.
 
     Args:
         logits: float tensor `(vocabulary_size,)` or
             `(batch_size, vocabulary_size)`.
         token_ids: int tensor `(length,)` or `(batch_size, length)`.
         frequency: float. A negative one encourages repetition.
-        presence: float. A negative one encourages repetition.
+        frequency: float. A negative value encourages repetition.
+        presence: float. A negative value encourages repetition.
 
     Returns:
         A tensor of the same shape and dtype as `logits`.
@@ -167,7 +169,7 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
             "`token_ids` must be (length,) for logits (vocabulary_size,) and "
             "(batch_size, length) for logits (batch_size, vocabulary_size). "
             f"Received: token_ids of shape {tuple(token_ids.shape)}, logits "
-            f"of shape {tuple(logits.shape)}. Pad shorter rows with -1."
+            f"of shape {tuple(logits.shape)}. Pad shorter sequences with -1."
         )
     counts = _count_tokens(token_ids, logits.shape[-1])
     penalties = counts * frequency + ops.cast(counts > 0, "float32") * presence
@@ -176,7 +178,7 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
 
 
 def divide_by_temperature(logits, temperature):
-    """Divide by the temperature; at 0 leave the first of the best alone.
+    """Divide logits by the temperature; at 0, keep only the first largest one.
 
     Args:
         logits: float tensor `(..., vocabulary_size)`.
@@ -189,7 +191,7 @@ def divide_by_temperature(logits, temperature):
         UserError: `temperature` is negative or not finite.
     """
     check("temperature", temperature, TEMPERATURE)
-    # The softmax does not see this shift, and a tiny temperature then makes
+    # This shift does not change the softmax. With it, a tiny temperature gives
     # large negative numbers instead of inf - inf.
     logits = logits - ops.max(logits, axis=-1, keepdims=True)
     if is_real(temperature) and temperature >= COLDEST:
@@ -202,18 +204,19 @@ def divide_by_temperature(logits, temperature):
 
 
 def _largest_threshold(logits, is_enough):
-    """Return the largest logit of each row such that enough is kept.
+    """Return the largest threshold that keeps enough of the logits.
 
-    Floats are ordered as their bits are, read as integers (those of negative
-    ones the other way round). So the threshold is found bit by bit: exactly,
-    in 32 passes over the row, where sorting takes the time of hundreds.
+    Floats have the same order as their bits read as integers. (Negative floats
+    have the opposite order.) So the threshold is found bit by bit. The result
+    is exact and takes 32 passes over the logits, while sorting takes as long
+    as hundreds of passes.
 
     Args:
         logits: float tensor `(..., vocabulary_size)`.
-        is_enough: function from a mask of what is kept, a bool tensor like
-            `logits`, to a bool tensor `(..., 1)`. What is enough stays so
-            when more is kept; everything is enough, or the smallest finite
-            logit is returned.
+        is_enough: function from a mask of the kept logits, a bool tensor like
+            `logits`, to a bool tensor `(..., 1)`. If a mask is enough, any
+            larger mask must be enough, too. If no mask is enough, the
+            smallest finite logit is returned.
     """
     bits = ops.view(ops.cast(logits, "float32"), "int32")
     order = ops.where(bits < 0, ops.bitwise_xor(bits, 2**31 - 1), bits)
@@ -223,7 +226,7 @@ def _largest_threshold(logits, is_enough):
 
     def halve(_, bounds):
         low, high = bounds
-        # The mean, rounded up, without the sum, which may overflow.
+        # The mean, rounded up. Adding the two directly could overflow.
         odd = ops.bitwise_and(ops.bitwise_or(low, high), 1)
         middle = ops.right_shift(low, 1) + ops.right_shift(high, 1) + odd
         enough = is_enough(order >= middle)
@@ -233,13 +236,13 @@ def _largest_threshold(logits, is_enough):
         )
 
     low, _ = ops.fori_loop(0, 32, halve, (low, high))
-    # `low` is the order of a logit now: one more would not be enough.
+    # `low` is now the order of a logit, and `low + 1` would not be enough.
     bits = ops.where(low < 0, ops.bitwise_xor(low, 2**31 - 1), low)
     return ops.cast(ops.view(bits, "float32"), logits.dtype)
 
 
 def _keep_largest(logits, smallest_kept, count):
-    """Keep `count` logits a row; of those equal to the smallest, the first."""
+    """Keep `count` logits; of those equal to the smallest, the first ones."""
     above = logits > smallest_kept
     tied = logits == smallest_kept
     room = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
@@ -252,7 +255,7 @@ def _count_tokens(token_ids, vocabulary_size):
     if len(token_ids.shape) == 1:
         return _count_tokens(token_ids[None], vocabulary_size)[0]
     batch_size = ops.shape(token_ids)[0]
-    # Ids outside the vocabulary go to one more column, which is cut off.
+    # Ids outside the vocabulary are counted in an extra column that is cut off.
     width = vocabulary_size + 1
     inside = (token_ids >= 0) & (token_ids < vocabulary_size)
     columns = ops.where(inside, token_ids, vocabulary_size)
@@ -265,7 +268,7 @@ def _count_tokens(token_ids, vocabulary_size):
 
 
 def _float_tensor(logits):
-    """Return logits as a tensor that can hold `-inf`."""
+    """Return logits as a float tensor, which can hold `-inf`."""
     logits = ops.convert_to_tensor(logits)
     if keras.backend.is_float_dtype(logits.dtype):
         return logits
@@ -273,12 +276,12 @@ def _float_tensor(logits):
 
 
 def is_zero(value):
-    """Tell whether a value is the plain number zero."""
+    """Return whether a value is the plain number zero."""
     return is_real(value) and value == 0
 
 
 def check_k(name, k, vocabulary_size=None):
-    """Refuse a number of tokens that cannot be kept; trust a tensor."""
+    """Check the number of tokens to keep, unless it is a tensor."""
     most = math.inf if vocabulary_size is None else vocabulary_size
     if not (ops.is_tensor(k) or (is_int(k) and 1 <= k <= most)):
         size = "" if vocabulary_size is None else f"={vocabulary_size}"
@@ -290,7 +293,7 @@ def check_k(name, k, vocabulary_size=None):
 
 
 def check(name, value, rule):
-    """Refuse a number that breaks one of the rules below; trust a tensor."""
+    """Check a number against one of the rules below, unless it is a tensor."""
     holds, words, cure = rule
     if not (ops.is_tensor(value) or (is_real(value) and holds(value))):
         raise UserError(

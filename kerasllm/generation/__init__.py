@@ -1,7 +1,8 @@
-"""From a prompt to text.
+"""Text generation, from a prompt to text.
 
 `generate` and `compiled_generate` are the chapter's two loops. `TextGenerator`
-keeps what it has computed, and `ContinuousBatch` serves many who come and go.
+caches keys and values, and `ContinuousBatch` lets a server add requests to a
+batch at any time.
 """
 
 from kerasllm.generation._arguments import (

@@ -8,14 +8,14 @@ from keras import ops
 from kerasllm.checks import UserError, check_text, is_int
 from kerasllm.tokenizers import END_OF_TEXT, token_id_of
 
-LARGEST_SEED = 2**31 - 1  # PyTorch keeps it in an int32
+LARGEST_SEED = 2**31 - 1  # PyTorch stores it as an int32
 
-# Tokens that end an answer, beside the one that ends a text.
+# Tokens that end an answer, in addition to the token that ends a text.
 END_OF_TURN = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>")
 
 
 def make_seed_generator(seed):
-    """Return the `SeedGenerator` that an int, a generator or None stands for.
+    """Return a `SeedGenerator` for an int, a generator or None.
 
     Raises:
         UserError: `seed` is something else.
@@ -33,17 +33,17 @@ def make_seed_generator(seed):
 
 
 def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
-    """Return the prompt's tokens as a list of ints that leaves room.
+    """Return the prompt's tokens, a list of ints shorter than `max_length`.
 
     Args:
         tokenizer: callable from a string to ids.
         prompt: str.
-        max_length: int. Number of tokens that prompt and continuation share.
+        max_length: int. Largest number of tokens, including the prompt.
         vocabulary_size: int. That of the model.
 
     Raises:
-        UserError: the prompt is no string, is empty, has `max_length` tokens
-            or more, or tokens that the model does not know.
+        UserError: the prompt is not a string, is empty, has `max_length`
+            tokens or more, or has tokens that the model does not know.
     """
     check_prompt(prompt)
     token_ids = [int(i) for i in ops.convert_to_numpy(tokenizer(prompt))]
@@ -52,20 +52,21 @@ def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
 
 
 def tokenize_prompts(prompts, preprocessor, max_length, vocabulary_size):
-    """Return the tokens of prompts, begun as the model wants.
+    """Return the tokens of prompts, with the start token of the model.
 
     Args:
-        prompts: list of str, or of anything with `token_ids`, which stays what
-            it is.
+        prompts: list of str, or of objects with `token_ids`, which are
+            returned unchanged.
         preprocessor: that of a KerasHub `CausalLM`.
-        max_length: int. Number of tokens that prompt and continuation share.
+        max_length: int. Largest number of tokens, including the prompt.
         vocabulary_size: int. That of the model.
 
     Returns:
-        A list: tuples of ints for strings, and all others as they are.
+        A list with a tuple of ints for each string. Other objects are
+        unchanged.
 
     Raises:
-        UserError: a prompt is empty, has `max_length` tokens or more, or
+        UserError: a prompt is empty, has `max_length` tokens or more, or has
             tokens that the model does not know.
     """
     texts = [prompt for prompt in prompts if not hasattr(prompt, "token_ids")]
@@ -86,8 +87,8 @@ def tokenize_prompts(prompts, preprocessor, max_length, vocabulary_size):
 
 
 def _tokenize_texts(texts, preprocessor):
-    # Nearly always enough: a token is a byte or more, unless a vocabulary
-    # spells characters out, or an image is in the text.
+    # This is nearly always enough. A token is usually a byte or more, unless a
+    # vocabulary spells out characters or the text contains an image.
     longest = max(len(text.encode()) for text in texts) + 8
     while True:
         inputs = preprocessor.generate_preprocess(
@@ -95,7 +96,7 @@ def _tokenize_texts(texts, preprocessor):
         )
         token_ids = ops.convert_to_numpy(inputs["token_ids"])
         lengths = ops.convert_to_numpy(inputs["padding_mask"]).sum(axis=-1)
-        if max(lengths) < longest:  # nothing was cut
+        if max(lengths) < longest:  # nothing was truncated
             break
         longest *= 2
     return [
@@ -105,21 +106,23 @@ def _tokenize_texts(texts, preprocessor):
 
 
 def check_prompt(prompt):
-    """Refuse a prompt that is no text."""
+    """Check that a prompt is text and not empty."""
     check_text("prompt", prompt, "Call once for each prompt.")
     if not prompt:
         raise UserError(
             "`prompt` must have at least one token. Received: "
-            f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
+            f"prompt={prompt!r}. To start without a prompt, pass "
+            f"{END_OF_TEXT!r}."
         )
 
 
 def check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size):
-    """Refuse a prompt of no tokens, of too many, or of unknown ones."""
+    """Check the number of tokens in a prompt, and that the model knows them."""
     if not token_ids:
         raise UserError(
             "`prompt` must have at least one token. Received: "
-            f"prompt={prompt!r}. To begin from nothing, pass {END_OF_TEXT!r}."
+            f"prompt={prompt!r}. To start without a prompt, pass "
+            f"{END_OF_TEXT!r}."
         )
     if len(token_ids) >= max_length:
         raise UserError(
@@ -138,11 +141,11 @@ def check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size):
 
 
 def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
-    """Return the set of ids that end a text.
+    """Return the set of token ids that end a text.
 
     Args:
-        stop_token_ids: an int or several, `None`, or `"auto"` for those that
-            the tokenizer names.
+        stop_token_ids: an int or several, `None`, or `"auto"` for the end
+            tokens of the tokenizer.
         tokenizer: a KerasHub tokenizer.
         vocabulary_size: int. That of the model.
 
@@ -170,7 +173,7 @@ def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
 
 
 def check_stop_strings(stop_strings):
-    """Return stop strings as a list."""
+    """Return stop strings as a list, after checking them."""
     if isinstance(stop_strings, str):
         stop_strings = [stop_strings]
     if not isinstance(stop_strings, list | tuple) or not all(
@@ -184,7 +187,7 @@ def check_stop_strings(stop_strings):
 
 
 def end_token_ids(tokenizer):
-    """Return the set of ids that end a text or an answer."""
+    """Return the set of token ids that end a text or an answer."""
     ids = {
         getattr(tokenizer, name, None)
         for name in ("end_token_id", "end_token2_id")
@@ -196,7 +199,7 @@ def end_token_ids(tokenizer):
 
 
 def get_vocabulary_size(model, tokenizer):
-    """Return how many logits the model gives, if it can tell."""
+    """Return the number of logits of the model, or `None` if unknown."""
     output_shape = getattr(model, "output_shape", None)
     if output_shape and output_shape[-1]:
         return output_shape[-1]
@@ -204,7 +207,7 @@ def get_vocabulary_size(model, tokenizer):
 
 
 def check_max_length(max_length, model):
-    """Refuse a length that leaves no room or that the model cannot reach."""
+    """Check that a length has room for a new token and fits the model."""
     if not is_int(max_length) or max_length < 2:
         raise UserError(
             "`max_length` must be an int of at least 2, for one token of the "
@@ -221,7 +224,7 @@ def check_max_length(max_length, model):
 
 def position_tables(layer):
     """Yield the length of every position table, at any depth of the model."""
-    if hasattr(layer, "backbone"):  # a task of KerasHub
+    if hasattr(layer, "backbone"):  # a KerasHub task
         layer = layer.backbone
     for table in (
         getattr(layer, "position_embeddings", None),  # ours
@@ -232,18 +235,18 @@ def position_tables(layer):
         if length is not None:
             yield length
     for inner in getattr(layer, "layers", []):
-        # The positions of an image encoder are none of the text.
+        # The position table of an image encoder does not limit the text.
         if not isinstance(inner, keras_hub.models.Backbone):
             yield from position_tables(inner)
 
 
 def check_logits(largest, position):
-    """Refuse logits from which nothing can be chosen.
+    """Check that a token can be chosen from the logits.
 
     Args:
-        largest: float array, the largest logit of each sequence. It tells all:
-            NaN wins over every number.
-        position: int, that of the token they are for.
+        largest: float array, the largest logit of each sequence. It is NaN if
+            any logit is NaN.
+        position: int, the position of the token to be chosen.
     """
     if not np.all(np.isfinite(largest)):
         raise UserError(
@@ -255,7 +258,7 @@ def check_logits(largest, position):
 
 
 def check_token_id(token_id, vocabulary_size):
-    """Return what a sampler returned for one sequence as an int."""
+    """Check the token id that a sampler returned, and return it as an int."""
     array = ops.convert_to_numpy(token_id)
     is_one_int = array.size == 1 and np.issubdtype(array.dtype, np.integer)
     if not is_one_int or not 0 <= array.item() < vocabulary_size:

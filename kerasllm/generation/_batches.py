@@ -1,7 +1,7 @@
-"""Batches of sequences: read together, or each when it comes.
+"""Batches of sequences that advance together.
 
 `write_together` is the loop behind `TextGenerator.generate`: all sequences of a
-call begin at the same time. In a `ContinuousBatch` they come and go.
+call begin at the same time. A `ContinuousBatch` admits new ones at any time.
 """
 
 import threading
@@ -27,9 +27,9 @@ def write_together(
         decoder: a `CachedDecoder`.
         sampling: a `BatchSampler`.
         sequences: list of `Sequence`, with one sampler and one `max_length`.
-        call: a `Call`, which counts and may be canceled.
-        num_samples: int. So many in a row have the same prompt.
-        with_logprobs: bool. Whether log-probabilities are noted.
+        call: a `Call`, which measures the speed and may be canceled.
+        num_samples: int. Number of consecutive sequences that share a prompt.
+        with_logprobs: bool. Whether to record log-probabilities.
     """
     sample = sampling.prepare(sequences[0].sampler, with_logprobs)
     start = min(len(sequence.prompt_ids) for sequence in sequences)
@@ -41,10 +41,10 @@ def write_together(
         started = time.perf_counter()
         compiled = decoder.num_compilations
         if index > start:
-            # A text that has ended has no token here; any will do.
+            # A text that has ended has no token here, so any token will do.
             newest = np.maximum(token_ids[:, index - 1], 0)
             logits, cache = step(newest, cache, index - 1)
-        # The others have ended, or are within their prompts.
+        # The other sequences have ended or are still within their prompts.
         active = [
             (i, sequence)
             for i, sequence in enumerate(sequences)
@@ -65,11 +65,11 @@ def _read_prompts(decoder, sequences, start, num_samples):
     """Read the first `start` tokens of all sequences.
 
     Returns:
-        The prompts as an array, see `token_array`; the logits for the
-        position `start`; and the cache.
+        The prompts as an array (see `token_array`), the logits for the
+        position `start`, and the cache.
     """
     cache_length = decoder.cache_length(sequences[0].max_length)
-    # A prompt is read once, then copied for each of its samples.
+    # A prompt is read once and then copied for each of its samples.
     sources = sequences[::num_samples]
     token_ids = token_array(sources, cache_length)
     images = [sequence.images for sequence in sources]
@@ -83,13 +83,13 @@ def _read_prompts(decoder, sequences, start, num_samples):
 
 
 def choose_tokens(sample, logits, token_ids, active):
-    """Give each active sequence its next token.
+    """Append the next token to each active sequence.
 
     Args:
         sample: from `BatchSampler.prepare`.
         logits: float32 `(batch_size, vocabulary_size)`.
-        token_ids: int32 array `(batch_size, length)`, the tokens so far, into
-            which the new ones are written.
+        token_ids: int32 array `(batch_size, length)`, the tokens so far. The
+            new tokens are written into it.
         active: list of pairs, an index in the batch and its `Sequence`.
     """
     if not active:
@@ -103,7 +103,7 @@ def choose_tokens(sample, logits, token_ids, active):
 
 
 def cancel(sequences):
-    """End all sequences that have not ended by themselves."""
+    """End all sequences that are still running."""
     for sequence in sequences:
         if sequence.finish_reason is None:
             sequence.finish("canceled")
@@ -112,12 +112,13 @@ def cancel(sequences):
 def batches_of(sequences, num_samples, image_token_id):
     """Return lists of sequences that can be read together.
 
-    All of them, unless one has an image that goes on after the end of
-    another's prompt: an image is read as a whole, before any sampling.
+    An image is read as a whole, before any sampling. So all sequences are in
+    one list, unless one has an image that extends past the end of another's
+    prompt.
 
     Args:
         sequences: list of `Sequence`.
-        num_samples: int. So many in a row have the same prompt.
+        num_samples: int. Number of consecutive sequences that share a prompt.
         image_token_id: int, the placeholder for a part of an image; `None`
             for a model without images.
     """
@@ -141,9 +142,9 @@ def batches_of(sequences, num_samples, image_token_id):
 
 
 class ContinuousBatch:
-    """Sequences that start and end at different times, advanced together.
+    """Sequences that start and end at different times but advance together.
 
-    A server's loop admits whoever waits, steps, and hands out what is new:
+    A server's loop admits waiting requests, takes a step and sends new text:
 
     ```python
     batch = ContinuousBatch(generator, max_sequences=8, max_length=256)
@@ -155,19 +156,20 @@ class ContinuousBatch:
             print(sequence.take_text(), sequence.finish_reason)
     ```
 
-    Each sequence has its own position, sampler, seed and stop tokens, and
-    becomes what it would be alone. A model with `takes_positions`, such as
-    `MiniGPTCausalLM`, reads one token of all sequences in a single pass over
-    its weights; any other is asked for one sequence after the other.
+    Each sequence has its own position, sampler, seed and stop tokens, and its
+    text does not depend on the other sequences. A model with
+    `takes_positions`, such as `MiniGPTCausalLM`, reads one token of every
+    sequence in a single pass over its weights. Any other model is called for
+    one sequence at a time.
 
-    Methods may be called by several threads; they wait for one another.
+    Several threads may call the methods; they wait for one another.
 
     Args:
         generator: a `TextGenerator`.
-        max_sequences: int. So many may go on at the same time.
+        max_sequences: int. Largest number of sequences at the same time.
         max_length: int. Tokens of the longest sequence, prompt included.
             Defaults to the preprocessor's `sequence_length`.
-        with_logprobs: bool. Whether log-probabilities are noted.
+        with_logprobs: bool. Whether to record log-probabilities.
 
     Raises:
         UserError: a number is out of range.
@@ -195,17 +197,17 @@ class ContinuousBatch:
         self._token_ids = np.full(
             (self._cache.size, self._cache_length), -1, "int32"
         )
-        self._samples = {}  # what samples, by sampler
+        self._samples = {}  # sampling functions, by sampler
         self._lock = threading.RLock()
 
     @property
     def sequences(self):
-        """The sequences that go on, a list."""
+        """The running sequences, a list."""
         return [s for s in list(self._slots) if s is not None]
 
     @property
     def num_free(self):
-        """How many more sequences may be admitted: an int."""
+        """The number of sequences that can still be admitted: an int."""
         return len(self._slots) - len(self.sequences)
 
     def admit(
@@ -226,12 +228,12 @@ class ContinuousBatch:
             stop_token_ids: see `TextGenerator.generate`, as for the rest.
             seed: int or `keras.random.SeedGenerator`.
             stop_strings: str or sequence of str.
-            sampler: a sampler in place of the generator's own.
+            sampler: a sampler to use instead of the generator's own.
 
         Returns:
-            The `Sequence`. Its `take_text()` returns what is new, its
-            `finish_reason` is not `None` when it has ended, which may be the
-            case already.
+            The `Sequence`. Its `take_text()` returns the new text. Its
+            `finish_reason` is `None` until the sequence ends, which may happen
+            at its first token.
 
         Raises:
             UserError: the batch is full, or an argument does not fit.
@@ -270,8 +272,8 @@ class ContinuousBatch:
         """Read and sample one more token of each sequence.
 
         Returns:
-            A list of the sequences that went on, those that ended included;
-            these leave the batch.
+            A list of the sequences that advanced, including those that have
+            ended. Ended sequences are removed from the batch.
         """
         with self._lock:
             active = [
@@ -291,10 +293,10 @@ class ContinuousBatch:
             return [sequence for _, sequence in active]
 
     def finish(self, sequence):
-        """End a sequence before its end, and free its place.
+        """End a sequence early and free its slot in the batch.
 
         Args:
-            sequence: what `admit` returned. One that has ended stays as it is.
+            sequence: what `admit` returned. If it has ended, nothing changes.
         """
         with self._lock:
             if sequence in self._slots:
@@ -302,17 +304,17 @@ class ContinuousBatch:
                 self._slots[self._slots.index(sequence)] = None
 
     def result(self, sequence, strip_prompt=False):
-        """Return what has become of a sequence: a `Generation`.
+        """Return the result of a sequence: a `Generation`.
 
-        Its text lacks what `take_text` has handed out.
+        Its text does not include what `take_text` has already returned.
         """
         return make_result(sequence, self.generator.detokenize, strip_prompt)
 
     def _sample_of(self, sequence, alone=False):
-        """Return what samples for a sequence, bound once for each shape."""
+        """Return the sampling function of a sequence, bound once per shape."""
         key = alone, _key_of(sequence.sampler)
         if key not in self._samples:
-            # With the sampler, for a key may be the address of one.
+            # The sampler is stored, too, since the key may be its address.
             sample = self.generator.sampling.prepare(
                 sequence.sampler, self._with_logprobs
             )
@@ -321,7 +323,7 @@ class ContinuousBatch:
 
     @staticmethod
     def _by_sampler(active):
-        """Return lists of the sequences that have the same sampler."""
+        """Group the active sequences by their sampler, and return lists."""
         groups = {}
         for slot, sequence in active:
             key = _key_of(sequence.sampler)
@@ -339,8 +341,8 @@ class _SharedCache:
         self._step = decoder.bind_step(apart=True)
 
     def put(self, slot, cache):
-        """Make a cache that of a sequence."""
-        if self._arrays is None:  # copies, so that there is something
+        """Store the cache of a new sequence."""
+        if self._arrays is None:  # copies fill the slots until they are used
             self._arrays = self._decoder.take(
                 cache, np.zeros(self.size, "int32"), 1
             )
@@ -348,7 +350,7 @@ class _SharedCache:
 
     def step(self, active):
         """Return the logits after the newest token of each sequence."""
-        # What nobody has reads token 0 at position 0, and is written over.
+        # A free slot reads token 0 at position 0, which is later overwritten.
         token_ids = np.zeros(self.size, "int32")
         positions = np.zeros(self.size, "int32")
         for slot, sequence in active:
@@ -359,7 +361,7 @@ class _SharedCache:
 
 
 class _OwnCaches:
-    """A cache for each sequence, for models that know one position a call."""
+    """One cache per sequence, for models with one position per call."""
 
     def __init__(self, decoder, size):
         self.size = size
@@ -368,7 +370,7 @@ class _OwnCaches:
         self._nothing = None
 
     def put(self, slot, cache):
-        """Make a cache that of a sequence."""
+        """Store the cache of a new sequence."""
         self._caches[slot] = cache
 
     def step(self, active):
@@ -386,6 +388,6 @@ class _OwnCaches:
 
 
 def _key_of(sampler):
-    """Return what equal samplers share: a `Chain`, or an address."""
+    """Return a key that equal samplers share: a `Chain` or an address."""
     ours = as_chain(sampler)
     return id(sampler) if ours is None else ours

@@ -15,11 +15,11 @@ class Beam:
 
     Attributes:
         token_ids: tuple of ints, without the stop token.
-        logprobs: tuple of floats, one for each of them, under the model.
-        processed_logprobs: the same after the logit processors.
+        logprobs: tuple of floats, one for each token, under the model.
+        processed_logprobs: the same, after the logit processors.
         logprob: float, that of the whole continuation after the processors,
-            stop token included.
-        stopped: bool. Whether a stop token ended it.
+            including the stop token.
+        stopped: bool. Whether a stop token ended the continuation.
     """
 
     token_ids: tuple = ()
@@ -29,12 +29,12 @@ class Beam:
     stopped: bool = False
 
     def score(self, length_penalty):
-        """Return what continuations of different lengths are compared by."""
+        """Return the score that compares continuations of different lengths."""
         length = len(self.token_ids) + self.stopped
         return self.logprob / max(length, 1) ** length_penalty
 
     def extend(self, token_id, logprob, processed_logprob, stop_token_ids):
-        """Return this beam with one more token, which may stop it."""
+        """Return this beam with one more token, which may be a stop token."""
         total = self.logprob + processed_logprob
         if token_id in stop_token_ids:
             return dataclasses.replace(self, logprob=total, stopped=True)
@@ -51,13 +51,13 @@ def search_beams(decoder, sequence, num_beams, length_penalty, process):
 
     Args:
         decoder: a `CachedDecoder`.
-        sequence: a `Sequence`, with the prompt and where to stop.
-        num_beams: int. Prefixes that are followed at a time.
-        length_penalty: float. A score is the log-probability over
+        sequence: a `Sequence`, with the prompt and the stop tokens.
+        num_beams: int. Number of prefixes that are kept.
+        length_penalty: float. A score is the log-probability divided by
             `length ** length_penalty`.
-        process: function from logits `(batch_size, vocabulary_size)` and token
-            ids `(batch_size, length)` to logits, the processors of the
-            generator.
+        process: function that applies the generator's logit processors. It
+            maps logits `(batch_size, vocabulary_size)` and token ids
+            `(batch_size, length)` to logits.
 
     Returns:
         A `Beam`.
@@ -91,7 +91,7 @@ def search_beams(decoder, sequence, num_beams, length_penalty, process):
             best, beams, max_length - length, length_penalty
         ):
             break
-        # Sequences that nobody needs follow the first beam.
+        # Unused sequences of the batch copy the first beam.
         indices = np.zeros(len(token_ids), "int32")
         indices[: len(parents)] = parents
         cache = decoder.take(cache, indices, len(token_ids))
@@ -102,7 +102,7 @@ def search_beams(decoder, sequence, num_beams, length_penalty, process):
 
 
 def _read_prompt(decoder, sequence, num_beams):
-    """Return the prompt for each beam, the logits after it, and the cache."""
+    """Return a copy of the prompt per beam, the next logits, and the cache."""
     length = sequence.length
     cache_length = decoder.cache_length(sequence.max_length)
     token_ids = np.full((batch_bucket(num_beams), cache_length), -1, "int32")
@@ -117,15 +117,15 @@ def _extend_beams(beams, logprobs, processed, num_beams, stop_token_ids):
     Args:
         beams: list of `Beam`.
         logprobs: float array `(len(beams), vocabulary_size)`, under the model.
-        processed: the same after the logit processors, which decide.
-        num_beams: int. How many to yield, at most.
+        processed: the same, after the logit processors. These rank the beams.
+        num_beams: int. Largest number of beams to yield.
         stop_token_ids: set of ints.
     """
     totals = processed + np.array([[beam.logprob] for beam in beams])
     for position in _largest(totals.ravel(), num_beams):
         parent, token_id = divmod(int(position), processed.shape[1])
         if processed[parent, token_id] == -np.inf:
-            return  # banned, and so is all that follows
+            return  # this token is banned, and so are all that follow
         yield (
             parent,
             beams[parent].extend(
@@ -138,17 +138,17 @@ def _extend_beams(beams, logprobs, processed, num_beams, stop_token_ids):
 
 
 def _largest(values, count):
-    """Return the positions of the largest values, largest first."""
+    """Return the indices of the largest values, largest first."""
     count = min(count, len(values))
     positions = np.argpartition(-values, count - 1)[:count]
     return positions[np.argsort(-values[positions], kind="stable")]
 
 
 def _is_settled(best, beams, longest, length_penalty):
-    """Tell whether no beam can still become better than the best one."""
+    """Return whether no other beam can still beat the best one."""
     if best is None:
         return False
-    # A beam can only lose probability; its length can become anything.
+    # A beam's log-probability can only fall, and its length can only grow.
     lengths = len(beams[0].token_ids) + 1, longest
     bound = max(beam.logprob for beam in beams)
     return best.score(length_penalty) >= max(

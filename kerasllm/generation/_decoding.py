@@ -1,8 +1,8 @@
-"""Reading a text once: the compiled steps behind `TextGenerator`.
+"""Cached decoding: the compiled steps behind `TextGenerator`.
 
-A causal model never looks forward, so the keys and values of a position stay
-what they are when the text grows. They are kept in a cache, and each new token
-costs one pass over the weights instead of one pass over the text.
+A causal model never looks ahead, so the keys and values of a position do not
+change when the text grows. They are kept in a cache. Each new token then costs
+one pass over the weights instead of a pass over the whole text.
 """
 
 import inspect
@@ -18,22 +18,22 @@ from kerasllm.generation._arguments import position_tables
 from kerasllm.images import vision_inputs
 
 SMALLEST_BUCKET = 8
-# Held while the decoder of a model is looked up or made.
+# Held while the decoder of a model is found or made.
 _FINDING = threading.Lock()
 
 
 class CachedDecoder:
-    """A causal language model and the functions that were compiled of it.
+    """A causal language model and its compiled functions.
 
-    Arrays come in a few padded sizes, so that few things are compiled: batches
-    in powers of two, lengths in powers of two and one and a half times these.
+    Arrays are padded to a few sizes, so that few versions are compiled. Batch
+    sizes are powers of two. Lengths are powers of two or 1.5 times those.
 
-    A decoder keeps no state of any text. Caches are arguments and results, so
-    threads may share one.
+    A decoder holds no state of any text. Caches are arguments and results, so
+    threads may share a decoder.
 
     Args:
         causal_lm: a `keras_hub.models.CausalLM` with `call_with_cache`.
-        count: int. Compilations that `num_compilations` begins with.
+        count: int. Initial value of `num_compilations`.
     """
 
     def __init__(self, causal_lm, count=0):
@@ -43,7 +43,7 @@ class CachedDecoder:
         self._prefills = {}
         self._lock = threading.Lock()
         record = _is_traceable(causal_lm)
-        # Two steps, since an index for all is a slice and others are not.
+        # There are two steps, because a shared index can use a slice.
         self._step = self._compile(self._read_token, {1: 1}, record)
         self._step_apart = self._compile(self._read_token_apart, {1: 1}, record)
         self._take = backend.compiled(_take_sequences)
@@ -51,11 +51,12 @@ class CachedDecoder:
 
     @classmethod
     def of(cls, causal_lm):
-        """Return the decoder of a model, the same one while it is the same.
+        """Return the decoder of a model, always the same for one model.
 
-        What was compiled lives as long as the model, as KerasHub's own
-        `generate_function` does. A model that has got other variables, as by
-        LoRA, gets another decoder; other values are no reason.
+        Compiled functions live as long as the model, as KerasHub's own
+        `generate_function` does. If the model gets other variables, for
+        example through LoRA, it gets a new decoder. New values of the same
+        variables do not matter.
         """
         with _FINDING:
             decoder = getattr(causal_lm, "_cached_decoder", None)
@@ -65,7 +66,7 @@ class CachedDecoder:
             return decoder
 
     def _is_current(self):
-        """Tell whether the model still has the variables it had."""
+        """Return whether the model still has the same variables."""
         variables = self.causal_lm.variables
         return len(variables) == len(self._variables) and all(
             a is b for a, b in zip(variables, self._variables, strict=True)
@@ -76,18 +77,18 @@ class CachedDecoder:
 
     @property
     def num_compilations(self):
-        """How often a function of this model has been compiled: an int."""
+        """The number of times the model's functions were compiled: an int."""
         functions = [self._step, self._step_apart, self._take, self._insert]
         functions += list(self._prefills.values())
         return self._count + sum(function.count for function in functions)
 
     @property
     def takes_positions(self):
-        """Whether a step may have another position for each sequence."""
+        """Whether each sequence may be at a different position in a step."""
         return getattr(self.causal_lm, "takes_positions", False)
 
     def cache_length(self, max_length):
-        """Return the length of a cache for texts of `max_length` tokens."""
+        """Return the length of the cache for texts of `max_length` tokens."""
         longest = min(position_tables(self.causal_lm), default=None)
         return length_bucket(max_length, longest)
 
@@ -96,10 +97,10 @@ class CachedDecoder:
 
         Args:
             token_ids: int32 array `(batch_size, at least length)`.
-            length: int. How many tokens to read.
+            length: int. Number of tokens to read.
             cache_length: int, from `cache_length`.
             images: list of sequences of images, one for each of the first
-                texts; all of them lie in the first `length` tokens.
+                texts. All images are within the first `length` tokens.
 
         Returns:
             float32 logits `(batch_size, vocabulary_size)` for the position
@@ -107,7 +108,7 @@ class CachedDecoder:
             filled.
         """
         num_images = max(map(len, images), default=0)
-        # A mask over image tokens has the length of the whole cache.
+        # A mask over image tokens must be as long as the cache.
         bucket = cache_length
         if not num_images:
             bucket = length_bucket(length, cache_length)
@@ -125,7 +126,7 @@ class CachedDecoder:
         return function(*inputs)
 
     def _prefill(self, *sizes):
-        """Return the compiled function that reads prompts of these sizes."""
+        """Return the compiled function that reads prompts of a given size."""
         with self._lock:
             if sizes not in self._prefills:
                 self._prefills[sizes] = self._make_prefill(*sizes)
@@ -139,9 +140,9 @@ class CachedDecoder:
                 raise UserError(
                     "The cache of a model must have a place for each token. "
                     f"Received: {type(model).__name__} with a state of shape "
-                    f"{array.shape} for {cache_length} tokens, which reading "
-                    "the padding behind a prompt would change. Call its own "
-                    "`generate`."
+                    f"{array.shape} for {cache_length} tokens, which would "
+                    "change when padding after a prompt is read. Call the "
+                    "model's own `generate`."
                 )
 
         def prefill(token_ids, last, vision=None):
@@ -157,14 +158,14 @@ class CachedDecoder:
             logits, _, cache = scoring_one(model, last).call_with_cache(
                 token_ids, cache, 0, **keywords
             )
-            if logits.shape[1] > 1:  # the model scores in another way
+            if logits.shape[1] > 1:  # the view had no effect on this model
                 logits = ops.take(logits, last[None], axis=1)
             return ops.cast(logits[:, 0], "float32"), cache
 
         return self._compile(prefill, record=_is_traceable(model))
 
     def _read_token(self, token_ids, cache, index):
-        if not _is_traceable(self.causal_lm):  # ours slices nothing
+        if not _is_traceable(self.causal_lm):  # our own models do not slice
             index = backend.hide_value(index)
         return self._read_token_apart(token_ids, cache, index)
 
@@ -178,16 +179,16 @@ class CachedDecoder:
         """Return the function that reads one more token of each sequence.
 
         Args:
-            apart: bool. Whether each sequence has a position of its own, for
-                a model that `takes_positions`.
+            apart: bool. Whether each sequence has its own position. The model
+                must have `takes_positions`.
 
         Returns:
-            A function of int32 `token_ids` `(batch_size,)`, the tokens at
-            `index`, a cache that is filled up to `index`, which is used up,
-            and `index`: an int, or an int32 array `(batch_size,)` where
-            sequences are apart. It returns float32 logits
-            `(batch_size, vocabulary_size)` for the position after `index`,
-            and the next cache. It is for one thread.
+            A function `step(token_ids, cache, index)` for use by one thread.
+            `token_ids` are int32 `(batch_size,)`, the tokens at `index`.
+            `cache` is filled up to `index` and must not be used again.
+            `index` is an int, or an int32 array `(batch_size,)` if `apart`.
+            It returns float32 logits `(batch_size, vocabulary_size)` for the
+            position after `index`, and the next cache.
         """
         bound = (self._step_apart if apart else self._step).bind()
 
@@ -200,26 +201,26 @@ class CachedDecoder:
         """Return copies of some sequences.
 
         Args:
-            arrays: a cache, maybe in a tuple with its logits.
+            arrays: a cache, or a tuple of a cache and its logits.
             indices: int32 array `(new_batch_size,)`.
-            old_batch_size: int. The sequences that there are.
+            old_batch_size: int. Current number of sequences.
         """
         return self._take(arrays, indices, np.zeros(old_batch_size, "int32"))
 
     def insert(self, cache, other, index):
-        """Return a cache in which one sequence is another's.
+        """Return a cache in which one sequence is replaced.
 
         Args:
-            cache: the cache of a batch, which is used up.
-            other: the cache of a single sequence, equally long.
-            index: int. Which sequence of the batch it becomes.
+            cache: the cache of a batch, which must not be used again.
+            other: the cache of a single sequence, of the same length.
+            index: int. Index in the batch of the sequence to replace.
         """
         return self._insert(cache, other, np.int32(index))[0]
 
 
 def _take_sequences(arrays, indices, old_sequences):
     def take(array):
-        # A cache of ours has sequences and attention heads in one axis.
+        # Our caches combine sequences and attention heads in the first axis.
         rest = array.shape[1:]
         array = ops.reshape(array, (old_sequences.shape[0], -1, *rest))
         array = ops.take(array, indices, axis=0)
@@ -230,7 +231,7 @@ def _take_sequences(arrays, indices, old_sequences):
 
 def _insert_sequence(cache, other, index):
     def insert(array, new):
-        # So here one sequence is as many entries as there are heads.
+        # So one sequence has as many entries as there are attention heads.
         start = backend.hide_value(index * new.shape[0])
         return backend.write_cache(array, start, new, axis=0)
 
@@ -255,9 +256,9 @@ class _OnePosition:
 def scoring_one(causal_lm, position):
     """Return a view of a model that gives the logits of one position only.
 
-    How KerasHub's models score hidden states differs from one to the next; at
-    last all of them call their token embedding in reverse. In the view another
-    object stands where the embedding is. The model itself stays as it is, for
+    KerasHub's models score hidden states in different ways, but all of them
+    finally call their token embedding in reverse. In the view, that embedding
+    is replaced by another object. The model itself does not change, because
     other threads may use it.
 
     Args:
@@ -277,20 +278,20 @@ def scoring_one(causal_lm, position):
 
 
 def _view(owner, name, value):
-    """Return a shallow copy of a Keras object with another attribute."""
+    """Return a shallow copy of a Keras object with one attribute replaced."""
     view = object.__new__(type(owner))
     view.__dict__.update(owner.__dict__)
-    # KerasHub has `backbone` and `token_embedding` as properties of these.
+    # In KerasHub, `backbone` and `token_embedding` are properties.
     is_property = isinstance(getattr(type(owner), name, None), property)
     view.__dict__[f"_{name}" if is_property else name] = value
     return view
 
 
 def length_bucket(length, longest=None):
-    """Round a length up to 8, 12, 16, 24, 32, ..., but at most `longest`."""
+    """Round a length up to 8, 12, 16, 24, 32, ..., at most `longest`."""
     bucket = SMALLEST_BUCKET
     while bucket < length:
-        # A power of two and one and a half times it follow in turns.
+        # Powers of two alternate with 1.5 times a power of two.
         is_power = bucket & (bucket - 1) == 0
         bucket = bucket * 3 // 2 if is_power else bucket * 4 // 3
     return bucket if longest is None else min(bucket, longest)
@@ -302,14 +303,14 @@ def batch_bucket(batch_size):
 
 
 def _is_traceable(causal_lm):
-    """Tell whether PyTorch may record the model; KerasHub's own do not say."""
+    """Return whether PyTorch may record the model; only our models say so."""
     return getattr(causal_lm, "traceable", False)
 
 
 def _cache_spec(causal_lm, batch_size, cache_length):
     """Return the cache of a model as `keras.KerasTensor`s."""
     parameters = inspect.signature(causal_lm._build_cache).parameters
-    # Those of models that take images; there are none.
+    # The other arguments are for models that take images; they get `None`.
     others = {name: None for name in list(parameters)[1:]}
 
     class BuildCache(keras.Operation):

@@ -1,8 +1,8 @@
-"""From a prompt to text, one token at a time.
+"""The chapter's two loops, from a prompt to text one token at a time.
 
-`generate` is the loop itself: ask the model for the next token, append it, ask
-again. `compiled_generate` gives the model inputs of one fixed length, so that
-it is compiled once. Both compute all positions anew for every token;
+`generate` is the basic loop: ask the model for the next token, append it, and
+repeat. `compiled_generate` pads the model's inputs to a fixed length, so that
+the model is compiled only once. Both recompute all positions for every token.
 `TextGenerator` keeps what it has computed.
 """
 
@@ -33,10 +33,10 @@ def generate(
     seed=None,
     strip_prompt=False,
 ):
-    """Continue a prompt by calling the model on a text that grows.
+    """Continue a prompt by calling the model on a growing text.
 
-    Every step has a new length, and so new shapes: the slowest way to generate
-    and the easiest to read.
+    Each step has a new length and so new shapes. This is the slowest way to
+    generate text, and the easiest to read.
 
     Args:
         model: a `keras.Model` that maps token ids, int32 `(1, length)`, to
@@ -48,25 +48,26 @@ def generate(
             to a token id, such as `functools.partial(top_k, k=5)`. If it has
             a parameter `seed`, it gets one `keras.random.SeedGenerator` at
             every step. If it has a parameter `token_ids`, it gets the tokens
-            so far, prompt included: int32 `(max_length,)`, filled up with -1,
-            which `apply_penalties` does not count.
+            so far, including the prompt. They are int32 `(max_length,)`,
+            padded with -1, which `apply_penalties` ignores.
         max_length: int. Number of tokens at which to stop, prompt included.
         stop_token_ids: int or list of ints, the tokens that end the text;
             `None` for none of them; `"auto"` for the tokenizer's
-            `end_token_id` or, where it has none, `"<|endoftext|>"`.
+            `end_token_id` or, if it has none, `"<|endoftext|>"`.
         seed: int or `keras.random.SeedGenerator`. An int gives the same text
-            each time on the same backend. `None` takes the seed bound to
-            `sample_fn` if there is one, else a new one.
-        strip_prompt: bool. Whether to return the continuation alone.
+            each time on the same backend. `None` uses the seed bound to
+            `sample_fn` if there is one, or else a new one.
+        strip_prompt: bool. Whether to return only the continuation.
 
     Returns:
         str: the prompt and its continuation without the stop token.
 
     Raises:
         UserError: before the model is called, if the prompt is empty or has
-            `max_length` tokens or more, if `max_length` is past the model's
-            position table, or if another argument does not fit the model;
-            later, if logits are NaN or `sample_fn` returns no token id.
+            `max_length` tokens or more, if `max_length` exceeds the model's
+            position table, or if another argument does not fit the model. A
+            later call raises it if logits are NaN or `sample_fn` does not
+            return a token id.
 
     Source: chapter 16, section 16.2.3, listing 16.9.
     """
@@ -101,9 +102,9 @@ def compiled_generate(
     """Continue a prompt by calling the compiled model on padded text.
 
     The input always has `max_length` tokens, so JAX and TensorFlow compile the
-    model once for each `max_length`, whatever the prompt and the sampler. What
-    stands after the last token cannot change its logits, because the model
-    looks only backwards.
+    model once for each `max_length`, whatever the prompt and the sampler. The
+    padding after the last token cannot change its logits, because a causal
+    model looks only at earlier positions.
 
     Args:
         model: as for `generate`.
@@ -127,8 +128,8 @@ def compiled_generate(
     def next_logits(token_ids):
         padded = np.zeros((1, max_length), dtype="int32")
         padded[0, : len(token_ids)] = token_ids
-        # The same compiled function as in `predict`, without the data set and
-        # the callbacks that `predict` makes for each call.
+        # This is the compiled function behind `predict`, without the dataset
+        # and the callbacks that `predict` creates for each call.
         return model.predict_on_batch(padded)[0, len(token_ids) - 1]
 
     return _continue_text(
@@ -155,7 +156,7 @@ def _continue_text(
     seed,
     strip_prompt,
 ):
-    """Check everything, then sample until a stop token or `max_length`."""
+    """Check all arguments, then sample until a stop token or `max_length`."""
     vocabulary_size = get_vocabulary_size(model, tokenizer)
     check_max_length(max_length, model)
     token_ids = tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size)
@@ -176,20 +177,20 @@ def _continue_text(
             break
         token_ids.append(token_id)
 
-    # Python ints: KerasHub refuses a list of NumPy's.
+    # Use Python ints, because KerasHub rejects a list of NumPy integers.
     text = tokenizer.detokenize(token_ids)
     if strip_prompt:
-        # Alone, the new tokens may begin otherwise: without their space.
+        # Decoded alone, the new tokens may lose the space at their start.
         text = text[len(tokenizer.detokenize(token_ids[:prompt_length])) :]
     return text
 
 
 def _choose_step_keywords(sample_fn, seed, max_length):
-    """Return `step_keywords(token_ids)`: what `sample_fn` takes but logits."""
+    """Return `step_keywords(token_ids)`, the extra arguments of `sample_fn`."""
     parameters = parameters_of(sample_fn)
     keywords = {}
     if "seed" in parameters:
-        # One generator for the whole text: an int would make the same draw
+        # Use one generator for the whole text. An int would give the same draw
         # at each step.
         seed = parameters["seed"] if seed is None else seed
         keywords["seed"] = make_seed_generator(seed)
@@ -203,7 +204,7 @@ def _choose_step_keywords(sample_fn, seed, max_length):
     def step_keywords(token_ids):
         if "token_ids" not in parameters:
             return keywords
-        # One shape for all steps, or JAX compiles the sampler at each of them.
+        # All steps share one shape, or JAX would compile the sampler each time.
         padded = np.full((max_length,), -1, dtype="int32")
         padded[: len(token_ids)] = token_ids
         return keywords | {"token_ids": ops.convert_to_tensor(padded)}

@@ -1,4 +1,4 @@
-"""What a call of a generator returns, counts, and how it is stopped."""
+"""The results of a generator's call, its speed, and how to stop it."""
 
 import dataclasses
 import threading
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """A generated text and how it came about.
+    """A generated text, with its tokens and their log-probabilities.
 
     Attributes:
         text: str, as `TextGenerator.generate` returns it.
@@ -19,7 +19,7 @@ class Generation:
             of each new token under the model.
         sampler_logprobs: the same under the distribution that the sampler
             drew from, after temperature, filters, penalties and logit
-            processors; `None` for a sampler that does not tell.
+            processors; `None` if the sampler's distribution is unknown.
         tokens_per_second: float, the speed of the call, for each sequence; see
             `TextGenerator.tokens_per_second`.
     """
@@ -33,10 +33,10 @@ class Generation:
 
 
 class Call:
-    """What one call of a generator counts, and how it is stopped.
+    """The speed of one call of a generator, and a way to stop it.
 
     Args:
-        stop_event: `threading.Event`, or `None` for one of its own.
+        stop_event: `threading.Event`, or `None` to create a new one.
     """
 
     def __init__(self, stop_event=None):
@@ -45,30 +45,30 @@ class Call:
         self._steps, self._seconds = 0, 0.0
 
     def cancel(self):
-        """End all sequences of the call; any thread may say so."""
+        """End all sequences of the call; any thread may call this."""
         self._canceled.set()
 
     @property
     def is_canceled(self):
-        """Whether somebody wants it to end: a bool."""
+        """Whether the call should end: a bool."""
         return self._canceled.is_set() or self.stop_event.is_set()
 
     @property
     def tokens_per_second(self):
-        """Speed of one sequence: a float, `None` before there is any."""
+        """Speed of one sequence: a float, or `None` before the first step."""
         return self._steps / self._seconds if self._steps else None
 
     def count(self, seconds):
-        """Count a step, in which nothing was waited for but the model."""
+        """Count a step that spent its time in the model only."""
         self._steps += 1
         self._seconds += seconds
 
 
 class Stream:
-    """The text of a sequence while it is written: an iterator of str.
+    """The text of a sequence while it is generated: an iterator of str.
 
     Attributes:
-        finish_reason: str, see `Generation`; `None` while it goes on.
+        finish_reason: str, see `Generation`; `None` until the text ends.
         token_ids: tuple of ints, the new tokens so far.
         tokens_per_second: float or `None`, the speed so far.
     """
@@ -86,11 +86,11 @@ class Stream:
         raise StopIteration
 
     def close(self):
-        """Compute no further; for the thread that reads the stream."""
+        """Stop computing; for the thread that reads the stream."""
         self._steps.close()
 
     def cancel(self):
-        """End the text after the token at hand; any thread may say so."""
+        """End the text after the current token; any thread may call this."""
         self._call.cancel()
 
     @property
@@ -109,14 +109,14 @@ class Stream:
 def make_result(
     sequence, detokenize, strip_prompt=False, return_logprobs=True, call=None
 ):
-    """Return what has become of a sequence.
+    """Return the result of a sequence.
 
     Args:
         sequence: a `Sequence`.
         detokenize: callable from a list of ints to a str.
         strip_prompt: bool. See `TextGenerator.generate`, as for the next.
         return_logprobs: bool.
-        call: the `Call` that wrote it, if its speed is wanted.
+        call: the `Call` that generated it, to report its speed, or `None`.
 
     Returns:
         str, or a `Generation`.
@@ -127,7 +127,7 @@ def make_result(
     else:
         text = detokenize([*sequence.prompt_ids, *sequence.token_ids])
     if strip_prompt:
-        # Decoded alone, the new tokens may begin otherwise.
+        # Decoded alone, the new tokens may begin differently.
         text = text[len(prompt) :]
     if not return_logprobs:
         return text

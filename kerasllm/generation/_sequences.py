@@ -1,8 +1,8 @@
-"""The sequences of a batch: texts while they are written, and their draws.
+"""The sequences of a batch, and the sampling of their next tokens.
 
-A sequence depends on its own seed and tokens alone, so that a text is the same
-whatever stands beside it. `BatchSampler` turns a batch of logits into a token
-for each sequence.
+A sequence depends only on its own seed and tokens, so its text is the same
+whatever else is in the batch. `BatchSampler` turns a batch of logits into one
+token per sequence.
 """
 
 import dataclasses
@@ -37,41 +37,41 @@ from kerasllm.samplers import (
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedPrompt:
-    """A prompt that is tokens already, and the images in it.
+    """A prompt that has already been tokenized, and its images.
 
     Attributes:
-        token_ids: tuple of ints, all that the model should read: its start
-            token, and a run of placeholder tokens for each image.
-        images: tuple of images, see `kerasllm.images.load_image`.
+        token_ids: tuple of ints, everything that the model should read,
+            including its start token and a run of placeholder tokens for each
+            image.
+        images: tuple of images; see `kerasllm.images.load_image`.
     """
 
     token_ids: tuple
     images: tuple = ()
 
     def __post_init__(self):
-        # Whatever sequence of ints it was.
+        # Accept any sequence of ints.
         object.__setattr__(self, "token_ids", tuple(map(int, self.token_ids)))
 
 
 @dataclasses.dataclass(eq=False)
 class Sequence:
-    """One text while it is written.
+    """A text while it is generated.
 
     Attributes:
         prompt_ids: list of ints, the tokens of the prompt.
         images: tuple of images in the prompt.
-        max_length: int. Tokens at which to stop, prompt included.
+        max_length: int. Number of tokens at which to stop, prompt included.
         stop_token_ids: set of ints.
         sampler: any sampler.
-        seed: list of ints, what its draws depend on.
+        seed: list of ints that determine its random draws.
         token_ids: list of ints, the new tokens.
-        logprobs: list of floats, see `Generation`.
-        sampler_logprobs: list of floats, see `Generation`; NaN where the
-            sampler does not tell.
-        stream: `TextStream`, or `None` where the text is not needed on the
-            way.
-        pieces: list of str, the text that nobody has taken yet.
-        finish_reason: str, see `Generation`; `None` while it goes on.
+        logprobs: list of floats; see `Generation`.
+        sampler_logprobs: list of floats; see `Generation`. NaN if the
+            sampler's distribution is unknown.
+        stream: `TextStream`, or `None` if no text is needed before the end.
+        pieces: list of str, the text that has not been taken yet.
+        finish_reason: str, see `Generation`; `None` until the text ends.
     """
 
     prompt_ids: list
@@ -89,27 +89,27 @@ class Sequence:
 
     @functools.cached_property
     def draws(self):
-        """Its own random numbers: a `numpy.random.Generator`."""
+        """The sequence's random numbers: a `numpy.random.Generator`."""
         return np.random.default_rng(self.seed)
 
     @functools.cached_property
     def seed_generator(self):
-        """Its own `keras.random.SeedGenerator`, for samplers that take one."""
+        """The sequence's `SeedGenerator`, for samplers that take one."""
         seed = np.random.SeedSequence(self.seed).generate_state(1)[0]
-        return make_seed_generator(int(seed >> 1))  # as far as Keras goes
+        return make_seed_generator(int(seed >> 1))  # within Keras's range
 
     @property
     def length(self):
-        """Tokens so far, prompt included: an int."""
+        """Number of tokens so far, prompt included: an int."""
         return len(self.prompt_ids) + len(self.token_ids)
 
     @property
     def newest(self):
-        """The last token so far: an int."""
+        """The most recent token: an int."""
         return (self.token_ids or self.prompt_ids)[-1]
 
     def add(self, token_id, logprob=math.nan, sampler_logprob=math.nan):
-        """Take a new token, or stop because of it."""
+        """Add a new token, or end the text because of it."""
         if token_id in self.stop_token_ids:
             self.finish("stop_token")
             return
@@ -125,15 +125,15 @@ class Sequence:
             self.finish("max_length")
 
     def finish(self, reason):
-        """End the text, and show what was held back."""
+        """End the text and release any text that was held back."""
         self.finish_reason = reason
         if self.stream is not None:
             self._show(self.stream.finish())
-            if self.stream.stopped:  # it was in what had been held back
+            if self.stream.stopped:  # the held-back text had a stop string
                 self.finish_reason = "stop_string"
 
     def take_text(self):
-        """Return the text that is new since the last call: a str."""
+        """Return the new text since the last call: a str."""
         text = "".join(self.pieces)
         self.pieces.clear()
         return text
@@ -159,12 +159,12 @@ class BatchSampler:
 
     @property
     def num_compilations(self):
-        """How often samplers have been compiled: an int."""
+        """The number of times samplers have been compiled: an int."""
         return sum(f.count for f in list(self._compiled.values()))
 
     def process(self, logits, token_ids):
         """Return float32 logits after the logit processors."""
-        if self.logit_processors:  # PyTorch lets them write into what they get
+        if self.logit_processors:  # PyTorch allows them to change it in place
             logits = ops.copy(logits)
         for processor in self.logit_processors:
             keywords = {}
@@ -183,20 +183,20 @@ class BatchSampler:
         return logits
 
     def prepare(self, sampler, with_logprobs):
-        """Return the function that samples with one sampler.
+        """Return a function that draws from one sampler.
 
         Args:
             sampler: any sampler.
-            with_logprobs: bool. Whether log-probabilities are wanted.
+            with_logprobs: bool. Whether to compute log-probabilities.
 
         Returns:
             `sample(logits, token_ids, active)`. `logits` are float32
-            `(batch_size, vocabulary_size)`, `token_ids` the tokens so far,
-            int32 `(batch_size, length)` filled up with -1, and `active` is a
-            list of pairs: an index in the batch and the `Sequence` there that
-            takes a token. It returns NumPy arrays `(batch_size,)`: token ids,
-            largest logits and, if wanted, log-probabilities under model and
-            sampler. What is no active sequence's means nothing.
+            `(batch_size, vocabulary_size)`. `token_ids` are the tokens so far,
+            int32 `(batch_size, length)`, padded with -1. `active` is a list of
+            pairs: an index in the batch and the `Sequence` there that needs a
+            token. The function returns NumPy arrays `(batch_size,)`: token
+            ids, largest logits and, if requested, log-probabilities under the
+            model and the sampler. Values for inactive sequences are undefined.
         """
         ours = as_chain(sampler)
         if ours is None:
@@ -234,7 +234,7 @@ class BatchSampler:
         return sample
 
     def _call_one_by_one(self, sampler, with_logprobs):
-        """Return a `sample` that calls any callable for one sequence a time."""
+        """Return a `sample` that calls any callable, one sequence at a time."""
         parameters = parameters_of(sampler)
 
         def choose(logits, token_ids, sequence):
@@ -242,7 +242,7 @@ class BatchSampler:
             check_logits(largest, sequence.length)
             keywords = {}
             if "seed" in parameters:
-                # One generator for the whole of a text: an int would make the
+                # Use one generator for the whole text. An int would give the
                 # same draw at each step.
                 keywords["seed"] = sequence.seed_generator
             if "token_ids" in parameters:
@@ -252,7 +252,7 @@ class BatchSampler:
             return check_token_id(choice, self.vocabulary_size)
 
         def sample(logits, token_ids, active):
-            if with_logprobs:  # first: PyTorch lets samplers write into them
+            if with_logprobs:  # this comes first: samplers may change logits
                 logprobs = ops.convert_to_numpy(ops.log_softmax(logits))
             processed = self.process(logits, token_ids)
             size = len(token_ids)
@@ -274,7 +274,7 @@ def _compile_sampler(greedy, with_logprobs):
     """Return a compiled function that samples for a batch of sequences."""
 
     def sample(logits, processed, token_ids, uniforms, numbers):
-        # PyTorch computes what nobody needs, too.
+        # PyTorch would also compute results that are not needed.
         filtered = processed
         if numbers:
             filtered = filter_logits(processed, token_ids, **numbers)
@@ -296,17 +296,17 @@ def _compile_sampler(greedy, with_logprobs):
 
 
 def token_array(sequences, length):
-    """Return the prompts as int32 `(batch bucket, length)`, filled with -1."""
+    """Return the prompts as int32 `(batch bucket, length)`, padded with -1."""
     token_ids = np.full((batch_bucket(len(sequences)), length), -1, "int32")
     for i, sequence in enumerate(sequences):
         token_ids[i, : len(sequence.prompt_ids)] = sequence.prompt_ids
-    # Sequences that nobody asked for repeat the first one.
+    # Unused sequences of the batch repeat the first one.
     token_ids[len(sequences) :] = token_ids[0]
     return token_ids
 
 
 def sequence_seeds(sampler, seed, num_prompts, num_samples):
-    """Yield a list of ints for each sequence: what its draws depend on."""
+    """Yield a list of ints per sequence that determines its random draws."""
     parameters = parameters_of(sampler)
     if seed is None:
         seed = parameters.get("seed")
@@ -316,9 +316,9 @@ def sequence_seeds(sampler, seed, num_prompts, num_samples):
             f"seed={seed} and sampler={sampler}. Add the parameter, or seed "
             "Keras with `keras.utils.set_random_seed`."
         )
-    if "seed" not in parameters:  # nothing is drawn, or not by our numbers
+    if "seed" not in parameters:  # the sampler does not use our random numbers
         states = itertools.repeat([0, 0])
-    elif seed is None:  # each prompt for itself
+    elif seed is None:  # a different seed for each prompt
         states = _states(make_seed_generator(None))
     else:
         states = itertools.repeat(next(_states(make_seed_generator(seed))))
@@ -330,7 +330,7 @@ def sequence_seeds(sampler, seed, num_prompts, num_samples):
 
 
 def _states(generator):
-    """Yield what a `SeedGenerator` gives, as lists of two ints."""
+    """Yield the states of a `SeedGenerator` as lists of two ints."""
     while True:
         state = ops.convert_to_numpy(generator.next())
         yield [int(part) & 0xFFFFFFFF for part in state]

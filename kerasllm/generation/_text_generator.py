@@ -1,11 +1,11 @@
 """Cached, compiled, streaming generation for every causal model of KerasHub.
 
-One loop serves all: read the prefix that the sequences share, then, position
-by position, sample a token for each sequence and read it. `generate` runs it
-to the end, `stream` hands out text on the way. See `kerasllm.generation` for
-the loops that compute everything anew.
+One loop serves all methods. It reads the prefix that the sequences share. Then,
+at each position, it samples a token for each sequence and reads it. `generate`
+runs the loop to the end, and `stream` returns text along the way. See
+`kerasllm.generate` for a loop that recomputes everything.
 
-A generator keeps nothing of a call, so threads may share one.
+A generator keeps no state between calls, so threads may share one.
 """
 
 import threading
@@ -40,30 +40,30 @@ class TextGenerator:
 
     Each position is computed once. A model is compiled once for each padded
     size (`num_compilations` counts), whatever the prompts, the sampler and its
-    numbers are, and however many generators it has.
+    parameters are, and however many generators use it.
 
     Args:
-        causal_lm: a `MiniGPTCausalLM`, or any other task of KerasHub that has
-            `call_with_cache`, a cache with a place for each token, and a
+        causal_lm: a `MiniGPTCausalLM`, or any other KerasHub task that has
+            `call_with_cache`, a cache with an entry for each token, and a
             preprocessor. GPT-2, Llama 3 and Gemma 3 are tested.
         sampler: any callable from float32 logits `(vocabulary_size,)` to a
             token id, as for `kerasllm.generate`. The samplers of
             `kerasllm.samplers` are compiled and see all sequences at once;
-            any other one is called as it is, for one sequence at a time.
+            any other one is called unchanged, for one sequence at a time.
         logit_processors: sequence of callables that change the logits before
             the sampler sees them, in this order. Each gets float32 logits
             `(batch_size, vocabulary_size)` and, if it has a parameter
             `token_ids`, the tokens so far, int32 `(batch_size, length)`
-            filled up with -1. It returns logits, or a bool mask of their
-            shape (or one that broadcasts to it), true for tokens that may
-            come next.
+            padded with -1. It returns logits, or a bool mask of their shape
+            (or one that broadcasts to it), true for tokens that may come
+            next.
 
-    Threads may share a generator, or have one each for the same model: each
-    call returns what it would return alone.
+    Threads may share a generator, or each have one for the same model. Each
+    call returns what it would return on its own.
 
     Raises:
-        UserError: the model has no cache or no preprocessor, or the sampler
-            is no callable or its `k` over the vocabulary.
+        UserError: the model has no cache or no preprocessor, the sampler is
+            not callable, or its `k` is larger than the vocabulary.
 
     Example:
     ```python
@@ -84,7 +84,7 @@ class TextGenerator:
                     "`causal_lm` must be a KerasHub `CausalLM` with a cache "
                     f"and a preprocessor. Received: {causal_lm!r} without "
                     f"`{name}`. `MiniGPTCausalLM.from_mini_gpt(model, "
-                    "tokenizer)` makes one of a mini-GPT."
+                    "tokenizer)` makes one from a mini-GPT."
                 )
         self.causal_lm = causal_lm
         self.sampler = sampler
@@ -101,17 +101,17 @@ class TextGenerator:
 
     @property
     def tokens_per_second(self):
-        """Speed of one sequence in the call begun last: a float or `None`.
+        """Speed of one sequence in the most recent call: a float or `None`.
 
-        Reading prompts, the first token and what had to be compiled are not
-        counted; nor is what the reader of a stream does in between. Where
-        threads share the generator, ask the `Generation` or the `Stream`.
+        It does not count the time to read prompts, sample the first token and
+        compile, nor the time that the reader of a stream takes between pieces.
+        If threads share the generator, ask the `Generation` or the `Stream`.
         """
         return self._latest.tokens_per_second
 
     @property
     def num_compilations(self):
-        """How often the model and the samplers have been compiled: a dict."""
+        """Number of compilations of the model and the samplers: a dict."""
         return {
             "model": self._decoder.num_compilations,
             "samplers": self.sampling.num_compilations,
@@ -122,10 +122,10 @@ class TextGenerator:
         return CachedDecoder.of(self.causal_lm)
 
     def stop(self):
-        """End all calls that run now; any thread may call it.
+        """End all running calls; any thread may call this.
 
-        Each returns what it has after the token at hand, with the
-        `finish_reason` `"canceled"`. Later calls are not concerned.
+        Each call ends after the current token and returns what it has, with
+        `finish_reason` set to `"canceled"`. Later calls are not affected.
         """
         with self._lock:
             for call in self._running:
@@ -145,41 +145,41 @@ class TextGenerator:
         sampler=None,
         stop_event=None,
     ):
-        """Continue prompts, each until it stops by itself.
+        """Continue prompts until each text ends.
 
         Args:
             prompts: str or list of str, of any lengths. A `TokenizedPrompt`
-                may stand for a str.
+                may be used instead of a str.
             max_length: int. Number of tokens at which to stop, prompt
                 included. Defaults to the preprocessor's `sequence_length`.
             stop_token_ids: int or list of ints, the tokens that end a text;
                 `None` for none; `"auto"` for the tokenizer's end tokens.
             seed: int or `keras.random.SeedGenerator`. A prompt then gives the
                 same text each time on the same backend, whatever else is in
-                the batch. (In half precision one sequence and many are
-                rounded differently, which can turn the choice between tokens
-                that are nearly as likely.) `None` draws anew, as
-                `keras.utils.set_random_seed` says.
-            strip_prompt: bool. Whether to return the continuations alone.
-            return_logprobs: bool. Whether to return `Generation`s, with log
-                probabilities, in place of strings.
+                the batch. (In half precision, rounding depends on the batch
+                size, which can change the choice between tokens that are
+                nearly equally likely.) `None` gives new draws each time,
+                controlled by `keras.utils.set_random_seed`.
+            strip_prompt: bool. Whether to return only the continuations.
+            return_logprobs: bool. Whether to return `Generation`s, with
+                log-probabilities, instead of strings.
             stop_strings: str or sequence of str. A text ends before the first
-                of them that appears after its prompt. Special tokens are no
-                text: they belong to `stop_token_ids`.
-            num_samples: int. Texts for each prompt, with different draws. The
-                prompt is read once for all of them.
-            sampler: a sampler for this call in place of the generator's own.
+                of them that appears after its prompt. Special tokens are not
+                text; pass them as `stop_token_ids`.
+            num_samples: int. Number of texts for each prompt, with different
+                draws. The prompt is read once for all of them.
+            sampler: a sampler for this call instead of the generator's own.
             stop_event: `threading.Event`. When another thread sets it, all
-                texts end where they are, see `stop`.
+                texts end after the current token; see `stop`.
 
         Returns:
-            str for one prompt, a list of str for a list. With `num_samples`
-            over 1 a list of texts stands in place of each text.
+            str for one prompt, a list of str for a list. If `num_samples` is
+            greater than 1, each text is replaced by a list of texts.
 
         Raises:
             UserError: an argument does not fit the model, before anything is
-                computed; or the logits are NaN, or a sampler of your own
-                returns no token id, at the first token.
+                computed. Or, while sampling, logits are NaN or a user-defined
+                sampler does not return a token id.
         """
         one = isinstance(prompts, str | TokenizedPrompt)
         if not one and not isinstance(prompts, list | tuple | np.ndarray):
@@ -219,8 +219,8 @@ class TextGenerator:
     ):
         """Continue a prompt and yield text as it is sampled.
 
-        The pieces joined are what `generate` returns with
-        `strip_prompt=True`. None ends within a character.
+        The joined pieces are what `generate` returns with `strip_prompt=True`.
+        No piece ends within a character.
 
         Args:
             prompt: str or `TokenizedPrompt`.
@@ -235,8 +235,8 @@ class TextGenerator:
             A `Stream`, an iterator of str.
 
         Raises:
-            UserError: as for `generate`; a wrong argument shows at once, not
-                when the first piece is asked for.
+            UserError: as for `generate`. A wrong argument raises at once, not
+                when the first piece is read.
         """
         if not isinstance(prompt, TokenizedPrompt):
             check_prompt(prompt)
@@ -257,19 +257,21 @@ class TextGenerator:
         strip_prompt=False,
         return_logprobs=False,
     ):
-        """Continue a prompt with the most likely text that beams find.
+        """Continue a prompt with the most likely text found by beam search.
 
-        At each position the `num_beams` likeliest prefixes are kept; those
-        that a stop token ends are finished, the others go on. A finished text
-        is scored by its log-probability over
-        `number_of_new_tokens ** length_penalty`, a stop token included. The
-        generator's sampler plays no role; its logit processors do.
+        At each position, the `num_beams` likeliest prefixes are kept. Those
+        that end with a stop token are finished, and the others continue. The
+        score of a finished text is its log-probability divided by
+        `number_of_new_tokens ** length_penalty`, counting a stop token. The
+        generator's sampler is not used, but its logit processors are.
 
         Args:
             prompt: str.
-            num_beams: int. At 1 this is greedy search, stop tokens included.
-            length_penalty: float. 0 compares texts by their probability,
-                which favours short ones; 1 by the mean of its logarithm.
+            num_beams: int. With 1, this is greedy search, and a stop token
+                ends the text.
+            length_penalty: float. 0 compares texts by their log-probability,
+                which favors short ones. 1 compares them by the mean
+                log-probability per token.
             max_length: int; see `generate`, as for the rest.
             stop_token_ids: int, list of ints, `None` or `"auto"`.
             strip_prompt: bool.
@@ -323,7 +325,7 @@ class TextGenerator:
         sampler=None,
         stream=False,
     ):
-        """Check all arguments and return a `Sequence` for each text to come.
+        """Check all arguments and return a `Sequence` for each new text.
 
         Args:
             prompts: list of str or `TokenizedPrompt`.
@@ -333,7 +335,7 @@ class TextGenerator:
             stop_strings: str or sequence of str.
             num_samples: int.
             sampler: any sampler.
-            stream: bool. Whether the text is wanted piece by piece.
+            stream: bool. Whether the text is needed piece by piece.
         """
         if max_length is None:
             max_length = self.causal_lm.preprocessor.sequence_length
@@ -376,7 +378,7 @@ class TextGenerator:
         return [make(prompt) for prompt in prompts for _ in range(num_samples)]
 
     def _run(self, sequences, call, num_samples=1, with_logprobs=False):
-        """Write the sequences, and yield after each position."""
+        """Generate the sequences, and yield after each position."""
         self._latest = call
         with self._lock:
             self._running.add(call)

@@ -1,26 +1,26 @@
-"""From tokens to text while they come."""
+"""Text from tokens that arrive one at a time."""
 
-# What decoders write in place of bytes that are no UTF-8 (yet).
+# Decoders write this for bytes that are not (or not yet) valid UTF-8.
 UNDECODED = "\ufffd"
-# A window that grew so long holds garbage, not an unfinished character.
+# A longer window contains garbage rather than an unfinished character.
 LONGEST_WINDOW = 32
 
 
 class TextStream:
-    """Text pieces of a growing list of tokens.
+    """Turns a growing list of tokens into pieces of text.
 
     A piece never ends within a character whose bytes are spread over several
-    tokens, nor within what may become a stop string.
+    tokens, or within text that may become a stop string.
 
     Args:
         detokenize: callable from a list of ints to a string.
-        context: list of ints. The tokens before the first new one: some
-            tokenizers write a token differently at the start of a text.
+        context: list of ints. The tokens before the first new one. Some
+            tokenizers decode a token differently at the start of a text.
         stop_strings: sequence of str. The stream ends before the first one.
-        special_token_ids: collection of ints. Tokens that are no text.
+        special_token_ids: collection of ints. Tokens that have no text.
 
     Attributes:
-        stopped: bool. Whether a stop string has come.
+        stopped: bool. Whether a stop string has appeared.
     """
 
     def __init__(
@@ -31,30 +31,30 @@ class TextStream:
         self._special_token_ids = frozenset(special_token_ids)
         context = [i for i in context if i not in self._special_token_ids]
         self._window = context[-4:]  # tokens that are decoded again
-        self._known = len(self._window)  # of them, all text is out
-        self._out = len(self._decode(self._window))  # characters that are out
-        self._held = ""  # text that may be the beginning of a stop string
+        self._known = len(self._window)  # tokens whose text is all released
+        self._out = len(self._decode(self._window))  # released characters
+        self._held = ""  # text that may be the start of a stop string
         self.stopped = False
 
     def push(self, token_id):
-        """Add a token and return the text that is certain now, often `""`."""
+        """Add a token and return the text that is now final, often `""`."""
         if token_id in self._special_token_ids:
             return ""
         self._window.append(token_id)
         text = self._decode(self._window)
         certain = text.rstrip(UNDECODED)
         if len(text) - len(certain) > 3 or len(self._window) > LONGEST_WINDOW:
-            certain = text  # no character has so many bytes
+            certain = text  # no character has that many bytes
         piece, self._out = certain[self._out :], max(self._out, len(certain))
         if len(certain) == len(text):
-            # Only the last tokens stay, as context for those to come.
+            # Keep only the last tokens, as context for the next ones.
             self._window = self._window[self._known :]
             self._known = len(self._window)
             self._out = len(self._decode(self._window))
         return self._release(piece)
 
     def finish(self):
-        """Return what was held back when no more tokens come."""
+        """Return the text that was held back, once no more tokens come."""
         if self.stopped:
             return ""
         rest = self._decode(self._window)[self._out :]
@@ -79,6 +79,6 @@ class TextStream:
 
 
 def _overlap(text, stop):
-    """Return how much of the end of `text` begins `stop`."""
+    """Return the length of the longest end of `text` that starts `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next(n for n in range(longest, -1, -1) if text.endswith(stop[:n]))

@@ -1,12 +1,13 @@
-"""From logits to the id of the next token.
+"""Samplers: from logits to the id of the next token.
 
-A sampler is any callable of logits: `(vocabulary_size,)` to one id, or
-`(batch_size, vocabulary_size)` to one id for each sequence. Bind its numbers
-with `functools.partial(top_k, k=5)`, or combine them with `chain`.
+A sampler is any callable of logits. It maps `(vocabulary_size,)` to one id, or
+`(batch_size, vocabulary_size)` to one id for each sequence. Set its parameters
+with `functools.partial(top_k, k=5)`, or combine several steps with `chain`.
 
 `seed` is an int, a `keras.random.SeedGenerator` or `None` (Keras's global
-generator). An int gives the same draw at every call: fine for one draw, wrong
-inside a loop, where a `SeedGenerator` gives a new draw each time.
+generator). An int gives the same draw at every call. That is right for a
+single draw. Inside a loop, use a `SeedGenerator`, which gives a new draw each
+time.
 """
 
 from kerasllm.logit_filters import (
@@ -56,5 +57,5 @@ __all__ = [
     "top_p_filter",
 ]
 
-# What is saved names the public room, whatever file a class is in.
+# A saved object names the public module, whichever file defines its class.
 Chain.__module__ = KerasHubSampler.__module__ = "kerasllm.samplers"

@@ -1,6 +1,6 @@
-"""One sampler of several steps, as a value.
+"""A sampler of several steps, as a value.
 
-A `Chain` is what every sampler of this package amounts to. The generators
+Every sampler of this package is equivalent to a `Chain`. The generators
 recognize it by its type and compile it for a whole batch of sequences.
 """
 
@@ -30,7 +30,7 @@ from kerasllm.logit_filters import (
     top_p_filter,
 )
 
-# Another sampler that is being called, for a warning; see `calling`.
+# A user-defined sampler that is being called, for a warning; see `calling`.
 _CALLER = contextvars.ContextVar("caller", default=None)
 
 
@@ -42,10 +42,10 @@ def chain(
     frequency_penalty=0.0,
     presence_penalty=0.0,
 ):
-    """Make one sampler of several steps.
+    """Combine several steps into one sampler.
 
     The order is fixed: penalties on the raw logits, then temperature, top-k,
-    top-p and min-p, as in Hugging Face's `generate`. `None` leaves a step out.
+    top-p and min-p, as in Hugging Face's `generate`. `None` skips a step.
 
     Args:
         temperature: float, at least 0; see `random_sample`. At 0 the most
@@ -61,8 +61,8 @@ def chain(
         saved.
 
     Raises:
-        UserError: a number is out of range. A `top_k` over the vocabulary
-            shows when the sampler meets its first logits.
+        UserError: a number is out of range. A `top_k` larger than the
+            vocabulary raises when the sampler is first given logits.
 
     Example:
     ```python
@@ -81,7 +81,7 @@ def chain(
 @keras.saving.register_keras_serializable(package="kerasllm")
 @dataclasses.dataclass(frozen=True, repr=False)
 class Chain:
-    """A sampler of several steps; see `chain`, which makes one.
+    """A sampler of several steps, which `chain` makes.
 
     Attributes:
         temperature: float.
@@ -108,7 +108,7 @@ class Chain:
             ("presence_penalty", PENALTY),
         ):
             value = getattr(self, name)
-            # `None` leaves a step out, where it is the default.
+            # `None` skips a step for which it is the default.
             if value is not None or name not in ("top_p", "min_p"):
                 check(name, value, rule)
                 self._settle(name, value, float)
@@ -117,7 +117,7 @@ class Chain:
             self._settle("top_k", self.top_k, int)
 
     def _settle(self, name, value, kind):
-        """Keep a plain number as Python's; a tensor stays what it is."""
+        """Convert a plain number to a Python number; leave a tensor alone."""
         if is_real(value):
             object.__setattr__(self, name, kind(value))
 
@@ -135,8 +135,8 @@ class Chain:
             int32 tensor, `()` or `(batch_size,)`.
 
         Raises:
-            UserError: `top_k` is over the vocabulary, or penalties lack
-                `token_ids`.
+            UserError: `top_k` is larger than the vocabulary, or penalties are
+                used without `token_ids`.
         """
         warn_of_caller(self)
         logits = _penalize(
@@ -147,10 +147,10 @@ class Chain:
             check_k("top_k", top_k, logits.shape[-1])
         if is_real(self.temperature) and self.temperature < COLDEST:
             return likeliest(logits)
-        # Before the candidates are taken, which may lose the order of equals.
+        # This comes before `ops.top_k`, which may not keep the order of ties.
         logits = divide_by_temperature(logits, self.temperature)
         if is_real(top_k):
-            # What follows looks at k candidates instead of the vocabulary.
+            # The next steps look at k candidates instead of the vocabulary.
             logits, candidates = ops.top_k(logits, top_k)  # (..., k) twice
             top_k = None
         logits = filter_logits(
@@ -164,7 +164,7 @@ class Chain:
 
     @property
     def keywords(self):
-        """The arguments with which `chain` makes the same sampler: a dict."""
+        """The arguments of `chain` that make the same sampler: a dict."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -185,15 +185,15 @@ class Chain:
 
     @classmethod
     def from_config(cls, config):
-        """Return the sampler of a configuration."""
+        """Return the sampler with a given configuration."""
         return cls(**config)
 
 
 @contextlib.contextmanager
 def calling(sampler):
-    """Say that a sampler of somebody else's is called in this block.
+    """Note that a user-defined sampler is called inside this block.
 
-    If it calls one of ours in turn, `warn_of_caller` says what that costs.
+    If it calls one of our samplers, `warn_of_caller` explains what that costs.
     """
     token = _CALLER.set(sampler)
     try:
@@ -203,20 +203,20 @@ def calling(sampler):
 
 
 def warn_of_caller(sampler):
-    """Warn where one of our samplers is wrapped in a function."""
+    """Warn if a user-defined function calls one of our samplers."""
     caller = _CALLER.get()
     if caller is not None:
         warnings.warn(
             f"The sampler {caller!r} calls {sampler!r}. A sampler of kerasllm "
-            "that is passed by itself is compiled for all sequences at once; "
-            "within a function it is called for one after the other, which "
+            "that is passed directly is compiled for all sequences at once. "
+            "Inside a function it is called for one sequence at a time, which "
             "is slower and gives the same tokens or the same distribution.",
             stacklevel=3,
         )
 
 
 def likeliest(logits):
-    """Return the first of the largest: `(..., size)` to int32 `(...)`."""
+    """Return the first index of the maximum: `(..., size)` to int32 `(...)`."""
     return ops.cast(ops.argmax(sampler_logits(logits), axis=-1), "int32")
 
 
@@ -245,10 +245,11 @@ def filter_logits(
         presence_penalty: float.
 
     Returns:
-        float32 tensor of the shape of `logits`, removed tokens at `-inf`.
+        float32 tensor of the shape of `logits`, removed tokens set to `-inf`.
 
     Raises:
-        UserError: a number is out of range, or penalties lack `token_ids`.
+        UserError: a number is out of range, or penalties are used without
+            `token_ids`.
     """
     logits = _penalize(logits, token_ids, frequency_penalty, presence_penalty)
     logits = divide_by_temperature(logits, temperature)
@@ -262,10 +263,11 @@ def filter_logits(
 
 
 def draw_at(logits, uniforms):
-    """Draw a token with a random number that the caller has drawn.
+    """Draw tokens with random numbers that the caller provides.
 
-    The tokens lie on a line from 0 to 1, each as long as it is likely, and
-    the one at `uniforms` is taken (inverse transform sampling).
+    This is inverse transform sampling. The tokens divide the line from 0 to 1
+    into segments as long as their probabilities. The token whose segment
+    contains the random number is drawn.
 
     Args:
         logits: float tensor `(batch_size, vocabulary_size)`.
@@ -278,7 +280,7 @@ def draw_at(logits, uniforms):
     ends = ops.cumsum(probabilities, axis=-1)
     position = ops.convert_to_tensor(uniforms)[:, None] * ends[:, -1:]
     choice = ops.sum(ops.cast(ends <= position, "int32"), axis=-1)
-    # Rounding must not step past the last token that has any probability.
+    # Rounding must not lead past the last token with a positive probability.
     tokens = ops.arange(logits.shape[-1], dtype="int32")
     last = ops.max(ops.where(probabilities > 0, tokens, 0), axis=-1)
     return ops.minimum(choice, last)
@@ -288,8 +290,8 @@ def parameters_of(sampler):
     """Return the names of a callable's parameters and their defaults.
 
     Returns:
-        dict from name to default, `None` where there is none; empty for
-        callables that do not tell, such as some written in C.
+        dict from name to default, `None` for parameters without one. Empty for
+        callables without a signature, such as some written in C.
     """
     try:
         parameters = inspect.signature(sampler).parameters
@@ -304,7 +306,7 @@ def parameters_of(sampler):
 
 
 def _penalize(logits, token_ids, frequency_penalty, presence_penalty):
-    """Return float32 logits, lower where the text has been."""
+    """Return float32 logits, lowered for tokens that occur in the text."""
     logits = sampler_logits(logits)
     if is_zero(frequency_penalty) and is_zero(presence_penalty):
         return logits
@@ -319,14 +321,14 @@ def _penalize(logits, token_ids, frequency_penalty, presence_penalty):
 
 
 def _draw(logits, seed):
-    """Draw from the softmax of each row: `(..., size)` to int32 `(...)`."""
+    """Draw from the softmax of logits: `(..., size)` to int32 `(...)`."""
     if len(logits.shape) == 1:
         return _draw(logits[None], seed)[0]
     return keras.random.categorical(logits, 1, dtype="int32", seed=seed)[:, 0]
 
 
 def sampler_logits(preds):
-    """Return logits as a float32 tensor, one row or a batch of rows."""
+    """Return logits, of one sequence or of a batch, as a float32 tensor."""
     logits = ops.cast(ops.convert_to_tensor(preds), "float32")
     if len(logits.shape) not in (1, 2):
         raise UserError(

@@ -1,4 +1,4 @@
-"""The samplers of the chapter as plain functions, and those beside them."""
+"""The samplers of the chapter as plain functions, and a few more."""
 
 import functools
 
@@ -14,12 +14,12 @@ from kerasllm.samplers._chain import (
 
 
 def greedy_search(preds, seed=None):
-    """Take the most likely token, the first one of equals.
+    """Choose the most likely token, the first one of ties.
 
     Args:
         preds: float tensor or array, logits `(vocabulary_size,)` or
             `(batch_size, vocabulary_size)`.
-        seed: ignored. It is here so that all samplers are called alike.
+        seed: ignored. It lets all samplers be called in the same way.
 
     Returns:
         int32 tensor, `()` or `(batch_size,)`.
@@ -37,9 +37,9 @@ def random_sample(preds, temperature=1.0, seed=None):
         preds: float tensor or array, logits `(vocabulary_size,)` or
             `(batch_size, vocabulary_size)`. Half precision is computed in
             float32.
-        temperature: float, at least 0. The logits are divided by it: below 1
-            the likely tokens gain, above 1 the unlikely ones. 0 is
-            `greedy_search`.
+        temperature: float, at least 0. The logits are divided by it. Below 1
+            likely tokens become more likely, above 1 less so. 0 is the same
+            as `greedy_search`.
         seed: int, `keras.random.SeedGenerator` or `None`.
 
     Returns:
@@ -54,7 +54,7 @@ def random_sample(preds, temperature=1.0, seed=None):
 
 
 def top_k(preds, k=5, temperature=1.0, seed=None):
-    """Draw a token from the `k` most likely ones.
+    """Draw a token from the `k` most likely tokens.
 
     Args:
         preds: logits, as in `random_sample`.
@@ -77,10 +77,11 @@ def top_k(preds, k=5, temperature=1.0, seed=None):
 
 
 def top_p(preds, p=0.9, temperature=1.0, seed=None):
-    """Draw a token from the fewest likely ones that hold the mass `p`.
+    """Draw from the fewest tokens whose cumulative probability reaches `p`.
 
-    This sorts the vocabulary, which on a CPU can cost as much as the model
-    itself; `chain(top_k=100, top_p=0.9)` sorts 100 candidates.
+    This is nucleus sampling. It sorts the vocabulary, which on a CPU can cost
+    as much as the model itself. `chain(top_k=100, top_p=0.9)` sorts only 100
+    candidates.
 
     Args:
         preds: logits, as in `random_sample`.
@@ -101,7 +102,7 @@ def top_p(preds, p=0.9, temperature=1.0, seed=None):
 
 
 def min_p(preds, p=0.05, temperature=1.0, seed=None):
-    """Draw a token from those at least `p` times as likely as the best one.
+    """Draw from the tokens at least `p` times as likely as the most likely one.
 
     Args:
         preds: logits, as in `random_sample`.
@@ -121,8 +122,8 @@ def min_p(preds, p=0.05, temperature=1.0, seed=None):
     return chain(temperature=temperature, min_p=p)(preds, seed=seed)
 
 
-# Our functions, their defaults under the names that `chain` has for them, and
-# the names of their arguments that `chain` has other names for.
+# Our functions, their defaults under `chain`'s names, and those of their
+# arguments that have another name in `chain`.
 _AS_CHAINS = {
     greedy_search: ({"temperature": 0.0}, {}),
     random_sample: ({}, {}),
@@ -133,15 +134,15 @@ _AS_CHAINS = {
 
 
 def as_chain(sampler):
-    """Return the `Chain` that a sampler is.
+    """Return the `Chain` that is equivalent to a sampler.
 
     Args:
         sampler: any callable.
 
     Returns:
-        A `Chain` for a `Chain`, for a function of this room, and for either
+        A `Chain` for a `Chain`, for a function of this module, and for either
         in a `functools.partial` with numbers or a `seed`. `None` for any other
-        callable, of which nothing is known.
+        callable.
 
     Raises:
         UserError: a number is out of range.
@@ -152,7 +153,7 @@ def as_chain(sampler):
     numbers = {key: v for key, v in keywords.items() if key != "seed"}
     if isinstance(function, Chain):
         return None if numbers else function
-    # By identity: not every callable can be hashed.
+    # Compare by identity, because not every callable can be hashed.
     ours = [entry for key, entry in _AS_CHAINS.items() if key is function]
     if not ours:
         return None
@@ -164,17 +165,17 @@ def as_chain(sampler):
 
 
 def check_sampler(sampler, vocabulary_size):
-    """Refuse what is no sampler, or one whose `k` is over the vocabulary.
+    """Check that a sampler is callable and its `k` is within the vocabulary.
 
-    The sampler says the same when it meets its first logits. A generator asks
-    here before it spends time on computing them.
+    The sampler would raise the same error for its first logits. A generator
+    checks here before it spends time on computing them.
 
     Args:
-        sampler: any callable. Those of other rooms pass unseen.
+        sampler: any callable. `k` is checked only for our own samplers.
         vocabulary_size: int.
 
     Raises:
-        UserError: it is no callable, or `k` is out of range.
+        UserError: the sampler is not callable, or `k` is out of range.
     """
     if not callable(sampler):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Our samplers in KerasHub's own loop."""
+"""Our samplers in KerasHub's own generation loop."""
 
 import threading
 
@@ -12,14 +12,14 @@ from kerasllm.samplers._functions import as_chain
 
 
 def to_keras_hub(sampler, seed=None):
-    """Wrap a sampler for `causal_lm.compile(sampler=...)` of KerasHub.
+    """Wrap a sampler for KerasHub's `causal_lm.compile(sampler=...)`.
 
     Args:
         sampler: callable from float32 logits `(batch_size, vocabulary_size)`
-            to int32 `(batch_size,)`, made of `keras.ops`, such as
+            to int32 `(batch_size,)`, written with `keras.ops`, such as
             `chain(top_k=5)`. It gets `seed` and `token_ids` if it takes them.
-        seed: int or `None`, for the generator that goes with it; by default
-            the seed bound to `sampler`, if there is one.
+        seed: int or `None`, for the seed generator of the new sampler. The
+            default is the seed bound to `sampler`, if there is one.
 
     Returns:
         A `keras_hub.samplers.Sampler`.
@@ -32,7 +32,7 @@ def to_keras_hub(sampler, seed=None):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class KerasHubSampler(keras_hub.samplers.Sampler):
-    """A sampler of KerasHub around a callable; see `to_keras_hub`."""
+    """A KerasHub sampler around a callable; see `to_keras_hub`."""
 
     def __init__(self, sampler, seed=None):
         super().__init__()
@@ -47,12 +47,12 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
             seed = self.parameters["seed"]
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        # Of the call that runs in this thread: two may use one sampler.
+        # This is stored per thread, because two threads may share one sampler.
         self._call = threading.local()
 
     def __call__(self, next, *args, **kwargs):
         def remember(prompt, cache, index):
-            # KerasHub tells `get_next_token` nothing about the text.
+            # KerasHub does not pass the text to `get_next_token`.
             positions = ops.arange(ops.shape(prompt)[-1], dtype="int32")
             self._call.token_ids = ops.where(positions < index, prompt, -1)
             return next(prompt, cache, index)
@@ -61,11 +61,11 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
             return super().__call__(remember, *args, **kwargs)
         finally:
             self._call.token_ids = (
-                None  # a tensor of a trace must not outlive it
+                None  # a traced tensor must not outlive its trace
             )
 
     def compute_probabilities(self, logits):
-        """Return the logits themselves: our samplers start from them."""
+        """Return the logits themselves, because our samplers take logits."""
         return ops.cast(logits, "float32")
 
     def get_next_token(self, probabilities):
@@ -87,7 +87,7 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
         return ops.cast(token_ids, "int32")
 
     def get_config(self):
-        """Return what makes the same sampler, for Keras's serialization.
+        """Return the configuration of the sampler, for Keras's serialization.
 
         Raises:
             UserError: the sampler is a function that Keras cannot save.
@@ -105,6 +105,6 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
 
     @classmethod
     def from_config(cls, config):
-        """Return the sampler of a configuration."""
+        """Return the sampler with a given configuration."""
         sampler = keras.saving.deserialize_keras_object(config["sampler"])
         return cls(sampler, config["seed"])

@@ -1,9 +1,9 @@
 """Training: a `fit` that survives a kill, its checkpoints, and the losses.
 
-`resumable_fit` trains any compiled Keras model; `kerasllm.pretrain` and
+`resumable_fit` trains any compiled Keras model. `kerasllm.pretrain` and
 fine-tuning call it. `training_model` computes the loss of a language model in
-parts, so that the logits of a batch never exist at once. What a model writes
-after each epoch comes from a callable: nothing here generates text.
+parts, so that the logits of a batch never exist all at once. This package does
+not generate text: samples after each epoch come from a callable.
 """
 
 from kerasllm.training._checkpoints import Checkpoint

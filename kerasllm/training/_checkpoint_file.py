@@ -1,7 +1,7 @@
-"""The file of a checkpoint: written whole or not at all, checked when read.
+"""The checkpoint file, which is written atomically and verified when read.
 
-It is an `.npz` archive: `progress`, a text in JSON; `random_state`; and the
-values of variables, numbered in the order in which the caller lists them.
+It is an `.npz` archive with three parts: `progress`, a JSON string;
+`random_state`; and the values of variables, in the order that the caller lists.
 """
 
 import csv
@@ -15,21 +15,21 @@ import numpy as np
 from kerasllm import files
 from kerasllm.checks import EnvironmentFailure, RunError
 
-# Files without a format are of the first version. It left out the weights
-# that adapters leave frozen, by itself.
+# Files without a format number are from the first version. For models with
+# adapters, it left out the frozen weights.
 FORMAT = 2
 
 
 @dataclasses.dataclass
 class SavedState:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
         progress: dict. `step`, `steps_per_epoch`, `first_batch`, `dtype`,
-            `history` and, but in the first version, `format`.
-        random_state: uint8 array, see `backend.random_state`.
-        values: list of arrays, those of model and optimizer.
-        metrics: list of arrays, the sums over the epoch so far.
+            `history` and, except in the first version, `format`.
+        random_state: uint8 array; see `backend.random_state`.
+        values: list of arrays, the variables of the model and optimizer.
+        metrics: list of arrays, the metric sums of the epoch so far.
     """
 
     progress: dict
@@ -39,14 +39,14 @@ class SavedState:
 
 
 def write_state(path, state):
-    """Write a checkpoint, which replaces the one before.
+    """Write a checkpoint, which replaces the previous one.
 
     Args:
         path: `pathlib.Path`.
         state: a `SavedState`.
 
     Raises:
-        EnvironmentFailure: there is no room. The file before is still there.
+        EnvironmentFailure: the disk is full. The previous file is kept.
     """
     arrays = {f"{i:05}": value for i, value in enumerate(state.values)}
     arrays |= {f"metric{i:05}": sum_ for i, sum_ in enumerate(state.metrics)}
@@ -63,7 +63,7 @@ def write_state(path, state):
             error.errno,
             "A checkpoint must be written, after step "
             f"{state.progress['step']}. Received: {error.strerror}. Make room; "
-            "the same call then goes on from the checkpoint before",
+            "the same call then goes on from the previous checkpoint",
             str(path),
         ) from error
 
@@ -103,17 +103,17 @@ def read_state(path):
 def write_history(path, history):
     """Write the log of the epochs as a table.
 
-    It is written anew each time: after a kill, lines that were appended would
-    stand there twice.
+    The whole file is rewritten each time. If lines were appended, they would
+    be repeated after a kill.
 
     Args:
         path: `pathlib.Path`.
-        history: list of dicts, one an epoch.
+        history: list of dicts, one per epoch.
 
     Raises:
-        EnvironmentFailure: there is no room. The file before is still there.
+        EnvironmentFailure: the disk is full. The previous file is kept.
     """
-    # A run that goes on may be validated only from then on.
+    # A resumed run may have validation only from that point on.
     names = dict.fromkeys(name for epoch in history for name in epoch)
     try:
         with files.whole_file(path) as file:
@@ -135,7 +135,7 @@ def assign(variables, values):
 
     Args:
         variables: list of Keras variables.
-        values: list of arrays that fit them.
+        values: list of arrays with matching shapes.
     """
     for variable, value in zip(variables, values, strict=True):
         if value.dtype.kind == "V":  # NumPy's name for bfloat16
@@ -144,7 +144,7 @@ def assign(variables, values):
 
 
 def first_difference(variables, values):
-    """Say where values do not fit variables; `None` where all do."""
+    """Describe how values do not fit variables; `None` if they all fit."""
     count = f"{len(values)} variables for {len(variables)}"
     for variable, value in zip(variables, values, strict=False):
         shape = tuple(variable.shape)
@@ -154,5 +154,5 @@ def first_difference(variables, values):
                 f"for {variable.path} of shape {shape}"
             )
     if len(variables) != len(values):
-        return f"{count}, which differ in nothing but their number"
+        return f"{count}, which differ only in their number"
     return None

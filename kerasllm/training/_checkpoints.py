@@ -1,8 +1,8 @@
-"""Checkpoints: everything that a training run needs to go on as if unbroken.
+"""Checkpoints: everything that a training run needs to resume exactly.
 
 Weights alone are not enough. The optimizer has moments, dropout has random
-generators, the epoch has averages so far, and the data have a position.
-`Checkpoint` keeps them all in one file.
+number generators, the epoch has running averages, and the data have a
+position. `Checkpoint` keeps them all in one file.
 """
 
 import math
@@ -35,28 +35,28 @@ class Checkpoint(keras.callbacks.Callback):
     """Counts the batches of a run, saves its state, and restores it.
 
     Args:
-        directory: str or path. `checkpoint.npz` in it holds the last state,
-            and `history.csv` the log. `None` saves nothing.
+        directory: str or path. Folder for the last state, `checkpoint.npz`,
+            and the log, `history.csv`. `None` saves nothing.
         steps_per_epoch: int. Batches in an epoch.
-        checkpoint_steps: int. Batches between checkpoints; there is one
-            after each epoch in any case.
-        first_batch: what `describe_batch` says of the first batch of the
-            data, by which other data are noticed; `None` trusts the caller.
-        variables: callable from the model to the list of its variables that
-            a checkpoint has to keep; `None` for all of them.
+        checkpoint_steps: int. Batches between checkpoints. There is always
+            one after each epoch.
+        first_batch: the result of `describe_batch` for the first batch, which
+            detects different data; `None` skips this check.
+        variables: callable from the model to the list of variables that a
+            checkpoint must contain; `None` for all of them.
 
     Attributes:
-        step: int. Batches that the weights have seen.
+        step: int. Number of batches that the model was trained on.
         history: list of dicts, one for each finished epoch.
         stopped: `None`, `"interrupted"` or `"diverged"`.
-        interrupts: an `Interrupts`. In a `with` block of it the first Ctrl-C
-            saves the state and stops the run after the batch.
+        interrupts: an `Interrupts`. Inside its `with` block, the first Ctrl-C
+            saves the state and stops the run after the current batch.
 
     Raises:
         UserError: a number of batches is not a positive int.
-        OSError: nothing can be written to `directory`.
-        RuntimeError: so it is in another process, or a process does not see
-            what the first one writes there.
+        OSError: `directory` is not writable.
+        RuntimeError: `directory` is not writable in another process, or a
+            process does not see what the first one writes there.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Checkpoint(keras.callbacks.Callback):
         variables=None,
     ):
         super().__init__()
-        # Python's ints: they go into a file, as JSON.
+        # Python ints can be written as JSON.
         self.steps_per_epoch = check_int("steps_per_epoch", steps_per_epoch, 1)
         self.checkpoint_steps = check_int(
             "checkpoint_steps", checkpoint_steps, 1
@@ -84,28 +84,27 @@ class Checkpoint(keras.callbacks.Callback):
         self.history = []
         self.stopped = None
         self._random_state = None
-        self._metrics = []  # their sums over the epoch up to the resumption
+        self._metrics = []  # metric sums of the epoch before the resumption
 
     def save(self):
         """Write the state of the model and the run, if there is a folder.
 
-        Of several processes one writes, but all must call it.
+        Only one process writes, but all processes must call this method.
 
         Returns:
-            bool. `False` if nothing was written because there is a NaN or an
-            infinity in it: the loss of a step is from before its update, and
-            says nothing about what the update has done.
+            bool. `False` if nothing was written because the state has a NaN or
+            an infinity. The loss of a step does not show this, because it is
+            computed before the step updates the weights.
 
         Raises:
-            EnvironmentFailure: there is no room. The file before is still
-                there.
-            RuntimeError: so it is in the process that writes.
+            EnvironmentFailure: the disk is full. The previous file is kept.
+            RuntimeError: the disk is full in the process that writes.
         """
         self._random_state = backend.random_state()
         if self.path is None:
             return True
-        # `self.model` is a property: on JAX it brings the variables up to
-        # date, which `fit` keeps elsewhere between steps. Not for each batch.
+        # `self.model` is a property. On JAX, reading it updates the variables,
+        # which `fit` keeps elsewhere between steps. Do not read it per batch.
         model = self.model
         variables = _kept(model, self.variables)
         values = [backend.to_numpy(variable) for variable in variables]
@@ -138,18 +137,18 @@ class Checkpoint(keras.callbacks.Callback):
         """Set `model` and the counters to the checkpoint, if there is one.
 
         Args:
-            model: a compiled keras model whose optimizer is built.
+            model: a compiled Keras model whose optimizer is built.
 
         Raises:
-            RunError: the checkpoint is damaged, of another model, made
-                with other data or another `steps_per_epoch`, or processes
-                find different ones.
+            RunError: the checkpoint is damaged, is from another model, was
+                made with other data or another `steps_per_epoch`, or differs
+                between processes.
         """
         saved = None
         with devices.failing_together():
             if self.path is not None and self.path.is_file():
                 saved = read_state(self.path)
-        # Before anything is assigned, which processes do together.
+        # This comes before any assignment, which all processes do together.
         steps = backend.of_all_processes(saved.progress["step"] if saved else 0)
         if steps.min() != steps.max():
             raise RunError(
@@ -172,7 +171,7 @@ class Checkpoint(keras.callbacks.Callback):
             self._metrics = saved.metrics
 
     def raise_if_stopped(self):
-        """Say why the run has ended before its end, if it has.
+        """Raise an error if the run has stopped early.
 
         Raises:
             DivergedError: loss or weights are no longer finite.
@@ -192,8 +191,8 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def on_train_batch_begin(self, batch, logs=None):
-        # Whatever drew random numbers since the last batch of the run (`fit`
-        # does so when it starts an epoch) must not change what follows.
+        # Random draws since the last batch of the run must not change what
+        # follows. (`fit` makes some when it starts an epoch.)
         if self._random_state is not None:
             backend.set_random_state(self._random_state)
             self._random_state = None
@@ -212,7 +211,7 @@ class Checkpoint(keras.callbacks.Callback):
             self._save_or_stop()
 
     def on_test_batch_end(self, batch, logs=None):
-        # `fit` validates before it stops, however long that takes.
+        # `fit` runs the validation before it stops, so cut that short, too.
         if self.stopped:
             self.model.stop_evaluating = True
 
@@ -229,8 +228,8 @@ class Checkpoint(keras.callbacks.Callback):
         if not self.save():
             self._stop("diverged")
             return
-        # Processes have to stop after the same step, or one would wait for
-        # the others forever. They ask each other where they wait anyway.
+        # All processes must stop after the same step, or one would wait for
+        # the others forever. They already wait for one another here.
         if backend.of_all_processes(self.interrupts.arrived).any():
             self._stop("interrupted")
 
@@ -239,11 +238,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.model.stop_training = True
 
     def _resume_metrics(self):
-        """Add what an interrupted epoch had measured to its rest.
+        """Add the metrics of an interrupted epoch to those of its rest.
 
-        `fit` resets metrics when it starts an epoch, be it the rest of one,
-        and TensorFlow makes them in the first step. They are sums and counts.
-        If they are others now, they begin anew.
+        `fit` resets metrics whenever it starts, even in the middle of an
+        epoch, and TensorFlow creates them in the first step. Metrics are sums
+        and counts. If the model has other metrics now, they start from zero.
         """
         variables = self.model.metrics_variables
         if not first_difference(variables, self._metrics):
@@ -254,12 +253,12 @@ class Checkpoint(keras.callbacks.Callback):
     def _check_steps(self, steps_per_epoch):
         if steps_per_epoch != self.steps_per_epoch:
             raise RunError(
-                "A run must go on with the `steps_per_epoch` that it began "
+                "A run must continue with the `steps_per_epoch` that it began "
                 f"with, {steps_per_epoch}. Received: "
-                f"steps_per_epoch={self.steps_per_epoch}. If you have not "
-                "passed it, it is the length of the data divided by `epochs`, "
-                "and the data or `epochs` are others. Use the former, or "
-                "another directory for a new run."
+                f"steps_per_epoch={self.steps_per_epoch}. By default it is the "
+                "length of the data divided by `epochs`, so the data or "
+                "`epochs` may have changed. Use the original value, or another "
+                "directory for a new run."
             )
 
     def _variables_in(self, saved, model):
@@ -284,10 +283,10 @@ class Checkpoint(keras.callbacks.Callback):
         kept = "There is no checkpoint"
         if self.path is not None and self.path.is_file():
             kept = f"The last good checkpoint is {self.path}"
-        # Where the arguments are on record, other ones are another run.
+        # If the arguments are recorded, changed ones make a different run.
         where = ""
         if self.path and self.path.with_name(RUN_FILE).is_file():
-            where = ", in another directory: this one is for the run as it is"
+            where = ", in another directory, as this one records its arguments"
         raise DivergedError(
             "Loss and weights must stay finite. Received: NaN or infinity "
             f"at step {self.step}. {kept}. Lower the learning rate, "
@@ -296,21 +295,21 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _prepare(directory):
-    """Make the folder of a run, and remove what kills have left in it."""
+    """Create the folder of a run, and remove files of killed processes."""
     devices.check_directory(directory)
     with devices.failing_together():
-        if devices.process_index() == 0:  # it writes for all
-            # A folder belongs to one run: who left these was killed, and each
-            # is as large as a checkpoint.
+        if devices.process_index() == 0:  # only this process writes
+            # A folder belongs to one run, so these files are left over from a
+            # killed process. Each is as large as a checkpoint.
             for name in (CHECKPOINT_FILE, HISTORY_FILE):
                 files.remove_partial(pathlib.Path(directory, name))
 
 
 def _kept(model, choose):
-    """Return the variables in a checkpoint, the optimizer's among them.
+    """Return the variables of a checkpoint, including the optimizer's.
 
-    A learning rate that is a number is a variable of the optimizer, too. It is
-    left out: what the caller asks for holds, also when a run goes on.
+    A learning rate that is a plain number is also a variable of the optimizer.
+    It is left out, so that a resumed run uses the caller's learning rate.
     """
     variables = [*choose(model), *model.optimizer.variables]
     return [v for v in variables if v.name != "learning_rate"]
@@ -321,7 +320,7 @@ def _all_variables(model):
 
 
 def _changing_beside_adapters(model):
-    """Return what the first version kept of a model with adapters."""
+    """Return the variables that the first version saved with adapters."""
     return [
         variable
         for variable in model.variables

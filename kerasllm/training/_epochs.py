@@ -1,4 +1,4 @@
-"""What is logged and printed at the end of an epoch."""
+"""The logs and samples at the end of an epoch."""
 
 import math
 import time
@@ -12,7 +12,7 @@ class EpochLogs(keras.callbacks.Callback):
     """Adds perplexity and tokens per second to the logs of an epoch.
 
     Args:
-        tokens_in_a_batch: number, the mean.
+        tokens_in_a_batch: number, the mean number of tokens in a batch.
     """
 
     def __init__(self, tokens_in_a_batch):
@@ -25,7 +25,7 @@ class EpochLogs(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.end = time.perf_counter()
-        if self.batches == 0:  # the first batch includes the compilation
+        if self.batches == 0:  # the first batch includes compilation
             self.start = self.end
         self.batches += 1
 
@@ -40,7 +40,7 @@ class EpochLogs(keras.callbacks.Callback):
 
 
 class PrintSample(keras.callbacks.Callback):
-    """Prints what the model would write, after each epoch.
+    """Prints generated text after each epoch.
 
     Args:
         run: the `Checkpoint` of the run.
@@ -53,7 +53,7 @@ class PrintSample(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if self.run.stopped == "diverged":
-            return  # nothing can be sampled, and the error is about to be said
-        text = self.sample()  # computed on all devices: all must call it
+            return  # the model cannot generate, and an error follows
+        text = self.sample()  # all processes must call this
         if devices.process_index() == 0:
             print(f"\nEpoch {epoch + 1}: {text}")

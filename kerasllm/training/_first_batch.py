@@ -1,4 +1,4 @@
-"""The first batch of the data, by which a run notices other data."""
+"""The first batch of the data, which reveals when the data have changed."""
 
 import hashlib
 
@@ -8,17 +8,17 @@ import numpy as np
 from kerasllm import backend
 from kerasllm.checks import RunError
 
-# The name in the files of the first version, which has to stay.
+# Files of the first version use this name, so it must stay.
 DIGESTS = "rows"
 
 
 def describe_batch(batch, shares=1):
-    """Describe a batch so that another one can be told from it.
+    """Describe a batch so that a different one can be recognized.
 
     Args:
-        batch: tuple `(x, y)` of what one process reads, integers
+        batch: tuple `(x, y)` that one process reads, ints
             `(num_sequences, length)`. `x` may be a dict with `token_ids`.
-        shares: int. Processes among which a whole batch is divided.
+        shares: int. Number of processes that share a whole batch.
 
     Returns:
         A dict for JSON: `shape` of the token ids in the whole batch, and
@@ -28,7 +28,7 @@ def describe_batch(batch, shares=1):
     x = batch[0]
     count, length = (x["token_ids"] if isinstance(x, dict) else x).shape
     arrays = [np.asarray(array) for array in keras.tree.flatten(batch)]
-    # There need not be as many images as texts.
+    # The number of images may differ from the number of texts.
     arrays = [array for array in arrays if len(array) == count]
     digests = []
     for sequence in zip(*arrays, strict=True):
@@ -38,22 +38,23 @@ def describe_batch(batch, shares=1):
 
 
 def check_same_data(found, here, directory):
-    """Check that the data begin as in the run so far.
+    """Check that the data begin as they did when the run began.
 
-    It comes before all other checks: other data may also mean other epochs or
-    another vocabulary, but they are the reason.
+    This comes before all other checks. Other data may also change the number
+    of steps or the vocabulary, but then the data are the cause to report.
 
     Args:
-        found: what `describe_batch` said when the run began, or `None`.
-        here: what it says now, or `None` to trust the caller.
+        found: the result of `describe_batch` when the run began, or `None`.
+        here: the result now, or `None` to skip the check.
         directory: path of the run.
 
     Raises:
+        RunError: the data do not.
         RunError: they do not.
     """
     differs = False
-    # What process 0 reads is in the file. With another number of processes it
-    # reads more sequences of the same batch, or fewer.
+    # The file describes what process 0 reads. With another number of
+    # processes, it reads more or fewer sequences of the same batch.
     if found and here and backend.process()[0] == 0:
         count = min(len(found[DIGESTS]), len(here[DIGESTS]))
         differs = (
@@ -66,10 +67,10 @@ def check_same_data(found, here, directory):
     if found["shape"] != here["shape"]:
         received = f"the shape {here['shape']}, not {found['shape']}"
     raise RunError(
-        "A run must go on with the data that it began with, in the same "
+        "A run must continue with the data that it began with, in the same "
         "batches and in the same order each time that they are read. "
         f"Received: a first batch with {received}, for the run in {directory}. "
-        "Use the former text, vocabulary and batch size, shuffled not at all "
-        "or with a `seed` and `reshuffle_each_iteration=False`; or another "
-        "directory for a new run."
+        "Use the original text, vocabulary and batch size. Do not shuffle, or "
+        "shuffle with a `seed` and `reshuffle_each_iteration=False`. Or use "
+        "another directory for a new run."
     )

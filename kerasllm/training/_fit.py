@@ -1,4 +1,4 @@
-"""`fit` that can be killed at any moment and called again."""
+"""A `fit` that can be killed at any moment and called again."""
 
 import pathlib
 
@@ -25,36 +25,38 @@ def resumable_fit(
     variables=None,
     callbacks=(),
     verbose="auto",
-):  # over sixty lines by its docstring
-    """Call `fit` on a compiled model so that it can be killed and called again.
+):  # over sixty lines because of its docstring
+    """Call `fit` on a compiled model so that it can be killed and resumed.
 
     Args:
-        model: compiled keras model.
+        model: compiled Keras model.
         train_dataset: `tf.data.Dataset` that gives the same batches in the
-            same order whenever it is read.
+            same order each time it is read.
         validation_dataset: the same, or `None`.
-        directory: str or path, as for `kerasllm.pretrain`, where the rest is
-            explained, too. `None` keeps nothing.
+        directory: str or path, as for `kerasllm.pretrain`, which also explains
+            the other arguments. `None` saves nothing.
         epochs: int.
         steps_per_epoch: int.
         tokens_in_a_batch: number, the mean, for `tokens_per_second`.
-        identity: dict for JSON. What decides the run; `directory` is claimed
-            for it. `None` where the caller has claimed it, or need not.
+        identity: dict for JSON, the arguments that determine the run. The
+            folder is claimed for it. `None` if the caller has already claimed
+            the folder, or does not need to.
         checkpoint_steps: int.
         sample: callable `() -> str`.
         first_batch: see `Checkpoint`.
         variables: callable from `model` to the list of its variables that a
-            checkpoint has to keep, such as `kerasllm.lora.changing_variables`.
-            Defaults to all of them. The optimizer's are always kept.
+            checkpoint must contain, such as
+            `kerasllm.lora.changing_variables`. Defaults to all of them. The
+            optimizer's variables are always saved.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
     Returns:
-        A list of dicts, one an epoch; see `kerasllm.pretrain`.
+        A list of dicts, one per epoch; see `kerasllm.pretrain`.
 
     Raises:
         UserError, RunError, EnvironmentFailure, DivergedError,
-        TrainingInterrupted: as `kerasllm.pretrain`.
+        TrainingInterrupted: as for `kerasllm.pretrain`.
     """
     epochs = check_int("epochs", epochs, 1)
     model.optimizer.build(model.trainable_variables)
@@ -66,8 +68,8 @@ def resumable_fit(
         )
         run.restore(model)
         _check_epochs(run, epochs, directory)
-        # Keras passes one dict of logs along the callbacks in order: what the
-        # first one adds is in the checkpoint, the progress bar and the history.
+        # Keras passes one dict of logs through the callbacks in order. What
+        # the first one adds reaches the checkpoint, progress bar and history.
         callbacks = [EpochLogs(tokens_in_a_batch), run, *callbacks]
         if sample is not None:
             callbacks.append(PrintSample(run, sample))
@@ -79,7 +81,7 @@ def resumable_fit(
                 epochs,
                 validation_data=validation_dataset,
                 callbacks=callbacks,
-                shuffle=False,  # Keras warns that it cannot shuffle a dataset
+                shuffle=False,  # Keras warns when asked to shuffle a dataset
                 verbose=verbose if devices.process_index() == 0 else 0,
             )
         run.raise_if_stopped()
@@ -87,13 +89,13 @@ def resumable_fit(
 
 
 def _check_epochs(run, epochs, directory):
-    """Refuse to call a run finished that has had more epochs than asked for."""
+    """Check that the run has not already had more epochs than requested."""
     if run.step > epochs * run.steps_per_epoch:
         raise RunError(
-            "A run must go on with at least the epochs that it has begun, "
+            "`epochs` must be at least the number that the run has begun, "
             f"{-(-run.step // run.steps_per_epoch)}. Received: "
-            f"epochs={epochs} for the run in {directory}. Pass as many, or "
-            "use another directory for a shorter run."
+            f"epochs={epochs} for the run in {directory}. Pass at least that "
+            "many, or use another directory for a shorter run."
         )
 
 
@@ -102,13 +104,13 @@ def _fit_the_rest(model, run, train_dataset, epochs, **options):
     steps = run.steps_per_epoch
     epoch, done = divmod(run.step, steps)
     if done and epoch < epochs:
-        # `fit` begins with a whole epoch, so the rest of one that was
-        # interrupted takes a `fit` of its own.
+        # `fit` starts with a whole epoch, so the rest of an interrupted epoch
+        # needs a `fit` of its own.
         _fit_epochs(
             model, run, train_dataset, epoch, epoch + 1, steps - done, **options
         )
         epoch += 1
-        # A callback may have ended it; another `fit` would forget that.
+        # A callback may have stopped it, and another `fit` would ignore that.
         if model.stop_training:
             return
     if epoch < epochs:
@@ -120,8 +122,8 @@ def _fit_epochs(
 ):
     """Call `fit` for some epochs of the same number of steps."""
     model.fit(
-        # Skipping reads and tokenizes what it skips, at about a million tokens
-        # a second; in exchange no position has to be stored.
+        # `skip` reads and tokenizes what it skips, at about a million tokens
+        # per second. In exchange, no position needs to be stored.
         train_dataset.repeat().skip(run.step),
         initial_epoch=first_epoch,
         epochs=last_epoch,

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: noted at first, so that the state can be saved."""
+"""Ctrl-C during training, delayed so that the state can be saved."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Notes the first Ctrl-C in a `with` block; the second one acts as usual.
+    """Records the first Ctrl-C in a `with` block; the second one interrupts.
 
-    Outside the main thread it does nothing: Python delivers signals there.
+    It does nothing outside the main thread, which receives all signals.
 
     Attributes:
-        arrived: bool. Whether there was a Ctrl-C.
+        arrived: bool. Whether Ctrl-C was pressed.
     """
 
     def __init__(self):
@@ -23,7 +23,7 @@ class Interrupts:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            # `None` if a library has set it, who knows how.
+            # `None` if the handler was not installed from Python.
             self._previous = signal.getsignal(signal.SIGINT)
             if self._previous is not None:
                 signal.signal(signal.SIGINT, self._note)

@@ -1,9 +1,9 @@
-"""The loss, computed so that the logits of a batch never exist at once.
+"""A loss that never holds the logits of a whole batch in memory.
 
-With 32,000 tokens in the vocabulary the logits of a batch are by far the
-largest array of a step: 4.2 GB for 128 x 256 tokens in float32, and their
-gradient as much again. `training_model` computes them for a few positions at a
-time, and once more on the way back: gradient checkpointing of the last layer.
+With 32,000 tokens in the vocabulary, the logits of a batch are by far the
+largest array of a step: 4.2 GB for 128 x 256 tokens in float32, and the same
+again for their gradient. `training_model` computes them for a few positions at
+a time, and again in the backward pass (gradient checkpointing).
 """
 
 import keras
@@ -15,13 +15,13 @@ from kerasllm.layers import TransformerDecoder
 
 
 class NextTokenLoss(keras.Layer):
-    """Scores hidden states against labels, some positions at a time.
+    """Scores hidden states against labels, a few positions at a time.
 
     Args:
         embedding: layer that maps hidden states to logits when it is called
             with `reverse=True`, such as a `PositionalEmbedding`.
-        num_chunks: int. Parts that the sequence is cut into; the logits of
-            one part are in memory at a time.
+        num_chunks: int. Number of chunks that the sequence is split into. The
+            logits of one chunk at a time are in memory.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Raises:
@@ -29,7 +29,7 @@ class NextTokenLoss(keras.Layer):
             fixed length.
 
     Source: Chen et al., 2016, arXiv:1604.06174 (gradient checkpointing:
-    compute again what is too large to keep).
+    recompute what is too large to keep).
     """
 
     def __init__(self, embedding, num_chunks=8, **kwargs):
@@ -39,22 +39,22 @@ class NextTokenLoss(keras.Layer):
         self.num_chunks = num_chunks
 
     def call(self, hidden_states, labels):
-        """Return the loss of each token, and whether it was the most likely.
+        """Return each token's loss, and whether it was the most likely token.
 
         Args:
             hidden_states: float `(batch_size, length, hidden_dim)`.
             labels: int `(batch_size, length)`, the tokens that come next.
 
         Returns:
-            float32 `(batch_size, length, 2)`: cross-entropy in nats, which
-            has a gradient, and 1 or 0, which has none.
+            float32 `(batch_size, length, 2)`: the cross-entropy in nats, which
+            has a gradient, and 1 or 0, which has no gradient.
         """
         length = hidden_states.shape[1]
         if length is None:
             raise UserError(
                 "The sequence must have a fixed length to be cut into "
                 "chunks. Received: hidden states of shape "
-                f"{tuple(hidden_states.shape)}. Batch sequences of one length."
+                f"{tuple(hidden_states.shape)}. Use sequences of equal length."
             )
         size = -(-length // self.num_chunks)
         count = -(-length // size)
@@ -64,7 +64,7 @@ class NextTokenLoss(keras.Layer):
             _split(hidden_states, count, missing),
             _split(labels, count, missing),
         )
-        # From (count, batch_size, size, 2), a chunk after the other, to
+        # From (count, batch_size, size, 2), with the chunks first, to
         scores = ops.swapaxes(scores, 0, 1)  # (batch_size, count, size, 2)
         # and (batch_size, count * size, 2).
         scores = ops.reshape(scores, (-1, count * size, 2))
@@ -95,7 +95,7 @@ def _split(array, count, missing):
 
 
 def training_model(model, num_chunks=8):
-    """Return a model that is trained like `model`, in less memory.
+    """Return a model that is trained like `model` but with less memory.
 
     Args:
         model: a `mini_gpt`, or a KerasHub `CausalLM` whose logits come from
@@ -103,8 +103,8 @@ def training_model(model, num_chunks=8):
         num_chunks: int. See `NextTokenLoss`.
 
     Returns:
-        A `keras.Model` of the same layers and weights. Its inputs are those of
-        `model` and the `labels`, see `with_labels`; its output is that of
+        A `keras.Model` with the same layers and weights. Its inputs are those
+        of `model` plus the `labels`; see `with_labels`. Its output is that of
         `NextTokenLoss`. Compile it with `loss=token_loss` and
         `weighted_metrics=[accuracy]`.
 
@@ -116,7 +116,7 @@ def training_model(model, num_chunks=8):
     trained = training_model(model)
     trained.compile("adam", loss=token_loss, weighted_metrics=[accuracy])
     trained.fit(dataset.map(with_labels))
-    model.predict(token_ids)  # it has learned the same: they share weights
+    model.predict(token_ids)  # `model` is trained, too: they share weights
     ```
     """
     hidden_states, embedding = _before_the_logits(model)
@@ -128,23 +128,24 @@ def training_model(model, num_chunks=8):
         hidden_states, labels
     )
     trained = keras.Model({**inputs, "labels": labels}, outputs)
-    # `compile` asks the model whether float16 makes it scale the loss.
+    # `compile` uses the model's policy to decide on loss scaling for float16.
     trained.dtype_policy = model.dtype_policy
     return trained
 
 
 def next_token_objective(model, num_chunks=1):
-    """Return what trains `model` to predict the next token.
+    """Return the model, loss and data function for next-token training.
 
     Args:
-        model: see `training_model`; with one chunk any that gives logits.
+        model: see `training_model`. With one chunk, any model that returns
+            logits.
         num_chunks: int. With more than one, the logits of a whole batch never
-            exist at once.
+            exist all at once.
 
     Returns:
-        The model to compile, which has the layers of `model`; the `loss` and
-        `weighted_metrics` for its `compile`, a dict; and a function for
-        `dataset.map` that makes its batches of those of `model`.
+        The model to compile, which has the layers of `model`; a dict with the
+        `loss` and `weighted_metrics` for its `compile`; and a function for
+        `dataset.map` that converts the batches of `model` to its own.
     """
     if num_chunks == 1:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -155,7 +156,7 @@ def next_token_objective(model, num_chunks=1):
 
 
 def with_labels(x, y, *sample_weight):
-    """Give a `training_model` the labels of a batch; use with `dataset.map`.
+    """Add the labels of a batch to its inputs; use with `dataset.map`.
 
     Args:
         x: int `(batch_size, length)` token ids, or a dict of all inputs.
@@ -171,20 +172,20 @@ def with_labels(x, y, *sample_weight):
 
 
 def token_loss(y_true, y_pred):
-    """Return the losses in what a `training_model` returns.
+    """Return the losses from the output of a `training_model`.
 
     Args:
-        y_true: int `(batch_size, length)`, the labels; the model has used them.
+        y_true: int `(batch_size, length)`, the labels. They are not used here.
         y_pred: float32 `(batch_size, length, 2)`, see `NextTokenLoss`.
 
     Returns:
-        float32 `(batch_size, length)`, nats.
+        float32 `(batch_size, length)`, in nats.
     """
     return y_pred[..., 0]
 
 
 def accuracy(y_true, y_pred):
-    """Return the hits in what a `training_model` returns.
+    """Return the correct predictions from the output of a `training_model`.
 
     Args:
         y_true: see `token_loss`.
@@ -198,7 +199,7 @@ def accuracy(y_true, y_pred):
 
 
 def _before_the_logits(model):
-    """Return the last hidden states, and the layer that makes them logits."""
+    """Return the last hidden states, and the layer that maps them to logits."""
     backbone = getattr(model, "backbone", None)
     if backbone is None:
         decoders = [
@@ -215,5 +216,5 @@ def _before_the_logits(model):
                 return backbone(model.input), embedding
     raise UserError(
         "`model` must be a `mini_gpt` or a `CausalLM` with a token embedding. "
-        f"Received: {model!r}. Train any other with its own logits."
+        f"Received: {model!r}. Train any other model with its own logits."
     )

@@ -1,7 +1,7 @@
-"""The folder of a run: what its files are called, and whose it is.
+"""The folder of a run: the names of its files, and which run it belongs to.
 
-`run.json` holds the arguments that decide the result of a run. A call with
-other arguments is refused there, so that no run overwrites another.
+`run.json` holds the arguments that determine the result of a run. A call with
+other arguments raises an error, so that no run overwrites another.
 """
 
 import json
@@ -17,14 +17,14 @@ RUN_FILE = "run.json"
 
 
 def claim(directory, identity, shares=1, **settled):
-    """Note in a folder which run it belongs to, or say that it has another.
+    """Record which run a folder belongs to, or check that it is this run.
 
     Args:
         directory: `pathlib.Path`.
-        identity: dict, as JSON gives it back. What decides the run.
-        shares: int. Processes among which a batch is divided.
-        **settled: what a new run settles on, and what need not be the same
-            when it goes on. It is noted beside `identity`.
+        identity: dict of JSON values, the arguments that determine the run.
+        shares: int. Number of processes that share a batch.
+        **settled: choices of a new run that may be different when it is
+            resumed. They are recorded beside `identity`.
 
     Returns:
         int. The number of streams of text that a batch of the run consists of.
@@ -43,48 +43,48 @@ def claim(directory, identity, shares=1, **settled):
             "A directory must hold one run only. Received: "
             f"{directory}, with a run of another "
             f"{' and '.join(different)}. Use another directory, or the "
-            "arguments that it was begun with."
+            "original arguments."
         )
     streams = found.get("streams", 1)
     if streams % shares:
         raise RunError(
-            "A run must go on with a number of processes that divides the one "
-            f"it began with, {streams}. Received: {shares} processes for the "
-            f"run in {directory}. One process always fits; or use another "
-            "directory."
+            "A run must continue with a number of processes that divides the "
+            f"one it began with, {streams}. Received: {shares} processes for "
+            f"the run in {directory}. Use one process, which always works, or "
+            "use another directory."
         )
     return streams
 
 
 def claim_for_model(directory, identity):
-    """Claim a folder for a run that has its lock, see `only_run_in`.
+    """Claim a folder for a run that holds its lock; see `only_run_in`.
 
     Args:
         directory: `pathlib.Path`.
-        identity: dict for JSON. What decides the run.
+        identity: dict for JSON, the arguments that determine the run.
 
     Raises:
         RunError: the folder belongs to another run.
     """
     with devices.first_process_first():
-        # Where nothing is trained yet, nothing can be mistaken. (The folder of
+        # If nothing is trained yet, the record may be replaced. (The folder of
         # a pretrained model has such a file, too.)
         if not any(
             (directory / name).is_file()
             for name in (CHECKPOINT_FILE, MODEL_FILE)
         ):
             (directory / RUN_FILE).unlink(missing_ok=True)
-        # As it will be read.
+        # Compare it as JSON will return it.
         claim(directory, json.loads(json.dumps(identity)))
 
 
 def read_run(directory):
-    """Return what a folder says of its run: a dict."""
+    """Return the record of a run's folder: a dict."""
     return json.loads((directory / RUN_FILE).read_text(encoding="utf-8"))
 
 
 def write_run(directory, record):
-    """Write what decides a run, and what came of it, into its folder.
+    """Write the arguments and results of a run into its folder.
 
     Args:
         directory: `pathlib.Path`.
