@@ -78,8 +78,8 @@ def top_p_filter(logits, p):
         return _top_p_by_search(logits, p)
     ordered = ops.sort(logits, axis=-1)  # smallest first
     # Summing from the smallest value up rounds least, as in Hugging Face.
-    mass = ops.cumsum(ops.softmax(ops.cast(ordered, "float32")), axis=-1)
-    removed = ops.cast(mass <= 1.0 - p, "int32")
+    cumulative = ops.cumsum(ops.softmax(ops.cast(ordered, "float32")), axis=-1)
+    removed = ops.cast(cumulative <= 1.0 - p, "int32")
     vocabulary_size = logits.shape[-1]
     count = vocabulary_size - ops.sum(removed, axis=-1, keepdims=True)
     count = ops.maximum(count, 1)  # (..., 1)
@@ -93,13 +93,15 @@ def _top_p_by_search(logits, p):
     """`top_p_filter` without sorting the vocabulary."""
     probabilities = ops.softmax(ops.cast(logits, "float32"))
 
-    def mass(kept):
+    def probability(kept):
         return ops.sum(ops.where(kept, probabilities, 0.0), -1, keepdims=True)
 
-    smallest_kept = _largest_threshold(logits, lambda kept: mass(kept) >= p)
+    smallest_kept = _largest_threshold(
+        logits, lambda kept: probability(kept) >= p
+    )
     above, tied = logits > smallest_kept, logits == smallest_kept
     each = ops.max(ops.where(tied, probabilities, 0.0), axis=-1, keepdims=True)
-    needed = ops.ceil((p - mass(above)) / each)
+    needed = ops.ceil((p - probability(above)) / each)
     count = ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
     count = count + ops.cast(ops.maximum(needed, 1.0), "int32")
     # A rounded sum may reach 1 before the last token, but p=1 keeps all tokens.

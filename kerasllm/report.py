@@ -1,4 +1,4 @@
-"""One HTML page that carries everything it shows."""
+"""A self-contained HTML page for reports."""
 
 import base64
 import html
@@ -23,10 +23,10 @@ img { max-width: 100%; }
 
 
 class Report:
-    """Collects parts and gives them back as a self-contained page.
+    """Collects parts and returns them as a self-contained page.
 
     Args:
-        title: str. Plain text, as everything that the methods take.
+        title: str. Plain text, like everything that the methods take.
     """
 
     def __init__(self, title):
@@ -49,8 +49,8 @@ class Report:
         """Add a table.
 
         Args:
-            columns: list of str, the heads.
-            rows: list of sequences, as long as `columns`.
+            columns: list of str, the column headings.
+            rows: list of sequences, each as long as `columns`.
         """
 
         def row(tag, cells):
@@ -63,7 +63,7 @@ class Report:
         )
 
     def sample(self, title, text, command):
-        """Add a generated text and the command that gives it again."""
+        """Add a generated text and the command that reproduces it."""
         self._parts.append(f"<h3>{html.escape(title)}</h3>")
         self._parts.append(f"<blockquote>{html.escape(text)}</blockquote>")
         self.code(command)

@@ -1,13 +1,13 @@
-r"""Where text comes from.
+r"""Text corpora to train on.
 
 A corpus is a list of shard files in the format of the chapter's mini-C4: UTF-8
-text, one document a line, the line breaks inside a document written as the two
-characters `\n`. (The format has no escape for a backslash, so a document that
-itself contains those two characters gets a line break there when it is read.)
+text, one document per line, with line breaks inside a document written as the
+two characters `\n`. (The format has no escape for a backslash, so a document
+that contains those two characters itself is read with a line break instead.)
 
-`local_docs` finds text that every installation carries, `mini_c4` downloads
+`local_docs` finds text that is part of every installation, `mini_c4` downloads
 the chapter's corpus, `text_shards` takes the user's own files, and `from_tfds`
-reads a TensorFlow data set instead of shards.
+reads a TensorFlow dataset instead of shards.
 """
 
 from kerasllm.corpora._local_docs import (

@@ -1,4 +1,4 @@
-"""The documentation that every installation carries, as a corpus."""
+"""The documentation in every installation, as a corpus."""
 
 import ast
 import hashlib
@@ -17,8 +17,8 @@ from kerasllm.corpora._shards import (
     write_corpus,
 )
 
-# What the base install brings, so never torch: the corpus must not depend on
-# the extras that somebody chose.
+# These come with the base install. The corpus must not depend on optional
+# extras, so torch is not one of them.
 PACKAGES = (
     "jax",
     "keras",
@@ -30,36 +30,36 @@ PACKAGES = (
     "tensorflow_datasets",
     "typer",
 )
-# Some systems ship these apart from the rest of the standard library, or not
-# at all; without them, equal versions mean an equal corpus.
+# Some systems ship these separately from the rest of the standard library, or
+# not at all. Without them, equal versions give an equal corpus.
 OPTIONAL_MODULES = frozenset(
     "ensurepip idlelib lib2to3 tkinter turtle turtledemo".split()
 )
-# "Returns x." is a label, not text to learn from.
+# "Returns x." is a label rather than text to learn from.
 MIN_CHARACTERS = 100
 
 
 def local_docs(directory=None):
-    """Build the corpus that every installation carries, or find it again.
+    """Build the corpus that every installation contains, or find it again.
 
     Its documents are the help topics of Python and the docstrings of the
     standard library and of this package's dependencies, read from their source
-    files without running them. Some 17 MB of English about programming, enough
-    to pretrain a small model offline. The first call takes about 15 seconds.
+    files without running them. They are about 17 MB of English about
+    programming, which is enough to pretrain a small model offline. The first
+    call takes about 15 seconds.
 
     Args:
-        directory: str or path. The folder to keep corpora in. By default
+        directory: str or path. The folder for all corpora. Defaults to
             `$KERAS_HOME/kerasllm/corpora`.
 
     Returns:
         A sorted list of str, the paths of 8 shards. The name of their folder
-        stands for the versions of the packages that the text was taken from.
-        A `fingerprint.json` beside them lists these versions, the number of
+        identifies the versions of the packages that the text comes from. A
+        `fingerprint.json` beside them lists these versions, the number of
         documents and the SHA-256 of each shard.
 
     Raises:
-        EnvironmentFailure: there is no room on the disk, or the folder is not
-            writable.
+        EnvironmentFailure: the disk is full, or the folder is not writable.
         UserError: a shard has been changed, or no text was found.
     """
     directory = directory or files.cache_dir("corpora")
@@ -73,9 +73,9 @@ def local_docs(directory=None):
         documents = {text.strip() for text in _local_documents()}
         write_corpus(
             folder,
-            # By hash: an order that is the same everywhere and mixes what
-            # belongs together, so that training needs no shuffle and every
-            # shard is a fair sample.
+            # Sort by hash. The order is the same everywhere and mixes related
+            # documents, so training needs no shuffle and every shard is a
+            # fair sample.
             sorted(
                 (d for d in documents if len(d) >= MIN_CHARACTERS),
                 key=lambda d: hashlib.sha256(d.encode()).digest(),
@@ -86,7 +86,7 @@ def local_docs(directory=None):
 
 
 def local_docs_versions():
-    """Return what the text of `local_docs` depends on, as `{name: version}`."""
+    """Return the versions that determine `local_docs`, `{name: version}`."""
     versions = {"recipe": str(RECIPE), "python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
@@ -97,19 +97,19 @@ def local_docs_versions():
 
 
 def _local_documents():
-    """Yield the texts of `local_docs`, some of them more than once."""
-    # A package of plain data; the other modules are read and never imported.
+    """Yield the texts of `local_docs`; some occur more than once."""
+    # This package is plain data. Other modules are read but never imported.
     from pydoc_data.topics import topics
 
     yield from topics.values()
     for path in _source_files():
         for text in _docstrings(path):
-            # Half a surrogate pair can stand in a string but not in a file.
+            # Strings may contain lone surrogates, which files cannot.
             yield text.encode(errors="ignore").decode()
 
 
 def _source_files():
-    """Yield the paths of the Python files to read, tests left out."""
+    """Yield the paths of the Python files to read, except tests."""
     library = pathlib.Path(sysconfig.get_path("stdlib"))
     roots = [
         library / name for name in sys.stdlib_module_names - OPTIONAL_MODULES
@@ -139,14 +139,14 @@ def _docstrings(path):
     """Yield the docstrings in a Python source file."""
     source = path.read_bytes()
     if b'"""' not in source and b"'''" not in source:
-        return  # Parsing is what takes the time.
+        return  # Skip early, because parsing takes most of the time.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
-        return  # Templates, and samples of bad code.
+        return  # The file is a template or a sample of invalid code.
     yield from _docstrings_below(tree)
 
 
@@ -157,7 +157,7 @@ def _docstrings_below(node):
             child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         ):
             yield from _docstrings_below(child)
-        # NumPy documents its compiled functions by calls of `add_newdoc`.
+        # NumPy documents its compiled functions in calls of `add_newdoc`.
         elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
             for argument in child.value.args:
                 yield from _long_strings(argument)

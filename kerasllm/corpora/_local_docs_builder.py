@@ -1,4 +1,4 @@
-"""`corpora.local_docs` as a TensorFlow data set, `tfds.load("local_docs")`."""
+"""`corpora.local_docs` as a TensorFlow dataset, `tfds.load("local_docs")`."""
 
 import tensorflow_datasets as tfds
 
@@ -7,11 +7,11 @@ from kerasllm.corpora._shards import fingerprint
 
 
 class LocalDocs(tfds.core.GeneratorBasedBuilder):
-    """The documentation that an installation of this package carries.
+    """The documentation that an installation of this package contains.
 
-    The name of its one configuration is the fingerprint of the versions that
-    the text depends on: what was prepared before an upgrade is not taken for
-    what would be prepared after it.
+    The name of its only configuration is the fingerprint of the versions that
+    the text depends on, so data that were prepared before an upgrade are not
+    confused with data prepared after it.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -33,9 +33,9 @@ class LocalDocs(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {"text": tfds.features.Text(doc="A document, with newlines.")}
             ),
-            # What the text depends on; TFDS keeps it beside the files.
+            # TFDS keeps these versions beside the files.
             metadata=tfds.core.MetadataDict(local_docs_versions()),
-            disable_shuffling=True,  # the corpus is mixed already
+            disable_shuffling=True,  # the corpus is already mixed
         )
 
     def _split_generators(self, dl_manager):

@@ -12,22 +12,22 @@ MINI_C4_URL = (
 def mini_c4(directory=None, sha256=None, url=MINI_C4_URL):
     """Download the chapter's corpus, or find it again and check it.
 
-    Mini-C4 is a part of the C4 web crawl: 50 shards of about 75 MB. Checking
-    them at each call takes about 15 seconds.
+    Mini-C4 is a part of the C4 web crawl: 50 shards of about 75 MB. They are
+    checked at each call, which takes about 15 seconds.
 
     Args:
-        directory: str or path. The folder to keep corpora in. By default
+        directory: str or path. The folder for all corpora. Defaults to
             `$KERAS_HOME/kerasllm/corpora`.
-        sha256: str. The expected SHA-256 of the archive. By default that of
+        sha256: str. The expected SHA-256 of the archive. Defaults to that of
             the first complete download, which is recorded beside it.
-        url: str. The address of the ZIP archive, for those with a mirror.
+        url: str. The address of the ZIP archive, in case you use a mirror.
 
     Returns:
         A sorted list of str, the paths of the shards.
 
     Raises:
-        EnvironmentFailure: there is no network or no room on the disk, or the
-            transfer broke off.
+        EnvironmentFailure: the network is not available, the disk is full, or
+            the transfer was interrupted.
         UserError: the archive or a shard is not the expected one, or is not
             UTF-8.
 
@@ -39,7 +39,7 @@ def mini_c4(directory=None, sha256=None, url=MINI_C4_URL):
     if not shards:
         raise UserError(
             "The archive must hold files named shard*.txt. Received: "
-            f"{url}, unpacked in {folder}, without any. Look at `url`."
+            f"{url}, unpacked in {folder}, without any. Check `url`."
         )
     for shard in shards:
         check_shard(shard)

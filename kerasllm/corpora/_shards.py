@@ -1,4 +1,4 @@
-"""Shards: how they are written, read again and checked."""
+"""Shards: how they are written, read and checked."""
 
 import contextlib
 import errno
@@ -10,12 +10,12 @@ from kerasllm.checks import EnvironmentFailure, UserError
 
 NUM_SHARDS = 8
 FINGERPRINT = "fingerprint.json"
-# Raised when a change to this package changes the documents.
+# Increased when a change to this package changes the documents.
 RECIPE = 1
 
 
 def fingerprint(facts):
-    """Return 12 hexadecimal digits that tell one dict of str from another."""
+    """Return 12 hexadecimal digits that identify a dict of str."""
     text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -26,12 +26,11 @@ def write_corpus(folder, documents, facts):
     Args:
         folder: `pathlib.Path`, the final name of the folder.
         documents: iterable of str.
-        facts: dict of what the documents depend on, for the record.
+        facts: dict of everything that the documents depend on, for the record.
 
     Raises:
-        EnvironmentFailure: there is no room on the disk, or the folder is not
-            writable.
-        UserError: there is no text in the documents.
+        EnvironmentFailure: the disk is full, or the folder is not writable.
+        UserError: the documents have no text.
     """
     files.check_writable(folder.parent)
     try:
@@ -40,7 +39,7 @@ def write_corpus(folder, documents, facts):
             if count == 0:
                 raise UserError(
                     f"A corpus must hold text. Received: {facts}, all empty. "
-                    "Look at what the paths and the pattern find."
+                    "Check which files the paths and the pattern match."
                 )
             record = {
                 "facts": facts,
@@ -63,7 +62,7 @@ def write_corpus(folder, documents, facts):
 
 
 def _deal(documents, folder):
-    """Give each shard a document in turn; return their number and the names."""
+    """Write documents to the shards in turn; return their number and names."""
     names = [f"shard{i}.txt" for i in range(NUM_SHARDS)]
     count = 0
     with contextlib.ExitStack() as stack:
@@ -74,7 +73,7 @@ def _deal(documents, folder):
             if text.strip():
                 shards[count % NUM_SHARDS].write(_line(text))
                 count += 1
-    # A corpus of few documents has few shards.
+    # A corpus with few documents has few shards.
     for name in names[count:]:
         (folder / name).unlink()
     return count, names[:count]
@@ -82,23 +81,23 @@ def _deal(documents, folder):
 
 def _line(text):
     """Return a document as one line of a shard, in UTF-8."""
-    # To Python "\r" ends a line, and tf.data drops it wherever it stands.
+    # Python treats "\r" as the end of a line, and tf.data drops it anywhere.
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n", "\\n").encode() + b"\n"
 
 
 def read_corpus(folder):
-    """Return the shards of a corpus that was written before, if unchanged.
+    """Return the shards of an existing corpus, if they are unchanged.
 
     Raises:
-        UserError: a shard or the record of them was changed or is gone.
+        UserError: a shard or the record was changed or is missing.
     """
     try:
         record = json.loads((folder / FINGERPRINT).read_text())
     except (FileNotFoundError, ValueError) as error:
         raise UserError(
             f"A corpus must have its {FINGERPRINT}. Received: {folder} "
-            f"({error}). Delete the folder to have it written again."
+            f"({error}). Delete the folder to write it again."
         ) from error
     for name, digest in record["sha256"].items():
         path = folder / name
@@ -106,17 +105,17 @@ def read_corpus(folder):
         if found != digest:
             raise UserError(
                 f"A shard must stay as it was written. Received: {path} with "
-                f"SHA-256 {found} in place of {digest}. Delete the folder "
-                f"{folder} to have it written again."
+                f"SHA-256 {found} instead of {digest}. Delete the folder "
+                f"{folder} to write it again."
             )
     return sorted(str(folder / name) for name in record["sha256"])
 
 
 def check_shard(path):
-    """Check that a shard is UTF-8 and holds text.
+    """Check that a shard is UTF-8 and contains text.
 
     Raises:
-        UserError: it is not, or does not.
+        UserError: it is not UTF-8, or it is empty.
     """
     empty, offset = True, 0
     with open(path, "rb") as file:
@@ -127,7 +126,7 @@ def check_shard(path):
     if empty:
         raise UserError(
             f"A shard must hold text. Received: {path}, which is empty. Leave "
-            "it out, or look whether writing it was broken off."
+            "it out, or check whether writing it was interrupted."
         )
 
 
@@ -137,7 +136,7 @@ def decode(data, path, offset):
     Args:
         data: bytes.
         path: str, for the message.
-        offset: int. At which byte of the file the data start.
+        offset: int. The position of the bytes in the file.
 
     Raises:
         UserError: they are not UTF-8.

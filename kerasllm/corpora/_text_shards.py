@@ -20,30 +20,30 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
     """Turn the user's own text files into a corpus.
 
     Args:
-        paths: str or path, or a list of them: files, and folders that are
+        paths: str or path, or a list of them: files and folders. Folders are
             searched with all their subfolders.
-        documents: str. What one document is.
-            `"lines"`: a line. The files are shards already; they are checked
-            and returned as they are.
+        documents: str. What counts as one document.
+            `"lines"`: a line. The files are already shards; they are checked
+            and returned unchanged.
             `"files"`: a whole file.
-            `"paragraphs"`: what stands between blank lines. For one long text,
-            such as a book: a corpus of one document cannot be split into one
-            part to train on and another to validate on.
-            The last two write shards into the cache, once for the same text.
-        pattern: str. Which names to take from a folder, as in a shell.
+            `"paragraphs"`: the text between blank lines. Use it for one long
+            text, such as a book: a corpus with a single document cannot be
+            split into a training part and a validation part.
+            The last two write shards to the cache, once for the same text.
+        pattern: str. Pattern for file names in folders, as in a shell.
 
     Returns:
         A sorted list of str, the absolute paths of the shards.
 
     Raises:
         MissingFileError: a path does not exist.
-        UserError: there is no file, no text in it, or it is not UTF-8.
+        UserError: there is no file, it has no text, or it is not UTF-8.
     """
     check_choice(
         "documents",
         documents,
         ("lines", "files", "paragraphs"),
-        cure='Use "lines" for shards with one document a line.',
+        cure='Use "lines" for shards with one document per line.',
     )
     found = _text_files(paths, pattern)
     if documents == "lines":
@@ -62,7 +62,7 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
 
 
 def _text_files(paths, pattern):
-    """Return the absolute paths of the files, sorted, each once."""
+    """Return the absolute paths of the files, sorted and without duplicates."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found = set()
@@ -79,18 +79,18 @@ def _text_files(paths, pattern):
         else:
             raise MissingFileError(
                 f"`paths` must be files or folders. Received: {path}, which "
-                "does not exist. Look at its spelling."
+                "does not exist. Check its spelling."
             )
     if not found:
         raise UserError(
             f"A corpus must have at least one file. Received: {paths}, with "
-            f"no file of the name {pattern}. Give another `pattern`."
+            f"no file that matches {pattern}. Give another `pattern`."
         )
     return sorted(map(str, found))
 
 
 def _is_hidden(path):
-    """Tell whether a path is a note of some program, such as a checkpoint."""
+    """Return whether a path is hidden, such as a notebook checkpoint."""
     return any(part.startswith(".") for part in path.parts)
 
 

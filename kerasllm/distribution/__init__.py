@@ -1,12 +1,12 @@
-"""More than one device: which part of the work is whose.
+"""Training on several devices and in several processes.
 
-Keras computes on several devices by itself, on the backends that can, once it
-is told how: `data_parallel` gives every device the whole model and a part of
-each batch, `model_parallel` also divides the weights. This room says so in the
-terms of this package, and refuses early what would fail late.
+Keras can divide the work among several devices, on the backends that support
+it: `data_parallel` gives every device the whole model and a part of each batch,
+and `model_parallel` also divides the weights. This package builds Keras's
+distributions and raises errors early that would otherwise appear late.
 
-Several processes, on one machine or on many, call `initialize` and then do the
-same as one. Each reads text of its own; the first one writes.
+Several processes, on one machine or on many, call `initialize` and then run the
+same code as a single one. Each reads its own text, and the first one writes.
 
 Source: https://keras.io/guides/distribution; Shoeybi et al., 2019,
 arXiv:1909.08053 (how to divide the weights of a Transformer).

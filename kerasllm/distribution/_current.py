@@ -1,4 +1,4 @@
-"""The current distribution: setting it, and checking what it will train."""
+"""The current distribution: how to set it, and checks against it."""
 
 import contextlib
 import functools
@@ -11,16 +11,16 @@ from kerasllm.distribution._processes import process_index
 
 
 def data_share():
-    """Return which part of each batch this process reads, and of how many.
+    """Return this process's share of each batch, as its index and a count.
 
-    Processes that hold parts of the same copy of the model read the same.
+    Processes that hold parts of the same copy of the model read the same data.
 
     Returns:
         Two ints for `pretraining_dataset(host_index=..., num_hosts=...)`,
         under the current distribution.
     """
     distribution = keras.distribution.distribution()
-    # Of a data set that Keras divides every process has all of it.
+    # When Keras divides a dataset, every process must have all of it.
     if distribution is None or distribution.auto_shard_dataset:
         return 0, 1
     shares = min(distribution.num_processes, distribution.num_model_replicas)
@@ -28,10 +28,10 @@ def data_share():
 
 
 def distributed(function):
-    """Make the argument `distribution` of a function the current one in it.
+    """Decorate a function to run under its argument `distribution`.
 
-    Without the argument the current one stays, if there is one. Afterwards it
-    is what it was before.
+    Without the argument, the current distribution stays, if there is one.
+    Afterwards the previous distribution is restored.
     """
 
     @functools.wraps(function)
@@ -44,7 +44,7 @@ def distributed(function):
 
 @contextlib.contextmanager
 def use(distribution):
-    """Make a distribution, or `None` for none, the current one in a block."""
+    """Set the current distribution in a block; `None` means no distribution."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(distribution)
     try:
@@ -54,7 +54,7 @@ def use(distribution):
 
 
 def check_model(model):
-    """Check that the variables of a model lie where the batches will.
+    """Check that a model's variables are on the devices that get the batches.
 
     Raises:
         UserError: the model was built for other devices.
@@ -64,7 +64,7 @@ def check_model(model):
     if distribution is not None:
         expected = set(distribution.device_mesh.devices.flat)
     found = set().union(*map(backend.devices_of, model.variables))
-    if distribution is None and len(found) == 1:  # any one will do
+    if distribution is None and len(found) == 1:  # any single device will do
         return
     if found != expected:
         raise UserError(
@@ -79,11 +79,11 @@ def check_batch_size(batch_size):
     """Check that a batch divides evenly among the current devices.
 
     Args:
-        batch_size: int, how many sequences the batches of all processes have
-            together; `None` if batches may differ.
+        batch_size: int, the number of sequences in the batches of all
+            processes together; `None` if batches may differ in size.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not divide evenly.
     """
     distribution = keras.distribution.distribution()
     if distribution is None:
@@ -96,20 +96,20 @@ def check_batch_size(batch_size):
             else f"{batch_size} sequences"
         )
         raise UserError(
-            "With several devices all batches must have the same size, a "
+            "With several devices, all batches must have the same size, a "
             f"multiple of {parts}. Received: batches of {received}. Use such "
             "a `batch_size` with `drop_remainder=True`."
         )
 
 
 def check_batches(dataset):
-    """Check that the batches of a data set divide evenly among the devices.
+    """Check that a dataset's batches divide evenly among the devices.
 
     Args:
-        dataset: `tf.data.Dataset` of what this process reads, or `None`.
+        dataset: `tf.data.Dataset` that this process reads, or `None`.
 
     Raises:
-        UserError: as `check_batch_size`.
+        UserError: as for `check_batch_size`.
     """
     if dataset is not None:
         sequences = keras.tree.flatten(dataset.element_spec)[0].shape[0]

@@ -1,4 +1,4 @@
-"""Distributions: whole copies of a model, or its weights divided."""
+"""Distributions: data parallel, and weights divided among devices."""
 
 import math
 import os
@@ -10,23 +10,23 @@ from kerasllm.checks import UserError, check_positive_ints, is_int
 from kerasllm.distribution._processes import initialize, num_processes
 
 BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
-MOST_CORES = 4  # that are devices unasked: each has a copy of the model
+MOST_CORES = 4  # used by default, since each has its own copy of the model
 
 
 def data_parallel(devices="auto"):
     """Give every device the whole model and an equal part of each batch.
 
     Args:
-        devices: `"auto"` for all devices of each process, or an int, how many
-            of them.
+        devices: `"auto"` for all devices of each process, or an int, the
+            number of devices to use.
 
     Returns:
         A `keras.distribution.DataParallel`, for `pretrain(distribution=...)`.
-        Data sets are taken to hold what this process reads, not all.
+        It assumes that a dataset holds only what this process reads.
 
     Raises:
-        UserError: the running backend has one device only, or there are not
-            as many devices.
+        UserError: the running backend has only one device, or there are fewer
+            devices.
     """
     return keras.distribution.DataParallel(
         devices=_choose_devices(devices), auto_shard_dataset=False
@@ -34,15 +34,15 @@ def data_parallel(devices="auto"):
 
 
 def from_options(devices, batch_size):
-    """Return the distribution that command line and environment ask for.
+    """Return the distribution for the options of a command.
 
-    Cores of a CPU become devices here, if this is the only process and the
-    backend has not started. It is faster, and each core has a copy of the
-    model.
+    The cores of a CPU become devices here, if this is the only process and the
+    backend has not started. This is faster, but each core then has a copy of
+    the model.
 
     Args:
         devices: str, `"auto"` or a number of devices in each process. With
-            `"auto"` a CPU counts for as many of its cores as can share a
+            `"auto"`, a CPU counts as the number of its cores that can share a
             batch evenly, at most `MOST_CORES`.
         batch_size: int. Sequences in a batch.
 
@@ -50,7 +50,7 @@ def from_options(devices, batch_size):
         A `DataParallel`, or `None` for a single device.
 
     Raises:
-        UserError: as `data_parallel`.
+        UserError: as for `data_parallel`.
     """
     cores = backend.num_cores()
     if any(name.startswith("KERAS_DISTRIBUTION_") for name in os.environ):
@@ -71,7 +71,7 @@ def from_options(devices, batch_size):
 
 
 def describe(distribution):
-    """Name what computes: `"8 devices in 2 processes: NVIDIA H100"`."""
+    """Describe the devices, as in `"8 devices in 2 processes: NVIDIA H100"`."""
     if distribution is None:
         return backend.device_name()
     count = f"{distribution.device_mesh.devices.size} devices"
@@ -81,12 +81,12 @@ def describe(distribution):
 
 
 def mini_gpt_layout_map(device_mesh):
-    """Say along which axis each weight of a mini-GPT is divided.
+    """Return the axis along which each weight of a mini-GPT is divided.
 
     Attention is divided by heads and the feed-forward layer by its hidden
-    units, so each half of a block needs one sum over the devices. The
-    embeddings are divided by tokens, so that no device ever holds the scores
-    of all of them. The rest, below one percent, is everywhere.
+    units, so each of the two needs one sum over the devices. The embeddings
+    are divided by tokens, so that no device ever holds the scores of all
+    tokens. The other weights, less than one percent, are on every device.
 
     Args:
         device_mesh: `keras.distribution.DeviceMesh` with the axes `"batch"`
@@ -112,23 +112,23 @@ def mini_gpt_layout_map(device_mesh):
 def model_parallel(
     model_devices, layout_map=mini_gpt_layout_map, devices="auto"
 ):
-    """Divide the weights among some devices, and batches among such groups.
+    """Divide the weights among groups of devices, and batches among groups.
 
     Args:
-        model_devices: int. How many devices share the weights.
+        model_devices: int. Number of devices that share the weights.
         layout_map: callable from a `keras.distribution.DeviceMesh` to a
-            `keras.distribution.LayoutMap`. For Gemma take KerasHub's
-            `keras_hub.models.GemmaBackbone.get_layout_map`, whose names are
-            Gemma 3's too.
+            `keras.distribution.LayoutMap`. For Gemma, use KerasHub's
+            `keras_hub.models.GemmaBackbone.get_layout_map`. Its names also fit
+            Gemma 3.
         devices: see `data_parallel`.
 
     Returns:
         A `keras.distribution.ModelParallel`. A weight whose axis does not
-        divide evenly (Gemma 3 1B has a single head of keys) is kept whole
-        along that axis.
+        divide evenly is kept whole along that axis. (Gemma 3 1B, for example,
+        has a single key head.)
 
     Raises:
-        UserError: as `data_parallel`, or groups do not come out even.
+        UserError: as for `data_parallel`, or the groups are uneven.
     """
     check_positive_ints(model_devices=model_devices)
     names = _choose_devices(devices)
@@ -140,7 +140,7 @@ def model_parallel(
             "`model_devices` must divide the devices of each process, or be a "
             "multiple of them that divides all. Received: model_devices="
             f"{model_devices}, with {len(names)} devices, {own} in a process. "
-            f"Use {math.gcd(own, model_devices)}, for one."
+            f"Use {math.gcd(own, model_devices)}, for example."
         )
     mesh = keras.distribution.DeviceMesh(
         (len(names) // model_devices, model_devices), (BATCH, MODEL), names
@@ -153,7 +153,7 @@ def model_parallel(
 
 
 class _ModelParallel(keras.distribution.ModelParallel):
-    """`ModelParallel` that keeps whole what does not divide evenly."""
+    """A `ModelParallel` that keeps weights whole if they divide unevenly."""
 
     def get_variable_layout(self, variable):
         layout = super().get_variable_layout(variable)
@@ -167,7 +167,7 @@ class _ModelParallel(keras.distribution.ModelParallel):
 
 
 def _choose_devices(devices):
-    """Return the names of the first so many devices of each process."""
+    """Return the names of the first `devices` devices of each process."""
     backend.check_several("More than one device")
     available = backend.devices()
     most = min(map(len, available))

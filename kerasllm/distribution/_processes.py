@@ -1,4 +1,4 @@
-"""Processes that train together: who they are, and how they wait."""
+"""Processes that train together: their indices, and how they wait."""
 
 import contextlib
 import os
@@ -14,43 +14,44 @@ from kerasllm.checks import RunError
 def initialize(job_addresses=None, num_processes=None, process_id=None):
     """Make this process one of several that train together.
 
-    It must come before anything is computed. Processes find each other at the
-    address of the first one; on CPUs they talk over gloo, on GPUs over NCCL.
+    Call it before anything is computed. Processes find each other at the
+    address of the first one. On CPUs they communicate over gloo, on GPUs over
+    NCCL.
 
     Args:
         job_addresses: str, `"host:port"` of process 0, the same for all.
             Defaults to `$KERAS_DISTRIBUTION_JOB_ADDRESSES`.
         num_processes: int. Defaults to `$KERAS_DISTRIBUTION_NUM_PROCESSES`.
         process_id: int in `[0, num_processes)`. Defaults to
-            `$KERAS_DISTRIBUTION_PROCESS_ID`. Where neither argument nor
-            variable says it, the scheduler is asked (Slurm, Open MPI, TPUs).
+            `$KERAS_DISTRIBUTION_PROCESS_ID`. If neither the argument nor the
+            variable is set, the scheduler is asked (Slurm, Open MPI, TPUs).
 
     Raises:
-        UserError: the running backend has no several processes.
+        UserError: the running backend does not support several processes.
     """
     backend.check_several("Several processes")
     keras.distribution.initialize(job_addresses, num_processes, process_id)
-    # Who has drawn random numbers before is connected only when all first
-    # compute together, and gives up after half a minute of waiting there.
-    # Here all come at once; later one may be busy for long with its own.
+    # A process that has drawn random numbers connects to the others only when
+    # all first compute together, and it waits there for half a minute at most.
+    # Connect now, while no process is busy with its own work.
     backend.of_all_processes(False)
 
 
 def process_index():
-    """Return which process this is, an int. The first one, 0, writes."""
+    """Return the index of this process, an int. Process 0 writes files."""
     return backend.process()[0]
 
 
 def num_processes():
-    """Return how many processes train together, an int."""
+    """Return the number of processes that train together, an int."""
     return backend.process()[1]
 
 
 @contextlib.contextmanager
 def first_process_first():
-    """Let process 0 run a block before the others, for what it leaves there.
+    """Let process 0 run a block before the others.
 
-    A vocabulary that it has trained need not be trained by them.
+    The others can then use its results, such as a trained vocabulary.
 
     Raises:
         RunError: the block failed in another process.
@@ -69,11 +70,11 @@ def first_process_first():
 
 @contextlib.contextmanager
 def failing_together():
-    """Run a block in all processes; an error in one ends it in all.
+    """Run a block in all processes; an error in one stops all of them.
 
-    What one process does for all, such as writing a file, may fail in it
-    alone. The others would wait for it where they next compute together. So
-    the block itself must not compute together.
+    If one process does work for all, such as writing a file, only that process
+    may fail. The others would wait for it at their next joint computation. For
+    this reason, the block itself must not contain a joint computation.
 
     Raises:
         RunError: the block failed in another process.
@@ -87,18 +88,18 @@ def failing_together():
 
 
 def wait_for_all():
-    """Return when all processes have called it.
+    """Wait until all processes have called this function.
 
     Raises:
-        RunError: one of them failed in `first_process_first` or in
+        RunError: one of them failed in `first_process_first` or
             `failing_together`.
     """
     failed = backend.of_all_processes(False)
     if failed.any():
         raise RunError(
             "All processes of a run must go on together. Received: an error "
-            f"in process {failed.argmax()}. See what it printed, and start "
-            "all of them again."
+            f"in process {failed.argmax()}. See its output, and start all of "
+            "them again."
         )
 
 
@@ -106,15 +107,15 @@ def check_directory(directory):
     """Check that process 0 can write to a folder and that all see it.
 
     Args:
-        directory: str or path. It is made if need be.
+        directory: str or path. It is created if necessary.
 
     Raises:
-        EnvironmentFailure: nothing can be written there.
+        EnvironmentFailure: the folder is not writable.
         RunError: another process cannot see what process 0 writes, or
             process 0 cannot write.
     """
-    # A name that nobody has asked for yet: network file systems remember for
-    # a while what was not there.
+    # Use a new name: network file systems remember for a while that a file
+    # did not exist.
     number = backend.of_all_processes(secrets.randbits(31))[0]
     sign = pathlib.Path(directory, f".sign.{number}.partial")
     with failing_together():
@@ -129,8 +130,8 @@ def check_directory(directory):
         raise RunError(
             "All processes must see the folder that the first one writes to. "
             f"Received: directory={str(directory)!r}, in which process "
-            f"{sees.argmin()} does not see a file of process 0. Use a folder "
-            "on a file system that all of them share, by its full path."
+            f"{sees.argmin()} does not see a file of process 0. Use the full "
+            "path of a folder on a file system that all of them share."
         )
 
 
@@ -139,11 +140,12 @@ def only_run_in(directory):
     """Keep other runs out of a folder while a block runs.
 
     Args:
-        directory: str or path. It is made if need be. `None` for no folder.
+        directory: str or path. It is created if necessary. `None` means no
+            folder.
 
     Raises:
-        EnvironmentFailure: nothing can be written there.
-        RunError: another run is at work there.
+        EnvironmentFailure: the folder is not writable.
+        RunError: another run is using the folder.
     """
     with contextlib.ExitStack() as stack:
         with failing_together():

@@ -1,9 +1,9 @@
-"""Files that are either whole or absent, and downloads that are checked.
+"""Files that are either complete or absent, and verified downloads.
 
 Everything that this package writes for later use (corpora, vocabularies,
 checkpoints, reports) is written under a temporary name beside its final one
 and renamed when it is complete. A rename within one file system is atomic, so
-a reader never meets half a file, whatever kills the writer.
+a reader never sees an incomplete file, even if the writer is killed.
 """
 
 from kerasllm.files._digests import sha256, sha256_once

@@ -1,4 +1,4 @@
-"""SHA-256 of files, and of a file that was read before."""
+"""SHA-256 digests of files, with a cache for files that were read before."""
 
 import functools
 import hashlib
@@ -12,9 +12,9 @@ def sha256(path):
 
 
 def sha256_once(path):
-    """Return `sha256(path)`; read the file again only if it was written to.
+    """Return `sha256(path)`; read the file again only if it has changed.
 
-    Whether it was, its size and its time of modification tell.
+    Changes are detected by the file's size and modification time.
     """
     status = os.stat(path)
     return _sha256_at(os.fspath(path), status.st_size, status.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Downloads that are made once and checked at every later use."""
+"""Downloads that are made once and verified at every later use."""
 
 import concurrent.futures
 import errno
@@ -18,32 +18,32 @@ from kerasllm.files._whole import whole_file, whole_folder
 
 
 def download(url, directory, sha256=None, extract=False):
-    """Download a file once, and check it at every later use.
+    """Download a file once, and verify it at every later use.
 
-    The file is fetched by `keras.utils.get_file` under a temporary name. When
-    it is complete its SHA-256 is recorded beside it in `<name>.sha256`, in the
-    format of the `sha256sum` program, together with those of the files that
-    were unpacked from it; each later call compares all of them.
+    `keras.utils.get_file` downloads the file under a temporary name. When it is
+    complete, its SHA-256 is recorded beside it in `<name>.sha256`, in the
+    format of the `sha256sum` program, together with the digests of the files
+    that were unpacked from it. Each later call compares all of them.
 
     Args:
         url: str. The file's address; its last part is the file's name.
         directory: str or path. The folder to keep the file in.
         sha256: str of 64 hexadecimal digits, the expected SHA-256. `None`
-            trusts the first complete download and what it recorded.
-        extract: bool. Unpack a ZIP archive into a folder beside it.
+            trusts the first complete download and its recorded digest.
+        extract: bool. Whether to unpack a ZIP archive into a folder beside it.
 
     Returns:
-        A `pathlib.Path`: the file or, with `extract=True`, the folder of its
-        name without the extension, with the archive's content in it.
+        A `pathlib.Path`: the file, or with `extract=True` the folder with the
+        archive's content. It has the name of the file without its extension.
 
     Raises:
-        EnvironmentFailure: there is no network, no such file, no disk space,
-            or the transfer broke off.
+        EnvironmentFailure: the network is not available, the file does not
+            exist, the disk is full, or the transfer was interrupted.
         UserError: the file is not the expected or recorded one, is not a ZIP
             archive, or an argument is malformed.
 
-    Source: chapter 16, listing 16.1, which calls `get_file` without a hash;
-    that takes a file for whole which an earlier download left truncated.
+    Source: chapter 16, listing 16.1. It calls `get_file` without a hash, which
+    accepts a file that an earlier download left truncated.
     """
     _check_sha256(sha256)
     file = pathlib.Path(directory, _file_name(url, extract))
@@ -82,12 +82,12 @@ def _check_sha256(sha256):
 
 
 def _file_name(url, extract):
-    """Return the last part of an address, if a file can be named by it."""
+    """Return the last part of an address, if it can serve as a file name."""
     name = posixpath.basename(urllib.parse.urlsplit(str(url)).path)
     if not name:
         raise UserError(
             f"`url` must end in a file name. Received: {url!r}. Give the "
-            "address of the file itself, not of the folder or page it is on."
+            "address of the file itself, not of its folder or web page."
         )
     if extract and not pathlib.PurePath(name).suffix:
         raise UserError(
@@ -98,7 +98,7 @@ def _file_name(url, extract):
 
 
 def _read_record(record):
-    """Return `{name: digest}` from a file of `sha256sum`'s format."""
+    """Return `{name: digest}` from a file in `sha256sum`'s format."""
     if not record.exists():
         return {}
     lines = record.read_text(encoding="utf-8").splitlines()
@@ -111,14 +111,14 @@ def _write_record(record, digests):
 
 
 def _check_download(file, expected):
-    """Raise unless the file on disk is the expected one."""
+    """Check that the file on disk is the expected one."""
     digest = sha256_of(file)
     if expected is None:
         raise UserError(
             "A file that is already in place must have a recorded SHA-256, or "
-            f"it could be half of one. Received: {file} without a record. "
+            f"it could be incomplete. Received: {file} without a record. "
             f'Delete it to download it again, or pass sha256="{digest}" if '
-            "you know that it is whole."
+            "you know that it is complete."
         )
     if digest != expected:
         raise UserError(
@@ -129,7 +129,7 @@ def _check_download(file, expected):
 
 
 def _fetch(url, file, record, expected, is_archive):
-    """Bring `url` to `file` whole, and return its SHA-256."""
+    """Download all of `url` to `file`, and return its SHA-256."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{file.name}.", suffix=".partial", dir=file.parent
@@ -146,11 +146,11 @@ def _fetch(url, file, record, expected, is_archive):
             raise UserError(
                 f"The download must be a ZIP archive. Received: {url}, "
                 f"{os.path.getsize(part)} bytes of something else; it was not "
-                "kept. Look whether the address shows an error page or asks "
+                "kept. Check whether the address shows an error page or asks "
                 "for a login."
             )
-        # The record goes first: a kill between these two lines then costs
-        # another download, not a file that nobody can trust.
+        # The record comes first. If the process is killed between these two
+        # lines, the file is downloaded again instead of being without a record.
         _write_record(record, {file.name: digest})
         os.replace(part, file)
     return digest
@@ -158,17 +158,17 @@ def _fetch(url, file, record, expected, is_archive):
 
 def _transfer(url, file, temporary):
     """Download `url` into a temporary folder and return the path there."""
-    # Here, not above: importing Keras starts a backend.
+    # Import Keras here, because importing it starts a backend.
     import keras
 
     old_timeout = socket.getdefaulttimeout()
     try:
-        # Without one a connection that went silent waits for ever.
+        # Without a timeout, a stalled connection would wait forever.
         socket.setdefaulttimeout(old_timeout or 60)
         return keras.utils.get_file(
             file.name, url, cache_dir=temporary, cache_subdir=""
         )
-    # get_file raises plain `Exception` for what goes wrong on the way.
+    # `get_file` raises a plain `Exception` if the transfer fails.
     except Exception as error:
         raise _transfer_error(url, file, error) from error
     finally:
@@ -176,13 +176,13 @@ def _transfer(url, file, temporary):
 
 
 def _transfer_error(url, file, error):
-    """Return the error that says what to do about a failed download."""
+    """Return an error that says what to do about a failed download."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return _no_space_error(file, error)
     return EnvironmentFailure(
         f"The file must be reachable and arrive whole. Received: {error} from "
-        f"{url}. Nothing was kept. Look at the address and the network, then "
-        f"try again; or bring the file to {file} yourself and pass its "
+        f"{url}. Nothing was kept. Check the address and the network, then "
+        f"try again; or copy the file to {file} yourself and pass its "
         "`sha256`."
     )
 
@@ -218,7 +218,7 @@ def _unpack(archive, folder):
 
 
 def _check_unpacked(folder, expected):
-    """Raise unless the unpacked files are there and unchanged."""
+    """Check that the unpacked files exist and are unchanged."""
     found = _digests(folder, f"{folder.name}/")
     for name, digest in expected.items():
         if found.get(name) != digest:
@@ -231,9 +231,9 @@ def _check_unpacked(folder, expected):
 
 
 def _digests(folder, prefix):
-    """Return the SHA-256 of each file below a folder, sorted by name."""
+    """Return the SHA-256 of each file in a folder, sorted by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    # Hashing lets go of the interpreter's lock, so threads use every core.
+    # Hashing releases the interpreter lock, so threads can use every core.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(sha256_of, files))
     names = [prefix + file.relative_to(folder).as_posix() for file in files]

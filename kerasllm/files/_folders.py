@@ -1,4 +1,4 @@
-"""The folders that this package writes to and reads from."""
+"""The package's folders: cache, presets, and folders of runs."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ except ImportError:  # Windows
 
 
 def cache_dir(*parts):
-    """Return a folder for files that can be made again, and create it.
+    """Return a folder for files that can be recreated, and create it.
 
     Args:
-        *parts: str. Names of folders below the cache, outermost first.
+        *parts: str. Names of nested folders in the cache, outermost first.
 
     Returns:
-        A `pathlib.Path`: `$KERAS_HOME/kerasllm/...`, where `KERAS_HOME` is
-        `~/.keras` unless the environment says otherwise, as in Keras.
+        A `pathlib.Path`: `$KERAS_HOME/kerasllm/...`. As in Keras, `KERAS_HOME`
+        defaults to `~/.keras`.
 
     Raises:
         EnvironmentFailure: the folder cannot be created.
@@ -47,13 +47,13 @@ def assets_dir():
 
 
 def check_writable(directory):
-    """Check that files can be made in a folder, which is made if need be.
+    """Check that a folder is writable, and create it if necessary.
 
     Args:
         directory: str or path.
 
     Raises:
-        EnvironmentFailure: they cannot.
+        EnvironmentFailure: the folder is not writable.
     """
     try:
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
@@ -71,11 +71,11 @@ def check_writable(directory):
 def locked(directory):
     """Lock a folder against other processes; nothing is written into it.
 
-    The lock ends with the block, or with the process. Where there are no such
-    locks, on Windows and some network file systems, nothing is locked.
+    The lock ends with the block or with the process. Windows and some network
+    file systems do not support such locks, and nothing is locked there.
 
     Raises:
-        RunError: another process has it.
+        RunError: another process holds the lock.
     """
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
@@ -90,5 +90,5 @@ def locked(directory):
                     "until it ends, or use another directory."
                 ) from error
             except OSError:
-                pass  # no locks here
+                pass  # locks are not supported here
         yield

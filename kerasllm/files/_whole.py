@@ -1,4 +1,4 @@
-"""Files and folders that appear under their names once they are complete."""
+"""Files and folders that appear under their names only when complete."""
 
 import contextlib
 import glob
@@ -18,8 +18,8 @@ def whole_file(path, mode="w", **open_arguments):
         **open_arguments: passed on to `open`.
 
     Yields:
-        The open file. If the block raises, nothing is left behind; if the
-        process is killed, a hidden file is, see `remove_partial`.
+        The open file. If the block raises, nothing is left behind. If the
+        process is killed, a hidden file remains; see `remove_partial`.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def whole_file(path, mode="w", **open_arguments):
         prefix=f".{path.name}.", suffix=".partial", dir=path.parent
     )
     try:
-        # mkstemp makes private files; give the mode that `open` would give.
+        # `mkstemp` makes private files, so set the mode that `open` would use.
         os.chmod(temporary, 0o666 & ~_umask())
         with open(handle, mode, **open_arguments) as file:
             yield file
@@ -42,12 +42,12 @@ def whole_file(path, mode="w", **open_arguments):
 
 
 def remove_partial(path):
-    """Remove what `whole_file` left of a file when its process was killed.
+    """Remove the partial file of `whole_file` after its process was killed.
 
-    Only for a file that nobody is writing at this moment.
+    Call it only for a file that is not being written at the moment.
 
     Args:
-        path: str or path. The final name of the file, which stays.
+        path: str or path. The final name of the file, which is kept.
     """
     path = pathlib.Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -63,7 +63,7 @@ def whole_folder(path):
 
     Yields:
         A `pathlib.Path`, the folder to write into. If the block raises,
-        nothing is left behind and an older folder stays as it was.
+        nothing is left behind and an existing folder is kept.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def whole_folder(path):
         os.chmod(temporary, 0o777 & ~_umask())
         yield temporary
         if path.exists():
-            # Two renames: between them the old folder is still whole.
+            # Rename twice. In between, the old folder is still complete.
             old = temporary.with_suffix(".old")
             os.replace(path, old)
             os.replace(temporary, path)
@@ -89,7 +89,7 @@ def whole_folder(path):
 
 
 def _umask():
-    """Return the process's umask; reading it means setting it."""
+    """Return the process's umask, which can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

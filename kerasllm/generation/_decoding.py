@@ -138,7 +138,7 @@ class CachedDecoder:
         for array in keras.tree.flatten(spec):
             if cache_length not in array.shape:
                 raise UserError(
-                    "The cache of a model must have a place for each token. "
+                    "The cache of a model must have an entry for each token. "
                     f"Received: {type(model).__name__} with a state of shape "
                     f"{array.shape} for {cache_length} tokens, which would "
                     "change when padding after a prompt is read. Call the "

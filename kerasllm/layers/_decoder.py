@@ -58,7 +58,7 @@ class TransformerDecoder(keras.Layer):
                 "`hidden_dim` must be a multiple of `num_heads`, so that each "
                 f"head gets an equal share. Received: hidden_dim={hidden_dim}, "
                 f"num_heads={num_heads}. Use hidden_dim="
-                f"{(hidden_dim // num_heads + 1) * num_heads}, for one."
+                f"{(hidden_dim // num_heads + 1) * num_heads}, for example."
             )
         check_dropout(dropout)
         self.hidden_dim = hidden_dim

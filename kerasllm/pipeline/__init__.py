@@ -1,24 +1,23 @@
-r"""From shard files to the windows that a model trains on.
+r"""The pretraining pipeline, from shard files to batches of windows.
 
     documents -> (split) -> tokens + end token -> one long stream
               -> windows of sequence_length + 1 -> (shuffle) -> batches (x, y)
 
-Everything runs inside `tf.data` on every backend: no document passes through
-Python, and no more of the corpus is in memory than a few batches of documents
-and the shuffle buffer.
+Everything runs inside `tf.data` on every backend. Documents never pass through
+Python, and only a few batches of documents and the shuffle buffer are in memory
+at a time.
 
-How many batches there are is known beforehand, to `fit` and through
-`dataset.cardinality()`, because the tokens are counted first. That costs one
-pass over the corpus (seconds for 17 MB, minutes for gigabytes). The counts of
-shard files are kept in the cache, by the content of shard and vocabulary, so a
-second call only reads the shards to recognize them.
+The tokens are counted first, so `fit` and `dataset.cardinality()` know the
+number of batches in advance. That costs one pass over the corpus (seconds for
+17 MB, minutes for gigabytes). The counts of shard files are kept in the cache,
+indexed by the content of the shard and the vocabulary, so a second call reads
+the shards only to identify them.
 
-A document that contains the text `<|endoftext|>` itself (documents about
-language models do) must not seem to end there: it is read as
-`< |endoftext|>`.
+A document about language models may contain the text `<|endoftext|>` itself.
+It must not seem to end there, so that text is read as `< |endoftext|>`.
 
-Nothing here sets TensorFlow up. On a machine with GPUs and another backend,
-call `kerasllm.backend.set_up()` first: it keeps TensorFlow from taking the
+Nothing here configures TensorFlow. On a machine with GPUs and another backend,
+call `kerasllm.backend.set_up()` first. It keeps TensorFlow from taking the
 memory of the GPUs at its first operation.
 """
 

@@ -1,4 +1,4 @@
-"""How many tokens a corpus has, counted once and kept in the cache."""
+"""The number of tokens in a corpus, counted once and kept in the cache."""
 
 import contextlib
 import hashlib
@@ -12,19 +12,19 @@ from kerasllm.pipeline._documents import parts_of, read_part, token_vectors
 
 
 def _sum_tokens(documents, tokenize):
-    """Return how many tokens documents have, as an int64 tensor."""
+    """Return the number of tokens in documents, as an int64 tensor."""
     return token_vectors(
         documents, lambda batch: tf.size(tokenize(batch), "int64")
     ).reduce(tf.constant(0, "int64"), tf.add)
 
 
 def count_tokens(shares, tokenize):
-    """Count the tokens of each host's data set."""
+    """Count the tokens in each host's dataset."""
     return [int(_sum_tokens(documents, tokenize)) for documents in shares]
 
 
 def count_shards(shares, tokenize, settings, verbose):
-    """Count the tokens of each host's share, of each part only once ever."""
+    """Count the tokens in each host's share, using cached counts."""
     digests = {
         file: sha256_once(file) for share in shares for file, _, _ in share
     }
@@ -44,17 +44,17 @@ def count_shards(shares, tokenize, settings, verbose):
         )
         for part, count in zip(unknown, results, strict=True):
             counts[part] = int(count)
-            # Each at once: a pass that is broken off is not lost.
+            # Write each count at once, in case the pass is interrupted.
             _write_count(names[part], counts[part])
             bar.add(1)
     return [sum(counts[part] for part in share) for share in shares]
 
 
 def settings_of(tokenizer, *settings):
-    """Return what decides a count beside the shard, or `None` if unclear."""
+    """Return what determines a shard's count, or `None` if that is unknown."""
     proto = getattr(tokenizer, "proto", None)
     if not isinstance(proto, bytes):
-        return None  # not SentencePiece: count each time
+        return None  # not SentencePiece, so count each time
     return [
         type(tokenizer).__qualname__,
         hashlib.sha256(proto).hexdigest(),
@@ -81,7 +81,7 @@ def _read_count(name):
 
 
 def _write_count(name, tokens):
-    # Without a cache everything works, only more slowly.
+    # Everything also works without a cache, only more slowly.
     with contextlib.suppress(OSError):
         if name is not None:
             with whole_file(cache_dir("counts") / name) as file:

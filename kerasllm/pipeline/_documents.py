@@ -1,4 +1,4 @@
-"""Documents: which ones a host reads, and how they become tokens."""
+"""Documents: which ones a host reads, and how they are tokenized."""
 
 import re
 
@@ -8,8 +8,8 @@ import tensorflow as tf
 from kerasllm.checks import UserError, check_real
 from kerasllm.tokenizers import END_OF_TEXT, end_of_text_id
 
-# Tokenizing many documents in one call is what makes this faster than a call
-# a document; 8 to 64 measure alike (tests/benchmarks/pipeline.py).
+# Tokenizing many documents per call is much faster than one at a time. Values
+# from 8 to 64 are equally fast (tests/benchmarks/pipeline.py).
 _DOCUMENTS_PER_CALL = 32
 _OPEN_SHARDS = 32
 _HASH_BUCKETS = 2**20
@@ -27,7 +27,7 @@ def tokenize_step(tokenizer, split, validation_fraction, restore_newlines):
         validation_fraction,
         lambda fraction: 0 < fraction < 1,
         "between 0 and 1",
-        cure="For no validation documents leave out `split`.",
+        cure="For no validation documents, leave out `split`.",
     )
     _check_tokenizer(tokenizer)
     end = end_of_text_id(tokenizer)
@@ -57,25 +57,25 @@ def _check_tokenizer(tokenizer):
     if getattr(tokenizer, "sequence_length", None) is not None:
         raise UserError(
             "`tokenizer` must neither pad nor cut documents. Received: one "
-            f"with sequence_length={tokenizer.sequence_length}. Make it "
-            "without, or set its `sequence_length` to None."
+            f"with sequence_length={tokenizer.sequence_length}. Create it "
+            "without one, or set its `sequence_length` to None."
         )
     if not keras.backend.is_int_dtype(tokenizer.compute_dtype):
         raise UserError(
             "`tokenizer` must return integers. Received: one with dtype="
-            f'{tokenizer.compute_dtype!r}. Make it with dtype="int32".'
+            f'{tokenizer.compute_dtype!r}. Create it with dtype="int32".'
         )
 
 
 def token_vectors(documents, tokenize):
-    """Return the tokens of a data set of documents, some vectors of them."""
+    """Return the tokens of a dataset of documents as a dataset of vectors."""
     return documents.batch(_DOCUMENTS_PER_CALL).map(
         tokenize, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
 
 
 def share_shards(files, num_hosts):
-    """Return what each host reads: lists of `(file, num_parts, part)`."""
+    """Return the share of each host: lists of `(file, num_parts, part)`."""
     if len(files) % num_hosts == 0:
         return [
             [(file, 1, 0) for file in files[host::num_hosts]]
@@ -87,7 +87,7 @@ def share_shards(files, num_hosts):
 
 
 def parts_of(share):
-    """Make a data set of `(file, num_parts, part)` from a host's share."""
+    """Return a dataset of `(file, num_parts, part)` for a host's share."""
     files, num_parts, part = zip(*share, strict=True)
     return tf.data.Dataset.from_tensor_slices(
         (
@@ -99,12 +99,12 @@ def parts_of(share):
 
 
 def read_part(file, num_parts, part):
-    """Return the documents of a shard, or every so many of them."""
+    """Return the documents of a shard, or every `num_parts`-th one of them."""
     return tf.data.TextLineDataset(file).shard(num_parts, part)
 
 
 def read_in_turns(share):
-    """Read a document of each shard in turn, as many shards as may be open."""
+    """Read one document of each open shard in turn."""
     return parts_of(share).interleave(
         read_part,
         cycle_length=_OPEN_SHARDS,

@@ -1,4 +1,4 @@
-"""Batches of token windows, out of the documents of a corpus."""
+"""Batches of token windows from the documents of a corpus."""
 
 import functools
 
@@ -15,7 +15,7 @@ from kerasllm.pipeline._documents import (
 from kerasllm.tokenizers import check_documents, check_shards
 
 
-# Over sixty lines, because it explains fourteen arguments; its body is short.
+# Over sixty lines, because it documents fourteen arguments; its body is short.
 def pretraining_dataset(
     files,
     tokenizer,
@@ -34,47 +34,51 @@ def pretraining_dataset(
     num_batches=None,
     verbose=0,
 ):
-    r"""Make batches of token windows out of a corpus.
+    r"""Make batches of token windows from a corpus.
 
-    Each document is tokenized and closed by `<|endoftext|>`; the shards are
-    read in turns, a document of each; the stream of tokens is cut into windows
-    of `sequence_length + 1`, and `y` is `x` shifted by one. With the defaults
-    these are exactly the batches of the chapter's pipeline. The tokens are
-    counted first, once for a corpus, so the number of batches is known.
+    Each document is tokenized and ends with `<|endoftext|>`. The shards are
+    read in turn, one document of each. The stream of tokens is split into
+    windows of `sequence_length + 1` tokens, and `y` is `x` shifted by one. With
+    the defaults these are exactly the batches of the chapter's pipeline. The
+    tokens are counted first, once per corpus, so the number of batches is
+    known.
 
     Args:
         files: list of shard paths, or a `tf.data.Dataset` of documents (scalar
-            strings) that gives the same ones each time. A shard is UTF-8, a
-            document a line, newlines escaped as `\n`. An empty line is an
-            empty document, its end token alone; carriage returns are lost in
-            TensorFlow's line reader.
+            strings) that gives the same ones each time. A shard is UTF-8, with
+            one document per line and newlines escaped as `\n`. An empty line
+            is an empty document with only an end token. TensorFlow's line
+            reader drops carriage returns.
         tokenizer: KerasHub tokenizer with the token `<|endoftext|>` that
-            neither pads nor cuts (`sequence_length=None`).
-        sequence_length: int, tokens in a sequence of `x`.
-        batch_size: int, sequences in a batch. The last may have fewer.
-        split: `None` for all documents, or `"train"` or `"validation"`. A hash
-            of its text puts a document on one side, so no document and no copy
-            of it is ever on both, whatever the order, the seed, the epoch or
-            the other documents.
-        validation_fraction: float in (0, 1), the expected share of documents
-            in `"validation"`. Use the same one for both sides.
+            neither pads nor truncates (`sequence_length=None`).
+        sequence_length: int, number of tokens in a sequence of `x`.
+        batch_size: int, sequences in a batch. The last batch may have fewer.
+        split: `None` for all documents, or `"train"` or `"validation"`. The
+            hash of its text assigns a document to one of the two. So a
+            document, or a copy of it, is never in both, whatever the order,
+            the seed, the epoch or the other documents.
+        validation_fraction: float in (0, 1), the expected fraction of the
+            documents in `"validation"`, which are held out. Use the same
+            value for both splits.
         seed: int. Shuffles the windows; `None` keeps the corpus's order. As
-            for all of TensorFlow, `keras.utils.set_random_seed` enters too.
-        shuffle_buffer: int, how many windows are shuffled at a time. One takes
-            `4 * (sequence_length + 1)` bytes.
-        reshuffle: bool. Give each iteration over the data set (each epoch) an
-            order of its own, rather than the same one.
-        host_index: int in [0, num_hosts). Which host this is.
-        num_hosts: int. How many hosts share the corpus: whole shards each if
-            their number divides evenly, else every `num_hosts`-th document.
-            No document is read by two hosts. All hosts have equally many
-            windows, the number that the shortest share fills, because hosts
-            that train together must take equally many steps.
-        drop_remainder: bool. Leave out a last batch that is not full.
-        restore_newlines: bool. Turn the two characters `\n` into a newline.
-            `False` suits a data set whose documents have real newlines.
-        num_batches: int, how many batches to give. The counting is skipped;
-            should the corpus hold fewer, iteration ends in an error.
+            for all of TensorFlow, the result also depends on
+            `keras.utils.set_random_seed`.
+        shuffle_buffer: int, number of windows that are shuffled at a time.
+            Each takes `4 * (sequence_length + 1)` bytes.
+        reshuffle: bool. Whether each iteration over the dataset (each epoch)
+            has a new order.
+        host_index: int in [0, num_hosts). The index of this host.
+        num_hosts: int. The number of hosts that share the corpus. Each reads
+            whole shards if their number divides evenly, or else every
+            `num_hosts`-th document. No two hosts read the same document. All
+            hosts get the number of windows that the shortest share fills,
+            because hosts that train together must take equally many steps.
+        drop_remainder: bool. Whether to drop a last batch that is not full.
+        restore_newlines: bool. Whether to turn the two characters `\n` into a
+            newline. Use `False` for a dataset whose documents have real
+            newlines.
+        num_batches: int, the number of batches. Tokens are then not counted.
+            If the corpus holds fewer, iteration ends with an error.
         verbose: int. 1 shows a progress bar while tokens are counted.
 
     Returns:
@@ -83,8 +87,8 @@ def pretraining_dataset(
 
     Raises:
         MissingFileError: a shard is missing.
-        UserError: an argument is out of range, or the corpus does not fill
-            a batch.
+        UserError: an argument is out of range, or the corpus is too small to
+            fill a batch.
 
     Source: chapter 16, listing 16.3.
     """
@@ -109,7 +113,7 @@ def pretraining_dataset(
     documents, count = _read_share(
         files, tokenize, settings, int(host_index), int(num_hosts), verbose
     )
-    # A stream of vectors (some tokens,) cut anew into (sequence_length + 1,).
+    # Regroup vectors (some tokens,) into windows (sequence_length + 1,).
     windows = token_vectors(documents, tokenize).rebatch(
         sequence_length + 1, drop_remainder=True
     )
@@ -128,15 +132,15 @@ def pretraining_dataset(
 
 
 def side_by_side(datasets):
-    """Join the batches of data sets: one batch holds the sequences of all.
+    """Join datasets, so that a batch holds the sequences of all of them.
 
-    So one process reads what several did.
+    One process can then read what several processes read before.
 
     Args:
         datasets: list of `tf.data.Dataset` of `(x, y)`.
 
     Returns:
-        A `tf.data.Dataset` of `(x, y)`, as long as the shortest.
+        A `tf.data.Dataset` of `(x, y)`, as long as the shortest of them.
     """
     if len(datasets) == 1:
         return datasets[0]
@@ -165,11 +169,11 @@ def _check_seed(seed):
 
 
 def _read_share(files, tokenize, settings, host_index, num_hosts, verbose):
-    """Return what a host reads, and how to count what each of them reads.
+    """Return a host's documents, and a function that counts all tokens.
 
     Returns:
-        A `tf.data.Dataset` of documents, and a callable without arguments to
-        a list of ints, the number of tokens of each host.
+        A `tf.data.Dataset` of documents, and a callable without arguments that
+        returns a list of ints, the number of tokens of each host.
     """
     if isinstance(files, tf.data.Dataset):
         check_documents(files)
@@ -182,29 +186,29 @@ def _read_share(files, tokenize, settings, host_index, num_hosts, verbose):
 
 
 def _num_windows(tokens, window, least):
-    """Return how many windows each host has.
+    """Return the number of windows that each host has.
 
     Args:
         tokens: list of int. The number of tokens of each host.
-        window: int. Tokens in a window.
-        least: int. How many windows it takes.
+        window: int. Number of tokens in a window.
+        least: int. Smallest number of windows that is allowed.
 
     Raises:
-        UserError: there are not as many.
+        UserError: there are fewer windows.
     """
     num_windows = min(tokens) // window
     if num_windows < least:
         raise UserError(
             f"The corpus must have at least {least * window} tokens on each "
             f"host. Received: {min(tokens)} tokens. Give more text, or a "
-            "smaller `sequence_length` or `batch_size`; for the validation "
-            "side of a small corpus raise `validation_fraction`."
+            "smaller `sequence_length` or `batch_size`. For the validation "
+            "split of a small corpus, raise `validation_fraction`."
         )
     return num_windows
 
 
 def _take_exactly(dataset, number):
-    """Return the first elements of a data set; fewer are an error."""
+    """Return the first elements of a dataset; fewer are an error."""
     return dataset.take(number).apply(
         tf.data.experimental.assert_cardinality(number)
     )

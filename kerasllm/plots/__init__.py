@@ -1,9 +1,9 @@
 """Figures: each function draws on Matplotlib `Axes` and returns them.
 
-Every function takes the `Axes` or the figure to draw on. Without one it makes
-a figure with `matplotlib.pyplot`, as a notebook expects. None of them shows a
-figure or changes Matplotlib's settings. What a color says, a marker, a line
-style or a label says too, so that the figures survive a grayscale printer.
+Every function takes the `Axes` or the figure to draw on. Without one, it makes
+a figure with `matplotlib.pyplot`, as expected in a notebook. None of them shows
+a figure or changes Matplotlib's settings. Colors always come with a marker, a
+line style or a label, so the figures also work in grayscale.
 """
 
 from kerasllm.plots._pictures import plot_pictures, plot_soft_tokens

@@ -1,8 +1,8 @@
-"""What the figures share: colors, axes, and text beside bars."""
+"""Shared parts of the figures: colors, axes, and text beside bars."""
 
 from kerasllm.checks import UserError
 
-# Colors whose grays differ; the line styles and markers differ as well.
+# These colors also differ in grayscale, as do the line styles and markers.
 LINE_STYLES = (
     {"color": "#1b4f8a", "linestyle": "-", "marker": "o"},
     {"color": "#d1731a", "linestyle": "--", "marker": "s"},
@@ -14,8 +14,8 @@ OUTLINE = "#444444"
 
 
 def new_figure(width, height):
-    """Return a new figure of pyplot's, of a size in inches."""
-    # Here, not above: importing it chooses a window system.
+    """Return a new pyplot figure of a given size in inches."""
+    # Import it here, because importing it chooses a window system.
     from matplotlib import pyplot
 
     return pyplot.figure(figsize=(width, height), layout="constrained")
@@ -27,7 +27,7 @@ def axes_or_new(ax):
 
 
 def finish(ax, grid="both"):
-    """Draw a grid behind everything, and no frame; return the `Axes`."""
+    """Add a grid behind everything, remove the frame, and return the `Axes`."""
     ax.grid(axis=grid, color="0.88", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -35,7 +35,7 @@ def finish(ax, grid="both"):
 
 
 def write_beside(ax, x, y, text):
-    """Write a small text to the right of a point, such as a bar's end."""
+    """Write small text to the right of a point, such as a bar's end."""
     ax.annotate(
         text,
         (x, y),
@@ -57,14 +57,14 @@ def name_bars(ax, names):
 def readable(token):
     """Return the text of a token as a short label."""
     name = str(token)
-    # Quotes show what cannot be seen: blanks, line ends, nothing at all.
+    # Quotes reveal what cannot be seen: blanks, line ends, an empty string.
     if name != name.strip() or not name.isprintable() or not name:
         name = repr(name)
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
 def check_not_empty(name, values):
-    """Refuse an empty collection.
+    """Check that a collection is not empty.
 
     Raises:
         UserError: it is empty.

@@ -13,30 +13,30 @@ from kerasllm.plots._drawing import (
     readable,
 )
 
-# Numbers of each vector that are drawn: more would be too fine to see.
+# Number of components of each vector that are drawn. More would be too small.
 _MAX_NUMBERS = 32
 
 
 def plot_soft_tokens(image, pieces, embeddings, is_soft, figure=None):
     """Draw where the soft tokens of an image lie among those of a prompt.
 
-    On the left is the image, cut into as many fields as it has soft tokens.
-    On the right are the first numbers of each vector that enters the decoder,
-    a column for each position, with the soft tokens in a frame.
+    On the left is the image, divided into one cell for each soft token. On the
+    right are the first components of each vector that enters the decoder, with
+    a column for each position and a frame around the soft tokens.
 
     Args:
         image: uint8 array `(height, width, 3)`.
         pieces: list of str, the token at each position.
         embeddings: float array `(length, hidden_dim)`.
         is_soft: bool array `(length,)`, true where a vector comes from the
-            image; `kerasllm.images.embed` returns these three.
+            image. `kerasllm.images.embed` returns these three.
         figure: Matplotlib `Figure`. Defaults to a new one.
 
     Returns:
         The two `Axes`.
 
     Raises:
-        UserError: no position is soft, or lengths differ.
+        UserError: no position is soft, or the lengths differ.
 
     Source: chapter 16, "Extending an LLM with image input".
     """
@@ -60,7 +60,7 @@ def plot_soft_tokens(image, pieces, embeddings, is_soft, figure=None):
 
 
 def _draw_fields(ax, image, side):
-    """Draw an image, cut into `side` x `side` fields."""
+    """Draw an image, divided into `side` x `side` cells."""
     height, width = image.shape[:2]
     ax.imshow(image, extent=(0, width, height, 0))
     for i in range(1, side):
@@ -70,9 +70,9 @@ def _draw_fields(ax, image, side):
 
 
 def _draw_vectors(ax, pieces, embeddings):
-    """Draw the first numbers of each vector as a column of grays."""
+    """Draw the first components of each vector as a column of grays."""
     values = embeddings[:, :_MAX_NUMBERS].T  # (numbers, length)
-    # Soft tokens and text have other scales; compare shapes, not sizes.
+    # Soft tokens and text have different scales, so normalize each column.
     values = values / np.maximum(abs(values).max(axis=0), 1e-9)
     ax.imshow(values, aspect="auto", cmap="gray", vmin=-1, vmax=1)
     labels = [readable(piece) for piece in pieces]

@@ -30,12 +30,13 @@ def plot_sampling_strategies(
     num_tokens=12,
     figure=None,
 ):
-    """Show what each sampling strategy makes of one distribution.
+    """Show what each sampling strategy does to one distribution.
 
-    Greedy search, top-k and random sampling as in the chapter, and below them
-    temperature, top-p and min-p. A filled bar is the probability with which
-    the strategy takes a token; an outline is the probability that the model
-    gives it, and a cross marks a token that the strategy never takes.
+    The first row shows greedy search, top-k and random sampling, as in the
+    chapter. The second shows temperature, top-p (nucleus sampling) and min-p. A
+    filled bar is the probability that the strategy chooses a token. An outline
+    is the model's own probability, and a cross marks a token that the strategy
+    never chooses.
 
     Args:
         logits: float tensor or array `(vocabulary_size,)`.
@@ -45,8 +46,8 @@ def plot_sampling_strategies(
         p: float; see `samplers.top_p_filter`.
         min_p: float; see `samplers.min_p_filter`.
         temperature: float, at least 0; see `samplers.random_sample`.
-        num_tokens: int. Tokens that get a bar of their own, the most likely
-            ones; the others share a hatched one.
+        num_tokens: int. Number of the most likely tokens that get a bar of
+            their own. The other tokens share a hatched bar.
         figure: Matplotlib `Figure` or `SubFigure`. Defaults to a new figure.
 
     Returns:
@@ -56,7 +57,7 @@ def plot_sampling_strategies(
         UserError: the logits are not one vector of numbers, `tokens` does not
             fit them, or another argument is out of range.
 
-    Source: chapter 16, section "Sampling strategies"; for the second row
+    Source: chapter 16, section "Sampling strategies". For the second row,
     Holtzman et al., 2020, arXiv:1904.09751 and Nguyen et al., 2024,
     arXiv:2407.01082.
     """
@@ -67,7 +68,7 @@ def plot_sampling_strategies(
     if figure is None:
         figure = new_figure(11, 7)
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
-    # Stable, as the filters are: of equals the first one leads.
+    # The sort is stable, as in the filters: of ties, the first comes first.
     order = np.argsort(-logits, kind="stable")
     for ax, (title, filtered) in zip(axes.flat, panels.items(), strict=True):
         _draw_panel(ax, title, logits, filtered, order, num_tokens)
@@ -88,7 +89,7 @@ def _filtered(logits, k, p, min_p, temperature):
 
 
 def _draw_panel(ax, title, logits, filtered, order, num_tokens):
-    """Draw what one strategy makes of the distribution of the model."""
+    """Draw the effect of one strategy on the model's distribution."""
     model, strategy = _probabilities(logits), _probabilities(filtered)
     shown, others = order[:num_tokens], order[num_tokens:]
     _draw_tokens(ax, model[shown], strategy[shown])
@@ -121,7 +122,7 @@ def _label(axes, names):
 
 
 def _divide(logits, temperature):
-    # `chain` knows which temperatures are good, and what 0 means.
+    # `chain` checks the temperature and defines what 0 means.
     samplers.chain(temperature=temperature)
     if temperature == 0:
         return samplers.top_k_filter(logits, 1)
@@ -134,7 +135,7 @@ def _probabilities(logits):
 
 
 def _draw_tokens(ax, model, strategy):
-    """Draw bars for each token: what the model and the strategy give it."""
+    """Draw bars for each token: the model's and the strategy's probability."""
     y = np.arange(len(model))
     ax.barh(y, strategy, color=FILL, height=0.75)
     ax.barh(y, model, fill=False, edgecolor=OUTLINE, height=0.75)
@@ -144,7 +145,7 @@ def _draw_tokens(ax, model, strategy):
 
 
 def _draw_others(ax, y, model, strategy):
-    """Draw one bar for all tokens that have none of their own."""
+    """Draw one bar for all tokens without a bar of their own."""
     total = strategy.sum()
     hatched = {"hatch": "////", "facecolor": "white", "edgecolor": FILL}
     ax.barh(y, total, height=0.75, **hatched)
@@ -158,7 +159,7 @@ def _explain_bars(ax):
         Patch(fill=False, edgecolor=OUTLINE, label="of the model"),
         Line2D([], [], color="black", marker="x", ls="", label="never taken"),
     ]
-    # Greedy search leaves this part of the panel empty.
+    # Greedy search leaves this part of its panel empty.
     ax.legend(handles=bars, loc="center right", frameon=False, fontsize=9)
 
 

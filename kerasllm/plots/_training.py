@@ -45,14 +45,14 @@ def plot_schedule(schedule, steps, ax=None):
     Source: chapter 16, "Pretraining the model", listing 16.7.
     """
     check_positive_ints(steps=steps)
-    # Most schedules take one step at a time; 201 of them look smooth.
+    # Most schedules take one step at a time; 201 points give a smooth line.
     x = np.unique(np.linspace(0, steps, 201).round().astype(int))
     y = [float(ops.convert_to_numpy(schedule(int(step)))) for step in x]
     ax = axes_or_new(ax)
     ax.plot(x, y, **LINE_STYLES[0] | {"marker": ""})
     ax.set(xlabel="training step", ylabel="learning rate (per step)")
     ax.set_ylim(bottom=0)
-    # Each tick in full, not 2.0 with a factor in the corner.
+    # Write each tick in full, instead of 2.0 with a factor in the corner.
     ax.yaxis.set_major_formatter(
         lambda rate, position: f"{rate:.2e}" if rate else "0"
     )
@@ -63,10 +63,10 @@ def plot_history(history, metric="loss", ax=None):
     """Draw how a metric changed over the epochs of a training run.
 
     Args:
-        history: list of dicts, one an epoch, with `epoch` and numbers by
-            name, as `pretrain` returns it.
-        metric: str. A name in the entries. The one of the validation, which
-            has `"val_"` before it, is drawn beside it if it is there.
+        history: list of dicts, one per epoch, with `epoch` and named numbers,
+            as returned by `pretrain`.
+        metric: str. A name in the entries. The validation metric, whose name
+            starts with `"val_"`, is also drawn if it is there.
         ax: Matplotlib `Axes`. Defaults to those of a new figure.
 
     Returns:
@@ -80,8 +80,8 @@ def plot_history(history, metric="loss", ax=None):
     history = list(history)
     if not history:
         raise UserError(
-            "`history` must have an entry for each epoch, as `pretrain` "
-            "returns it. Received: none. Train for an epoch first."
+            "`history` must have an entry for each epoch, as returned by "
+            "`pretrain`. Received: none. Train for an epoch first."
         )
     names = {"training": metric, "validation": f"val_{metric}"}
     names = {key: name for key, name in names.items() if name in history[0]}
@@ -132,8 +132,8 @@ def plot_comparison(measurements, label, ax=None):
 
     Args:
         measurements: dict from a name to a number or to a sequence of
-            repeated measurements. The bar ends at their mean, which is
-            written beside it; each of several has a dot.
+            repeated measurements. A bar ends at their mean, which is written
+            beside it. Repeated measurements are also drawn as dots.
         label: str. What was measured, with its unit.
         ax: Matplotlib `Axes`. Defaults to those of a new figure.
 
@@ -141,7 +141,7 @@ def plot_comparison(measurements, label, ax=None):
         The `Axes`, the first name on top.
 
     Raises:
-        UserError: there are no measurements, or none of one name.
+        UserError: there are no measurements, or a name has none.
     """
     check_not_empty("measurements", measurements)
     repeats = {

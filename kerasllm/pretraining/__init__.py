@@ -1,10 +1,10 @@
-"""Pretraining: `compile`, `fit`, and what a run of hours needs around them.
+"""Pretraining: `compile` and `fit`, made robust for runs that take hours.
 
-`pretrain` is the chapter's listing 16.8 with checkpoints: kill it at any
-moment, call it again with the same arguments, and it goes on at the batch
-after its last checkpoint and ends where it would have ended.
-`pretrain_mini_gpt` goes all the way from shards of text to a folder with a
-trained model in it, which `PretrainedModel.load` reads.
+`pretrain` is the chapter's listing 16.8 with checkpoints. You can kill it at
+any moment and call it again with the same arguments. It resumes after its last
+checkpoint and ends with the same result as an uninterrupted run.
+`pretrain_mini_gpt` covers the whole way from shards of text to a folder with a
+trained model, which `PretrainedModel.load` reads.
 """
 
 from kerasllm.pretraining._mini_gpt import pretrain_mini_gpt
@@ -14,7 +14,7 @@ from kerasllm.pretraining._pretrained_model import (
     PretrainedModel,
 )
 
-# The first version had these here.
+# The first version of this package had these names here.
 from kerasllm.training import (
     CHECKPOINT_FILE,
     MODEL_FILE,

@@ -1,4 +1,4 @@
-"""`pretrain_mini_gpt`: from shards of text to a folder with a trained model."""
+"""`pretrain_mini_gpt`: from text shards to a folder with a trained model."""
 
 import contextlib
 import dataclasses
@@ -36,60 +36,62 @@ def pretrain_mini_gpt(
     callbacks=(),
     verbose="auto",
     distribution=None,
-):  # over sixty lines by its docstring and its stages
+):  # over sixty lines because of its docstring and its stages
     """Train the vocabulary and the mini-GPT of a recipe, once.
 
     Args:
         recipe: `"laptop"`, `"book"` or a `Recipe`.
-        data: list of shard paths, as `local_docs()`, `mini_c4()` and
-            `text_shards()` return. Defaults to `local_docs()`.
-        directory: str or path. Where the run lives. Defaults to a folder in
+        data: list of shard paths, as returned by `local_docs()`, `mini_c4()`
+            or `text_shards()`. Defaults to `local_docs()`.
+        directory: str or path. The folder of the run. Defaults to a folder in
             the cache that is named after the recipe, the data and the seed.
-        seed: int in `[0, 2**32)`. Decides the initial weights and the dropout
-            masks.
-        dtype: name of a Keras dtype policy; `"auto"` takes the one in which
-            the device is fastest, see `backend.best_dtype_policy`, and where
-            a run goes on, on whatever device, the one that it began with.
+        seed: int in `[0, 2**32)`. Determines the initial weights and the
+            dropout masks.
+        dtype: name of a Keras dtype policy. `"auto"` selects the fastest one
+            for the device; see `backend.best_dtype_policy`. When a run is
+            resumed, `"auto"` keeps the policy that the run began with, even
+            on another device.
         sample_prompt: str. Print a continuation of it after each epoch.
         callbacks: more Keras callbacks.
         verbose: as for `fit`.
-        distribution: see `pretrain`. A batch consists of as many streams of
-            text as there were processes when the run began, whoever reads
-            them: on fewer processes it goes on with the same batches.
+        distribution: see `pretrain`. A batch consists of one stream of text
+            for each process that the run began with. If it is resumed with
+            fewer processes, the batches stay the same.
 
     Returns:
-        A `PretrainedModel`, on one device. A finished run that lies in
-        `directory` is loaded, an unfinished one is continued.
+        A `PretrainedModel`, on one device. A finished run in `directory` is
+        loaded, and an unfinished one is resumed.
 
     Raises:
-        RunError: `directory` holds a run of another recipe or seed, of
-            other data or another vocabulary, or of a number of processes that
-            does not fit.
-        UserError, OSError, DivergedError, TrainingInterrupted: as `pretrain`.
+        RunError: `directory` holds a run with another recipe or seed, with
+            other data or another vocabulary, or with a number of processes
+            that does not fit.
+        UserError, OSError, DivergedError, TrainingInterrupted: as for
+            `pretrain`.
     """
-    # 1. Name the run by what decides its result.
+    # 1. Identify the run by everything that determines its result.
     recipe = get_recipe(recipe).checked()
     seed = check_int("seed", seed, 0, 2**32 - 1)
     devices.check_batch_size(recipe.batch_size)
-    with devices.first_process_first():  # it makes the corpus for all
+    with devices.first_process_first():  # it builds the corpus for all
         data = corpora.local_docs() if data is None else list(data)
     identity = _identity(recipe, data, seed)
 
-    # 2. Claim its folder. A finished run is loaded from there.
+    # 2. Claim its folder. If the run is finished, load it from there.
     directory = pathlib.Path(directory or _folder_of(identity))
     streams, dtype = _claim_folder(directory, identity, dtype)
     is_done = (directory / MODEL_FILE).is_file()
     if backend.of_all_processes(is_done).all():
         with devices.use(None):
             return PretrainedModel.load(directory)
-    devices.check_directory(directory)  # before the work of minutes
+    devices.check_directory(directory)  # before minutes of work
 
-    # 3. Seed. It comes before there is a tokenizer: seeding TensorFlow clears
-    # its kernels, and with them the vocabularies that tokenizers have loaded.
+    # 3. Seed. This must come before a tokenizer exists: seeding TensorFlow
+    # clears its kernels, and with them the vocabularies of tokenizers.
     keras.utils.set_random_seed(seed)
 
     # 4. Train the vocabulary and open the data. The first process trains the
-    # vocabulary and counts tokens for all.
+    # vocabulary and counts tokens for all processes.
     with devices.first_process_first():
         tokenizer = _vocabulary(directory, data, recipe)
         train_dataset, validation_dataset = (
@@ -111,7 +113,7 @@ def pretrain_mini_gpt(
         **_numbers_of_training(recipe),
     )
 
-    # 6. Write down what came of it, and then the model.
+    # 6. Write the record of the result, and then the model.
     model = _on_one_device(model, build)
     result = _describe_result(model, directory, dtype)
     record = identity | {"streams": streams} | result | {"history": history}
@@ -122,8 +124,8 @@ def pretrain_mini_gpt(
 
 
 def _identity(recipe, data, seed):
-    """Return what decides the result of a run: a dict for JSON."""
-    # What only saves memory makes no other run: who runs out of it goes on.
+    """Return everything that determines a run's result: a dict for JSON."""
+    # A user who runs out of memory may change these and resume the same run.
     saves_memory = ("loss_chunks", "remat")
     numbers = dataclasses.asdict(recipe)
     return {
@@ -134,7 +136,7 @@ def _identity(recipe, data, seed):
 
 
 def _folder_of(identity):
-    """Return the folder in the cache where such a run lives."""
+    """Return the folder in the cache for a run."""
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     return files.cache_dir("runs") / f"mini-gpt-{name}"
 
@@ -143,13 +145,13 @@ def _claim_folder(directory, identity, dtype):
     """Claim the folder of a run; return its streams and its dtype policy."""
     is_auto = dtype == "auto"
     dtype = backend.best_dtype_policy() if is_auto else dtype
-    dtype = _policy_name(dtype)  # before it is noted
+    dtype = _policy_name(dtype)  # before it is recorded
     with devices.first_process_first():
         streams = claim(
             directory, identity, devices.data_share()[1], dtype=dtype
         )
         begun = read_run(directory)
-        if devices.process_index() == 0:  # a run that was killed left these
+        if devices.process_index() == 0:  # files left over from killed runs
             for name in (RUN_FILE, VOCABULARY_FILE):
                 files.remove_partial(directory / name)
     return streams, begun.get("dtype", dtype) if is_auto else dtype
@@ -168,7 +170,7 @@ def _policy_name(dtype):
 
 
 def _vocabulary(directory, data, recipe):
-    """Return the tokenizer of a run, which is trained if there is none."""
+    """Return the tokenizer of a run, training it if there is none."""
     path = directory / VOCABULARY_FILE
     if path.is_file():
         tokenizer = tokenizers.load_sentence_piece(path)
@@ -181,7 +183,7 @@ def _vocabulary(directory, data, recipe):
 
 
 def _check_vocabulary(directory):
-    """Note the vocabulary of a run, or say that it is not the one it had."""
+    """Record the vocabulary of a run, or check that it has not changed."""
     path = directory / VOCABULARY_FILE
     digest = files.sha256(path)
     run = read_run(directory)
@@ -189,15 +191,15 @@ def _check_vocabulary(directory):
         write_run(directory, run | {"vocabulary": digest})
     elif run["vocabulary"] != digest:
         raise RunError(
-            "A run must go on with the vocabulary that it began with, of "
-            f"SHA-256 {run['vocabulary'][:16]}... Received: {path}, of SHA-256 "
-            f"{digest[:16]}..., whose tokens mean something else. Put a copy "
-            "of the former in its place, or use another directory."
+            "A run must continue with the vocabulary that it began with "
+            f"(SHA-256 {run['vocabulary'][:16]}...). Received: {path} (SHA-256 "
+            f"{digest[:16]}...), in which token ids have other "
+            "meanings. Restore the original file, or use another directory."
         )
 
 
 def _dataset(split, data, tokenizer, recipe, streams, verbose):
-    """Return this process's part of the streams of text as one data set."""
+    """Return this process's share of the streams of text as one dataset."""
     index, shares = devices.data_share()
     own = streams // shares
     return pipeline.side_by_side(
@@ -211,8 +213,8 @@ def _dataset(split, data, tokenizer, recipe, streams, verbose):
                 validation_fraction=recipe.validation_fraction,
                 host_index=stream,
                 num_hosts=streams,
-                # A smaller last batch would cost a compilation of its own,
-                # and not divide among devices.
+                # A smaller last batch would require another compilation and
+                # could not be divided among devices.
                 drop_remainder=split == "train"
                 or keras.distribution.distribution() is not None,
                 verbose=0 if verbose == 0 else 1,
@@ -229,7 +231,7 @@ def _build(recipe, tokenizer, dtype):
 
 
 def _numbers_of_training(recipe):
-    """Return those arguments of `pretrain` that a recipe decides."""
+    """Return the arguments of `pretrain` that a recipe determines."""
     return {
         "epochs": recipe.epochs,
         "steps_per_epoch": recipe.steps_per_epoch,
@@ -243,7 +245,7 @@ def _numbers_of_training(recipe):
 
 
 def _sampler(tokenizer, prompt, sequence_length):
-    """Return a function from a model to what it writes after a prompt."""
+    """Return a function from a model to its continuation of a prompt."""
     if prompt is None:
         return None
     return lambda model: compiled_generate(
@@ -252,7 +254,7 @@ def _sampler(tokenizer, prompt, sequence_length):
 
 
 def _describe_result(model, directory, dtype):
-    """Return what is noted of a finished run beside its identity: a dict."""
+    """Return the facts that are recorded for a finished run: a dict."""
     return {
         "vocabulary": files.sha256(directory / VOCABULARY_FILE),
         "backend": backend.name(),

@@ -1,4 +1,4 @@
-"""`pretrain`: any model of token ids to logits, on any batches of windows."""
+"""`pretrain`: trains any next-token model on any batches of windows."""
 
 import functools
 import math
@@ -34,80 +34,82 @@ def pretrain(
     callbacks=(),
     verbose="auto",
     distribution=None,
-):  # over sixty lines by its docstring
+):  # over sixty lines because of its docstring
     """Train a model to predict the next token, and survive interruption.
 
-    On CPUs call `kerasllm.backend.set_up()` first, when the program starts. A
-    training step takes and frees hundreds of megabytes, which the C library
-    gives back to the system and has to have cleared each time; `set_up` makes
-    it keep them, which saves up to a third of a step. It changes how the
-    whole process uses memory, so it is left to the caller.
+    On CPUs, call `kerasllm.backend.set_up()` first, when the program starts. A
+    training step takes and frees hundreds of megabytes. The C library returns
+    them to the system, which must clear them each time they are taken again.
+    `set_up` keeps this memory, which saves up to a third of a step. It changes
+    how the whole process uses memory, so it is left to the caller.
 
     Args:
-        model: keras model from token ids to float logits, such as a
-            `mini_gpt`. It starts from the weights that it has, unless
-            `directory` holds a checkpoint.
+        model: Keras model from token ids to float logits, such as a
+            `mini_gpt`. It starts from its current weights, unless `directory`
+            holds a checkpoint.
         train_dataset: `tf.data.Dataset` of `(x, y)`, int32
-            `(batch_size, sequence_length)` each, which gives the same batches
-            in the same order whenever it is read, as `pretraining_dataset`
-            does. A run longer than the data reads them again. A run goes on
-            only with the first batch that it began with: data that are
-            shuffled need a `seed` and `reshuffle_each_iteration=False`.
+            `(batch_size, sequence_length)` each. It must give the same
+            batches in the same order each time it is read, as
+            `pretraining_dataset` does. A run that is longer than the data
+            reads them again. A resumed run must have the first batch that it
+            began with, so shuffled data need a `seed` and
+            `reshuffle_each_iteration=False`.
         validation_dataset: the same, or `None` for no validation.
-        directory: str or path. Where the checkpoint and the log,
-            `history.csv`, go. A run that lies there is continued. `None`
-            keeps neither.
-        epochs: int. Number of times that training stops to validate.
-        steps_per_epoch: int. Batches in an epoch. Defaults to an equal share
-            of one pass over the data, as in the chapter.
+        directory: str or path. Folder for the checkpoint and the log,
+            `history.csv`. If it holds a run, that run is resumed. `None`
+            saves nothing.
+        epochs: int. Number of epochs. Each one ends with a validation.
+        steps_per_epoch: int. Batches in an epoch. By default, one pass over
+            the data is divided equally among the epochs, as in the chapter.
         validation_steps: int. Batches in a validation, or `None` for all.
-        learning_rate: float or schedule. Defaults to `WarmupSchedule()`. A run
-            that goes on takes the one that it is given then.
-        checkpoint_steps: int. Batches between checkpoints; there is one
-            after each epoch in any case.
-        loss_chunks: int. Parts of the sequence for which the logits are
-            computed in turns; more take less memory, see `training`. The
-            callbacks' `model` is then a `training.training_model`.
-        gradient_accumulation_steps: int, at least 2. Batches whose gradients
-            are averaged for one update, as for every Keras optimizer. A
-            schedule then counts updates, not batches, so that it does the
-            same as with batches so many times as large. All other steps are
-            batches.
+        learning_rate: float or schedule. Defaults to `WarmupSchedule()`. A
+            resumed run uses the value of the new call.
+        checkpoint_steps: int. Batches between checkpoints. There is always
+            one after each epoch.
+        loss_chunks: int. Number of chunks of the sequence whose logits are
+            computed one after another. More chunks take less memory; see
+            `training`. With more than one, the callbacks' `model` is a
+            `training.training_model`.
+        gradient_accumulation_steps: int, at least 2. Number of batches whose
+            gradients are averaged for one update, as for every Keras
+            optimizer. A schedule then counts updates instead of batches, so
+            it behaves as with batches that are this many times larger. All
+            other steps are batches.
         sample: callable `model -> str`, called and printed after each epoch.
         variables: callable from the model to the list of its variables that
-            a checkpoint has to keep; see `training.resumable_fit`. For a model
-            with adapters `kerasllm.lora.changing_variables` leaves out what
-            is frozen.
+            a checkpoint must contain; see `training.resumable_fit`. For a
+            model with adapters, `kerasllm.lora.changing_variables` leaves out
+            the frozen weights.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2, as for `fit`.
-        distribution: a `keras.distribution.Distribution`, as
-            `kerasllm.distribution` makes them, in whose scope `model` was
-            built. Defaults to the current one. Of several processes each has
-            its own part of all batches in its data sets; the first one writes
-            what goes to `directory`, which all must see.
+        distribution: a `keras.distribution.Distribution`, as made by
+            `kerasllm.distribution`, in whose scope `model` was built. Defaults
+            to the current one. If there are several processes, the datasets
+            of each hold its own part of all batches. The first process writes
+            to `directory`, which all must see.
 
     Returns:
-        A list of dicts, one an epoch: `epoch`, `step` (batches so far),
-        `loss` (nats a token), `accuracy`, `perplexity`, `tokens_per_second`
+        A list of dicts, one per epoch: `epoch`, `step` (batches so far),
+        `loss` (nats per token), `accuracy`, `perplexity`, `tokens_per_second`
         and, with validation, `val_loss`, `val_accuracy`, `val_perplexity`.
 
     Raises:
         UserError: an argument is out of range, there are too few data, or
-            model or batches do not fit `distribution`.
-        RunError: the checkpoint in `directory` is of another model or of
-            other data, has another number of steps in an epoch, or more
-            epochs than `epochs`; or another run is at work there.
-        OSError: nothing can be written to `directory`, or no more; the last
-            checkpoint is still there.
+            the model or the batches do not fit `distribution`.
+        RunError: the checkpoint in `directory` is from another model or other
+            data, has another number of steps per epoch, or has more epochs
+            than `epochs`; or another run is using the folder.
+        OSError: `directory` is not writable, or the disk is full. The last
+            checkpoint is kept.
         RuntimeError: one of several processes does not see `directory`, or
             had an error.
-        DivergedError: the loss, the validation's or a weight became NaN
+        DivergedError: the loss, the validation loss or a weight became NaN
             or infinite. The last checkpoint is from before that.
         TrainingInterrupted: Ctrl-C was pressed; the state was saved first.
 
     Source: chapter 16, "Pretraining the model", listing 16.8.
     """
-    # 1. Check what can be checked before the first step.
+    # 1. Check everything that can be checked before the first step.
     check_positive_ints(
         epochs=epochs,
         checkpoint_steps=checkpoint_steps,
@@ -121,12 +123,12 @@ def pretrain(
     devices.check_batches(validation_dataset)
     first_batch = _first_batch(train_dataset)
 
-    # 2. Compile: Adam, and a loss whose logits come in `loss_chunks` parts.
+    # 2. Compile: Adam, and a loss that computes logits in `loss_chunks` chunks.
     trained, objective, prepare = next_token_objective(model, loss_chunks)
     optimizer = _adam(learning_rate, gradient_accumulation_steps)
     trained.compile(optimizer, **objective)
 
-    # 3. Give the batches the form that the loss needs.
+    # 3. Convert the batches to the form that the loss needs.
     train_dataset = train_dataset.map(prepare)
     if validation_dataset is not None:
         if validation_steps is not None:
@@ -134,7 +136,7 @@ def pretrain(
             validation_dataset = validation_dataset.take(validation_steps)
         validation_dataset = validation_dataset.map(prepare)
 
-    # 4. Train, from the checkpoint if there is one.
+    # 4. Train, resuming from the checkpoint if there is one.
     return resumable_fit(
         trained,
         train_dataset,
@@ -153,13 +155,13 @@ def pretrain(
 
 
 def _share_of_one_pass(dataset, epochs):
-    """Return how many batches an epoch has, if all epochs are one pass."""
+    """Return the number of batches per epoch if all epochs are one pass."""
     batches = int(dataset.cardinality())
     if batches < 0:
         raise UserError(
-            "`steps_per_epoch` must be given for a dataset that does not know "
-            f"its own length. Received: cardinality {batches}. Datasets from "
-            "`pretraining_dataset` know theirs."
+            "`steps_per_epoch` must be given for a dataset without a known "
+            f"length. Received: cardinality {batches}. Datasets from "
+            "`pretraining_dataset` have a known length."
         )
     if batches < epochs:
         raise UserError(
@@ -171,7 +173,7 @@ def _share_of_one_pass(dataset, epochs):
 
 
 def _first_batch(dataset):
-    """Describe the first batch, which also shows early that there is one."""
+    """Describe the first batch, and raise an error early if there is none."""
     for batch in dataset.take(1):
         return describe_batch(batch, devices.data_share()[1])
     raise UserError(
@@ -181,7 +183,7 @@ def _first_batch(dataset):
 
 
 def _adam(learning_rate, gradient_accumulation_steps):
-    """Return the optimizer, whose schedule counts updates of the weights."""
+    """Return the optimizer; its schedule counts updates of the weights."""
     rate = WarmupSchedule() if learning_rate is None else learning_rate
     if gradient_accumulation_steps is not None:
         check_int("gradient_accumulation_steps", gradient_accumulation_steps, 2)

@@ -1,4 +1,4 @@
-"""The folder of a finished run, and what is loaded from it."""
+"""The folder of a finished run, and how to load it."""
 
 import dataclasses
 import pathlib
@@ -18,15 +18,15 @@ VOCABULARY_FILE = "vocabulary.spm"
 
 @dataclasses.dataclass
 class PretrainedModel:
-    """What a finished run leaves: a model, its vocabulary and its record.
+    """The result of a finished run: a model, its vocabulary and its record.
 
     Attributes:
         model: the `mini_gpt`.
         tokenizer: its `keras_hub.tokenizers.SentencePieceTokenizer`.
         record: dict. The recipe, data and `vocabulary` (its SHA-256) that
-            decided the run, the `backend`, `device`, `dtype` and `parameters`
-            it had, and its `history`, as `pretrain` returns it.
-        directory: `pathlib.Path`. Where all of it lies.
+            determined the run; its `backend`, `device`, `dtype` and
+            `parameters`; and its `history`, as returned by `pretrain`.
+        directory: `pathlib.Path`. The folder that holds all of it.
     """
 
     model: keras.Model
@@ -39,7 +39,7 @@ class PretrainedModel:
         """Load what `pretrain_mini_gpt` wrote into `directory`.
 
         Raises:
-            MissingFileError: there is no finished run.
+            MissingFileError: `directory` does not hold a finished run.
         """
         directory = pathlib.Path(directory)
         for name in (MODEL_FILE, VOCABULARY_FILE, RUN_FILE):
@@ -51,9 +51,9 @@ class PretrainedModel:
                     "command finishes a run that was interrupted."
                 )
         return cls(
-            # Not compiled: Keras saves whether to compile just in time as it
-            # was settled for the backend that trained, and JAX's answer would
-            # make PyTorch compile anew for each length.
+            # Do not compile it. Keras saves the `jit_compile` setting of the
+            # backend that trained, and JAX's setting would make PyTorch
+            # compile again for each length.
             keras.saving.load_model(directory / MODEL_FILE, compile=False),
             tokenizers.load_sentence_piece(directory / VOCABULARY_FILE),
             read_run(directory),
@@ -76,8 +76,8 @@ class PretrainedModel:
 def write_result(directory, model, record):
     """Write the record of a finished run, and then its model."""
     write_run(directory, record)
-    # The model comes last: its presence says that the run is finished. Keras
-    # wants to see the ending of the name, hence no `whole_file`.
+    # The model comes last, because its presence marks the run as finished.
+    # `whole_file` does not work here: Keras checks the file name extension.
     partial = directory / f".partial-{MODEL_FILE}"
     model.save(partial)
     partial.replace(directory / MODEL_FILE)

@@ -1,18 +1,18 @@
 r"""Vocabularies: train one, load one, or download the chapter's.
 
-A vocabulary of this package gives every text back exactly as it was
-(indentation, double spaces, tabs, carriage returns, emoji), because nothing is
-normalized and a character that has no piece falls back to its UTF-8 bytes. One
-character is the exception: SentencePiece writes a space as U+2581 inside its
-pieces, so a U+2581 in a text comes back as a space.
+A vocabulary of this package restores every text exactly (indentation, double
+spaces, tabs, carriage returns, emoji), because nothing is normalized and a
+character without a piece is encoded as its UTF-8 bytes. There is one exception:
+SentencePiece writes a space as U+2581 inside its pieces, so a U+2581 in a text
+becomes a space.
 
 KerasHub's `detokenize` takes a list of Python ints, an array or a tensor, but
-no list of NumPy ints: write `tokenizer.detokenize(np.array(token_ids))`.
+not a list of NumPy ints: write `tokenizer.detokenize(np.array(token_ids))`.
 
-Text is tokenized by TensorFlow on every backend, and nothing here sets it up.
-At its first operation TensorFlow takes nearly all the memory of every GPU that
-it sees. On a machine with GPUs and another backend, call
-`kerasllm.backend.set_up()` first, which leaves them to that backend.
+TensorFlow tokenizes text on every backend, and nothing here configures it. Its
+first operation takes nearly all the memory of every GPU that it sees. On a
+machine with GPUs and another backend, call `kerasllm.backend.set_up()` first,
+which leaves the GPUs to that backend.
 """
 
 from kerasllm.tokenizers._documents import check_documents, check_shards

@@ -1,4 +1,4 @@
-"""The documents of a corpus: shards or a data set, checked and read."""
+"""The documents of a corpus, from shards or a dataset."""
 
 import os
 
@@ -8,14 +8,14 @@ from kerasllm.checks import MissingFileError, UserError
 
 
 def check_shards(files):
-    """Return shard paths as a list of str, once all of them exist.
+    """Return shard paths as a list of str, after checking that all exist.
 
     Args:
-        files: list of str or paths; one path stands for a list of one.
+        files: list of str or paths; a single path counts as a list of one.
 
     Raises:
         UserError: the list is empty.
-        MissingFileError: a shard is not there, or is a folder.
+        MissingFileError: a shard does not exist, or is a folder.
     """
     if isinstance(files, str | os.PathLike):
         files = [files]
@@ -24,43 +24,43 @@ def check_shards(files):
         raise UserError(
             "`files` must name at least one shard. Received: an empty list. "
             "`kerasllm.corpora.local_docs()` returns the shards of a corpus "
-            "that every installation carries."
+            "that is part of every installation."
         )
     for file in files:
         if not os.path.isfile(file):
             raise MissingFileError(
                 f"`files` must be paths of text files. Received: {file!r}, "
-                "which is no file. `kerasllm.corpora.text_shards(paths)` makes "
-                "shards of your own files and folders."
+                "which is not a file. `kerasllm.corpora.text_shards(paths)` "
+                "makes shards of your own files and folders."
             )
     return files
 
 
 def check_documents(dataset):
-    """Raise unless a `tf.data.Dataset` holds documents and has an end.
+    """Check that a `tf.data.Dataset` holds documents and is finite.
 
     Args:
         dataset: `tf.data.Dataset` whose elements should be scalar strings.
 
     Raises:
-        UserError: its elements are something else, or it repeats for ever.
+        UserError: its elements are something else, or it repeats forever.
     """
     spec = dataset.element_spec
     if spec != tf.TensorSpec((), tf.string):
         raise UserError(
-            "A data set of documents must have scalar strings as elements. "
-            f"Received: {spec}. Take the text out of each element with `map`, "
-            "and take batches apart with `unbatch`."
+            "A dataset of documents must have scalar strings as elements. "
+            f"Received: {spec}. Extract the text from each element with `map`, "
+            "and split batches with `unbatch`."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise UserError(
-            "A data set of documents must have an end. Received: one that "
-            "repeats for ever. Leave out `repeat()`."
+            "A dataset of documents must have an end. Received: one that "
+            "repeats forever. Leave out `repeat()`."
         )
 
 
 def count_bytes(files):
-    """Return how many bytes the documents of a corpus have, an int."""
+    """Return the number of bytes in the documents of a corpus, an int."""
     if isinstance(files, tf.data.Dataset):
         check_documents(files)
         return int(
@@ -75,10 +75,10 @@ def count_bytes(files):
 
 
 def read_documents(files):
-    r"""Yield the documents of a corpus as str, newlines restored."""
+    r"""Yield the documents of a corpus as str, with newlines restored."""
     if isinstance(files, tf.data.Dataset):
         for number, text in enumerate(files.as_numpy_iterator()):
-            yield _decode(text, f"document {number} of the data set")
+            yield _decode(text, f"document {number} of the dataset")
         return
     for path in files:
         with open(path, "rb") as file:

@@ -15,21 +15,21 @@ from kerasllm.tokenizers._documents import (
 )
 from kerasllm.tokenizers._vocabularies import END_OF_TEXT, load_sentence_piece
 
-# Why SentencePiece could not train, by what its own error says.
+# Patterns in SentencePiece's own errors, and the reasons that they indicate.
 _REASONS = (
     (
         r"sentences_\.empty\(\)",
-        "a corpus without text. Look into the files",
+        "a corpus without text. Check the files",
     ),
     (
         r"a value <= (\d+)",
         "vocabulary_size={size} for a corpus that supports at most {found}. "
-        "Take a smaller one or more text",
+        "Use a smaller one, or more text",
     ),
     (
         r"\d+ vs (\d+)",
         "vocabulary_size={size} for a corpus whose alphabet alone needs "
-        "{found}. Take a larger one",
+        "{found}. Use a larger one",
     ),
 )
 
@@ -47,35 +47,38 @@ def train_sentence_piece(
     r"""Train a SentencePiece vocabulary on a corpus.
 
     Newlines and special tokens are single tokens and never part of another
-    one. The same corpus and arguments give the same vocabulary, byte for byte.
+    token. The same corpus and arguments give the same vocabulary, byte for
+    byte.
 
     Args:
-        files: list of shard paths (a document a line, newlines escaped as
+        files: list of shard paths (one document per line, newlines escaped as
             `\n`), or a finite `tf.data.Dataset` of documents (scalar strings).
-            Documents are read one by one and never held together.
-        vocabulary_size: int, the number of tokens. 259 go to bytes, newline
-            and SentencePiece's own, some 100 to the alphabet.
-        special_tokens: sequence of str. Tokens that text is not cut within.
+            Documents are read one at a time and never held together.
+        vocabulary_size: int, the number of tokens. Bytes, newline and
+            SentencePiece's own tokens take 259 of them, and the alphabet
+            takes about 100.
+        special_tokens: sequence of str. Tokens that are never split.
         control_tokens: dict with the keys `"pad"`, `"eos"`, `"bos"` and
-            `"unk"`, str, for models that want tokens for these purposes.
-            Their ids are their positions in the dict. No text becomes one of
-            them. `None` leaves SentencePiece its own.
+            `"unk"`, str, for models that need tokens for these purposes.
+            Their ids are their positions in the dict. Text is never encoded
+            as one of them. `None` keeps SentencePiece's own.
         path: str or path. Where to save the vocabulary; `None` saves nothing.
-        model_type: `"unigram"` or `"bpe"`. At 4,096 tokens both need equally
-            many tokens for a text (3.2 bytes each on docstrings, 3.55 on web
-            text). BPE is trained several times faster, and that saves seconds
-            once; unigram tokenizes twice as fast, and that is saved at every
-            use.
-        sample_bytes: int. A larger corpus is thinned to about so many bytes,
-            lines taken at even distances. 4 MB of 17 cost 0.4% in tokens.
+        model_type: `"unigram"` or `"bpe"`. With 4,096 tokens, both encode a
+            text in the same number of tokens (3.2 bytes each on docstrings,
+            3.55 on web text). BPE trains several times faster, which saves a
+            few seconds once. Unigram tokenizes twice as fast, which saves
+            time at every use.
+        sample_bytes: int. From a larger corpus, lines are sampled at even
+            intervals until they have about this many bytes. Sampling 4 MB out
+            of 17 gave 0.4% more tokens.
 
     Returns:
         A `keras_hub.tokenizers.SentencePieceTokenizer`, `str` to int32.
 
     Raises:
         MissingFileError: a shard is missing.
-        UserError: an argument is out of range, the corpus is empty, is not
-            UTF-8, or does not fit the vocabulary size.
+        UserError: an argument is out of range, or the corpus is empty, is not
+            UTF-8 or does not fit the vocabulary size.
 
     Source: Kudo, 2018, arXiv:1804.10959 (unigram); Kudo and Richardson, 2018,
     arXiv:1808.06226 (SentencePiece); chapter 16, listing 16.2.
@@ -91,7 +94,7 @@ def train_sentence_piece(
 
 
 def _settings(vocabulary_size, model_type, special_tokens, control_tokens):
-    """Return SentencePiece's arguments, once ours have been checked."""
+    """Return SentencePiece's arguments, after checking ours."""
     vocabulary_size = check_int(
         "vocabulary_size",
         vocabulary_size,
@@ -104,25 +107,25 @@ def _settings(vocabulary_size, model_type, special_tokens, control_tokens):
         "model_type": model_type,
         "user_defined_symbols": _check_symbols(special_tokens),
         **_control_arguments(control_tokens),
-        # Everything that an exact round trip needs.
+        # An exact round trip needs all of these.
         "byte_fallback": True,
         "normalization_rule_name": "identity",
         "add_dummy_prefix": False,
         "remove_extra_whitespaces": False,
-        # Code is indented: runs of spaces as one token save 8 to 12%.
+        # Code is indented. One token for a run of spaces saves 8 to 12%.
         "allow_whitespace_only_pieces": True,
-        # EM starts from so many pieces; the default, a million, takes twice
-        # the time for the same tokens.
+        # Training starts from this many pieces. The default, a million, takes
+        # twice the time for the same tokens.
         "seed_sentencepiece_size": max(24 * vocabulary_size, 50_000),
-        # Sums are taken thread by thread: another number of threads would
-        # round differently and give another vocabulary.
+        # Each thread computes its own sums, so a different number of threads
+        # would round differently and give another vocabulary.
         "num_threads": 16,
         "minloglevel": 2,
     }
 
 
 def _sample(files, sample_bytes):
-    """Return an iterator over lines of about so many bytes in all."""
+    """Return an iterator over lines with about this many bytes in total."""
     check_real(
         "sample_bytes",
         sample_bytes,
@@ -137,7 +140,7 @@ def _sample(files, sample_bytes):
 
 
 def _train(sentences, settings):
-    """Return the bytes of a vocabulary that is trained on sentences."""
+    """Return the bytes of a vocabulary trained on sentences."""
     model = io.BytesIO()
     sentences = _Watched(sentences)
     try:
@@ -152,9 +155,9 @@ def _train(sentences, settings):
 
 
 class _Watched:
-    """An iterable that keeps the error that its source raised.
+    """An iterable that keeps the error raised by its source.
 
-    SentencePiece turns whatever an iterator raises into its own error.
+    SentencePiece replaces any error of an iterator with its own error.
     """
 
     def __init__(self, source):
@@ -173,7 +176,7 @@ def _check_symbols(special_tokens):
     if isinstance(special_tokens, str):
         special_tokens = [special_tokens]
     symbols = ["\n", *special_tokens]
-    # SentencePiece never finds a symbol that has a space.
+    # SentencePiece never finds a symbol that contains a space.
     usable = all(
         isinstance(symbol, str) and symbol and " " not in symbol
         for symbol in symbols
@@ -181,7 +184,7 @@ def _check_symbols(special_tokens):
     if len(set(symbols)) < len(symbols) or not usable:
         raise UserError(
             "`special_tokens` must be distinct, not empty and without spaces, "
-            "and newline is one already. Received: "
+            "and must not include newline, which is always added. Received: "
             f"special_tokens={special_tokens!r}. Write <two_words>, for "
             "example."
         )
@@ -189,7 +192,7 @@ def _check_symbols(special_tokens):
 
 
 def _control_arguments(control_tokens):
-    """Return the arguments of SentencePiece that set control tokens."""
+    """Return SentencePiece's arguments for control tokens."""
     arguments = {}
     for token_id, (role, piece) in enumerate((control_tokens or {}).items()):
         check_choice("control_tokens", role, ("pad", "eos", "bos", "unk"))
@@ -199,12 +202,12 @@ def _control_arguments(control_tokens):
 
 
 def _sample_lines(documents, share):
-    """Yield about a `share` of all lines, at even distances."""
-    # The trainer drops, with a warning at most, sentences that hold a tab or
-    # a NUL, and sentences of more than 4,192 bytes; and a long line that
-    # repeats itself takes it a time that grows with the square. So lines are
-    # cut. A word that is cut in two once in 1,000 characters does no harm.
-    due = 1.0  # however small the share, the first line is taken
+    """Yield about a `share` of all lines, at even intervals."""
+    # The trainer drops sentences with a tab or a NUL, and sentences of more
+    # than 4,192 bytes, with a warning at most. The time for a long repetitive
+    # line is quadratic. So lines are split. About one word in 1,000 characters
+    # is split in two, which does no harm.
+    due = 1.0  # however small the share, the first line is included
     for document in documents:
         for line in re.findall("[^\n\t\0]{1,1000}", document):
             if due >= 1:
@@ -214,7 +217,7 @@ def _sample_lines(documents, share):
 
 
 def _training_error(vocabulary_size, error):
-    """Return the `UserError` that says why training was impossible."""
+    """Return the `UserError` that explains why training was impossible."""
     reason = f"vocabulary_size={vocabulary_size} and the error: {error}"
     for pattern, text in _REASONS:
         found = re.search(pattern, str(error))

@@ -1,4 +1,4 @@
-"""Vocabularies that exist: loading one, and finding its tokens."""
+"""Existing vocabularies: loading them and finding their tokens."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ def load_sentence_piece(source):
         A `keras_hub.tokenizers.SentencePieceTokenizer`, `str` to int32.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
         UserError: it is not a SentencePiece vocabulary.
     """
     proto, name = source, "bytes"
@@ -37,7 +37,7 @@ def load_sentence_piece(source):
         if not path.is_file():
             raise MissingFileError(
                 "`source` must be a vocabulary file or its bytes. Received: "
-                f"{path}, which is no file. Train one with "
+                f"{path}, which is not a file. Train one with "
                 "`train_sentence_piece(files, vocabulary_size, path=...)`."
             )
         proto, name = path.read_bytes(), str(path)
@@ -46,7 +46,7 @@ def load_sentence_piece(source):
             "`source` must be a path or bytes. Received: an object of type "
             f"{type(source).__name__}."
         )
-    # Empty bytes parse as a vocabulary of no tokens.
+    # Empty bytes parse as a vocabulary without tokens.
     problem = "it is empty" if not proto else None
     try:
         sentencepiece.SentencePieceProcessor(model_proto=proto)
@@ -56,7 +56,7 @@ def load_sentence_piece(source):
         raise UserError(
             "A vocabulary must be a serialized SentencePiece model. Received: "
             f"{name} of {len(proto)} bytes ({problem}). If it was downloaded, "
-            "it may be cut short: delete it and download it again."
+            "it may be incomplete: delete it and download it again."
         )
     return keras_hub.tokenizers.SentencePieceTokenizer(proto)
 
@@ -65,7 +65,7 @@ def book_vocabulary(directory=None, sha256=None):
     """Download the chapter's vocabulary of 32,000 tokens, once.
 
     Args:
-        directory: str or path. The folder to keep it in; by default
+        directory: str or path. The folder to keep it in. Defaults to
             `vocabularies` in the cache.
         sha256: str, the expected SHA-256. `None` trusts the first complete
             download and checks each later use against it.
@@ -74,8 +74,8 @@ def book_vocabulary(directory=None, sha256=None):
         A `keras_hub.tokenizers.SentencePieceTokenizer`, `str` to int32.
 
     Raises:
-        EnvironmentFailure: the network or the disk does not let it through.
-        UserError: the file has another hash or is no vocabulary.
+        EnvironmentFailure: the download failed, or the disk is full.
+        UserError: the file has another hash or is not a vocabulary.
 
     Source: chapter 16, listing 16.2.
     """
@@ -88,8 +88,8 @@ def book_vocabulary(directory=None, sha256=None):
 def token_id_of(tokenizer, token):
     """Return the id of a token, or `None` if the vocabulary lacks it.
 
-    A SentencePiece tokenizer answers for a token that it does not have with
-    the id of the unknown token, so the way back is checked too.
+    For a token that it does not have, a SentencePiece tokenizer returns the id
+    of the unknown token. So this function also maps the id back to a token.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -104,7 +104,7 @@ def token_id_of(tokenizer, token):
 
 
 def end_of_text_id(tokenizer):
-    """Return the id of `<|endoftext|>`, or say that there is none.
+    """Return the id of `<|endoftext|>`, or raise an error if there is none.
 
     Args:
         tokenizer: a KerasHub tokenizer.

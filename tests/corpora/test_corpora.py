@@ -230,7 +230,7 @@ def test_local_docs_can_be_read_through_tfds(small_docs, tmp_path):
 def test_from_tfds_refuses_what_is_not_there(small_docs, tmp_path):
     with pytest.raises(MissingFileError, match="must be prepared.*data_dir"):
         corpora.from_tfds("local_docs", data_dir=tmp_path, download=False)
-    with pytest.raises(UserError, match="data set that TFDS knows.*'nope'"):
+    with pytest.raises(UserError, match="dataset that TFDS knows.*'nope'"):
         corpora.from_tfds("nope", data_dir=tmp_path)
     with pytest.raises(UserError, match="`text_key`.*'body'.*'text'"):
         corpora.from_tfds("local_docs", text_key="body", data_dir=tmp_path)

@@ -79,9 +79,7 @@ def test_the_expected_hash_decides(tmp_path):
 
 def test_errors_of_the_network_say_what_to_do(tmp_path):
     with serve(b"gone", status=404) as (url, _):
-        with pytest.raises(
-            EnvironmentFailure, match="404.*Check the address"
-        ):
+        with pytest.raises(EnvironmentFailure, match="404.*Check the address"):
             files.download(url, tmp_path)
     # The server is closed now: nobody listens at that port.
     with pytest.raises(

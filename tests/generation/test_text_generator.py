@@ -1085,7 +1085,7 @@ def test_a_generator_needs_a_model_with_a_cache_and_a_preprocessor(reciter):
         TextGenerator(reciter, functools.partial(top_k, k=28))
     with pytest.raises(ValueError, match="`sampler` must be a callable"):
         TextGenerator(reciter, "greedy")
-    with pytest.raises(ValueError, match="a place for each token"):
+    with pytest.raises(ValueError, match="an entry for each token"):
         TextGenerator(RecurrentLM(reciting_table())).generate("a", 9)
 
 
