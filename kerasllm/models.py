@@ -189,8 +189,7 @@ class MiniGPTBackbone(keras_hub.models.Backbone):
 class MiniGPTTokenizer(keras_hub.tokenizers.SentencePieceTokenizer):
     """A SentencePiece tokenizer with `<|endoftext|>` as its special token.
 
-    The special token ends a text. It also starts a text, where that is asked
-    for.
+    This token ends a text and, if requested, also starts it.
 
     Args:
         proto: a SentencePiece model as `bytes` or the path of one.

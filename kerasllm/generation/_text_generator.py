@@ -267,11 +267,9 @@ class TextGenerator:
 
         Args:
             prompt: str.
-            num_beams: int. With 1, this is greedy search, and a stop token
-                ends the text.
-            length_penalty: float. 0 compares texts by their log-probability,
-                which favors short ones. 1 compares them by the mean
-                log-probability per token.
+            num_beams: int. With 1, this is greedy search with stop tokens.
+            length_penalty: float. 0 compares texts by log-probability, which
+                favors short ones; 1 by the mean log-probability per token.
             max_length: int; see `generate`, as for the rest.
             stop_token_ids: int, list of ints, `None` or `"auto"`.
             strip_prompt: bool.

@@ -584,7 +584,7 @@ def test_any_callable_of_a_row_of_logits_is_a_sampler(sampler, reciter):
 )
 def test_wrapping_a_sampler_of_ours_costs_speed_and_says_so(ours, reciter):
     generator = TextGenerator(reciter)
-    with pytest.warns(UserWarning, match="passed by itself is compiled"):
+    with pytest.warns(UserWarning, match="passed directly is compiled"):
         wrapped = generator.generate("abc", sampler=lambda logits: ours(logits))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
