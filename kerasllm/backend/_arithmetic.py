@@ -98,7 +98,8 @@ def _is_torch_in_half(x):
 
 def is_scalar(number):
     """Return whether a value is a number or a tensor of a single number."""
-    return not getattr(number, "shape", ())
+    # TensorFlow calls every known shape true, an empty one as well.
+    return len(getattr(number, "shape", ())) == 0
 
 
 def write_cache(cache, index, update, axis):
