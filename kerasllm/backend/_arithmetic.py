@@ -97,8 +97,8 @@ def _is_torch_in_half(x):
 
 
 def is_scalar(number):
-    """Return whether a value is a number or a tensor of a single number."""
-    # TensorFlow calls every known shape true, an empty one as well.
+    """Return whether a value is a number or a scalar tensor."""
+    # In TensorFlow, every known shape is true, even an empty one.
     return len(getattr(number, "shape", ())) == 0
 
 

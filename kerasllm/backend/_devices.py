@@ -199,8 +199,8 @@ def _cpu_flags():
 
 # The part of an error message that tells users how to emulate several devices.
 TRY_SEVERAL_DEVICES = (
-    '`XLA_FLAGS="--xla_force_host_platform_device_count=8"` makes eight of a '
-    "CPU, to try things out."
+    '`XLA_FLAGS="--xla_force_host_platform_device_count=8"` emulates eight '
+    "devices on a CPU."
 )
 
 
@@ -222,6 +222,6 @@ def check_several(what):
         raise checks.UserError(
             f"{what} can be used with the backend jax only. Received: "
             f"{name()}. Set KERAS_BACKEND=jax (on the command line "
-            "--backend jax), or use one process and one device: what they "
-            "write is the same."
+            "--backend jax), or use one process and one device, which write "
+            "the same files."
         )

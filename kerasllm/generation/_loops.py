@@ -65,9 +65,8 @@ def generate(
     Raises:
         UserError: before the model is called, if the prompt is empty or has
             `max_length` tokens or more, if `max_length` exceeds the model's
-            position table, or if another argument does not fit the model. A
-            later call raises it if logits are NaN or `sample_fn` does not
-            return a token id.
+            position table, or if another argument does not fit the model.
+            Later, if logits are NaN or `sample_fn` does not return a token id.
 
     Source: chapter 16, section 16.2.3, listing 16.9.
     """
