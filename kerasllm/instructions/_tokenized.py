@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerasllm.checks import UserError
 from kerasllm.images import keep_image, place_images, vision_inputs
 from kerasllm.instructions._example import check_examples
+from kerasllm.instructions._response_mask import mask_prompt
 from kerasllm.prompts import encode_all, get_template, start_tokens
 from kerasllm.tokenizers import end_of_text_id
 
@@ -185,7 +186,7 @@ class TokenizedInstructions:
         lengths = self._bucket_lengths(buckets)
         pad_id = getattr(self.preprocessor.tokenizer, "pad_token_id", 0) or 0
         examples = numbers.map(
-            lambda i: self._weigh(token_ids[i], prompt_lengths[i], i)
+            lambda i: (i, *mask_prompt(token_ids[i], prompt_lengths[i]))
         )
         batches = examples.bucket_by_sequence_length(
             lambda number, x, y, weight: tf.shape(y)[0],
@@ -234,17 +235,6 @@ class TokenizedInstructions:
                 indices, (batch_size, num_images * tokens_per_image)
             ),
         }
-
-    @staticmethod
-    def _weigh(token_ids, prompt_length, number):
-        """Make `(number, x, y, sample_weight)` of the tokens of an example."""
-        x = {
-            "token_ids": token_ids[:-1],
-            "padding_mask": tf.ones_like(token_ids[:-1], "bool"),
-        }
-        positions = tf.range(1, tf.shape(token_ids)[0])
-        weight = tf.cast(positions >= prompt_length, "float32")
-        return number, x, token_ids[1:], weight
 
 
 def instruction_dataset(
