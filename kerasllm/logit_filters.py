@@ -146,7 +146,6 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
         logits: float tensor `(vocabulary_size,)` or
             `(batch_size, vocabulary_size)`.
         token_ids: int tensor `(length,)` or `(batch_size, length)`.
-        frequency: float. A negative one encourages repetition.
         frequency: float. A negative value encourages repetition.
         presence: float. A negative value encourages repetition.
 

@@ -629,6 +629,10 @@ def test_every_sampler_of_the_room_is_a_chain():
     assert as_chain(functools.partial(chain(top_k=9), seed=1)) == (
         chain(top_k=9)
     )
+    assert as_chain(functools.partial(chain(top_k=9), temperature=2)) == (
+        chain(2.0, top_k=9)
+    )
+    assert as_chain(functools.partial(chain(), unknown=1)) is None
     assert as_chain(lambda logits: 0) is None
     for sampler in (random_sample, functools.partial(top_k, k=3)):
         logits = random_logits(1, 8)
@@ -668,6 +672,16 @@ def test_a_chain_survives_being_printed_and_saved(sampler):
     saved = keras.saving.serialize_keras_object(sampler)
     assert keras.saving.deserialize_keras_object(saved) == sampler
     assert dataclasses.replace(sampler) == sampler
+
+
+def test_other_numbers_may_be_bound_to_a_chain():
+    sampler = functools.partial(chain(top_k=5), temperature=0)
+    logits = random_logits(MANY, 10)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(sampler(logits, seed=0)), logits.argmax(axis=-1)
+    )
+    with pytest.raises(ValueError, match="`temperature` must be a finite"):
+        functools.partial(chain(), temperature=-1)(logits)
 
 
 @pytest.mark.any_backend

@@ -47,10 +47,12 @@ class Compiled:
 
     Attributes:
         count: int. Number of times that it has been compiled.
+        waits: int. Number of calls that waited while another thread compiled.
     """
 
     def __init__(self, function, variables, donate):
         self.count = 0
+        self.waits = 0
         self._function = function
         # We hold the variables themselves rather than their `id`s, because
         # an address is reused once its object is gone.
@@ -67,20 +69,36 @@ class Compiled:
 
         It takes time to collect hundreds of weights for each token of a text,
         so they are collected once here. All calls of the returned function
-        must have arguments of the same shapes and come from one thread.
+        must have arguments of the same shapes, and come from one thread at a
+        time.
         """
         raise NotImplementedError
 
-    def _version(self, shapes, make):
-        """Return the compiled version for these shapes; call `make` if new."""
+    def _first_call(self, shapes, make, run):
+        """Call the version for these shapes, and make it if it is new.
+
+        Backends compile at the first call, or finish it there, so the first
+        call of a version is made by one thread while the others wait.
+
+        Args:
+            shapes: what `shapes_of` returned.
+            make: callable that returns a new version.
+            run: callable from a version to the results of the call.
+
+        Returns:
+            The version and the results.
+        """
         version = self._versions.get(shapes)
         if version is None:
             with self._lock:
-                # Another thread may have made it in the meantime.
                 version = self._versions.get(shapes)
                 if version is None:
-                    version = self._versions[shapes] = make()
-        return version
+                    version = make()
+                    results = run(version)
+                    self._versions[shapes] = version
+                    return version, results
+                self.waits += 1
+        return version, run(version)
 
     def _counted(self, *arguments):
         """Call the function on behalf of the compiler, and count the call."""

@@ -28,17 +28,12 @@ class JaxFunction(Compiled):
             nonlocal is_compiled
             if is_compiled:
                 return self._jit(values, *arguments)
+            _, results = self._first_call(
+                shapes_of(arguments),
+                lambda: self._jit,
+                lambda jit: jit(values, *arguments),
+            )
             is_compiled = True
-            return self._first_call(values, arguments)
+            return results
 
         return run
-
-    def _first_call(self, values, arguments):
-        """Call the function; other threads wait while it is compiled."""
-        shapes = shapes_of(arguments)
-        if shapes in self._versions:
-            return self._jit(values, *arguments)
-        with self._lock:
-            results = self._jit(values, *arguments)
-            self._versions[shapes] = self._jit
-        return results

@@ -35,11 +35,12 @@ class CapturingFunction(Compiled):
     def _run(self, *arguments):
         arguments = _read_variables(to_tensors(arguments))
         # TensorFlow would do the same, but warn about many shapes.
-        version = self._version(
+        _, results = self._first_call(
             shapes_of(arguments),
             lambda: self._graph.get_concrete_function(*arguments),
+            lambda version: version(*arguments),
         )
-        return version(*arguments)
+        return results
 
 
 class FlatFunction(Compiled):
@@ -71,14 +72,14 @@ class FlatFunction(Compiled):
         def run(*arguments):
             nonlocal version
             arguments = self._prepare(arguments)
-            if version is None:
-                version = self._version(
-                    shapes_of(arguments),
-                    lambda: self._graph.get_concrete_function(
-                        values, *arguments
-                    ),
-                )
-            return self._call(version, values, arguments)
+            if version is not None:
+                return self._call(version, values, arguments)
+            version, results = self._first_call(
+                shapes_of(arguments),
+                lambda: self._graph.get_concrete_function(values, *arguments),
+                lambda version: self._call(version, values, arguments),
+            )
+            return results
 
         return run
 

@@ -37,10 +37,12 @@ class RecordedFunction(Compiled):
     def _run(self, *arguments):
         with torch.no_grad():
             arguments = to_tensors(arguments)
-            version = self._version(
-                shapes_of(arguments), lambda: self._record(arguments)
+            _, results = self._first_call(
+                shapes_of(arguments),
+                lambda: self._record(arguments),
+                lambda version: version(*arguments),
             )
-            return version(*arguments)
+            return results
 
     def _record(self, arguments):
         with _RECORDING:

@@ -11,8 +11,8 @@ from kerasllm.generation._arguments import (
     find_stop_tokens,
     position_tables,
 )
-from kerasllm.generation._batches import ContinuousBatch
 from kerasllm.generation._beam_search import Beam
+from kerasllm.generation._continuous_batch import ContinuousBatch
 from kerasllm.generation._decoding import (
     CachedDecoder,
     batch_bucket,

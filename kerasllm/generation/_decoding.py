@@ -77,10 +77,18 @@ class CachedDecoder:
 
     @property
     def num_compilations(self):
-        """The number of times the model's functions were compiled: an int."""
+        """Number of times a function of this model was compiled: an int."""
+        return self._count + sum(f.count for f in self._functions())
+
+    @property
+    def num_delays(self):
+        """Number of calls that compiled, or waited for it: an int."""
+        waits = sum(function.waits for function in self._functions())
+        return self.num_compilations + waits
+
+    def _functions(self):
         functions = [self._step, self._step_apart, self._take, self._insert]
-        functions += list(self._prefills.values())
-        return self._count + sum(function.count for function in functions)
+        return functions + list(self._prefills.values())
 
     @property
     def takes_positions(self):

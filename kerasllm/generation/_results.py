@@ -13,10 +13,12 @@ class Generation:
     Attributes:
         text: str, as `TextGenerator.generate` returns it.
         token_ids: tuple of ints, the new tokens, without the stop token.
-        finish_reason: `"stop_token"`, `"stop_string"`, `"max_length"`, or
-            `"canceled"` for a text that was stopped from outside.
+        finish_reason: `"stop_token"`, `"stop_string"`, `"max_length"`;
+            `"canceled"` for a text that was stopped from outside; `"error"`
+            in a `ContinuousBatch`.
         logprobs: tuple of floats, the natural logarithm of the probability
-            of each new token under the model.
+            of each new token under the model; `None` if a `ContinuousBatch`
+            does not record them.
         sampler_logprobs: the same under the distribution that the sampler
             drew from, after temperature, filters, penalties and logit
             processors; `None` if the sampler's distribution is unknown.
@@ -27,7 +29,7 @@ class Generation:
     text: str
     token_ids: tuple
     finish_reason: str
-    logprobs: tuple
+    logprobs: tuple | None
     sampler_logprobs: tuple | None
     tokens_per_second: float | None = None
 
@@ -131,12 +133,15 @@ def make_result(
         text = text[len(prompt) :]
     if not return_logprobs:
         return text
-    told = not np.isnan(sequence.sampler_logprobs).any()
+    logprobs, sampler_logprobs = (
+        None if np.isnan(values).any() else tuple(values)
+        for values in (sequence.logprobs, sequence.sampler_logprobs)
+    )
     return Generation(
         text,
         tuple(sequence.token_ids),
         sequence.finish_reason,
-        tuple(sequence.logprobs),
-        tuple(sequence.sampler_logprobs) if told else None,
+        logprobs,
+        sampler_logprobs,
         call and call.tokens_per_second,
     )

@@ -72,6 +72,7 @@ class Sequence:
         stream: `TextStream`, or `None` if no text is needed before the end.
         pieces: list of str, the text that has not been taken yet.
         finish_reason: str, see `Generation`; `None` until the text ends.
+        error: the exception that ended it, where the reason is `"error"`.
     """
 
     prompt_ids: list
@@ -86,11 +87,22 @@ class Sequence:
     stream: TextStream | None = None
     pieces: list = dataclasses.field(default_factory=list)
     finish_reason: str | None = None
+    error: Exception | None = None
+    _drawn: float | None = None
 
     @functools.cached_property
-    def draws(self):
-        """The sequence's random numbers: a `numpy.random.Generator`."""
+    def _draws(self):
         return np.random.default_rng(self.seed)
+
+    def draw(self):
+        """Return the random number for the next token, a float in `[0, 1)`.
+
+        It stays the same until a token is added, so that a step that failed
+        can be repeated.
+        """
+        if self._drawn is None:
+            self._drawn = self._draws.random(dtype="float32")
+        return self._drawn
 
     @functools.cached_property
     def seed_generator(self):
@@ -110,6 +122,7 @@ class Sequence:
 
     def add(self, token_id, logprob=math.nan, sampler_logprob=math.nan):
         """Add a new token, or end the text because of it."""
+        self._drawn = None
         if token_id in self.stop_token_ids:
             self.finish("stop_token")
             return
@@ -134,8 +147,9 @@ class Sequence:
 
     def take_text(self):
         """Return the new text since the last call: a str."""
-        text = "".join(self.pieces)
-        self.pieces.clear()
+        count = len(self.pieces)  # another thread may add to them now
+        text = "".join(self.pieces[:count])
+        del self.pieces[:count]
         return text
 
     def _show(self, piece):
@@ -190,8 +204,9 @@ class BatchSampler:
             with_logprobs: bool. Whether to compute log-probabilities.
 
         Returns:
-            `sample(logits, token_ids, active)`. `logits` are float32
-            `(batch_size, vocabulary_size)`. `token_ids` are the tokens so far,
+            `sample(logits, processed, token_ids, active)`. `logits` are
+            float32 `(batch_size, vocabulary_size)`, and `processed` the same
+            after `process`. `token_ids` are the tokens so far,
             int32 `(batch_size, length)`, padded with -1. `active` is a list of
             pairs: an index in the batch and the `Sequence` there that needs a
             token. The function returns NumPy arrays `(batch_size,)`: token
@@ -201,6 +216,11 @@ class BatchSampler:
         ours = as_chain(sampler)
         if ours is None:
             return self._call_one_by_one(sampler, with_logprobs)
+        if any(map(ops.is_tensor, ours.keywords.values())):
+            raise UserError(
+                "A generator takes samplers of plain numbers, and compiles "
+                f"them itself. Received: {sampler}. Pass no tensors."
+            )
         greedy = ours.temperature == 0
         needs_tokens = bool(ours.frequency_penalty or ours.presence_penalty)
         numbers = {
@@ -216,15 +236,15 @@ class BatchSampler:
         compiled = self._compiled[key].bind()
         numbers = backend.scalars(numbers)
 
-        def sample(logits, token_ids, active):
+        def sample(logits, processed, token_ids, active):
             uniforms = None
             if not greedy:
                 uniforms = np.zeros(len(token_ids), "float32")
                 for index, sequence in active:
-                    uniforms[index] = sequence.draws.random(dtype="float32")
+                    uniforms[index] = sequence.draw()
             results = compiled(
                 logits,
-                self.process(logits, token_ids),
+                processed,
                 token_ids if needs_tokens else None,
                 uniforms,
                 numbers,
@@ -251,10 +271,9 @@ class BatchSampler:
                 choice = sampler(logits, **keywords)
             return check_token_id(choice, self.vocabulary_size)
 
-        def sample(logits, token_ids, active):
+        def sample(logits, processed, token_ids, active):
             if with_logprobs:  # this comes first: samplers may change logits
                 logprobs = ops.convert_to_numpy(ops.log_softmax(logits))
-            processed = self.process(logits, token_ids)
             size = len(token_ids)
             choices = np.zeros(size, "int32")
             for index, sequence in active:

@@ -121,7 +121,7 @@ class Chain:
         if is_real(value):
             object.__setattr__(self, name, kind(value))
 
-    def __call__(self, logits, token_ids=None, seed=None):
+    def __call__(self, logits, token_ids=None, seed=None, **numbers):
         """Draw a token from each sequence's logits.
 
         Args:
@@ -130,6 +130,8 @@ class Chain:
             token_ids: int tensor, the tokens so far, as for
                 `apply_penalties`; only penalties need them.
             seed: int, `keras.random.SeedGenerator` or `None`.
+            **numbers: arguments of `chain` to use instead of its own, as
+                `functools.partial(chain(top_k=5), temperature=0.5)` binds.
 
         Returns:
             int32 tensor, `()` or `(batch_size,)`.
@@ -138,7 +140,9 @@ class Chain:
             UserError: `top_k` is larger than the vocabulary, or penalties are
                 used without `token_ids`.
         """
-        warn_of_caller(self)
+        if numbers:
+            return dataclasses.replace(self, **numbers)(logits, token_ids, seed)
+        warn_of_caller()
         logits = _penalize(
             logits, token_ids, self.frequency_penalty, self.presence_penalty
         )
@@ -202,16 +206,16 @@ def calling(sampler):
         _CALLER.reset(token)
 
 
-def warn_of_caller(sampler):
+def warn_of_caller():
     """Warn if a user-defined function calls one of our samplers."""
     caller = _CALLER.get()
     if caller is not None:
         warnings.warn(
-            f"The sampler {caller!r} calls {sampler!r}. A sampler of kerasllm "
+            f"The function {caller!r} calls a sampler of kerasllm. A sampler "
             "that is passed directly is compiled for all sequences at once. "
             "Inside a function it is called for one sequence at a time, which "
             "is slower and gives the same tokens or the same distribution.",
-            stacklevel=3,
+            stacklevel=2,
         )
 
 

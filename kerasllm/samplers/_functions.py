@@ -1,5 +1,6 @@
 """The samplers of the chapter as plain functions, and a few more."""
 
+import dataclasses
 import functools
 
 from kerasllm.checks import UserError
@@ -26,7 +27,7 @@ def greedy_search(preds, seed=None):
 
     Source: chapter 16, listing 16.9 and section "Sampling strategies".
     """
-    warn_of_caller(greedy_search)
+    warn_of_caller()
     return likeliest(preds)
 
 
@@ -152,7 +153,9 @@ def as_chain(sampler):
         function, keywords = sampler.func, sampler.keywords
     numbers = {key: v for key, v in keywords.items() if key != "seed"}
     if isinstance(function, Chain):
-        return None if numbers else function
+        if not numbers.keys() <= function.keywords.keys():
+            return None
+        return dataclasses.replace(function, **numbers)
     # Compare by identity, because not every callable can be hashed.
     ours = [entry for key, entry in _AS_CHAINS.items() if key is function]
     if not ours:

@@ -1,19 +1,23 @@
 """Sequences that join and leave a batch are what they would be alone."""
 
 import functools
+import threading
 
 import numpy as np
 import pytest
+from keras import ops
 
 from kerasllm.generation import ContinuousBatch, TextGenerator, TokenizedPrompt
 from kerasllm.samplers import chain, greedy_search, random_sample, top_k
 from tests.alphabet import (
     LETTERS,
+    VOCABULARY_SIZE,
     AlphabetPreprocessor,
     BigramLM,
+    babbling_table,
     reciting_table,
 )
-from tests.generation.test_text_generator import causal_lm
+from tests.generation.test_text_generator import causal_lm, make_mini_gpt
 
 PROMPTS = ["abc", "x", "hello", "zzzzzzzzz", "qwertyuiopasdfgh", "mn", "q"]
 SAMPLERS = [
@@ -25,18 +29,19 @@ SAMPLERS = [
 
 
 def serve(batch, requests):
-    """Admit requests as soon as there is room, and return their sequences."""
-    waiting, sequences = list(requests), []
-    texts = {}
+    """Admit requests as soon as there is room.
+
+    Returns their sequences, and the text that each has given piece by piece.
+    """
+    waiting, sequences, texts = list(requests), [], {}
     while waiting or batch.sequences:
         while waiting and batch.num_free:
             prompt, keywords = waiting.pop(0)
             sequences.append(batch.admit(prompt, **keywords))
+            texts[sequences[-1]] = sequences[-1].take_text()
         for sequence in batch.step():
-            texts[id(sequence)] = (
-                texts.get(id(sequence), "") + sequence.take_text()
-            )
-    return sequences
+            texts[sequence] += sequence.take_text()
+    return sequences, [texts[sequence] for sequence in sequences]
 
 
 # Mini-GPT takes positions; the others are asked one after the other.
@@ -54,10 +59,14 @@ def test_each_sequence_is_what_it_is_alone(name):
         for i, prompt in enumerate(PROMPTS)
     ]
     batch = ContinuousBatch(generator, 3, max_length=40, with_logprobs=True)
-    together = serve(batch, requests)
-    assert [s.finish_reason is not None for s in together] == [True] * 7
-    for (prompt, keywords), sequence in zip(requests, together, strict=True):
-        alone = generator.generate(prompt, return_logprobs=True, **keywords)
+    together, texts = serve(batch, requests)
+    for (prompt, keywords), sequence, text in zip(
+        requests, together, texts, strict=True
+    ):
+        alone = generator.generate(
+            prompt, strip_prompt=True, return_logprobs=True, **keywords
+        )
+        assert text == alone.text
         assert tuple(sequence.token_ids) == alone.token_ids
         assert sequence.finish_reason == alone.finish_reason
         np.testing.assert_allclose(sequence.logprobs, alone.logprobs, atol=1e-4)
@@ -112,7 +121,7 @@ def test_a_sequence_may_end_with_its_first_token(reciter):
     assert batch.num_free == 1
 
 
-def test_one_compilation_serves_all_who_come(reciter):
+def test_one_compilation_serves_all_who_come():
     causal = causal_lm("mini-gpt")
     generator = TextGenerator(causal)
     batch = ContinuousBatch(generator, 3, max_length=40)
@@ -124,6 +133,146 @@ def test_one_compilation_serves_all_who_come(reciter):
 
 
 @pytest.mark.any_backend
+def shifted_table(shift):
+    """Logits that skip some letters each time."""
+    return np.roll(np.eye(VOCABULARY_SIZE), shift, axis=1) * 9.0
+
+
+def test_a_batch_sees_weights_that_were_assigned():
+    model = BigramLM(shifted_table(1), sequence_length=40)
+    batch = ContinuousBatch(TextGenerator(model), 2)
+    first = batch.admit("a", max_length=4)
+    while batch.step():
+        pass
+    model.table.assign(shifted_table(2))
+    second = batch.admit("a", max_length=4)
+    while batch.step():
+        pass
+    assert (first.take_text(), second.take_text()) == ("bcd", "ceg")
+
+
+def test_a_batch_has_one_set_of_variables_at_a_time():
+    generator = TextGenerator(causal_lm("mini-gpt"))
+    model = make_mini_gpt()
+    model.preprocessor = generator.causal_lm.preprocessor
+    batch = ContinuousBatch(TextGenerator(model), 2, max_length=40)
+    running = batch.admit("abc", stop_token_ids=None)
+    model.backbone.enable_lora(2)
+    with pytest.raises(ValueError, match="keep its variables while sequences"):
+        batch.admit("x")
+    batch.finish(running)
+    alone = TextGenerator(model).generate("x", 40, return_logprobs=True)
+    again = batch.admit("x")
+    while batch.step():
+        pass
+    assert tuple(again.token_ids) == alone.token_ids
+
+
+class Once:
+    """Raises when it is called for the second time, and never again."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, logits):
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("once")
+        return logits
+
+
+def test_a_step_whose_processor_failed_can_be_repeated():
+    model = BigramLM(babbling_table(), sequence_length=40)
+    keywords = {"seed": 1, "sampler": random_sample, "max_length": 12}
+    alone = TextGenerator(model).generate("ab", **keywords)
+    failing = TextGenerator(model, logit_processors=[Once()])
+    batch = ContinuousBatch(failing, 2)
+    sequence = batch.admit("ab", **keywords)
+    with pytest.raises(RuntimeError, match="once"):
+        batch.step()
+    while batch.step():
+        pass
+    assert "ab" + sequence.take_text() == alone
+
+
+def test_an_error_of_one_sequence_is_its_own(reciter):
+    batch = ContinuousBatch(reciter, 3)
+    calls = []
+
+    def failing(logits):
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("no more")
+        return 3
+
+    short = batch.admit("a", max_length=3)
+    bad = batch.admit("b", sampler=failing)
+    good = batch.admit("c", max_length=6)
+    assert batch.step() == [short, bad, good]
+    assert (short.finish_reason, bad.finish_reason) == ("max_length", "error")
+    assert "no more" in str(bad.error)
+    assert batch.sequences == [good]
+    while batch.step():
+        pass
+    assert (short.take_text(), good.take_text()) == ("bc", "defgh")
+
+
+def test_a_diverged_sequence_ends_alone():
+    table = reciting_table()
+    table[3] = np.nan  # after d
+    batch = ContinuousBatch(
+        TextGenerator(BigramLM(table, sequence_length=40)), 2
+    )
+    bad, good = batch.admit("b"), batch.admit("x")
+    while batch.step():
+        pass
+    assert bad.finish_reason == "error"
+    assert "Logits must be numbers" in str(bad.error)
+    assert (bad.take_text(), good.take_text()) == ("cd", "yz")
+
+
+def test_processors_see_no_empty_rows():
+    def newest_may_not_be_z(logits, token_ids):
+        for tokens in ops.convert_to_numpy(token_ids):
+            assert tokens[tokens >= 0][-1] >= 0
+        return logits
+
+    model = BigramLM(reciting_table(), sequence_length=40)
+    generator = TextGenerator(model, logit_processors=[newest_may_not_be_z])
+    batch = ContinuousBatch(generator, 3)
+    sequence = batch.admit("w")
+    while batch.step():
+        pass
+    assert sequence.take_text() == "xyz"
+
+
+def test_text_may_be_taken_by_another_thread(reciter):
+    batch = ContinuousBatch(reciter, 1)
+    sequence = batch.admit("a")
+    taken = []
+
+    def reader():
+        while sequence.finish_reason is None:
+            taken.append(sequence.take_text())
+        taken.append(sequence.take_text())
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    while batch.step():
+        pass
+    thread.join(60)
+    assert "".join(taken) == LETTERS[1:]
+
+
+def test_logprobs_that_were_not_recorded_are_none(reciter):
+    batch = ContinuousBatch(reciter, 1)
+    sequence = batch.admit("x")
+    while batch.step():
+        pass
+    result = batch.result(sequence)
+    assert (result.text, result.logprobs) == ("xyz", None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

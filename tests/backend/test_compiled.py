@@ -1,0 +1,53 @@
+"""Compiled functions: once for each shape, for whichever thread."""
+
+import concurrent.futures
+import threading
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasllm import backend
+
+
+def twice(x):
+    return ops.multiply(x, 2.0)
+
+
+def test_eight_threads_compile_once_for_each_shape():
+    function = backend.compiled(twice)
+    barrier = threading.Barrier(8)
+
+    def call(size):
+        barrier.wait()
+        return ops.convert_to_numpy(function(np.ones(size, "float32")))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(call, [2, 3] * 4))
+    for size, result in zip([2, 3] * 4, results, strict=True):
+        np.testing.assert_array_equal(result, np.full(size, 2.0))
+    assert function.count == 2
+
+
+def test_variables_are_held_and_their_values_are_read_at_each_call():
+    variable = keras.Variable(np.float32(3.0))
+    function = backend.compiled(lambda x: x * variable, [variable])
+    assert float(function(np.float32(2.0))) == 6.0
+    variable.assign(np.float32(5.0))
+    assert float(function(np.float32(2.0))) == 10.0
+    assert function.count == 1
+
+
+def test_an_error_while_compiling_leaves_the_function_usable():
+    errors = [RuntimeError("not now")]
+
+    def fragile(x):
+        if errors:
+            raise errors.pop()
+        return x + 1.0
+
+    function = backend.compiled(fragile)
+    with pytest.raises(RuntimeError, match="not now"):
+        function(np.float32(1.0))
+    assert float(function(np.float32(1.0))) == 2.0
