@@ -7,6 +7,8 @@ message states the rule, then the value received, then what to do.
 Code that catches these exceptions relies on their class, never on their text.
 """
 
+import errno
+import functools
 import numbers
 
 
@@ -30,6 +32,27 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that the caller named does not exist."""
 
 
+# The system's class comes first: its `__init__` sets `errno` and `filename`.
+class ForbiddenPathError(PermissionError, UserError):
+    """A path that the caller named may not be written to."""
+
+
+class NotAFolderError(NotADirectoryError, UserError):
+    """A path that the caller named goes through a file."""
+
+
+class FolderIsFileError(FileExistsError, UserError):
+    """A folder that the caller named is a file."""
+
+
+_PATH_ERRORS = {
+    errno.EACCES: ForbiddenPathError,
+    errno.EPERM: ForbiddenPathError,
+    errno.ENOTDIR: NotAFolderError,
+    errno.EEXIST: FolderIsFileError,
+}
+
+
 class RunError(UserError, RuntimeError):
     """The request does not match what a folder already contains."""
 
@@ -40,6 +63,43 @@ class EnvironmentFailure(ExplainedError, OSError):
 
 class DivergedError(ExplainedError, FloatingPointError):
     """Numbers became NaN or infinite."""
+
+
+def path_error(error, message, path):
+    """Return the error to raise when a path cannot be written to.
+
+    Args:
+        error: the `OSError` that the system raised.
+        message: str.
+        path: str or path that the caller named.
+
+    Returns:
+        A `UserError` that is also the system's class where the caller chose a
+        wrong path, and an `EnvironmentFailure` otherwise. Both have `errno`,
+        `strerror` and `filename`.
+    """
+    kind = _PATH_ERRORS.get(error.errno, EnvironmentFailure)
+    return kind(error.errno, message, str(path))
+
+
+def accept_former_names(**names):
+    """Return a decorator that accepts former names of keyword arguments.
+
+    Args:
+        **names: str. The present name of each former one.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            for former, name in names.items():
+                if former in kwargs and name not in kwargs:
+                    kwargs[name] = kwargs.pop(former)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def is_int(value):

@@ -59,7 +59,8 @@ def local_docs(directory=None):
         documents and the SHA-256 of each shard.
 
     Raises:
-        EnvironmentFailure: the disk is full, or the folder is not writable.
+        EnvironmentFailure: the disk is full.
+        OSError: the folder is not writable; see `files.check_writable`.
         UserError: a shard has been changed, or no text was found.
     """
     directory = directory or files.cache_dir("corpora")

@@ -29,7 +29,8 @@ def write_corpus(folder, documents, facts):
         facts: dict of everything that the documents depend on, for the record.
 
     Raises:
-        EnvironmentFailure: the disk is full, or the folder is not writable.
+        EnvironmentFailure: the disk is full.
+        OSError: the folder is not writable; see `files.check_writable`.
         UserError: the documents have no text.
     """
     files.check_writable(folder.parent)

@@ -110,7 +110,7 @@ def check_directory(directory):
         directory: str or path. It is created if necessary.
 
     Raises:
-        EnvironmentFailure: the folder is not writable.
+        OSError: the folder is not writable; see `files.check_writable`.
         RunError: another process cannot see what process 0 writes, or
             process 0 cannot write.
     """
@@ -144,7 +144,7 @@ def only_run_in(directory):
             folder.
 
     Raises:
-        EnvironmentFailure: the folder is not writable.
+        OSError: the folder is not writable; see `files.check_writable`.
         RunError: another run is using the folder.
     """
     with contextlib.ExitStack() as stack:

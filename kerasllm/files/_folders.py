@@ -5,7 +5,7 @@ import os
 import pathlib
 import tempfile
 
-from kerasllm.checks import EnvironmentFailure, RunError
+from kerasllm.checks import EnvironmentFailure, RunError, path_error
 
 try:
     import fcntl
@@ -53,17 +53,20 @@ def check_writable(directory):
         directory: str or path.
 
     Raises:
-        EnvironmentFailure: the folder is not writable.
+        UserError: the path is a file or goes through one, or may not be
+            written to. It is also the `OSError` of that case, such as
+            `PermissionError`.
+        EnvironmentFailure: the folder is not writable for another reason.
     """
     try:
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
-        raise EnvironmentFailure(
-            error.errno,
+        raise path_error(
+            error,
             "`directory` must be a folder that can be written to. Received: "
             f"one that cannot ({error.strerror}). Choose another",
-            str(directory),
+            directory,
         ) from error
 
 

@@ -157,7 +157,7 @@ def test_a_broken_build_leaves_nothing(small_docs, monkeypatch, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named(small_docs, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFailure, match="can be written to"):
+    with pytest.raises(FileExistsError, match="can be written to"):
         corpora.local_docs(tmp_path / "file")
 
 

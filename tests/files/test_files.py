@@ -1,12 +1,18 @@
 """Files that are whole or absent."""
 
+import errno
 import hashlib
 import os
 
 import pytest
 
 from kerasllm import files
-from kerasllm.checks import EnvironmentFailure, RunError
+from kerasllm.checks import (
+    EnvironmentFailure,
+    ExplainedError,
+    RunError,
+    UserError,
+)
 from kerasllm.files import _digests
 
 pytestmark = pytest.mark.any_backend
@@ -85,10 +91,43 @@ def test_the_cache_is_below_keras_home(tmp_path, monkeypatch):
 def test_a_folder_must_be_writable(tmp_path):
     files.check_writable(tmp_path / "new")
     assert names(tmp_path / "new") == []
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.EACCES, PermissionError),
+        (errno.EPERM, PermissionError),
+        (errno.ENOTDIR, NotADirectoryError),
+        (errno.EEXIST, FileExistsError),
+        (errno.ENOSPC, EnvironmentFailure),
+    ],
+)
+def test_an_unwritable_folder_keeps_the_class_of_the_system(
+    tmp_path, monkeypatch, code, kind
+):
+    """A wrong path is the caller's mistake, a full disk is not."""
+
+    def fail(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files._folders.tempfile, "TemporaryFile", fail)
+    with pytest.raises(kind, match="can be written to") as caught:
+        files.check_writable(tmp_path)
+    error = caught.value
+    assert isinstance(error, ExplainedError)
+    assert isinstance(error, UserError) == (code != errno.ENOSPC)
+    assert (error.errno, error.filename) == (code, str(tmp_path))
+
+
+def test_a_file_is_no_writable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFailure, match="can be written to") as caught:
+    with pytest.raises(FileExistsError, match="can be written to") as caught:
         files.check_writable(tmp_path / "file")
     assert caught.value.filename == str(tmp_path / "file")
+    with pytest.raises(NotADirectoryError, match="can be written to"):
+        files.check_writable(tmp_path / "file" / "folder")
 
 
 def test_a_locked_folder_refuses_a_second_run(tmp_path):
