@@ -9,6 +9,8 @@ import inspect
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 from keras import ops
 
 import kerasllm
+from kerasllm import chat, instructions, tiny_gemma
 from kerasllm.files import sha256
 from kerasllm.gemma import Gemma
 from kerasllm.images import vision_inputs
@@ -190,14 +193,17 @@ def test_a_model_with_lora_linear_computes_the_same():
 
 # Every module of the first version, and the names that its documentation had.
 PUBLIC = {
-    "arguments": "",
+    "arguments": "LARGEST_SEED END_OF_TURN is_int make_seed_generator "
+    "tokenize_prompt check_prompt check_text check_prompt_tokens "
+    "find_stop_tokens end_token_ids get_vocabulary_size check_max_length "
+    "position_tables check_logits check_token_id",
     "backend": "name gpu device_name best_dtype_policy "
     "keep_tensorflow_off_gpus keep_freed_memory",
-    "beam_search": "Beam",
+    "beam_search": "Beam search_beams",
     "checkpoints": "TrainingInterrupted",
     "cli": "main app",
     "corpora": "local_docs mini_c4 text_shards from_tfds",
-    "decoding": "",
+    "decoding": "CachedDecoder batch_bucket length_bucket SMALLEST_BUCKET",
     "distribution": "initialize data_parallel model_parallel "
     "mini_gpt_layout_map data_share process_index num_processes",
     "files": "",
@@ -228,19 +234,19 @@ PUBLIC = {
     "prompts": "PromptTemplate get_template encode start_tokens special_tokens "
     "BOOK ALPACA VICUNA CHATML GEMMA",
     "report": "Report",
-    "rows": "TokenizedPrompt",
+    "rows": "TokenizedPrompt Row RowSampler token_array row_seeds",
     "samplers": "greedy_search random_sample top_k top_p min_p chain "
     "filter_logits to_keras_hub KerasHubSampler top_k_filter top_p_filter "
     "min_p_filter apply_penalties",
     "sandbox": "",
     "schedules": "WarmupSchedule UpdateSchedule",
     "text_generator": "TextGenerator Generation",
-    "text_stream": "",
+    "text_stream": "TextStream UNDECODED LONGEST_WINDOW",
     "tiny_gemma": "TinyRecipe build train_tokenizer pretrain_base "
     "tune_instruct measure",
     "tokenizers": "train_sentence_piece load_sentence_piece book_vocabulary "
     "token_id_of end_of_text_id",
-    "tour": "run",
+    "tour": "run PROMPT SEEDS STRATEGIES",
     "toyworld": "World Entity Attribute Question Picture pictures "
     "picture_instructions word_problem",
 }
@@ -288,3 +294,57 @@ def test_short_names_of_the_first_version_are_found():
     for room in PUBLIC.keys() - {"cli", "homework_grading"}:
         module = importlib.import_module(f"kerasllm.{room}")
         assert getattr(kerasllm, room) is module, room
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("function", "former"),
+    [
+        (instructions.instruction_dataset, "rows"),
+        (instructions.TokenizedInstructions.of, "rows"),
+        (chat.Chat, "gemma"),
+        (tiny_gemma.ask_all, "gemma"),
+    ],
+)
+def test_keywords_of_the_first_version_are_understood(function, former):
+    """A wrong number of arguments is still refused, by their present names."""
+    name = next(iter(inspect.signature(function).parameters))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
+        function(**{former: (), "other": 0})
+    with pytest.raises(TypeError, match=former):
+        function(**{former: (), name: ()})
+
+
+@pytest.mark.any_backend
+def test_calls_with_keywords_of_the_first_version_work():
+    model = load_task()
+    examples = read_jsonl(DATA / "requests.jsonl")
+    arguments = {"preprocessor": model.preprocessor, "template": "book"}
+    tokenized, former = (
+        instructions.TokenizedInstructions.of(
+            **{name: examples}, sequence_length=64, **arguments
+        )
+        for name in ("examples", "rows")
+    )
+    assert former.prompt_lengths == tokenized.prompt_lengths
+    x, _, _ = next(
+        iter(instructions.instruction_dataset(rows=examples, **arguments))
+    )
+    assert x["token_ids"].shape[0] == 8
+    gemma = Gemma(model, "book")
+    assert chat.Chat(gemma=gemma).model is gemma
+    assert tiny_gemma.ask_all(gemma=gemma, questions=[]) == []
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("module", ["homework_kernel", "tiny_gemma"])
+def test_modules_of_the_first_version_are_commands(module):
+    """Without their arguments they say so."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"kerasllm.{module}"]
+        + ["--wrong"] * (module == "tiny_gemma"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "arguments" in done.stderr

@@ -1,5 +1,4 @@
 """Moved: see `kerasllm.generation`."""
 
-from kerasllm.generation import (  # noqa: F401
-    Beam,
-)
+from kerasllm.generation import Beam  # noqa: F401
+from kerasllm.generation._beam_search import search_beams  # noqa: F401

@@ -5,3 +5,4 @@ from kerasllm.generation import (  # noqa: F401
     batch_bucket,
     length_bucket,
 )
+from kerasllm.generation._decoding import SMALLEST_BUCKET  # noqa: F401

@@ -1,5 +1,7 @@
 """Moved: see `kerasllm.generation`."""
 
-from kerasllm.generation import (  # noqa: F401
-    TextStream,
+from kerasllm.generation import TextStream  # noqa: F401
+from kerasllm.generation._text_stream import (  # noqa: F401
+    LONGEST_WINDOW,
+    UNDECODED,
 )

@@ -2,7 +2,7 @@
 
 import math
 
-from kerasllm.checks import UserError, check_int
+from kerasllm.checks import UserError, accept_former_names, check_int
 from kerasllm.generation import TokenizedPrompt, check_prompt
 from kerasllm.images import list_images, load_image, place_images
 from kerasllm.prompts import MODEL, SYSTEM, USER
@@ -25,6 +25,7 @@ class Chat:
             shown to the model.
     """
 
+    @accept_former_names(gemma="model")
     def __init__(self, model, system=None, max_length=None, sampler=None):
         self.model = model
         self.messages = []

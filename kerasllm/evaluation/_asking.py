@@ -1,11 +1,16 @@
 """Asking many questions in batches that fit into memory."""
 
-from kerasllm.checks import UserError, check_positive_ints
+from kerasllm.checks import (
+    UserError,
+    accept_former_names,
+    check_positive_ints,
+)
 from kerasllm.images import IMAGE_TOKEN
 
 MAX_LENGTH = 64  # enough for a question about the small world and its answer
 
 
+@accept_former_names(gemma="chat_model")
 def ask_all(
     chat_model, questions, shown=None, max_length=MAX_LENGTH, batch_size=64
 ):

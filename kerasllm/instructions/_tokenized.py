@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, accept_former_names
 from kerasllm.images import keep_image, place_images, vision_inputs
 from kerasllm.instructions._example import check_examples
 from kerasllm.instructions._response_mask import mask_prompt
@@ -44,6 +44,7 @@ class TokenizedInstructions:
     name: str = "examples"
 
     @classmethod
+    @accept_former_names(rows="examples")
     def of(
         cls, examples, preprocessor, template, sequence_length, name="examples"
     ):
@@ -237,6 +238,7 @@ class TokenizedInstructions:
         }
 
 
+@accept_former_names(rows="examples")
 def instruction_dataset(
     examples,
     preprocessor,

@@ -12,11 +12,16 @@ from kerasllm import files
 from kerasllm.tour._live_report import LiveReport
 from kerasllm.tour._machine import report_machine
 from kerasllm.tour._pictures import report_pictures
-from kerasllm.tour._pretraining import collect_text, pretrain
+from kerasllm.tour._pretraining import PROMPT, collect_text, pretrain
 from kerasllm.tour._tuning import report_tuning
-from kerasllm.tour._writing import report_strategies, report_writing
+from kerasllm.tour._writing import (
+    SEEDS,
+    STRATEGIES,
+    report_strategies,
+    report_writing,
+)
 
-__all__ = ["run"]
+__all__ = ["PROMPT", "SEEDS", "STRATEGIES", "run"]
 
 
 def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
