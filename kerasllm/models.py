@@ -4,12 +4,11 @@
 a KerasHub task: it takes and returns text and has a key/value cache.
 """
 
-import importlib
-
 import keras
 import keras_hub
 from keras import layers, ops
 
+import kerasllm
 from kerasllm.checks import UserError, check_positive_ints
 from kerasllm.layers import (
     PositionalEmbedding,
@@ -394,7 +393,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 
 
 def __getattr__(name):
-    # Recipes have a module of their own, which imports this one.
+    # Recipes have moved; they import this room, so they are found by name.
     if name in ("Recipe", "RECIPES", "get_recipe"):
-        return getattr(importlib.import_module("kerasllm.recipes"), name)
+        return getattr(kerasllm, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
