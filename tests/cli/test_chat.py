@@ -147,6 +147,10 @@ def test_chat_shows_images_with_the_first_line(run, tmp_path, monkeypatch):
         (("chat", "--preset", "gemma9"), "`name` must be one of tiny"),
         (("chat", "--preset", "tiny", "--top-k", 0), "`top_k`"),
         (("chat", "--preset", "tiny", "--dtype", "fp16"), "a Keras dtype"),
+        (("finetune", "--preset", "gemma9"), "`name` must be one of tiny"),
+        (("finetune", "--rank", 0), "`rank`"),
+        (("finetune", "--epochs", 0), "`epochs`"),
+        (("finetune", "--dtype", "fp16"), "a Keras dtype"),
     ],
 )
 def test_wrong_words_about_gemma_are_answered(

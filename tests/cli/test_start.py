@@ -171,12 +171,34 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
 
 
 @pytest.mark.any_backend
-def test_a_command_sets_its_process_up_once(run, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "computes"),
+    [
+        (["tour"], "tour.run"),
+        (["pretrain", "--data", "FILE"], "pretraining.pretrain_mini_gpt"),
+        (["generate", "--model", ".", "x"], "pretraining.PretrainedModel.load"),
+        (["chat", "--model", "."], "pretraining.PretrainedModel.load"),
+        (["chat", "--preset", "tiny"], "gemma.Gemma.from_preset"),
+        (["finetune", "--data", "FILE"], "gemma.Gemma.from_preset"),
+        (["info"], "backend.device_name"),
+    ],
+)
+def test_a_command_sets_its_process_up_once(
+    run, monkeypatch, instructions_file, arguments, computes
+):
     calls = []
+
+    def compute(*args, **kwargs):
+        calls.append(computes)
+        raise checks.UserError("It has come this far.")
+
     monkeypatch.setattr(backend, "set_up", lambda: calls.append("set up"))
-    monkeypatch.setattr(tour, "run", lambda *args, **kw: calls.append("tour"))
-    assert run("tour")[0] == 0
-    assert calls == ["set up", "tour"]
+    monkeypatch.setattr(f"kerasllm.{computes}", compute)
+    status, _, err = run(
+        *(instructions_file if word == "FILE" else word for word in arguments)
+    )
+    assert status == 2 and "this far" in one_line(err)
+    assert calls == ["set up", computes]
 
 
 def test_backend_of_the_environment_is_checked(run, monkeypatch):
