@@ -5,6 +5,6 @@ or that of adapters after `kerasllm.lora.enable_lora`.
 """
 
 from kerasllm.tuning._finetuning import check_tuning, finetune
-from kerasllm.tuning._model import token_model
+from kerasllm.tuning._model import TokenModel, token_model
 
-__all__ = ["check_tuning", "finetune", "token_model"]
+__all__ = ["TokenModel", "check_tuning", "finetune", "token_model"]

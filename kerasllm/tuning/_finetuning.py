@@ -20,7 +20,11 @@ from kerasllm.checks import (
 from kerasllm.generation import position_tables
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.prompts import get_template
-from kerasllm.tuning._identity import describe_examples, describe_model
+from kerasllm.tuning._identity import (
+    describe_examples,
+    describe_model,
+    noting_the_end,
+)
 from kerasllm.tuning._model import frozen_encoder, token_model
 
 
@@ -67,7 +71,7 @@ def finetune(
             same directory goes on where it was killed, and may ask for more
             epochs. `None` keeps none.
         callbacks: more Keras callbacks. Their `model` is a `token_model`. When
-            an epoch ends they may ask `causal_lm`.
+            an epoch ends they may ask `model.causal_lm`.
         verbose: as for `fit`.
 
     Returns:
@@ -106,7 +110,7 @@ def finetune(
             "buckets": bool(buckets),
             "seed": int(seed),
             "template": dataclasses.asdict(template),
-            **describe_model(causal_lm),
+            **describe_model(causal_lm, directory),
         }
     if validation is not None:
         validation = validation.dataset(batch_size, buckets=buckets)
@@ -114,7 +118,7 @@ def finetune(
     frozen = contextlib.nullcontext()
     if not any(train.images):  # of the examples that were short enough
         frozen = frozen_encoder(causal_lm.backbone)
-    with frozen:
+    with noting_the_end(causal_lm), frozen:
         return training.resumable_fit(
             _compiled(token_model(causal_lm), learning_rate),
             train.endless(batch_size, seed, buckets),

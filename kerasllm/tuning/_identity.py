@@ -1,5 +1,6 @@
 """What makes a run of tuning the same run when it goes on."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -9,11 +10,12 @@ import keras
 import numpy as np
 
 from kerasllm import backend, lora
+from kerasllm import distribution as devices
 from kerasllm.images import digest_of_image
-from kerasllm.training import RUN_FILE
+from kerasllm.training import CHECKPOINT_FILE, RUN_FILE
 
-# Of each model the number of merges of adapters, and the digest that its
-# weights had when tuning first looked at them after the last one.
+# Of each model, by resolved directory, the digest that its weights had when
+# the run there began. Under `None`, the digest when the last run ended.
 _STARTS = weakref.WeakKeyDictionary()
 
 
@@ -36,10 +38,15 @@ def describe_examples(examples, validation_examples, directory):
     }
 
 
-def describe_model(model):
-    """Return what a run of tuning depends on in a `CausalLM`: a dict."""
+def describe_model(model, directory):
+    """Return what a run of tuning depends on in a `CausalLM`: a dict.
+
+    Args:
+        model: the `CausalLM`.
+        directory: str or path of the run.
+    """
     return {
-        "model": _digest_at_the_start(model),
+        "model": _digest_at_the_start(model, directory),
         "dtype": [model.variable_dtype, model.compute_dtype],
         "adapters": {
             key: [layer.lora_rank, float(layer.lora_alpha)]
@@ -54,18 +61,44 @@ def describe_model(model):
     }
 
 
-def _digest_at_the_start(model):
+@contextlib.contextmanager
+def noting_the_end(model):
+    """Remember the weights with which the training in this block ends.
+
+    A call that goes on finds them, and not those that the run began with.
+    """
+    try:
+        yield
+    except BaseException:
+        # Of several processes the others may not come this far.
+        if devices.num_processes() == 1:
+            with contextlib.suppress(RuntimeError):  # JAX has deleted them
+                _note_end(model)
+        raise
+    _note_end(model)
+
+
+def _note_end(model):
+    if model in _STARTS and not lora.adapted_layers(model):
+        _STARTS[model][None] = _digest_of_weights(model)
+
+
+def _digest_at_the_start(model, directory):
     """Return the digest of the weights that a run begins with: a str.
 
-    What adapters leave frozen is what it was, unless somebody has changed it,
-    so it is looked at each time. All weights are looked at only once: a call
-    that goes on may find some that were trained.
+    A call that goes on in the same session finds weights that were trained.
+    They stand for those of the start, unless somebody has changed them since.
+    What adapters leave frozen is what it was.
     """
-    merges = lora.num_merges(model)
-    start = _STARTS.get(model)
-    if lora.adapted_layers(model) or start is None or start[0] != merges:
-        start = _STARTS[model] = merges, _digest_of_weights(model)
-    return start[1]
+    digest = _digest_of_weights(model)
+    if lora.adapted_layers(model):
+        return digest
+    starts = _STARTS.setdefault(model, {})
+    path = pathlib.Path(directory).resolve()
+    goes_on = path in starts and (path / CHECKPOINT_FILE).is_file()
+    if not goes_on or digest != starts.get(None):
+        starts[path] = digest
+    return starts[path]
 
 
 def _digest_of_weights(model):

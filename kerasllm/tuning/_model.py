@@ -7,6 +7,43 @@ import keras
 from kerasllm.checks import UserError
 
 
+@keras.saving.register_keras_serializable(package="kerasllm")
+class TokenModel(keras.Model):
+    """The layers of a task, which a callback can reach as `model.causal_lm`.
+
+    `generate`, `backbone` and `preprocessor` are those of the task. Keras must
+    neither track nor save the task as a part of this model: its weights would
+    count twice. So it is kept inside a function, and `dir` leaves it out,
+    because that is where Keras looks for what to save.
+    """
+
+    _task = None  # also after loading from a file
+
+    @property
+    def causal_lm(self):
+        """The `CausalLM` that is being trained; `None` after loading."""
+        return self._task and self._task()
+
+    @property
+    def backbone(self):
+        """The backbone of `causal_lm`."""
+        return self.causal_lm.backbone
+
+    @property
+    def preprocessor(self):
+        """The preprocessor of `causal_lm`."""
+        return self.causal_lm.preprocessor
+
+    def generate(self, *args, **kwargs):
+        """Call `causal_lm.generate`."""
+        return self.causal_lm.generate(*args, **kwargs)
+
+    def __dir__(self):
+        return set(super().__dir__()) - {
+            "causal_lm", "backbone", "preprocessor"
+        }  # fmt: skip
+
+
 def token_model(causal_lm):
     """Return a model of the same layers and weights that takes tokens.
 
@@ -18,12 +55,14 @@ def token_model(causal_lm):
         causal_lm: any `keras_hub.models.CausalLM`.
 
     Returns:
-        A `keras.Model`. Training it trains `causal_lm`.
+        A `TokenModel`, which is a `keras.Model`. Training it trains
+        `causal_lm`, which is its attribute of that name.
 
     Raises:
         UserError: all weights are frozen.
     """
-    model = keras.Model(causal_lm.input, causal_lm.output, name="token_model")
+    model = TokenModel(causal_lm.input, causal_lm.output, name="token_model")
+    model._task = lambda: causal_lm
     # `compile` asks the model whether float16 makes it scale the loss.
     model.dtype_policy = causal_lm.dtype_policy
     if not model.trainable_variables:

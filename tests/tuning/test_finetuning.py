@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -191,24 +192,74 @@ def test_only_images_that_are_seen_train_the_encoder(
     assert trainable == [True, False]
 
 
-def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained, monkeypatch):
+def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained):
     """The task stays as it is; what is trained shares its weights."""
     gemma = copy_of(tiny_untrained)
     task = gemma.causal_lm
-    before = dict(vars(task))
+    tokenizer = task.preprocessor.tokenizer
+    task.backbone.layer_norm.trainable = False  # somebody's choice
+    heard = []
 
-    def fit(model, *args, **kwargs):
-        assert gemma.prompt("Say red.").token_ids
-        assert model is not task
-        for ours, theirs in zip(model.variables, task.variables, strict=True):
-            assert ours is theirs
-        return ["trained"]
+    def state():
+        return {
+            "attributes": set(vars(task)),
+            "trainable": [weight.trainable for weight in task.weights],
+            "layers": [layer.trainable for layer in task.layers],
+            "optimizer": task.optimizer,
+            "compiled": task.get_compile_config(),
+            "variables": list(map(id, task.variables)),
+        }
 
-    monkeypatch.setattr(training, "resumable_fit", fit)
-    assert gemma.finetune(EXAMPLES) == ["trained"]
-    assert vars(task) == before
+    class Ask(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            model = self.model
+            assert model is not task and model.causal_lm is task
+            assert model.backbone is task.backbone
+            assert model.preprocessor.tokenizer is tokenizer
+            for ours, theirs in zip(
+                model.variables, task.variables, strict=True
+            ):
+                assert ours is theirs
+            heard.append(model.generate("Say red.", max_length=12))
+            heard.append(gemma.ask("Say red.", max_length=24))
+
+    for ask in (task.generate, gemma.ask):  # build what they keep
+        ask("Say red.", max_length=24)
+    before = state()
+    weight = task.trainable_weights[0]
+    value = keras.ops.convert_to_numpy(weight).copy()
+    gemma.finetune(
+        EXAMPLES, epochs=1, batch_size=4, sequence_length=64, verbose=0,
+        callbacks=[Ask()],
+    )  # fmt: skip
+    assert [type(text) for text in heard] == [str, str]
+    assert state() == before
+    assert not np.allclose(keras.ops.convert_to_numpy(weight), value), (
+        "nothing was trained"
+    )
     prepare = task.preprocess_samples
     assert prepare.__func__ is keras_hub.models.Task.preprocess_samples
+
+
+def test_what_is_trained_holds_and_saves_each_weight_once(
+    tiny_untrained, tmp_path
+):
+    """As a plain model of the same layers does, which has no task."""
+    task = copy_of(tiny_untrained).causal_lm
+    plain = keras.Model(task.input, task.output, name="token_model")
+    model = tuning.token_model(task)
+    assert list(map(id, model.variables)) == list(map(id, plain.variables))
+    assert model.layers == plain.layers
+    assert model.count_params() == plain.count_params()
+    names = []
+    for number, saved in enumerate((model, plain)):
+        path = tmp_path / f"{number}.weights.h5"
+        saved.save_weights(path)
+        with h5py.File(path) as file:
+            names.append([])
+            file.visit(names[-1].append)
+    assert names[0] == names[1]
+    plain.load_weights(tmp_path / "0.weights.h5")
 
 
 @pytest.mark.any_backend

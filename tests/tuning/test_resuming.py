@@ -44,14 +44,20 @@ def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def move(model):
+    for weight in model.trainable_weights:
+        weight.assign_add(np.ones(weight.shape))
+
+
 @pytest.fixture
 def pretended(monkeypatch):
-    """Training that takes no time and leaves a checkpoint."""
+    """Training that takes no time, moves weights and leaves a checkpoint."""
 
     def fit(model, *args, directory, identity, **kwargs):
         directory.mkdir(exist_ok=True)
         training.claim_for_model(directory, identity)
         (directory / CHECKPOINT_FILE).touch()
+        move(model)
         return ["trained"]
 
     monkeypatch.setattr(training, "resumable_fit", fit)
@@ -160,9 +166,13 @@ def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
 ):
     arguments = {"batch_size": 2, "directory": tmp_path}
     gemma = pretend_to_tune(tiny_untrained, tmp_path, rank=None)
-    for weight in gemma.causal_lm.trainable_weights:
-        weight.assign_add(np.ones(weight.shape))
-    assert gemma.finetune(EXAMPLES, epochs=4, **arguments) == ["trained"]
+    for epochs in (4, 5):
+        gemma.finetune(EXAMPLES, epochs=epochs, **arguments)
+    # The same folder by another name, and weights that came of other runs.
+    arguments["directory"] = tmp_path / "other" / ".."
+    (tmp_path / "other").mkdir()
+    gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path / "other")
+    gemma.finetune(EXAMPLES, **arguments)
     with pytest.raises(RuntimeError, match=r"another model\."):
         pretend_to_tune(tiny_untrained, tmp_path, rank=None, weight=0.1)
 
@@ -231,3 +241,47 @@ def test_the_functions_alone_recognize_a_run(
     lora.merge_lora(plain)
     with pytest.raises(RuntimeError, match=r"another model\."):
         tuning.finetune(plain, EXAMPLES, **arguments)
+
+
+def test_a_tuning_of_all_weights_refuses_weights_that_were_overwritten(
+    tiny_untrained, tmp_path, pretended
+):
+    gemma = pretend_to_tune(tiny_untrained, tmp_path, rank=None)
+    move(gemma.causal_lm)
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path, epochs=4)
+
+
+def test_each_tuning_of_all_weights_has_a_start_of_its_own(
+    tiny_untrained, tmp_path, pretended
+):
+    """The second began with what the first made, in whatever process."""
+    gemma = pretend_to_tune(tiny_untrained, tmp_path / "a", rank=None)
+    arguments = {"batch_size": 2, "directory": tmp_path / "b"}
+    gemma.finetune(EXAMPLES, **arguments)
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        copy_of(tiny_untrained).finetune(EXAMPLES, **arguments)
+    gemma.finetune(EXAMPLES, **arguments)
+    # A new run in an emptied folder begins with what there is now.
+    (tmp_path / "a" / CHECKPOINT_FILE).unlink()
+    gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path / "a")
+    with pytest.raises(RuntimeError, match=r"another model\."):
+        pretend_to_tune(tiny_untrained, tmp_path / "a", rank=None)
+
+
+def test_after_an_error_a_tuning_of_all_weights_goes_on(
+    tiny_untrained, tmp_path, monkeypatch, pretended
+):
+    fit = training.resumable_fit
+
+    def fail(*args, **kwargs):
+        fit(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "resumable_fit", fail)
+    gemma = copy_of(tiny_untrained)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            gemma.finetune(EXAMPLES, directory=tmp_path)
+    monkeypatch.setattr(training, "resumable_fit", fit)
+    assert gemma.finetune(EXAMPLES, directory=tmp_path) == ["trained"]
