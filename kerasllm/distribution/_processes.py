@@ -1,6 +1,7 @@
 """Processes that train together: their indices, and how they wait."""
 
 import contextlib
+import contextvars
 import os
 import pathlib
 import secrets
@@ -9,6 +10,9 @@ import keras
 
 from kerasllm import backend, files
 from kerasllm.checks import RunError
+
+# The folders that the code in progress keeps other runs out of.
+_OURS = contextvars.ContextVar("_OURS", default=frozenset())
 
 
 def initialize(job_addresses=None, num_processes=None, process_id=None):
@@ -139,6 +143,9 @@ def check_directory(directory):
 def only_run_in(directory):
     """Keep other runs out of a folder while a block runs.
 
+    Blocks for the same folder may be nested, as a function that calls another
+    one needs it. Other threads and processes are kept out.
+
     Args:
         directory: str or path. It is created if necessary. `None` means no
             folder.
@@ -147,9 +154,14 @@ def only_run_in(directory):
         OSError: the folder is not writable; see `files.check_writable`.
         RunError: another run is using the folder.
     """
+    path = None if directory is None else os.path.realpath(directory)
+    if path in _OURS.get():
+        yield
+        return
     with contextlib.ExitStack() as stack:
         with failing_together():
             if directory is not None and process_index() == 0:
                 files.check_writable(directory)
                 stack.enter_context(files.locked(directory))
+        stack.callback(_OURS.reset, _OURS.set(_OURS.get() | {path}))
         yield

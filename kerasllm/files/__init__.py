@@ -14,13 +14,19 @@ from kerasllm.files._folders import (
     check_writable,
     locked,
 )
-from kerasllm.files._whole import remove_partial, whole_file, whole_folder
+from kerasllm.files._whole import (
+    explaining_disk_errors,
+    remove_partial,
+    whole_file,
+    whole_folder,
+)
 
 __all__ = [
     "assets_dir",
     "cache_dir",
     "check_writable",
     "download",
+    "explaining_disk_errors",
     "locked",
     "remove_partial",
     "sha256",

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import os
 
+from kerasllm.checks import MissingFileError
+
 
 def sha256(path):
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
@@ -15,8 +17,17 @@ def sha256_once(path):
     """Return `sha256(path)`; read the file again only if it has changed.
 
     Changes are detected by the file's size and modification time.
+
+    Raises:
+        MissingFileError: there is no such file.
     """
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"A file must exist to be read. Received: {os.fspath(path)!r}. "
+            "Check the path, which may be relative to another folder."
+        ) from error
     return _sha256_at(os.fspath(path), status.st_size, status.st_mtime_ns)
 
 

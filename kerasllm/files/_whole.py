@@ -1,11 +1,22 @@
 """Files and folders that appear under their names only when complete."""
 
 import contextlib
+import errno
 import glob
 import os
 import pathlib
 import shutil
 import tempfile
+
+from kerasllm.checks import EnvironmentFailure
+
+_ERRORS_OF_DISKS = {
+    errno.ENOSPC,
+    errno.EFBIG,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+}
 
 
 @contextlib.contextmanager
@@ -20,11 +31,46 @@ def whole_file(path, mode="w", **open_arguments):
     Yields:
         The open file. If the block raises, nothing is left behind. If the
         process is killed, a hidden file remains; see `remove_partial`.
+
+    Raises:
+        EnvironmentFailure: the disk is full, read-only or broken.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if "b" not in mode:
         open_arguments = {"encoding": "utf-8", "newline": "\n"} | open_arguments
+    with explaining_disk_errors(path):
+        with _whole_file(pathlib.Path(path), mode, open_arguments) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def explaining_disk_errors(path):
+    """Raise errors of a full, read-only or broken disk as our own.
+
+    Args:
+        path: str or path. What the block writes.
+
+    Raises:
+        EnvironmentFailure: the disk is full, read-only or broken.
+    """
+    try:
+        yield
+    except EnvironmentFailure:
+        raise
+    except OSError as error:
+        if error.errno not in _ERRORS_OF_DISKS:
+            raise
+        raise EnvironmentFailure(
+            error.errno,
+            "A file must fit on a disk that can be written to. Received: "
+            f"{error.strerror}. Make room or choose another folder, and try "
+            "again",
+            str(path),
+        ) from error
+
+
+@contextlib.contextmanager
+def _whole_file(path, mode, open_arguments):
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(
         prefix=f".{path.name}.", suffix=".partial", dir=path.parent
     )

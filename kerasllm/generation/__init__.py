@@ -10,6 +10,7 @@ from kerasllm.generation._arguments import (
     end_token_ids,
     find_stop_tokens,
     position_tables,
+    tokenize_prompt,
 )
 from kerasllm.generation._beam_search import Beam
 from kerasllm.generation._continuous_batch import ContinuousBatch
@@ -42,4 +43,5 @@ __all__ = [
     "generate",
     "length_bucket",
     "position_tables",
+    "tokenize_prompt",
 ]

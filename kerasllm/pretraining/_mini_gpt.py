@@ -12,7 +12,11 @@ import keras
 from kerasllm import backend, corpora, files, pipeline, tokenizers
 from kerasllm import distribution as devices
 from kerasllm.checks import RunError, UserError, check_int
-from kerasllm.generation import compiled_generate
+from kerasllm.generation import (
+    check_prompt,
+    compiled_generate,
+    tokenize_prompt,
+)
 from kerasllm.pretraining._pretrain import pretrain
 from kerasllm.pretraining._pretrained_model import (
     VOCABULARY_FILE,
@@ -65,9 +69,11 @@ def pretrain_mini_gpt(
     Raises:
         RunError: `directory` holds a run with another recipe or seed, with
             other data or another vocabulary, or with a number of processes
-            that does not fit.
-        UserError, OSError, DivergedError, TrainingInterrupted: as for
-            `pretrain`.
+            that does not fit; or another run is using the folder.
+        MissingFileError: a shard in `data` does not exist.
+        UserError: an argument is out of range, or `sample_prompt` is empty
+            or too long for the recipe.
+        OSError, DivergedError, TrainingInterrupted: as for `pretrain`.
     """
     # 1. Identify the run by everything that determines its result.
     recipe = get_recipe(recipe).checked()
@@ -84,43 +90,47 @@ def pretrain_mini_gpt(
     if backend.of_all_processes(is_done).all():
         with devices.use(None):
             return PretrainedModel.load(directory)
+    if sample_prompt is not None:
+        check_prompt(sample_prompt)
     devices.check_directory(directory)  # before minutes of work
 
-    # 3. Seed. This must come before a tokenizer exists: seeding TensorFlow
-    # clears its kernels, and with them the vocabularies of tokenizers.
-    keras.utils.set_random_seed(seed)
+    with devices.only_run_in(directory):
+        _remove_partial_files(directory)
+        # 3. Seed. This must come before a tokenizer exists: seeding TensorFlow
+        # clears its kernels, and with them the vocabularies of tokenizers.
+        keras.utils.set_random_seed(seed)
 
-    # 4. Train the vocabulary and open the data. The first process trains the
-    # vocabulary and counts tokens for all processes.
-    with devices.first_process_first():
-        tokenizer = _vocabulary(directory, data, recipe)
-        train_dataset, validation_dataset = (
-            _dataset(split, data, tokenizer, recipe, streams, verbose)
-            for split in ("train", "validation")
+        # 4. Train the vocabulary and open the data. The first process trains
+        # the vocabulary and counts tokens for all processes.
+        with devices.first_process_first():
+            tokenizer = _vocabulary(directory, data, recipe)
+            train_dataset, validation_dataset = (
+                _dataset(split, data, tokenizer, recipe, streams, verbose)
+                for split in ("train", "validation")
+            )
+
+        # 5. Build the model and train it.
+        build = functools.partial(_build, recipe, tokenizer, dtype)
+        model = build()
+        history = pretrain(
+            model,
+            train_dataset,
+            validation_dataset,
+            directory=directory,
+            sample=_sampler(tokenizer, sample_prompt, recipe.sequence_length),
+            callbacks=callbacks,
+            verbose=verbose,
+            **_numbers_of_training(recipe),
         )
 
-    # 5. Build the model and train it.
-    build = functools.partial(_build, recipe, tokenizer, dtype)
-    model = build()
-    history = pretrain(
-        model,
-        train_dataset,
-        validation_dataset,
-        directory=directory,
-        sample=_sampler(tokenizer, sample_prompt, recipe.sequence_length),
-        callbacks=callbacks,
-        verbose=verbose,
-        **_numbers_of_training(recipe),
-    )
-
-    # 6. Write the record of the result, and then the model.
-    model = _on_one_device(model, build)
-    result = _describe_result(model, directory, dtype)
-    record = identity | {"streams": streams} | result | {"history": history}
-    with devices.failing_together():
-        if devices.process_index() == 0:
-            write_result(directory, model, record)
-    return PretrainedModel(model, tokenizer, record, directory)
+        # 6. Write the record of the result, and then the model.
+        model = _on_one_device(model, build)
+        result = _describe_result(model, directory, dtype)
+        record = identity | {"streams": streams} | result | {"history": history}
+        with devices.failing_together():
+            if devices.process_index() == 0:
+                write_result(directory, model, record)
+        return PretrainedModel(model, tokenizer, record, directory)
 
 
 def _identity(recipe, data, seed):
@@ -146,15 +156,23 @@ def _claim_folder(directory, identity, dtype):
     is_auto = dtype == "auto"
     dtype = backend.best_dtype_policy() if is_auto else dtype
     dtype = _policy_name(dtype)  # before it is recorded
+    # A finished run may be in a folder that is read-only.
+    is_begun = (directory / RUN_FILE).is_file()
+    if not backend.of_all_processes(is_begun).all():
+        devices.check_directory(directory)
     with devices.first_process_first():
         streams = claim(
             directory, identity, devices.data_share()[1], dtype=dtype
         )
         begun = read_run(directory)
-        if devices.process_index() == 0:  # files left over from killed runs
-            for name in (RUN_FILE, VOCABULARY_FILE):
-                files.remove_partial(directory / name)
     return streams, begun.get("dtype", dtype) if is_auto else dtype
+
+
+def _remove_partial_files(directory):
+    """Remove what killed processes have left in the folder of a run."""
+    if devices.process_index() == 0:  # only this process writes
+        for name in (RUN_FILE, VOCABULARY_FILE):
+            files.remove_partial(directory / name)
 
 
 def _policy_name(dtype):
@@ -248,8 +266,11 @@ def _sampler(tokenizer, prompt, sequence_length):
     """Return a function from a model to its continuation of a prompt."""
     if prompt is None:
         return None
+    max_length = min(64, sequence_length)
+    # Refuse a prompt that is too long now, not after the first epoch.
+    tokenize_prompt(tokenizer, prompt, max_length, tokenizer.vocabulary_size())
     return lambda model: compiled_generate(
-        model, tokenizer, prompt, max_length=min(64, sequence_length)
+        model, tokenizer, prompt, max_length=max_length
     )
 
 

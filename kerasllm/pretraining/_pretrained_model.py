@@ -6,7 +6,7 @@ import pathlib
 import keras
 import keras_hub
 
-from kerasllm import tokenizers
+from kerasllm import files, tokenizers
 from kerasllm.checks import MissingFileError
 from kerasllm.generation import TextGenerator
 from kerasllm.models import MiniGPTCausalLM
@@ -40,6 +40,7 @@ class PretrainedModel:
 
         Raises:
             MissingFileError: `directory` does not hold a finished run.
+            RunError: its record cannot be read.
         """
         directory = pathlib.Path(directory)
         for name in (MODEL_FILE, VOCABULARY_FILE, RUN_FILE):
@@ -74,10 +75,15 @@ class PretrainedModel:
 
 
 def write_result(directory, model, record):
-    """Write the record of a finished run, and then its model."""
+    """Write the record of a finished run, and then its model.
+
+    Raises:
+        EnvironmentFailure: the disk is full.
+    """
     write_run(directory, record)
     # The model comes last, because its presence marks the run as finished.
     # `whole_file` does not work here: Keras checks the file name extension.
     partial = directory / f".partial-{MODEL_FILE}"
-    model.save(partial)
-    partial.replace(directory / MODEL_FILE)
+    with files.explaining_disk_errors(directory / MODEL_FILE):
+        model.save(partial)
+        partial.replace(directory / MODEL_FILE)

@@ -38,11 +38,11 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
         `pathlib.Path` of the report.
 
     Raises:
-        OSError: the directory cannot be written to.
+        OSError: the directory is not writable; see `files.check_writable`.
         TrainingInterrupted: Ctrl-C during training; the state is saved.
     """
     directory = pathlib.Path(output_directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    files.check_writable(directory)
     report = LiveReport("A tour of kerasllm")
 
     report.stage("The machine")

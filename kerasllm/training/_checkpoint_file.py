@@ -7,6 +7,7 @@ It is an `.npz` archive with three parts: `progress`, a JSON string;
 import csv
 import dataclasses
 import json
+import os
 import zipfile
 
 import ml_dtypes
@@ -62,7 +63,7 @@ def write_state(path, state):
         raise EnvironmentFailure(
             error.errno,
             "A checkpoint must be written, after step "
-            f"{state.progress['step']}. Received: {error.strerror}. Make room; "
+            f"{state.progress['step']}. Received: {_reason(error)}. Make room; "
             "the same call then goes on from the previous checkpoint",
             str(path),
         ) from error
@@ -123,11 +124,16 @@ def write_history(path, history):
     except OSError as error:
         raise EnvironmentFailure(
             error.errno,
-            f"The log must be written. Received: {error.strerror}. The "
+            f"The log must be written. Received: {_reason(error)}. The "
             "checkpoint is saved. Make room; the same call then goes on from "
             "there",
             str(path),
         ) from error
+
+
+def _reason(error):
+    """Return why a file was not written, without what to do about it."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def assign(variables, values):

@@ -175,11 +175,13 @@ class Checkpoint(keras.callbacks.Callback):
 
         Raises:
             DivergedError: loss or weights are no longer finite.
-            TrainingInterrupted: there was a Ctrl-C.
+            TrainingInterrupted: there was a Ctrl-C, maybe after the last step.
         """
         if self.stopped == "diverged":
             self._raise_diverged()
-        if self.stopped == "interrupted":
+        # It may have come after the last save, while a sample was printed.
+        arrived = backend.of_all_processes(self.interrupts.arrived).any()
+        if arrived or self.stopped == "interrupted":
             kept = "Nothing was saved: there is no `directory`."
             if self.path is not None:
                 kept = (

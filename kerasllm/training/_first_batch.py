@@ -49,8 +49,7 @@ def check_same_data(found, here, directory):
         directory: path of the run.
 
     Raises:
-        RunError: the data do not.
-        RunError: they do not.
+        RunError: the first batch differs.
     """
     differs = False
     # The file describes what process 0 reads. With another number of

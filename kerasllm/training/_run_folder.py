@@ -30,10 +30,12 @@ def claim(directory, identity, shares=1, **settled):
         int. The number of streams of text that a batch of the run consists of.
 
     Raises:
-        RunError: the folder belongs to another run, or `shares` does not
-            divide the number of streams.
+        RunError: the folder belongs to another run, or it has a checkpoint
+            of an unknown one, or `shares` does not divide the number of
+            streams.
     """
     if not (directory / RUN_FILE).is_file():
+        _check_no_checkpoint(directory)
         write_run(directory, identity | {"streams": shares} | settled)
         return shares
     found = read_run(directory)
@@ -56,6 +58,16 @@ def claim(directory, identity, shares=1, **settled):
     return streams
 
 
+def _check_no_checkpoint(directory):
+    """Check that a folder without a record has no checkpoint either."""
+    if (directory / CHECKPOINT_FILE).is_file():
+        raise RunError(
+            f"A directory with a {CHECKPOINT_FILE} must also hold the "
+            f"{RUN_FILE} that records whose it is. Received: {directory}, "
+            f"which has no {RUN_FILE}. Put it back, or use another directory."
+        )
+
+
 def claim_for_model(directory, identity):
     """Claim a folder for a run that holds its lock; see `only_run_in`.
 
@@ -67,20 +79,44 @@ def claim_for_model(directory, identity):
         RunError: the folder belongs to another run.
     """
     with devices.first_process_first():
-        # If nothing is trained yet, the record may be replaced. (The folder of
+        # If nothing is trained yet, the arguments may change. (The folder of
         # a pretrained model has such a file, too.)
-        if not any(
+        if (directory / RUN_FILE).is_file() and not any(
             (directory / name).is_file()
             for name in (CHECKPOINT_FILE, MODEL_FILE)
         ):
-            (directory / RUN_FILE).unlink(missing_ok=True)
+            _check_kind(directory, identity)
+            (directory / RUN_FILE).unlink()
         # Compare it as JSON will return it.
         claim(directory, json.loads(json.dumps(identity)))
 
 
+def _check_kind(directory, identity):
+    """Check that the record in a folder is of a run of the same kind."""
+    found = read_run(directory)
+    if found.keys() - {"streams"} != identity.keys():
+        raise RunError(
+            "A directory must hold one run only. Received: "
+            f"{directory}, with a {RUN_FILE} that records something else: "
+            f"{', '.join(found) or 'nothing'}. Use another directory."
+        )
+
+
 def read_run(directory):
-    """Return the record of a run's folder: a dict."""
-    return json.loads((directory / RUN_FILE).read_text(encoding="utf-8"))
+    """Return the record of a run's folder: a dict.
+
+    Raises:
+        RunError: the file does not hold a JSON object.
+    """
+    path = directory / RUN_FILE
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            "The record of a run must be a JSON object. Received: "
+            f"{path}, which cannot be read ({error}). Put back a copy of it, "
+            "or use another directory."
+        ) from error
 
 
 def write_run(directory, record):

@@ -12,7 +12,7 @@ import numpy as np
 from kerasllm import backend, lora
 from kerasllm import distribution as devices
 from kerasllm.images import digest_of_image
-from kerasllm.training import CHECKPOINT_FILE, RUN_FILE
+from kerasllm.training import CHECKPOINT_FILE, RUN_FILE, read_run
 
 # Of each model, by resolved directory, the digest that its weights had when
 # the run there began. Under `None`, the digest when the last run ended.
@@ -27,10 +27,14 @@ def describe_examples(examples, validation_examples, directory):
         validation_examples: the same, or `None`.
         directory: str or path of the run. Where the first version of this
             package began it, examples have the name of that time, rows.
+
+    Raises:
+        RunError: the record of the run cannot be read.
     """
     name = "examples"
-    path = pathlib.Path(directory, RUN_FILE)
-    if path.is_file() and "validation_rows" in json.loads(path.read_text()):
+    directory = pathlib.Path(directory)
+    begun = (directory / RUN_FILE).is_file()
+    if begun and "validation_rows" in read_run(directory):
         name = "rows"
     return {
         name: _digest_of_examples(examples),

@@ -8,13 +8,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
 import pytest
 
 from kerasllm import backend, distribution, pipeline, pretraining
-from kerasllm.checks import UserError
+from kerasllm.checks import RunError, UserError
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
 from tests import interruptions, several_devices
@@ -283,6 +284,30 @@ def test_a_run_goes_on_with_processes_that_divide_its_streams(tmp_path):
     assert pretraining.claim(tmp_path, identity, 2) == 4
     with pytest.raises(RuntimeError, match="it began with, 4. Received: 3"):
         pretraining.claim(tmp_path, identity, 3)
+
+
+@pytest.mark.any_backend
+def test_a_folder_is_kept_for_one_run_in_nested_blocks(tmp_path):
+    pytest.importorskip("fcntl", reason="no locks here")
+    refused = []
+
+    def enter():
+        try:
+            with distribution.only_run_in(tmp_path):
+                refused.append(False)
+        except RunError:
+            refused.append(True)
+
+    def enter_from_another_thread():
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+
+    with distribution.only_run_in(tmp_path):
+        enter()  # its own
+        enter_from_another_thread()
+    enter_from_another_thread()
+    assert refused == [False, True, False]
 
 
 @pytest.mark.any_backend

@@ -10,6 +10,7 @@ from kerasllm import files
 from kerasllm.checks import (
     EnvironmentFailure,
     ExplainedError,
+    MissingFileError,
     RunError,
     UserError,
 )
@@ -166,3 +167,33 @@ def test_a_file_is_read_again_only_if_it_was_written_to(tmp_path, monkeypatch):
     path.unlink()
     with pytest.raises(FileNotFoundError):
         files.sha256_once(path)
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EFBIG", "EDQUOT", "EROFS", "EIO"])
+def test_a_disk_that_fails_is_explained(tmp_path, monkeypatch, name):
+    number = getattr(errno, name)
+
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    path = tmp_path / "file"
+    with pytest.raises(EnvironmentFailure, match="must fit.*Make") as caught:
+        with files.whole_file(path) as file:
+            file.write("text")
+    assert caught.value.errno == number
+    assert caught.value.filename == str(path)
+    assert os.strerror(number) in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_other_errors_of_files_stay_as_they_are(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(FileExistsError):
+        with files.whole_file(tmp_path / "file" / "new"):
+            pass
+
+
+def test_a_file_without_digest_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"must exist.*nope\.txt"):
+        files.sha256_once(tmp_path / "nope.txt")

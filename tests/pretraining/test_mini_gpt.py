@@ -6,11 +6,24 @@ import numpy as np
 import pytest
 
 from kerasllm import backend, files, tokenizers
-from kerasllm.checks import DivergedError, MissingFileError, RunError, UserError
+from kerasllm.checks import (
+    DivergedError,
+    EnvironmentFailure,
+    MissingFileError,
+    RunError,
+    UserError,
+)
 from kerasllm.pretraining import PretrainedModel, pretrain_mini_gpt
+from kerasllm.pretraining._pretrained_model import write_result
 from kerasllm.training import CHECKPOINT_FILE
 from tests.recipes import TINY
-from tests.training.small_runs import KillAt, Killed, kill, without_speed
+from tests.training.small_runs import (
+    KillAt,
+    Killed,
+    kill,
+    model,
+    without_speed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +204,62 @@ def test_numpy_numbers_make_the_same_run(shards, finished):
     for seed in (True, -1, 2**32, "0"):
         with pytest.raises(UserError, match=r"`seed` must be an int in \[0, "):
             pretrain_mini_gpt(TINY, shards, run, seed=seed)
+
+
+@pytest.mark.any_backend
+def test_data_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"nope\.txt"):
+        pretrain_mini_gpt(TINY, ["nope.txt"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.any_backend
+def test_a_folder_that_cannot_be_made_is_refused_before_the_claim(
+    tmp_path, shards
+):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="can be written to"):
+        pretrain_mini_gpt(TINY, shards, tmp_path / "file" / "run")
+
+
+@pytest.mark.any_backend
+def test_a_prompt_is_checked_before_anything_is_trained(tmp_path, shards):
+    stop = KillAt(1, kill)
+    for prompt, message in (("", "prompt"), ("Document " * 20, "tokens")):
+        with pytest.raises(UserError, match=message):
+            pretrain_mini_gpt(
+                TINY,
+                shards,
+                tmp_path,
+                sample_prompt=prompt,
+                callbacks=[stop],
+                verbose=0,
+            )
+        is_empty = not prompt  # known before there is a vocabulary
+        assert (tmp_path / "vocabulary.spm").exists() != is_empty
+
+
+@pytest.mark.any_backend
+def test_a_second_run_is_refused_before_it_touches_anything(tmp_path, shards):
+    pytest.importorskip("fcntl", reason="no locks here")
+    partial = tmp_path / ".vocabulary.spm.a.partial"
+    partial.write_text("being written by the first run")
+    with files.locked(tmp_path):
+        with pytest.raises(RunError, match="one run at a time"):
+            pretrain_mini_gpt(TINY, shards, tmp_path, verbose=0)
+    assert partial.exists()
+    assert not (tmp_path / "vocabulary.spm").exists()
+
+
+@pytest.mark.any_backend
+def test_a_full_disk_is_explained_when_the_model_is_saved(tmp_path):
+    resource = pytest.importorskip("resource", reason="a limit of POSIX")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(EnvironmentFailure, match="must fit") as caught:
+            write_result(tmp_path, model(), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "model.keras")
+    assert not (tmp_path / "model.keras").exists()

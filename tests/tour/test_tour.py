@@ -5,6 +5,7 @@ import re
 import pytest
 
 from kerasllm import corpora, recipes, tour
+from kerasllm.checks import UserError
 from kerasllm.gemma import Gemma
 from kerasllm.tour import _tuning, _writing
 from tests.recipes import TINY
@@ -69,3 +70,10 @@ def test_the_tour_seeds_its_adapters(monkeypatch):
         with pytest.raises(InterruptedError):
             _tuning.report_tuning(None)
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.any_backend
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="can be written to"):
+        tour.run(tmp_path / "file" / "out")

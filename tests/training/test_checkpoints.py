@@ -9,7 +9,13 @@ import pytest
 from kerasllm.checks import EnvironmentFailure, RunError
 from kerasllm.lora import changing_variables, enable_lora
 from kerasllm.models import mini_gpt
-from kerasllm.training import CHECKPOINT_FILE, claim, describe_batch
+from kerasllm.training import (
+    CHECKPOINT_FILE,
+    claim,
+    claim_for_model,
+    describe_batch,
+    read_run,
+)
 from kerasllm.training._checkpoint_file import write_history
 from kerasllm.training._first_batch import check_same_data
 from tests.training.small_runs import (
@@ -222,3 +228,39 @@ def test_the_first_version_finds_everything_where_it_was():
     }.items():
         for name in names.split():
             assert getattr(room, name) is getattr(training, name)
+
+
+@pytest.mark.any_backend
+def test_a_checkpoint_of_an_unknown_run_is_not_claimed(tmp_path):
+    (tmp_path / CHECKPOINT_FILE).write_text("of somebody")
+    with pytest.raises(RunError, match=r"which has no run\.json"):
+        claim(tmp_path, {"seed": 0})
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "record",
+    [{"mine": 1}, {}, {"recipe": 1, "data": [], "seed": 0, "streams": 1}],
+)
+def test_a_record_of_something_else_is_kept(tmp_path, record):
+    """Even where nothing is trained yet."""
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunError, match="records something else: .*another"):
+        claim_for_model(tmp_path, {"seed": 0, "batch_size": 2})
+    assert json.loads(path.read_text()) == record
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("content", [b"no JSON", b"", b"\xff", b"3", b"[1]"])
+def test_a_record_that_cannot_be_read_is_refused(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    for read in (
+        lambda: claim(tmp_path, {"seed": 0}),
+        lambda: claim_for_model(tmp_path, {"seed": 0}),
+        lambda: read_run(tmp_path),
+    ):
+        with pytest.raises(RunError, match=r"JSON object.*run\.json, which"):
+            read()
+    assert (tmp_path / "run.json").read_bytes() == content

@@ -137,6 +137,25 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path, unbroken):
 
 
 @pytest.mark.any_backend
+def test_ctrl_c_after_the_last_save_is_not_swallowed(tmp_path, unbroken):
+    """Everything is saved, but the caller's program must not go on."""
+    samples = []
+
+    def sample(net):
+        samples.append(net)
+        if len(samples) == EPOCHS:
+            os.kill(os.getpid(), signal.SIGINT)
+        return "text"
+
+    with pytest.raises(TrainingInterrupted, match="after step 10.*is saved"):
+        train(tmp_path, model(), sample=sample)
+    history = train(tmp_path, model(seed=99), callbacks=[KillAt(1, kill)])
+    np.testing.assert_allclose(
+        without_speed(history), without_speed(unbroken[0]), atol=1e-5
+    )
+
+
+@pytest.mark.any_backend
 def test_without_a_directory_nothing_is_kept(tmp_path, unbroken, monkeypatch):
     monkeypatch.chdir(tmp_path)
     history = train(None, model())

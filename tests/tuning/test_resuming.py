@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from kerasllm import files, lora, prompts, training, tuning
+from kerasllm.checks import RunError
 from kerasllm.instructions import Instruction
 from kerasllm.training import CHECKPOINT_FILE
+from kerasllm.tuning._identity import describe_examples
 from tests.gemmas import EXAMPLES, copy_of
 
 
@@ -285,3 +287,10 @@ def test_after_an_error_a_tuning_of_all_weights_goes_on(
             gemma.finetune(EXAMPLES, directory=tmp_path)
     monkeypatch.setattr(training, "resumable_fit", fit)
     assert gemma.finetune(EXAMPLES, directory=tmp_path) == ["trained"]
+
+
+@pytest.mark.any_backend
+def test_a_record_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text("no JSON")
+    with pytest.raises(RunError, match="must be a JSON object"):
+        describe_examples(EXAMPLES, None, tmp_path)
