@@ -34,7 +34,6 @@ _ROOM_OF = {
     "mini_gpt": "models",
     "MiniGPTCausalLM": "models",
     "Recipe": "recipes",
-    "RECIPES": "recipes",
     "get_recipe": "recipes",
     "WarmupSchedule": "schedules",
     "pretrain": "pretraining",

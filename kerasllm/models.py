@@ -395,5 +395,5 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
 def __getattr__(name):
     # Recipes have moved; they import this room, so they are found by name.
     if name in ("Recipe", "RECIPES", "get_recipe"):
-        return getattr(kerasllm, name)
+        return getattr(kerasllm.recipes, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
