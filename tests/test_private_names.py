@@ -146,7 +146,8 @@ def overridden_names():
             module = importlib.import_module(info.name)
         except ModuleNotFoundError:  # an extra, or another backend's
             continue
-        for _, cls in inspect.getmembers(module, inspect.isclass):
+        # Not `inspect.getmembers`, which asks lazy rooms for what they import.
+        for cls in filter(inspect.isclass, vars(module).values()):
             others = [
                 base
                 for base in cls.__mro__
