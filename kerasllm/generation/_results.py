@@ -1,6 +1,7 @@
 """The results of a generator's call, its speed, and how to stop it."""
 
 import dataclasses
+import os
 import threading
 
 import numpy as np
@@ -124,13 +125,14 @@ def make_result(
         str, or a `Generation`.
     """
     prompt = detokenize(sequence.prompt_ids)
-    if sequence.stream is not None:
-        text = prompt + "".join(sequence.pieces)
-    else:
-        text = detokenize([*sequence.prompt_ids, *sequence.token_ids])
-    if strip_prompt:
-        # Decoded alone, the new tokens may begin differently.
-        text = text[len(prompt) :]
+    text = detokenize([*sequence.prompt_ids, *sequence.token_ids])
+    # Decoded alone, the new tokens may begin differently. And they may finish
+    # a character that the prompt began.
+    start = len(os.path.commonprefix([prompt, text]))
+    prompt, new = text[:start], text[start:]
+    if sequence.stream is not None:  # it ends before a stop string
+        new = "".join(sequence.pieces)
+    text = new if strip_prompt else prompt + new
     if not return_logprobs:
         return text
     logprobs, sampler_logprobs = (

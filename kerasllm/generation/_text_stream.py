@@ -1,19 +1,27 @@
 """Text from tokens that arrive one at a time."""
 
+import os
+
 # Decoders write this for bytes that are not (or not yet) valid UTF-8.
 UNDECODED = "\ufffd"
-# A longer window contains garbage rather than an unfinished character.
-LONGEST_WINDOW = 32
+# A character has at most four bytes, and all four make it valid.
+MOST_UNFINISHED = 3
+# Number of tokens that are decoded again with each new one: enough for the
+# unfinished characters, and for a first character that the cut tears apart.
+CONTEXT = 16
 
 
 class TextStream:
     """Turns a growing list of tokens into pieces of text.
 
     A piece never ends within a character whose bytes are spread over several
-    tokens, or within text that may become a stop string.
+    tokens, or within text that may become a stop string. Joined, the pieces
+    are what decoding all tokens at once adds to the text of the context,
+    whatever bytes the tokens stand for. The work for each token is bounded.
 
     Args:
-        detokenize: callable from a list of ints to a string.
+        detokenize: callable from a list of ints to a string. It writes at
+            most three U+FFFD for the bytes of an unfinished character.
         context: list of ints. The tokens before the first new one. Some
             tokenizers decode a token differently at the start of a text.
         stop_strings: sequence of str. The stream ends before the first one.
@@ -30,10 +38,13 @@ class TextStream:
         self._stop_strings = tuple(stop_strings)
         self._special_token_ids = frozenset(special_token_ids)
         context = [i for i in context if i not in self._special_token_ids]
-        self._window = context[-4:]  # tokens that are decoded again
-        self._known = len(self._window)  # tokens whose text is all released
-        self._out = len(self._decode(self._window))  # released characters
+        self._window = context  # tokens that are decoded again
+        text = self._decode(context)
+        self._out = len(_certain(text))  # characters of it that are final
+        # What the context shows of a character that new tokens may complete.
+        self._unfinished = text[self._out :]
         self._held = ""  # text that may be the start of a stop string
+        self._shorten(text)
         self.stopped = False
 
     def push(self, token_id):
@@ -42,26 +53,43 @@ class TextStream:
             return ""
         self._window.append(token_id)
         text = self._decode(self._window)
-        certain = text.rstrip(UNDECODED)
-        if len(text) - len(certain) > 3 or len(self._window) > LONGEST_WINDOW:
-            certain = text  # no character has that many bytes
+        certain = _certain(text)
         piece, self._out = certain[self._out :], max(self._out, len(certain))
-        if len(certain) == len(text):
-            # Keep only the last tokens, as context for the next ones.
-            self._window = self._window[self._known :]
-            self._known = len(self._window)
-            self._out = len(self._decode(self._window))
-        return self._release(piece)
+        if len(self._window) > 2 * CONTEXT:
+            self._shorten(text)
+        return self._release(self._without_context(piece))
 
     def finish(self):
         """Return the text that was held back, once no more tokens come."""
         if self.stopped:
             return ""
         rest = self._decode(self._window)[self._out :]
-        return self._release(rest) + ("" if self.stopped else self._held)
+        rest = self._release(self._without_context(rest))
+        return rest + ("" if self.stopped else self._held)
 
     def _decode(self, token_ids):
         return self._detokenize(token_ids) if token_ids else ""
+
+    def _shorten(self, text):
+        """Drop the first tokens of the window, whose text is final.
+
+        The cut may tear a character apart, but what follows its bytes is
+        decoded as before. So count what is not final from the end.
+        """
+        shorter = self._window[-CONTEXT:]
+        shorter_text = self._decode(shorter)
+        out = len(shorter_text) - (len(text) - self._out)
+        if out > 0:  # a tokenizer that strips spaces may leave nothing
+            self._window, self._out = shorter, out
+
+    def _without_context(self, piece):
+        """Drop what the context has shown already from a final piece."""
+        same = len(os.path.commonprefix([self._unfinished, piece]))
+        if same < len(piece):
+            self._unfinished = ""  # the text goes on, or another way
+        else:
+            self._unfinished = self._unfinished[same:]
+        return piece[same:]
 
     def _release(self, piece):
         """Return the text that can no longer be part of a stop string."""
@@ -82,3 +110,9 @@ def _overlap(text, stop):
     """Return the length of the longest end of `text` that starts `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next(n for n in range(longest, -1, -1) if text.endswith(stop[:n]))
+
+
+def _certain(text):
+    """Return text without the end that may be an unfinished character."""
+    start = max(0, len(text) - MOST_UNFINISHED)
+    return text[:start] + text[start:].rstrip(UNDECODED)
