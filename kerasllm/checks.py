@@ -9,7 +9,10 @@ Code that catches these exceptions relies on their class, never on their text.
 
 import errno
 import functools
+import math
 import numbers
+
+LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
 class ExplainedError(Exception):
@@ -115,6 +118,26 @@ def is_real(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def shown(value, limit=60):
+    """Return how a message shows a value that a user passed: a short str.
+
+    Args:
+        value: anything, such as a whole book, or an image as a data URI.
+        limit: int. The largest number of characters of the value.
+
+    Returns:
+        str, the `repr` of the value on one line, cut off with an ellipsis.
+    """
+    if isinstance(value, str | bytes | list | tuple):
+        value = value[: limit + 1]  # the `repr` of all of it may be slow
+    try:
+        text = " ".join(repr(value).split())
+    # Python refuses to write whole numbers of more than 4,300 digits.
+    except ValueError:
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= limit + 2 else f"{text[:limit]}..."
+
+
 def check_int(name, value, minimum, maximum=None, *, cure=""):
     """Check that a value is a whole number within bounds.
 
@@ -141,7 +164,8 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
     else:
         rule = f"an int of at least {minimum}"
     raise UserError(
-        f"`{name}` must be {rule}. Received: {name}={value!r}. {cure}".rstrip()
+        f"`{name}` must be {rule}. Received: {name}={shown(value)}. "
+        f"{cure}".rstrip()
     )
 
 
@@ -158,6 +182,9 @@ def check_positive_ints(**sizes):
 def check_real(name, value, holds, rule, *, cure=""):
     """Check that a value is a real number that obeys a rule.
 
+    A finite number must also be one that float32 can hold, because models
+    compute with it.
+
     Args:
         name: str. Name of the argument, for the message.
         value: anything.
@@ -169,11 +196,14 @@ def check_real(name, value, holds, rule, *, cure=""):
     Raises:
         UserError: the value is not a real number, or it breaks the rule.
     """
-    if not (is_real(value) and holds(value)):
-        raise UserError(
-            f"`{name}` must be {rule}. Received: {name}={value!r}. "
-            f"{cure}".rstrip()
-        )
+    if is_real(value) and holds(value):
+        if not LARGEST_FLOAT32 < abs(value) < math.inf:
+            return
+        rule = f"{rule}, at most {LARGEST_FLOAT32:.2g} as float32 needs"
+    raise UserError(
+        f"`{name}` must be {rule}. Received: {name}={shown(value)}. "
+        f"{cure}".rstrip()
+    )
 
 
 def check_text(name, text, cure=""):
@@ -197,7 +227,7 @@ def check_text(name, text, cure=""):
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise UserError(
             f"`{name}` must be text that UTF-8 can write. Received: "
-            f"{text!r:.80} ({error}). Write it in UTF-8."
+            f"{shown(text)} ({error}). Write it in UTF-8."
         ) from error
 
 
@@ -216,5 +246,6 @@ def check_choice(name, value, choices, *, cure=""):
     if not isinstance(value, str) or value not in choices:
         raise UserError(
             f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={value!r}. {cure}".rstrip()
+            f"Received: {name}={shown(value)}. "
+            f"{cure}".rstrip()
         )

@@ -17,10 +17,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, is_int, is_real
+from kerasllm.checks import UserError, is_int, is_real, shown
 
 # Dividing by a smaller number overflows, or gives NaN if it is flushed to zero.
 COLDEST = float(np.finfo("float32").tiny)
+# XLA multiplies by the reciprocal of a temperature. Where that is flushed to
+# zero, a removed token's -inf becomes NaN. All tokens are equally likely long
+# before.
+HOTTEST = 1e30
+# Times the length of a text, a larger one overflows.
+LARGEST_PENALTY = 1e30
 
 
 def top_k_filter(logits, k):
@@ -153,7 +159,8 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
         A tensor of the same shape and dtype as `logits`.
 
     Raises:
-        UserError: a penalty is not finite, or the shapes do not match.
+        UserError: a penalty is not finite or above 1e30, or the shapes do not
+            match.
 
     Source: OpenAI's API guide, "Frequency and presence penalties".
     """
@@ -189,7 +196,7 @@ def divide_by_temperature(logits, temperature):
         A tensor of the same shape, with 0 as its largest logit.
 
     Raises:
-        UserError: `temperature` is negative or not finite.
+        UserError: `temperature` is negative or above 1e30.
     """
     check("temperature", temperature, TEMPERATURE)
     # This shift does not change the softmax. With it, a tiny temperature gives
@@ -288,7 +295,8 @@ def check_k(name, k, vocabulary_size=None):
         size = "" if vocabulary_size is None else f"={vocabulary_size}"
         raise UserError(
             f"`{name}` must be an int in [1, vocabulary_size{size}]. "
-            f"Received: {name}={k!r}. Use `greedy_search` for the most likely "
+            f"Received: {name}={shown(k)}."
+            f" Use `greedy_search` for the most likely "
             "token, or `random_sample` to draw from all of them."
         )
 
@@ -298,13 +306,13 @@ def check(name, value, rule):
     holds, words, cure = rule
     if not (ops.is_tensor(value) or (is_real(value) and holds(value))):
         raise UserError(
-            f"`{name}` must be {words}. Received: {name}={value!r}. {cure}"
+            f"`{name}` must be {words}. Received: {name}={shown(value)}. {cure}"
         )
 
 
 TEMPERATURE = (
-    lambda value: 0 <= value < math.inf,
-    "a finite number that is not negative",
+    lambda value: 0 <= value <= HOTTEST,
+    f"a finite number that is not negative, at most {HOTTEST:g}",
     "Use 0 for the most likely token, 1 for the model's own distribution.",
 )
 TOP_P = (
@@ -317,4 +325,8 @@ MIN_P = (
     "a ratio of probabilities in [0, 1]",
     "Use 0 to keep all tokens.",
 )
-PENALTY = (math.isfinite, "a finite number", "Use 0 for no penalty.")
+PENALTY = (
+    lambda value: abs(value) <= LARGEST_PENALTY,
+    f"a finite number between -{LARGEST_PENALTY:g} and {LARGEST_PENALTY:g}",
+    "Use 0 for no penalty. Those in use are between -2 and 2.",
+)

@@ -9,7 +9,7 @@ import keras_hub
 from keras import layers, ops
 
 import kerasllm
-from kerasllm.checks import UserError, check_positive_ints
+from kerasllm.checks import UserError, check_positive_ints, shown
 from kerasllm.layers import (
     PositionalEmbedding,
     TransformerDecoder,
@@ -311,7 +311,7 @@ class MiniGPTCausalLM(keras_hub.models.CausalLM):
         except (AttributeError, ValueError, IndexError):
             raise UserError(
                 "`model` must be what `mini_gpt` returns. Received: "
-                f"{model!r}. Build one with it and give it your weights."
+                f"{shown(model)}. Build one with it and give it your weights."
             ) from None
         vocabulary_size = embedding.input_dim
         if tokenizer and tokenizer.vocabulary_size() != vocabulary_size:

@@ -11,6 +11,7 @@ from kerasllm.checks import (
     check_positive_ints,
     is_int,
     is_real,
+    shown,
 )
 from kerasllm.models import mini_gpt
 from kerasllm.schedules import WarmupSchedule
@@ -174,7 +175,7 @@ def get_recipe(recipe):
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise UserError(
             f"`recipe` must be one of {', '.join(map(repr, RECIPES))} or a "
-            f"`Recipe`. Received: recipe={recipe!r}. For other sizes use "
+            f"`Recipe`. Received: recipe={shown(recipe)}. For other sizes use "
             '`dataclasses.replace(RECIPES["laptop"], num_layers=2)`.'
         )
     return RECIPES[recipe]

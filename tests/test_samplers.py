@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from kerasllm import samplers
+from kerasllm import backend, samplers
 from kerasllm.samplers import (
     apply_penalties,
     chain,
@@ -387,6 +387,46 @@ def test_minus_infinity_stays_and_is_never_counted():
     assert set(kept(both)) <= set(kept(top_k_filter(random_logits(10), 5)))
 
 
+EXTREMES = [
+    {"temperature": 1e30},
+    {"temperature": 1e-37},
+    {"frequency_penalty": 1e30},
+    {"frequency_penalty": -1e30},
+    {"presence_penalty": 1e30, "temperature": 1e30},
+    {"presence_penalty": -1e30, "temperature": 1e-30},
+    {"top_p": 1e-300, "temperature": 1e30},
+    {"min_p": 1e-300, "temperature": 1e30},
+]
+
+
+@pytest.mark.parametrize("numbers", EXTREMES, ids=str)
+def test_a_banned_token_stays_banned_at_every_extreme(numbers):
+    logits = random_logits(MANY, 10)
+    logits[:, [0, 4, 9]] = -INF
+    token_ids = np.tile([0, 1, 1, 4, 5], (MANY, 1))
+    sampler = chain(**numbers)
+    drawn = ops.convert_to_numpy(sampler(logits, token_ids, seed=0))
+    assert not np.isin(drawn, [0, 4, 9]).any()
+    filtered = samplers.filter_logits(logits, token_ids, **sampler.keywords)
+    filtered = ops.convert_to_numpy(filtered)
+    assert np.isneginf(filtered[:, [0, 4, 9]]).all()
+    assert not np.isnan(filtered).any() and (filtered.max(axis=-1) > -INF).all()
+    # As the generators call it, compiled once for all numbers.
+    names = [name for name, n in sampler.keywords.items() if n is not None]
+    compiled = backend.compiled(
+        lambda logits, token_ids, numbers: samplers.filter_logits(
+            logits, token_ids, **numbers
+        ),
+        record=False,
+    )
+    numbers = backend.scalars({n: sampler.keywords[n] for n in names})
+    found = compiled(logits, token_ids, numbers)
+    np.testing.assert_array_equal(
+        np.isneginf(ops.convert_to_numpy(found))[:, [0, 4, 9]], True
+    )
+    assert not np.isnan(ops.convert_to_numpy(found)).any()
+
+
 # --- Penalties ------------------------------------------------------------
 
 
@@ -707,7 +747,9 @@ def test_a_sampler_for_keras_hub_survives_being_saved():
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("temperature", [-0.1, math.nan, INF, "1", None, True])
+@pytest.mark.parametrize(
+    "temperature", [-0.1, 1e38, 10**400, math.nan, INF, "1", None, True]
+)
 def test_temperature_must_be_finite_and_not_negative(temperature):
     rule = "`temperature` must be a finite number that is not negative"
     for sampler in (random_sample, top_k, top_p, min_p):
@@ -759,7 +801,9 @@ def test_p_of_min_p_must_be_a_ratio(p):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("penalty", [math.nan, INF, "1", None])
+@pytest.mark.parametrize(
+    "penalty", [math.nan, INF, 1e39, -(10**400), "1", None]
+)
 def test_penalties_must_be_finite(penalty):
     with pytest.raises(ValueError, match="`frequency_penalty` must be a fin"):
         chain(frequency_penalty=penalty)

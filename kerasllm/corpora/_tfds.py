@@ -4,7 +4,12 @@ import os
 
 import tensorflow_datasets as tfds
 
-from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
+from kerasllm.checks import (
+    EnvironmentFailure,
+    MissingFileError,
+    UserError,
+    shown,
+)
 
 
 def from_tfds(
@@ -54,7 +59,7 @@ def _read(builder, split, name):
         return builder.as_dataset(split=split, shuffle_files=False)
     except ValueError as error:
         raise UserError(
-            f"`split` must be a part of {name!r}. Received: {split!r} "
+            f"`split` must be a part of {name!r}. Received: {shown(split)} "
             f"({_first_line(error)}). It has {sorted(builder.info.splits)}."
         ) from error
     except NotImplementedError as error:
@@ -78,7 +83,7 @@ def _check_text_key(features, text_key, name):
     if text_key not in texts:
         raise UserError(
             f"`text_key` must be a text feature of {name!r}. Received: "
-            f"{text_key!r}. It has {texts or 'none'}."
+            f"{shown(text_key)}. It has {texts or 'none'}."
         )
 
 

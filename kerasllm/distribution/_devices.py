@@ -6,7 +6,7 @@ import os
 import keras
 
 from kerasllm import backend
-from kerasllm.checks import UserError, check_positive_ints, is_int
+from kerasllm.checks import UserError, check_positive_ints, is_int, shown
 from kerasllm.distribution._processes import initialize, num_processes
 
 BATCH, MODEL = "batch", "model"  # the axes of a mesh of devices
@@ -176,7 +176,7 @@ def _choose_devices(devices):
     if not is_int(devices) or not 1 <= devices <= most:
         raise UserError(
             f'`devices` must be "auto" or an int in [1, {most}], as this '
-            f"machine has {most}. Received: devices={devices!r}. "
+            f"machine has {most}. Received: devices={shown(devices)}. "
             f"{backend.TRY_SEVERAL_DEVICES}"
         )
     return [name for names in available for name in names[:devices]]

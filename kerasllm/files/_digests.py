@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 
-from kerasllm.checks import MissingFileError
+from kerasllm.checks import MissingFileError, shown
 
 
 def sha256(path):
@@ -25,7 +25,8 @@ def sha256_once(path):
         status = os.stat(path)
     except FileNotFoundError as error:
         raise MissingFileError(
-            f"A file must exist to be read. Received: {os.fspath(path)!r}. "
+            f"A file must exist to be read. "
+            f"Received: {shown(os.fspath(path), 200)}. "
             "Check the path, which may be relative to another folder."
         ) from error
     return _sha256_at(os.fspath(path), status.st_size, status.st_mtime_ns)

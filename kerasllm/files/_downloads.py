@@ -12,7 +12,7 @@ import tempfile
 import urllib.parse
 import zipfile
 
-from kerasllm.checks import EnvironmentFailure, UserError
+from kerasllm.checks import EnvironmentFailure, UserError, shown
 from kerasllm.files._digests import sha256 as sha256_of
 from kerasllm.files._whole import whole_file, whole_folder
 
@@ -76,7 +76,8 @@ def download(url, directory, sha256=None, extract=False):
 def _check_sha256(sha256):
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", str(sha256)):
         raise UserError(
-            f"`sha256` must be 64 hexadecimal digits. Received: {sha256!r}. "
+            f"`sha256` must be 64 hexadecimal digits. "
+            f"Received: {shown(sha256)}. "
             "Leave it out to trust the first complete download."
         )
 
@@ -86,13 +87,14 @@ def _file_name(url, extract):
     name = posixpath.basename(urllib.parse.urlsplit(str(url)).path)
     if not name:
         raise UserError(
-            f"`url` must end in a file name. Received: {url!r}. Give the "
+            f"`url` must end in a file name. "
+            f"Received: {shown(url, 200)}. Give the "
             "address of the file itself, not of its folder or web page."
         )
     if extract and not pathlib.PurePath(name).suffix:
         raise UserError(
             "`extract=True` needs a `url` whose file name has an extension. "
-            f"Received: {url!r}. Give the address of a .zip archive."
+            f"Received: {shown(url, 200)}. Give the address of a .zip archive."
         )
     return name
 

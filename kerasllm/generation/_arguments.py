@@ -5,7 +5,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, check_text, is_int
+from kerasllm.checks import UserError, check_text, is_int, shown
 from kerasllm.tokenizers import END_OF_TEXT, token_id_of
 
 LARGEST_SEED = 2**31 - 1  # PyTorch stores it as an int32
@@ -28,7 +28,7 @@ def make_seed_generator(seed):
         return keras.random.SeedGenerator(int(seed))
     raise UserError(
         "`seed` must be an int, a `keras.random.SeedGenerator` or None, and "
-        f"an int from 0 to {LARGEST_SEED}. Received: seed={seed!r}."
+        f"an int from 0 to {LARGEST_SEED}. Received: seed={shown(seed)}."
     )
 
 
@@ -111,7 +111,7 @@ def check_prompt(prompt):
     if not prompt:
         raise UserError(
             "`prompt` must have at least one token. Received: "
-            f"prompt={prompt!r}. To start without a prompt, pass "
+            f"prompt={shown(prompt)}. To start without a prompt, pass "
             f"{END_OF_TEXT!r}."
         )
 
@@ -121,7 +121,7 @@ def check_prompt_tokens(token_ids, prompt, max_length, vocabulary_size):
     if not token_ids:
         raise UserError(
             "`prompt` must have at least one token. Received: "
-            f"prompt={prompt!r}. To start without a prompt, pass "
+            f"prompt={shown(prompt)}. To start without a prompt, pass "
             f"{END_OF_TEXT!r}."
         )
     if len(token_ids) >= max_length:
@@ -166,7 +166,7 @@ def find_stop_tokens(stop_token_ids, tokenizer, vocabulary_size):
         raise UserError(
             "`stop_token_ids` must be 'auto', None or token ids in "
             f"[0, {vocabulary_size}). Received: "
-            f"stop_token_ids={stop_token_ids!r}. The id of a token is "
+            f"stop_token_ids={shown(stop_token_ids)}. The id of a token is "
             "`tokenizer.token_to_id(token)`."
         )
     return {int(token_id) for token_id in stop_token_ids}
@@ -181,7 +181,7 @@ def check_stop_strings(stop_strings):
     ):
         raise UserError(
             "`stop_strings` must be strings that are not empty. Received: "
-            f"stop_strings={stop_strings!r}."
+            f"stop_strings={shown(stop_strings)}."
         )
     return stop_strings
 
@@ -211,7 +211,7 @@ def check_max_length(max_length, model):
     if not is_int(max_length) or max_length < 2:
         raise UserError(
             "`max_length` must be an int of at least 2, for one token of the "
-            f"prompt and one new one. Received: max_length={max_length!r}."
+            f"prompt and one new one. Received: max_length={shown(max_length)}."
         )
     num_positions = min(position_tables(model), default=max_length)
     if max_length > num_positions:

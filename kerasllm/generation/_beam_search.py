@@ -5,8 +5,23 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from kerasllm.checks import check_real
 from kerasllm.generation._arguments import check_logits
 from kerasllm.generation._decoding import batch_bucket
+
+# The number of tokens to this power is still a float.
+LARGEST_LENGTH_PENALTY = 50
+
+
+def check_length_penalty(length_penalty):
+    """Check that a length penalty is a number of reasonable size."""
+    check_real(
+        "length_penalty",
+        length_penalty,
+        lambda value: abs(value) <= LARGEST_LENGTH_PENALTY,
+        "a finite number between -50 and 50",
+        cure="1 compares texts by the mean log-probability of their tokens.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_int, check_real
+from kerasllm.checks import UserError, check_int, shown
 from kerasllm.generation._arguments import (
     check_max_length,
     check_prompt,
@@ -22,7 +22,7 @@ from kerasllm.generation._arguments import (
     tokenize_prompts,
 )
 from kerasllm.generation._batches import batches_of, write_together
-from kerasllm.generation._beam_search import search_beams
+from kerasllm.generation._beam_search import check_length_penalty, search_beams
 from kerasllm.generation._decoding import CachedDecoder
 from kerasllm.generation._results import Call, Stream, make_result
 from kerasllm.generation._sequences import (
@@ -82,7 +82,7 @@ class TextGenerator:
             if getattr(causal_lm, name, None) is None:
                 raise UserError(
                     "`causal_lm` must be a KerasHub `CausalLM` with a cache "
-                    f"and a preprocessor. Received: {causal_lm!r} without "
+                    f"and a preprocessor. Received: {shown(causal_lm)} without "
                     f"`{name}`. `MiniGPTCausalLM.from_mini_gpt(model, "
                     "tokenizer)` makes one from a mini-GPT."
                 )
@@ -285,14 +285,7 @@ class TextGenerator:
         coverage penalty and with a plain power of the length.
         """
         check_int("num_beams", num_beams, 1, cure="1 is greedy search.")
-        check_real(
-            "length_penalty",
-            length_penalty,
-            np.isfinite,
-            "a finite number",
-            cure="1 compares texts by the mean log-probability of their "
-            "tokens.",
-        )
+        check_length_penalty(length_penalty)
         check_prompt(prompt)
         (sequence,) = self.make_sequences(
             [prompt], max_length, stop_token_ids, None, (), 1, greedy_search

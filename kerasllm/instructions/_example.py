@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kerasllm.checks import UserError, check_text
+from kerasllm.checks import UserError, check_text, shown
 from kerasllm.images import list_images
 
 
@@ -49,6 +49,6 @@ def check_examples(examples, name="examples"):
         if not isinstance(example, Instruction):
             raise UserError(
                 f"Each of `{name}` must be an `Instruction`. Received: "
-                f"{example!r:.80}. Make one of it, as `read_jsonl` does of "
+                f"{shown(example)}. Make one of it, as `read_jsonl` does of "
                 "the lines of a file."
             )

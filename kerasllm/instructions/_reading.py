@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from kerasllm.checks import MissingFileError, UserError
+from kerasllm.checks import MissingFileError, UserError, shown
 from kerasllm.files import cache_dir, download
 from kerasllm.images import is_address
 from kerasllm.instructions._example import Instruction
@@ -42,7 +42,7 @@ def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
     if context not in ("drop", "use"):
         raise UserError(
             '`context` must be "drop" (leave out examples with a context) or '
-            f'"use". Received: context={context!r}.'
+            f'"use". Received: context={shown(context)}.'
         )
     directory = directory or cache_dir("dolly")
     examples = read_jsonl(download(url, directory, sha256))

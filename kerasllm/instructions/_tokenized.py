@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.checks import UserError, accept_former_names
+from kerasllm.checks import UserError, accept_former_names, shown
 from kerasllm.images import keep_image, place_images, vision_inputs
 from kerasllm.instructions._example import check_examples
 from kerasllm.instructions._response_mask import mask_prompt
@@ -67,7 +67,7 @@ class TokenizedInstructions:
         if not examples:
             raise UserError(
                 f"`{name}` must have at least one `Instruction`. Received: "
-                f"{name}={examples!r}."
+                f"{name}={shown(examples)}."
             )
         check_examples(examples, name)
         kept = _keep_images(examples)  # before hours of training
@@ -313,7 +313,7 @@ def _prompt_segments(example, template, preprocessor):
         return place_images(segments, len(example.images), preprocessor)
     except UserError as error:  # in which one of thousands?
         raise UserError(
-            f"{error} The example: {example.instruction!r:.80}."
+            f"{error} The example: {shown(example.instruction)}."
         ) from None
 
 

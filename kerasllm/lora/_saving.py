@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kerasllm import files
-from kerasllm.checks import MissingFileError, UserError
+from kerasllm.checks import MissingFileError, UserError, shown
 from kerasllm.lora import _provenance
 from kerasllm.lora._layers import (
     adaptable_layers,
@@ -77,7 +77,8 @@ def _check_path(path):
     path = os.fspath(path)
     if not path.endswith(SUFFIX):
         raise UserError(
-            f"`path` must end with {SUFFIX}, as KerasHub's. Received: {path!r}."
+            f"`path` must end with {SUFFIX}, as KerasHub's. "
+            f"Received: {shown(path, 200)}."
         )
     return path
 

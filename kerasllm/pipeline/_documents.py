@@ -5,7 +5,7 @@ import re
 import keras
 import tensorflow as tf
 
-from kerasllm.checks import UserError, check_real
+from kerasllm.checks import UserError, check_real, shown
 from kerasllm.tokenizers import END_OF_TEXT, end_of_text_id
 
 # Tokenizing many documents per call is much faster than one at a time. Values
@@ -20,7 +20,7 @@ def tokenize_step(tokenizer, split, validation_fraction, restore_newlines):
     if split not in (None, "train", "validation"):
         raise UserError(
             '`split` must be None, "train" or "validation". Received: '
-            f"split={split!r}. None takes all documents."
+            f"split={shown(split)}. None takes all documents."
         )
     check_real(
         "validation_fraction",

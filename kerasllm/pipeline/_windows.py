@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from kerasllm.checks import UserError, check_positive_ints, is_int
+from kerasllm.checks import UserError, check_positive_ints, is_int, shown
 from kerasllm.pipeline._counts import count_shards, count_tokens, settings_of
 from kerasllm.pipeline._documents import (
     read_in_turns,
@@ -156,14 +156,15 @@ def _check_host(host_index, num_hosts):
     if not is_int(host_index) or not 0 <= host_index < num_hosts:
         raise UserError(
             f"`host_index` must be in [0, num_hosts={num_hosts}). Received: "
-            f"host_index={host_index!r}. The first host is 0."
+            f"host_index={shown(host_index)}. The first host is 0."
         )
 
 
 def _check_seed(seed):
     if seed is not None and not is_int(seed):
         raise UserError(
-            f"`seed` must be None or an int. Received: seed={seed!r}. None "
+            f"`seed` must be None or an int. "
+            f"Received: seed={shown(seed)}. None "
             "does not shuffle."
         )
 

@@ -1,6 +1,6 @@
 """Shared parts of the figures: colors, axes, and text beside bars."""
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 
 # These colors also differ in grayscale, as do the line styles and markers.
 LINE_STYLES = (
@@ -71,5 +71,5 @@ def check_not_empty(name, values):
     """
     if not values:
         raise UserError(
-            f"`{name}` must hold something to draw. Received: {values!r}."
+            f"`{name}` must hold something to draw. Received: {shown(values)}."
         )

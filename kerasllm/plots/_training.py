@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from matplotlib.ticker import MaxNLocator
 
-from kerasllm.checks import UserError, check_positive_ints, is_real
+from kerasllm.checks import UserError, check_positive_ints, is_real, shown
 from kerasllm.plots._drawing import (
     FILL,
     LINE_STYLES,
@@ -88,7 +88,7 @@ def plot_history(history, metric="loss", ax=None):
     if not names:
         raise UserError(
             "`metric` must be a name in the entries of `history`. Received: "
-            f"metric={metric!r}. Choose one of "
+            f"metric={shown(metric)}. Choose one of "
             f"{', '.join(key for key in history[0] if key != 'epoch')}."
         )
     epochs = [entry["epoch"] for entry in history]

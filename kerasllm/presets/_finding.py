@@ -8,7 +8,7 @@ import keras_hub
 
 import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
 from kerasllm import files
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 from kerasllm.presets._failures import explain_failure
 
 OFFLINE_PRESETS = ("tiny", "tiny_instruct")
@@ -45,7 +45,7 @@ def preset_source(name, task=keras_hub.models.CausalLM):
         f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), a "
         'folder, an address such as "hf://google/gemma-3-1b-it", or a preset '
         f"of KerasHub's {task.__name__}{_list_names(name, presets)}. "
-        f"Received: {name!r}."
+        f"Received: {shown(name, 200)}."
     )
 
 
@@ -109,7 +109,7 @@ def check_dtype(dtype):
     except (TypeError, ValueError) as error:
         raise UserError(
             '`dtype` must be a Keras dtype, such as "float32", "bfloat16" or '
-            f'"mixed_bfloat16". Received: dtype={dtype!r}.'
+            f'"mixed_bfloat16". Received: dtype={shown(dtype)}.'
         ) from error
 
 

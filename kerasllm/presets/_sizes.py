@@ -7,7 +7,7 @@ import pathlib
 import keras_hub
 import safetensors
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 from kerasllm.presets._failures import explain_failure
 
 KERAS_HUB_NAMES = (
@@ -66,7 +66,7 @@ def published_sizes(name):
         raise UnknownSizeError(
             "`name` must be a folder or a preset of KerasHub of a Gemma 3 "
             f"whose sizes were published: {', '.join(ARCHITECTURES)}. "
-            f"Received: {name!r}."
+            f"Received: {shown(name, 200)}."
         )
     parameters = presets[name]["metadata"]["params"]
     is_text_only = sizes[0] in ("270m", "1b") or "text" in name

@@ -11,7 +11,7 @@ import keras
 
 from kerasllm import backend, corpora, files, pipeline, tokenizers
 from kerasllm import distribution as devices
-from kerasllm.checks import RunError, UserError, check_int
+from kerasllm.checks import RunError, UserError, check_int, shown
 from kerasllm.generation import (
     check_prompt,
     compiled_generate,
@@ -182,7 +182,7 @@ def _policy_name(dtype):
     except (TypeError, ValueError) as error:
         raise UserError(
             "`dtype` must be the name of a Keras dtype policy. Received: "
-            f'dtype={dtype!r} ({error}). Use "float32", "mixed_bfloat16", '
+            f'dtype={shown(dtype)} ({error}). Use "float32", "mixed_bfloat16", '
             '"mixed_float16" or "auto".'
         ) from error
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kerasllm.checks import UserError, check_text
+from kerasllm.checks import UserError, check_text, shown
 from kerasllm.tokenizers import token_id_of
 
 USER, MODEL = "user", "model"
@@ -223,7 +223,7 @@ def get_template(template, tokenizer=None):
     if template not in TEMPLATES:
         raise UserError(
             f"`template` must be one of {', '.join(TEMPLATES)} or a "
-            f"`PromptTemplate`. Received: template={template!r}."
+            f"`PromptTemplate`. Received: template={shown(template)}."
         )
     return TEMPLATES[template]
 
@@ -261,7 +261,7 @@ def check_messages(messages):
         raise UserError(
             "`messages` must be a list of dicts with a `role` (one of "
             f"{', '.join(_ROLES)}) and a str as `content`. Received: "
-            f"{messages!r:.200}."
+            f"{shown(messages)}."
         ) from error
     for message in messages:
         check_text(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 from kerasllm.logit_filters import MIN_P, TOP_P, check, check_k
 from kerasllm.samplers._chain import (
     Chain,
@@ -183,7 +183,7 @@ def check_sampler(sampler, vocabulary_size):
     if not callable(sampler):
         raise UserError(
             "`sampler` must be a callable from logits to a token id. "
-            f"Received: {sampler!r}. Pass a function, such as "
+            f"Received: {shown(sampler)}. Pass a function, such as "
             "`kerasllm.greedy_search` or what `kerasllm.chain` returns."
         )
     ours = as_chain(sampler)

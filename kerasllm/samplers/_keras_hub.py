@@ -6,7 +6,7 @@ import keras
 import keras_hub
 from keras import ops
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 from kerasllm.samplers._chain import parameters_of
 from kerasllm.samplers._functions import as_chain
 
@@ -39,7 +39,7 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
         if not callable(sampler):
             raise UserError(
                 "`sampler` must be a callable of logits. Received: "
-                f"{sampler!r}. `chain(top_k=5)` makes one."
+                f"{shown(sampler)}. `chain(top_k=5)` makes one."
             )
         self.sampler = sampler
         self.parameters = parameters_of(sampler)
@@ -96,7 +96,7 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
         if ours is None:
             raise UserError(
                 "A sampler that is saved must be one of kerasllm. Received: "
-                f"{self.sampler!r}. `chain(top_k=5)` makes one."
+                f"{shown(self.sampler)}. `chain(top_k=5)` makes one."
             )
         return {
             "sampler": keras.saving.serialize_keras_object(ours),

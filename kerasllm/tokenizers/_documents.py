@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from kerasllm.checks import MissingFileError, UserError
+from kerasllm.checks import MissingFileError, UserError, shown
 
 
 def check_shards(files):
@@ -29,7 +29,8 @@ def check_shards(files):
     for file in files:
         if not os.path.isfile(file):
             raise MissingFileError(
-                f"`files` must be paths of text files. Received: {file!r}, "
+                f"`files` must be paths of text files. "
+                f"Received: {shown(file, 200)}, "
                 "which is not a file. `kerasllm.corpora.text_shards(paths)` "
                 "makes shards of your own files and folders."
             )

@@ -6,7 +6,13 @@ import re
 import sentencepiece
 import tensorflow as tf
 
-from kerasllm.checks import UserError, check_choice, check_int, check_real
+from kerasllm.checks import (
+    UserError,
+    check_choice,
+    check_int,
+    check_real,
+    shown,
+)
 from kerasllm.files import whole_file
 from kerasllm.tokenizers._documents import (
     check_shards,
@@ -185,7 +191,7 @@ def _check_symbols(special_tokens):
         raise UserError(
             "`special_tokens` must be distinct, not empty and without spaces, "
             "and must not include newline, which is always added. Received: "
-            f"special_tokens={special_tokens!r}. Write <two_words>, for "
+            f"special_tokens={shown(special_tokens)}. Write <two_words>, for "
             "example."
         )
     return symbols

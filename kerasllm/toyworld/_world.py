@@ -2,7 +2,7 @@
 
 import random
 
-from kerasllm.checks import UserError, check_int, check_positive_ints
+from kerasllm.checks import UserError, check_int, check_positive_ints, shown
 from kerasllm.instructions import Instruction
 from kerasllm.toyworld import _texts
 from kerasllm.toyworld._attributes import KINDS
@@ -182,7 +182,7 @@ class World:
         if which not in ("untaught", "taught"):
             raise UserError(
                 "`which` must be untaught, taught or unknown. Received: "
-                f"which={which!r}."
+                f"which={shown(which)}."
             )
         return [q for e in self.entities for q in ask_about(e, rng, which)]
 

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.checks import UserError, check_positive_ints
+from kerasllm.checks import UserError, check_positive_ints, shown
 from kerasllm.layers import TransformerDecoder
 
 
@@ -216,5 +216,5 @@ def _before_the_logits(model):
                 return backbone(model.input), embedding
     raise UserError(
         "`model` must be a `mini_gpt` or a `CausalLM` with a token embedding. "
-        f"Received: {model!r}. Train any other model with its own logits."
+        f"Received: {shown(model)}. Train any other model with its own logits."
     )
