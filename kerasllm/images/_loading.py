@@ -7,15 +7,25 @@ import os
 import string
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 
 import numpy as np
 from keras import ops
 from PIL import Image, ImageOps
 
 from kerasllm import files
-from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
+from kerasllm.checks import (
+    EnvironmentFailure,
+    MissingFileError,
+    UserError,
+    shown,
+)
 
 SECONDS_TO_WAIT = 30
+_CURE = (
+    "An image is a path, an address, bytes, an open file, a "
+    "`PIL.Image.Image` or an array (height, width, 3)."
+)
 
 
 def load_image(source):
@@ -25,7 +35,8 @@ def load_image(source):
     what is transparent gets a white background.
 
     Args:
-        source: str or path of a file, an `http(s)://` address, a
+        source: str or path of a file, an `http(s)://` address, a `data:` URI,
+            the bytes of an image file, an open binary file, a
             `PIL.Image.Image`, or an array `(height, width)`,
             `(height, width, 3)` or `(height, width, 4)`, of ints or of
             floats, from 0 to 255.
@@ -41,7 +52,9 @@ def load_image(source):
     if isinstance(source, Image.Image):
         array = _decode(source, f"a {type(source).__name__}")
     elif isinstance(source, str | os.PathLike):
-        array = _decode_bytes(_read(os.fspath(source)), source)
+        array = _decode_bytes(_read(os.fspath(source)), _name(source))
+    elif is_file_content(source):
+        array = _decode_bytes(_content(source), type(source).__name__)
     else:
         array = _to_array(source)
     return _to_pixels(array)
@@ -55,14 +68,23 @@ def is_image(source):
     """
     if isinstance(source, str | os.PathLike | Image.Image):
         return True
+    if is_file_content(source):
+        return True
     return len(getattr(source, "shape", ())) in (2, 3)
 
 
+def is_file_content(source):
+    """Tell whether something is bytes, or an open file that gives them."""
+    is_bytes = isinstance(source, bytes | bytearray | memoryview)
+    return is_bytes or callable(getattr(source, "read", None))
+
+
 def list_images(images):
-    """Return a list of images.
+    """Return a list of images that can be read again and again.
 
     Args:
-        images: an image, see `load_image`, several of them, or `None`.
+        images: an image, see `load_image`, several of them, or `None`. Open
+            files are read here, and may be closed then.
 
     Raises:
         UserError: it is none of these.
@@ -70,15 +92,13 @@ def list_images(images):
     if images is None:
         return []
     if is_image(images):
-        return [images]
-    try:
-        return list(images)
-    except TypeError as error:
+        images = [images]
+    if isinstance(images, dict) or not isinstance(images, Iterable):
         raise UserError(
             "`images` must be an image or a list of images. Received: "
-            f"{type(images).__name__}. An image is a path, an address, a "
-            "`PIL.Image.Image` or an array (height, width, 3)."
-        ) from error
+            f"{type(images).__name__}. {_CURE}"
+        )
+    return [_content(i) if is_file_content(i) else i for i in images]
 
 
 def keep_image(source):
@@ -101,10 +121,12 @@ def keep_image(source):
         copy = files.cache_dir("images") / name
         if not copy.exists():
             content = _read(os.fspath(source))
-            _to_pixels(_decode_bytes(content, source))
+            _to_pixels(_decode_bytes(content, _name(source)))
             with files.whole_file(copy, "wb") as file:
                 file.write(content)
         return copy
+    if is_file_content(source):
+        source = _content(source)
     # Read it whole: a file that was cut short begins like a good one.
     load_image(source)
     return source
@@ -120,8 +142,40 @@ def digest_of_image(image):
 
 
 def is_address(source):
-    """Tell whether a path is an address of the web."""
-    return os.fspath(source).lower().startswith(("http://", "https://"))
+    """Tell whether a path is an address of the web or a `data:` URI."""
+    start = os.fspath(source)[:8].lower()
+    return start.startswith(("http://", "https://", "data:"))
+
+
+def _name(source):
+    """Return what a message calls a path or an address: a short str."""
+    name = os.fspath(source)
+    longest = 60 if name[:5].lower() == "data:" else 300
+    return name if len(name) <= longest else f"{name[:longest]}..."
+
+
+def _content(source):
+    """Return the bytes of an open file, from its start, or bytes as such.
+
+    Raises:
+        UserError: the file is closed, or it was opened as text.
+    """
+    if not hasattr(source, "read"):
+        return bytes(source)
+    rule = "An open file must give the bytes of an image. Received: "
+    try:
+        if source.seekable():
+            source.seek(0)  # as `PIL.Image.open` does
+        content = source.read()
+    except (AttributeError, OSError, ValueError) as error:
+        name = type(source).__name__
+        raise UserError(f"{rule}a {name} ({error}). Open it anew.") from error
+    if not isinstance(content, bytes):
+        raise UserError(
+            f"{rule}a {type(source).__name__}, which gives "
+            f'{type(content).__name__}. Open it with `open(path, "rb")`.'
+        )
+    return content
 
 
 def _to_pixels(array):
@@ -150,9 +204,14 @@ def _to_pixels(array):
 def _to_array(source):
     """Return numbers as an array in the shape of an image."""
     rule = (
-        "An image must be a path, an address, a `PIL.Image.Image` or an "
-        "array (height, width, 3). Received: "
+        "An image must be a path, an address, bytes, an open file, a "
+        "`PIL.Image.Image` or an array (height, width, 3). Received: "
     )
+    if isinstance(source, dict):
+        raise UserError(
+            f"{rule}dict with the keys {shown(list(source))}. Pass the bytes "
+            "or the address that it holds."
+        )
     try:
         array = np.asarray(ops.convert_to_numpy(source))
     except (TypeError, ValueError) as error:  # lists of unequal lengths, ...
@@ -218,6 +277,8 @@ def _to_rgb(image):
 
 def _read(source):
     """Return the bytes of a file or an address."""
+    if source[:5].lower() == "data:":
+        return _decode_uri(source)
     if is_address(source):
         # As a browser does for blanks and umlauts in an address.
         address = urllib.parse.quote(source, safe=string.punctuation)
@@ -230,12 +291,25 @@ def _read(source):
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise EnvironmentFailure(
                 "The address of an image must answer. Received: "
-                f"{type(error).__name__}: {error} from {source}. Look at the "
-                "address and the network."
+                f"{type(error).__name__}: {error} from "
+                f"{_name(source)}. Look at the address and the network."
             ) from error
     _check_file(source)
     with open(source, "rb") as file:
         return file.read()
+
+
+def _decode_uri(uri):
+    """Return the bytes in a `data:` URI, as of a page or an API request."""
+    try:
+        with urllib.request.urlopen(uri) as response:  # no network is asked
+            return response.read()
+    except ValueError as error:
+        raise UserError(
+            "A data URI must hold an image in base64, such as "
+            f"data:image/png;base64,iVBO... Received: {_name(uri)} ({error}). "
+            "Pass the bytes of the image, or its path."
+        ) from error
 
 
 def _check_file(path):
@@ -243,6 +317,6 @@ def _check_file(path):
         problem = "is no file" if os.path.exists(path) else "does not exist"
         raise MissingFileError(
             "An image must be a file or an address that begins with http:// "
-            f"or https://. Received: {path}, which {problem}. Look at the "
-            "path."
+            f"or https://. Received: {_name(path)}, which {problem}. "
+            "Look at the path."
         )

@@ -1,5 +1,6 @@
 """Images: how they are read, whatever they come as."""
 
+import base64
 import http.server
 import io
 import pathlib
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasllm.images import list_images, load_image
+from kerasllm.checks import UserError
+from kerasllm.images import (
+    digest_of_image,
+    keep_image,
+    list_images,
+    load_image,
+)
 from kerasllm.toyworld import pictures
 
 pytestmark = pytest.mark.any_backend
@@ -269,3 +276,64 @@ def test_one_image_stands_for_a_list_of_one():
     assert len(list_images(np.stack([PICTURE] * 3))) == 3
     with pytest.raises(ValueError, match="`images` must be.*Received: int"):
         list_images(3)
+
+
+def png():
+    return saved(Image.fromarray(PICTURE)).fp.getvalue()
+
+
+def as_data_uri(content):
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def test_the_content_of_a_file_is_an_image(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(png())
+    with open(path, "rb") as file:
+        file.read(5)  # Pillow, too, reads from the start
+        for source in (
+            png(),
+            bytearray(png()),
+            memoryview(png()),
+            io.BytesIO(png()),
+            file,
+            as_data_uri(png()),
+        ):
+            for _ in range(2):  # again and again
+                np.testing.assert_array_equal(load_image(source), PICTURE)
+            for images in (source, [source], (source, source)):
+                found = list_images(images)
+                assert len(found) in (1, 2)
+                np.testing.assert_array_equal(load_image(found[0]), PICTURE)
+        kept = [keep_image(file), *list_images(file)]
+    for image in kept:  # though the file is closed
+        np.testing.assert_array_equal(load_image(image), PICTURE)
+        assert digest_of_image(image) == digest_of_image(PICTURE)
+
+
+def test_a_dict_or_a_text_file_is_no_image(tmp_path):
+    with pytest.raises(UserError, match="`images` must be.*Received: dict"):
+        list_images({"bytes": png()})
+    with pytest.raises(UserError, match=r"dict with the keys \['bytes'\]"):
+        load_image({"bytes": png()})
+    path = tmp_path / "x.png"
+    path.write_text("text")
+    with open(path) as file, pytest.raises(UserError, match='"rb"'):
+        load_image(file)
+    with pytest.raises(UserError, match="closed"):
+        list_images(file)
+
+
+def test_no_message_shows_more_than_the_beginning_of_an_image(tmp_path):
+    long = "A" * 10**6
+    for source in (
+        "data:image/png;base64," + long,
+        "data:" + long,
+        "data:image/png;base64,!" + long,
+        "picture" + long,
+        b"\x89PNG" + long.encode(),
+        "http://127.0.0.1:1/" + long,
+    ):
+        with pytest.raises((ValueError, OSError)) as caught:
+            load_image(source)
+        assert len(str(caught.value)) < 700, source[:20]
