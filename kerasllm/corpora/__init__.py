@@ -2,8 +2,9 @@ r"""Text corpora to train on.
 
 A corpus is a list of shard files in the format of the chapter's mini-C4: UTF-8
 text, one document per line, with line breaks inside a document written as the
-two characters `\n`. (The format has no escape for a backslash, so a document
-that contains those two characters itself is read with a line break instead.)
+two characters `\n`. The format has no escape for a backslash. Where a document
+contains those two characters itself, as `\nabla` does, `text_shards` writes
+U+0010 between them, which the readers of this package remove.
 
 `local_docs` finds text that is part of every installation, `mini_c4` downloads
 the chapter's corpus, `text_shards` takes the user's own files, and `from_tfds`

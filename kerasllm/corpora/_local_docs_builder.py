@@ -4,6 +4,7 @@ import tensorflow_datasets as tfds
 
 from kerasllm.corpora._local_docs import local_docs, local_docs_versions
 from kerasllm.corpora._shards import fingerprint
+from kerasllm.files import restore_line
 
 
 class LocalDocs(tfds.core.GeneratorBasedBuilder):
@@ -46,6 +47,6 @@ class LocalDocs(tfds.core.GeneratorBasedBuilder):
         for path in shards:
             with open(path, encoding="utf-8", newline="\n") as file:
                 for line in file:
-                    text = line.removesuffix("\n").replace("\\n", "\n")
+                    text = restore_line(line.removesuffix("\n"))
                     yield number, {"text": text}
                     number += 1

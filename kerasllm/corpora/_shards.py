@@ -115,20 +115,25 @@ def read_corpus(folder):
 def check_shard(path):
     """Check that a shard is UTF-8 and contains text.
 
+    Returns:
+        bool. Whether carriage returns alone end some of its lines.
+
     Raises:
         UserError: it is not UTF-8, or it is empty.
     """
-    empty, offset = True, 0
+    empty, offset, has_returns = True, 0, False
     with open(path, "rb") as file:
         for line in file:
             decode(line, path, offset)
             empty = empty and not line.strip()
+            has_returns = has_returns or b"\r" in line.rstrip(b"\r\n")
             offset += len(line)
     if empty:
         raise UserError(
             f"A shard must hold text. Received: {path}, which is empty. Leave "
             "it out, or check whether writing it was interrupted."
         )
+    return has_returns
 
 
 def decode(data, path, offset):

@@ -7,7 +7,6 @@ import re
 from kerasllm import files
 from kerasllm.checks import MissingFileError, UserError, check_choice
 from kerasllm.corpora._shards import (
-    RECIPE,
     check_shard,
     decode,
     fingerprint,
@@ -15,21 +14,31 @@ from kerasllm.corpora._shards import (
     write_corpus,
 )
 
+# Increased when a change to this file changes the documents.
+_RECIPE = 2
+# Such as form feeds, no-break and ideographic spaces; and those without width,
+# which Python does not count. U+2029 separates paragraphs by itself.
+_BLANK = "[^\\S\n]|[\u200b\u2060\ufeff]"
+_BLANK_LINES = re.compile(f"(?:\\A|\n)(?:(?:{_BLANK})*\n)+|\u2029")
+
 
 def text_shards(paths, documents="lines", pattern="*.txt"):
-    """Turn the user's own text files into a corpus.
+    r"""Turn the user's own text files into a corpus.
 
     Args:
         paths: str or path, or a list of them: files and folders. Folders are
             searched with all their subfolders.
         documents: str. What counts as one document.
-            `"lines"`: a line. The files are already shards; they are checked
-            and returned unchanged.
+            `"lines"`: a line. The files are already shards, with `\n` for
+            a line break inside a document. They are checked and returned
+            unchanged. Only if one has carriage returns alone for line ends,
+            as of old Macs, all are written anew to the cache.
             `"files"`: a whole file.
             `"paragraphs"`: the text between blank lines. Use it for one long
             text, such as a book: a corpus with a single document cannot be
             split into a training part and a validation part.
             The last two write shards to the cache, once for the same text.
+            Every line end becomes a newline, and all else stays as it is.
         pattern: str. Pattern for file names in folders, as in a shell.
 
     Returns:
@@ -47,16 +56,20 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
     )
     found = _text_files(paths, pattern)
     if documents == "lines":
-        for path in found:
-            check_shard(path)
-        return found
+        # A list, so that all of them are checked.
+        if not any([check_shard(path) for path in found]):
+            return found
     digests = [files.sha256(path) for path in found]
-    facts = {"recipe": str(RECIPE), "documents": documents, "files": digests}
+    facts = {"recipe": str(_RECIPE), "documents": documents, "files": digests}
     folder = files.cache_dir("corpora") / f"text-{fingerprint(facts)}"
     if not folder.exists():
-        texts = (_read_text(path) for path in found)
-        if documents == "paragraphs":
+        texts = map(_read_text, found)
+        if documents == "lines":
+            texts = (line for text in texts for line in text.split("\n"))
+        elif documents == "paragraphs":
             texts = (part for text in texts for part in _paragraphs(text))
+        if documents != "lines":
+            texts = map(files.escape_line, texts)
         write_corpus(folder, texts, {"documents": documents, "files": found})
     return read_corpus(folder)
 
@@ -97,9 +110,10 @@ def _is_hidden(path):
 def _read_text(path):
     text = decode(pathlib.Path(path).read_bytes(), path, 0)
     # Some editors start a file with a byte order mark.
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _paragraphs(text):
-    """Split a text at blank lines."""
-    return (part.strip("\n") for part in re.split(r"\n[ \t]*\n", text))
+    """Split a text at blank lines, whatever spaces they hold."""
+    return (part.strip("\n") for part in _BLANK_LINES.split(text + "\n"))

@@ -14,6 +14,7 @@ from kerasllm.files._folders import (
     check_writable,
     locked,
 )
+from kerasllm.files._lines import escape_line, restore_line
 from kerasllm.files._whole import (
     explaining_disk_errors,
     remove_partial,
@@ -26,9 +27,11 @@ __all__ = [
     "cache_dir",
     "check_writable",
     "download",
+    "escape_line",
     "explaining_disk_errors",
     "locked",
     "remove_partial",
+    "restore_line",
     "sha256",
     "sha256_once",
     "whole_file",

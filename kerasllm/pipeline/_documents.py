@@ -1,5 +1,6 @@
 """Documents: which ones a host reads, and how they are tokenized."""
 
+import os
 import re
 
 import keras
@@ -35,7 +36,11 @@ def tokenize_step(tokenizer, split, validation_fraction, restore_newlines):
 
     def tokenize(documents):
         if restore_newlines:
+            # As `files.restore_line` does.
             documents = tf.strings.regex_replace(documents, r"\\n", "\n")
+            documents = tf.strings.regex_replace(
+                documents, r"(\\\x10*)\x10n", r"\1n"
+            )
         if split is not None:
             bucket = tf.strings.to_hash_bucket_fast(documents, _HASH_BUCKETS)
             held_out = bucket < threshold
@@ -91,7 +96,8 @@ def parts_of(share):
     files, num_parts, part = zip(*share, strict=True)
     return tf.data.Dataset.from_tensor_slices(
         (
-            list(files),
+            # As bytes, since a name need not be UTF-8.
+            list(map(os.fsencode, files)),
             tf.constant(num_parts, "int64"),
             tf.constant(part, "int64"),
         )

@@ -5,6 +5,7 @@ import os
 import tensorflow as tf
 
 from kerasllm.checks import MissingFileError, UserError, shown
+from kerasllm.files import restore_line
 
 
 def check_shards(files):
@@ -89,7 +90,7 @@ def read_documents(files):
 
 def _decode(text, source):
     try:
-        return text.decode("utf-8").replace("\\n", "\n")
+        return restore_line(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(
             f"Documents must be UTF-8. Received: {source}, {error}. Convert "

@@ -29,13 +29,14 @@ _REASONS = (
     ),
     (
         r"a value <= (\d+)",
-        "vocabulary_size={size} for a corpus that supports at most {found}. "
-        "Use a smaller one, or more text",
+        "vocabulary_size={size} for a corpus that supports at most {found} "
+        "tokens. Choose a `vocabulary_size` of {found} or less, or give more "
+        "text",
     ),
     (
         r"\d+ vs (\d+)",
         "vocabulary_size={size} for a corpus whose alphabet alone needs "
-        "{found}. Use a larger one",
+        "{found} tokens. Choose a `vocabulary_size` of {found} or more",
     ),
 )
 
@@ -233,5 +234,5 @@ def _training_error(vocabulary_size, error):
             )
             break
     return UserError(
-        f"The corpus must fit the vocabulary size. Received: {reason}."
+        f"`vocabulary_size` must fit the corpus. Received: {reason}."
     )

@@ -11,10 +11,11 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from kerasllm import corpora, files
+from kerasllm import corpora, files, pipeline, tokenizers
 from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
 from kerasllm.corpora import _local_docs
 from kerasllm.corpora._local_docs_builder import LocalDocs
+from kerasllm.files import restore_line
 from tests.serving import archive, serve
 
 pytestmark = pytest.mark.any_backend
@@ -45,7 +46,7 @@ def read(shards):
     for path in shards:
         with open(path, encoding="utf-8", newline="\n") as file:
             lines = file.read().removesuffix("\n").split("\n")
-            documents += [line.replace("\\n", "\n") for line in lines]
+            documents += [restore_line(line) for line in lines]
     return documents
 
 
@@ -373,6 +374,71 @@ def test_a_book_becomes_paragraphs(tmp_path):
     path.write_text("One,\ntwo.\n\nThree.\n \t\n\n\nFour.\n")
     shards = corpora.text_shards(path, documents="paragraphs")
     assert sorted(read(shards)) == ["Four.", "One,\ntwo.", "Three."]
+
+
+@pytest.mark.parametrize(
+    "blank",
+    ["", " \t", "\u3000", "\u00a0", "\f", "\v\x1c\x85", "\u200b\ufeff"],
+    ids=ascii,
+)
+@pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"], ids=ascii)
+def test_a_blank_line_divides_paragraphs(tmp_path, blank, newline):
+    path = tmp_path / "book.txt"
+    lines = [blank, "One,", "two.", blank, "\u3000Three.", blank, blank]
+    lines += ["Four.", blank]
+    path.write_bytes(newline.join(lines).encode())
+    shards = corpora.text_shards(path, documents="paragraphs")
+    assert sorted(read(shards)) == ["Four.", "One,\ntwo.", "\u3000Three."]
+
+
+def test_lines_may_end_as_on_an_old_mac(tmp_path):
+    (tmp_path / "mac.txt").write_bytes(b"one\\nmore\rtwo\r\rthree")
+    (tmp_path / "unix.txt").write_bytes(b"four\nfive\r\n")
+    shards = corpora.text_shards(tmp_path)
+    expected = ["one\nmore", "two", "three", "four", "five"]
+    assert sorted(read(shards)) == sorted(expected)
+    assert corpora.text_shards(tmp_path / "unix.txt")[0].endswith("unix.txt")
+
+
+BACKSLASHES = [
+    r"\nabla \neq \\nu",
+    "line \\\ncontinued \\\\\nn \\",
+    "\\\x10n \\\x10\x10n \\\x10\nn",
+    "\\n\\n\n\\\\n",
+]
+
+
+def test_a_backslash_before_an_n_is_kept(tmp_path):
+    for i, text in enumerate(BACKSLASHES):
+        (tmp_path / f"{i}.txt").write_text(text)
+    shards = corpora.text_shards(tmp_path, documents="files")
+    assert sorted(read(shards)) == sorted(BACKSLASHES)
+    # The vocabulary and the pipeline read the same.
+    tokenizer = tokenizers.train_sentence_piece(shards, 283)
+    dataset = pipeline.pretraining_dataset(shards, tokenizer, 40, 1)
+    ((x, _),) = dataset  # nearly all of it
+    text = tokenizer.detokenize(x[0].numpy())
+    assert text in "".join(t + "<|endoftext|>" for t in read(shards))
+
+
+def test_what_is_written_reads_back():
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        text = "".join(rng.choice(list("\\\\n\n\x10a"), 12))
+        line = files.escape_line(text).replace("\n", "\\n")
+        assert "\n" not in line and files.restore_line(line) == text
+
+
+def test_a_file_name_need_not_be_utf_8(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
+    with open(path, "w") as file:
+        file.writelines(f"document {i} of a few\n" for i in range(30))
+    shards = corpora.text_shards(tmp_path)
+    assert os.fsencode(shards[0]) == path
+    tokenizer = tokenizers.train_sentence_piece(shards, 285)
+    assert len(pipeline.pretraining_dataset(shards, tokenizer, 8, 1)) > 5
+    paragraphs = corpora.text_shards(tmp_path, documents="paragraphs")
+    assert len(read(paragraphs)) == 1
 
 
 def test_text_that_cannot_be_used_is_refused(tmp_path):
