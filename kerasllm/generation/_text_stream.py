@@ -6,9 +6,10 @@ import os
 UNDECODED = "\ufffd"
 # A character has at most four bytes, and all four make it valid.
 MOST_UNFINISHED = 3
-# Number of tokens that are decoded again with each new one: enough for the
-# unfinished characters, and for a first character that the cut tears apart.
-CONTEXT = 16
+# The largest number of tokens that are decoded again with each new one. Half of
+# them are kept: enough for the unfinished characters at the end, and for a
+# character that the cut at the start tears apart.
+LONGEST_WINDOW = 32
 
 
 class TextStream:
@@ -55,7 +56,7 @@ class TextStream:
         text = self._decode(self._window)
         certain = _certain(text)
         piece, self._out = certain[self._out :], max(self._out, len(certain))
-        if len(self._window) > 2 * CONTEXT:
+        if len(self._window) > LONGEST_WINDOW:
             self._shorten(text)
         return self._release(self._without_context(piece))
 
@@ -76,7 +77,7 @@ class TextStream:
         The cut may tear a character apart, but what follows its bytes is
         decoded as before. So count what is not final from the end.
         """
-        shorter = self._window[-CONTEXT:]
+        shorter = self._window[-LONGEST_WINDOW // 2 :]
         shorter_text = self._decode(shorter)
         out = len(shorter_text) - (len(text) - self._out)
         if out > 0:  # a tokenizer that strips spaces may leave nothing

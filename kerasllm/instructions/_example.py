@@ -16,15 +16,20 @@ class Instruction:
         context: str, a text that the request is about, or `None`.
         images: tuple of images, one for each `<start_of_image>` in the
             request, or one image; see `kerasllm.images.load_image`.
+        messages: tuple of pairs `(role, text)`, what was said before the
+            request: at most one `"system"` message, then `"user"` and
+            `"model"` in turns. An example with messages has no context.
 
     Raises:
-        UserError: a part is no string, or none that UTF-8 can write.
+        UserError: a part is no string, or none that UTF-8 can write; or there
+            are both messages and a context.
     """
 
     instruction: str
     response: str
     context: str | None = None
     images: tuple = dataclasses.field(default=(), compare=False)
+    messages: tuple = ()
 
     def __post_init__(self):
         for part in ("instruction", "response", "context"):
@@ -32,6 +37,16 @@ class Instruction:
             if value is not None or part != "context":
                 # What a table lacks is None, or NaN, which is a float.
                 check_text(part, value, "Leave out examples without it.")
+        messages = tuple((role, text) for role, text in self.messages)
+        for _, text in messages:
+            check_text("messages", text, "Each of them must have text.")
+        if messages and self.context is not None:
+            raise UserError(
+                "An example must have `messages` or a `context`, not both. "
+                f"Received: context={shown(self.context)}. Make it part of "
+                "the request."
+            )
+        object.__setattr__(self, "messages", messages)
         object.__setattr__(self, "images", tuple(list_images(self.images)))
 
 

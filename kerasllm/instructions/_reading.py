@@ -1,11 +1,17 @@
-"""Reading examples: from a JSONL file, or a published data set."""
+"""Reading examples: from a JSON file, or a published data set."""
 
+import codecs
+import dataclasses
 import json
 import pathlib
 
 from kerasllm.checks import MissingFileError, UserError, shown
 from kerasllm.files import cache_dir, download
 from kerasllm.images import is_address
+from kerasllm.instructions._conversations import (
+    find_conversation,
+    split_conversation,
+)
 from kerasllm.instructions._example import Instruction
 
 DOLLY_URL = (
@@ -15,7 +21,7 @@ DOLLY_URL = (
 # The names that published data sets have for the parts of an example.
 KEYS = {
     "instruction": ("instruction", "prompt", "question"),
-    "response": ("response", "output", "solution", "answer"),
+    "response": ("response", "output", "completion", "solution", "answer"),
     "context": ("context", "input"),
 }
 IMAGE_KEYS = ("image", "images")
@@ -54,12 +60,19 @@ def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
 def read_jsonl(path):
     """Read requests and answers, one JSON object a line.
 
+    An object has an `instruction` (or `prompt`, `question`), a `response` (or
+    `output`, `completion`, `solution`, `answer`), and may have a `context` (or
+    `input`) and an `image`, a path from the file's folder or an address, or
+    `images`, a list of these. A response may be a number or a boolean, and is
+    then the text that JSON has for it.
+
+    Or it has a conversation: `messages` with `role` and `content` (OpenAI), or
+    `conversations` with `from` and `value` (ShareGPT). Each answer in it is an
+    example, whose request includes all that was said before.
+
     Args:
         path: str or path of a UTF-8 file, with a byte order mark or without.
-            An object has an `instruction` (or `prompt`, `question`), a
-            `response` (or `output`, `solution`, `answer`), and may have a
-            `context` (or `input`) and an `image`, a path from the file's
-            folder or an address, or `images`, a list of these.
+            A file that begins with `[` is one JSON array of such objects.
 
     Returns:
         list of `Instruction`. An empty context is `None`.
@@ -76,18 +89,42 @@ def read_jsonl(path):
             f"{path}, which is no file. Look at the path."
         )
     examples = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            line = _decode(line, where)
-            if line.strip():
-                examples.append(_parse(line, where, path.parent))
+    for record, where in _records(path):
+        examples += _parse(record, where, path.parent)
     if not examples:
         raise UserError(
             "Instruction data must have at least one example. Received: "
             f"{path}, which is empty."
         )
     return examples
+
+
+def _records(path):
+    """Yield the JSON values of a file, and where each of them is."""
+    with open(path, "rb") as file:
+        if file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+            file.seek(0)
+            yield from _elements(_decode(file.read(), path), path)
+            return
+        file.seek(0)
+        number = 0
+        for lines in file:
+            # A carriage return alone ends lines, too.
+            for line in lines.rstrip(b"\r\n").split(b"\r"):
+                number += 1
+                where = f"{path}, line {number}"
+                line = _decode(line, where)
+                if line.strip():
+                    rule = "Each line must be a JSON object"
+                    yield _load(line, f"{rule}. Received: {where}"), where
+
+
+def _elements(text, path):
+    """Yield the elements of a JSON array, and where each of them is."""
+    rule = "A file that begins with [ must be one JSON array of objects"
+    array = _load(text, f"{rule}. Received: {path}")
+    for number, record in enumerate(array, 1):
+        yield record, f"{path}, element {number}"
 
 
 def _decode(line, where):
@@ -101,44 +138,87 @@ def _decode(line, where):
         ) from error
 
 
-def _parse(line, where, folder):
-    """Return the `Instruction` of a line of JSON in a file of a folder."""
+@dataclasses.dataclass(frozen=True)
+class _Number:
+    """A number, as it is written in the file."""
+
+    text: str
+
+    def __repr__(self):
+        return self.text
+
+
+def _load(text, message):
+    """Return the value of some JSON, or raise an error with a message."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits
-        raise UserError(
-            f"Each line must be a JSON object. Received: {where}: {error}."
-        ) from error
+        return json.loads(text, parse_int=_Number, parse_float=_Number)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{message}: {error}.") from error
+
+
+def _parse(record, where, folder):
+    """Return the examples of a JSON object in a file of a folder: a list."""
     if not isinstance(record, dict):
         raise UserError(
             "Each line must be a JSON object. Received: "
-            f"{where}: {line.strip()[:80]!r}."
+            f"{where}: {shown(record)}."
         )
-    parts = {}
-    for part, keys in KEYS.items():
-        values = [record[key] for key in keys if record.get(key)]
-        if len(values) > 1 or (values and not isinstance(values[0], str)):
-            raise UserError(
-                f"An example must have one {part}, a string, under one of the "
-                f"keys {', '.join(keys)}. Received: {where} with "
-                f"{len(values)}: {values!r:.80}."
-            )
-        if not values and part != "context":
-            raise UserError(
-                f"An example must have a {part} that is not empty, under one "
-                f"of the keys {', '.join(keys)}. Received: {where} with the "
-                f"keys {', '.join(map(str, record)) or '(none)'}."
-            )
-        parts[part] = values[0] if values else None
+    images = _parse_images(record, where, folder)
+    turns = find_conversation(record)
+    if turns is None:
+        examples = [{part: _part(record, part, where) for part in KEYS}]
+    else:
+        examples = [
+            {"messages": before, "instruction": request, "response": answer}
+            for before, request, answer in split_conversation(turns, where)
+        ]
+    for example in examples:
+        _check_characters(example, where)
+    return [Instruction(**example, images=images) for example in examples]
+
+
+def _part(record, part, where):
+    """Return one part of an example, a str, or `None` for no context."""
+    keys = KEYS[part]
+    values = [record[key] for key in keys if record.get(key) not in (None, "")]
+    if len(values) == 1 and part == "response":
+        values = [_as_text(values[0])]
+    if len(values) > 1 or (values and not isinstance(values[0], str)):
+        raise UserError(
+            f"An example must have one {part}, a string, under one of the "
+            f"keys {', '.join(keys)}. Received: {where} with {len(values)}: "
+            f"{shown(values)}."
+        )
+    if not values and part != "context":
+        raise UserError(
+            f"An example must have a {part} that is not empty, under one of "
+            f"the keys {', '.join(keys)}, or a conversation under `messages` "
+            f"or `conversations`. Received: {where} with the keys "
+            f"{', '.join(map(str, record)) or '(none)'}."
+        )
+    return values[0] if values else None
+
+
+def _as_text(value):
+    """Return a number or a boolean as JSON writes it; all else as it is."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return value.text if isinstance(value, _Number) else value
+
+
+def _check_characters(example, where):
+    """Refuse half of a surrogate pair, which no tokenizer can read."""
+    example = dict(example)
+    said = [text for _, text in example.pop("messages", ())]
+    for part, text in [*example.items(), *(("turn", text) for text in said)]:
         try:
-            (parts[part] or "").encode()
+            (text or "").encode()
         except UnicodeEncodeError as error:
             raise UserError(
                 "An example must be text that UTF-8 can write. Received: "
                 f"{where} with half of a surrogate pair in its {part} "
                 f"({error}). Write the whole character."
             ) from error
-    return Instruction(**parts, images=_parse_images(record, where, folder))
 
 
 def _parse_images(record, where, folder):
@@ -155,7 +235,7 @@ def _parse_images(record, where, folder):
         raise UserError(
             "The images of an example must be a path or an address, or a list "
             f"of these, under one of the keys {', '.join(IMAGE_KEYS)}. "
-            f"Received: {where} with {values!r:.80}."
+            f"Received: {where} with {shown(values)}."
         )
     return tuple(
         image if is_address(image) else folder / image for image in images

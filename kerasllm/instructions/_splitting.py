@@ -12,7 +12,8 @@ def split_examples(examples, validation_fraction=0.1, seed=0):
 
     A hash of the request, with its context and images, decides. The same
     request is never on both sides then, however often it occurs and in
-    whatever order examples come.
+    whatever order examples come. Of a conversation, its first request decides,
+    so that all of its answers are on one side.
 
     Args:
         examples: list of `Instruction`.
@@ -49,7 +50,8 @@ def split_examples(examples, validation_fraction=0.1, seed=0):
 
 def _draw(example, seed):
     """Return a number in `[0, 1)` that a request decides: a float."""
-    parts = [str(seed), example.instruction]
+    said = [text for role, text in example.messages if role == "user"]
+    parts = [str(seed), (said or [example.instruction])[0]]
     if example.context is not None:
         parts.append(example.context)
     parts += map(digest_of_image, example.images)

@@ -309,6 +309,11 @@ def _tokenize(examples, preprocessor, template):
 def _prompt_segments(example, template, preprocessor):
     """Return the segments of a request, with its images placed."""
     segments = template.prompt_segments(example.instruction, example.context)
+    if example.messages:
+        messages = [*example.messages, ("user", example.instruction)]
+        segments = template.chat_segments(
+            [{"role": role, "content": text} for role, text in messages]
+        )
     try:
         return place_images(segments, len(example.images), preprocessor)
     except UserError as error:  # in which one of thousands?

@@ -128,5 +128,6 @@ def _digest_of_examples(examples):
     for example in examples:
         images = [digest_of_image(image) for image in example.images]
         parts = [example.instruction, example.response, example.context, images]
+        parts += [example.messages] if example.messages else []
         digest.update(json.dumps(parts).encode())
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from kerasllm import instructions
+from kerasllm.checks import UserError
 from kerasllm.instructions import Instruction, read_jsonl
 from tests.serving import serve
 
@@ -27,9 +28,13 @@ def test_the_usual_keys_are_understood(tmp_path):
         {"prompt": "a", "output": "b", "category": 3},
         {"question": "a", "solution": "b", "input": "c"},
         {"instruction": "a", "answer": "b", "context": "c"},
+        {"prompt": "a", "completion": "b", "output": None, "input": None},
+        {"instruction": "a", "input": "", "output": "b"},  # Alpaca
     )
     plain, with_context = Instruction("a", "b"), Instruction("a", "b", "c")
-    assert read_jsonl(path) == [plain, plain, with_context, with_context]
+    assert read_jsonl(path) == [
+        plain, plain, with_context, with_context, plain, plain
+    ]  # fmt: skip
 
 
 def test_images_are_looked_for_beside_the_file(tmp_path):
@@ -44,6 +49,123 @@ def test_images_are_looked_for_beside_the_file(tmp_path):
     )
     examples = [tuple(map(str, example.images)) for example in read_jsonl(path)]
     assert examples == [(str(tmp_path / "sub/c.png"),), (address, "/d.png"), ()]
+
+
+def test_numbers_and_booleans_are_answers(tmp_path):
+    lines = ["42", "0", "-3.50", "1e3", "true", "false", '"x"', "9" * 5000]
+    path = write(
+        tmp_path / "data.jsonl",
+        *[f'{{"question": "a", "answer": {line}, "id": 7}}' for line in lines],
+    )
+    answers = [example.response for example in read_jsonl(path)]
+    assert answers == [line.strip('"') for line in lines]
+
+
+SYSTEM, ASKED = ("system", "Be brief."), ("user", "Hi")
+ANSWERED = ("model", "Hello")
+OF_A_CONVERSATION = [
+    Instruction("Hi", "Hello", messages=[SYSTEM]),
+    Instruction("Bye", "Tschüss", messages=[SYSTEM, ASKED, ANSWERED]),
+]
+
+
+def openai(*turns):
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def sharegpt(*turns):
+    return [{"from": role, "value": text} for role, text in turns]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": openai(("system", "Be brief."), ("user", "Hi"),
+                            ("assistant", "Hello"), ("user", "Bye"),
+                            ("assistant", "Tschüss"))},
+        {"id": 3, "conversations": sharegpt(
+            ("system", "Be brief."), ("human", "Hi"), ("gpt", "Hello"),
+            ("human", "Bye"), ("gpt", "Tschüss"), ("human", "Still there?"))},
+        {"prompt": openai(("developer", "Be brief."), ("user", "Hi"),
+                          ("assistant", "Hello"), ("user", "Bye")),
+         "completion": openai(("assistant", "Tschüss"))},
+        {"prompt": "Hi", "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+            *openai(("assistant", "Hello"), ("user", "Bye"),
+                    ("assistant", "Tschüss"))]},
+    ],
+    ids=["openai", "sharegpt", "trl", "parts"],
+)  # fmt: skip
+def test_each_answer_of_a_conversation_is_an_example(tmp_path, record):
+    path = write(tmp_path / "data.jsonl", record)
+    assert read_jsonl(path) == OF_A_CONVERSATION
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"messages": openai(("user", "a"))}, r"alternate.*line 2.*\[\]"),
+        ({"messages": []}, "alternate.*line 2"),
+        ({"messages": openai(("assistant", "a"))}, r"line 2.*\['model'\]"),
+        ({"messages": openai(("user", "a"), ("user", "b"), ("assistant", "c"))},
+         "alternate.*line 2"),
+        ({"messages": openai(("user", "a"), ("tool", "b"))}, "line 2.*'tool'"),
+        ({"messages": ["a", "b"]}, r"`role`.*line 2.*\(none\)"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+         "text as its `content`.*line 2.*from user"),
+        ({"conversations": sharegpt(("human", "a"), ("gpt", None))},
+         "line 2 with None from gpt"),
+        ({"messages": openai(("user", "\ud83d"), ("assistant", "b"))},
+         "line 2.*surrogate"),
+    ],
+)  # fmt: skip
+def test_a_conversation_that_cannot_be_learned_is_named(
+    tmp_path, record, message
+):
+    good = {"instruction": "a", "response": "b"}
+    path = write(tmp_path / "data.jsonl", good, record)
+    with pytest.raises(UserError, match=message):
+        read_jsonl(path)
+
+
+def test_a_file_may_be_one_json_array(tmp_path):
+    path = tmp_path / "data.json"
+    records = [{"prompt": "a", "output": 1}, {"messages": openai(
+        ("user", "Hi"), ("assistant", "Hello"))}]  # fmt: skip
+    for text in (
+        json.dumps(records),
+        "\ufeff\n" + json.dumps(records, indent=2),
+    ):
+        path.write_text(text)
+        expected = [Instruction("a", "1"), Instruction("Hi", "Hello")]
+        assert read_jsonl(path) == expected
+    path.write_text(json.dumps([records[0], {"prompt": "a"}]))
+    with pytest.raises(UserError, match="data.json, element 2 with the keys"):
+        read_jsonl(path)
+    path.write_text('[{"prompt": "a"}\n{"prompt": "b"}]')
+    with pytest.raises(UserError, match=r"begins with \[ .*line 2 column 1"):
+        read_jsonl(path)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="at least one example"):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=ascii)
+def test_lines_end_as_on_any_system(tmp_path, newline):
+    path = tmp_path / "data.jsonl"
+    line = json.dumps({"prompt": "a\u2028b", "output": "c"}, ensure_ascii=False)
+    lines = ["\ufeff" + line, "", " ", line, "{"]
+    path.write_bytes(newline.join(lines[:-1]).encode())
+    assert read_jsonl(path) == [Instruction("a\u2028b", "c")] * 2
+    path.write_bytes(newline.join(lines).encode())
+    with pytest.raises(UserError, match="line 5"):
+        read_jsonl(path)
+
+
+def test_a_context_cannot_follow_messages():
+    with pytest.raises(UserError, match="`messages` or a `context`"):
+        Instruction("a", "b", "c", messages=[SYSTEM])
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,21 @@ def test_no_request_is_on_both_sides_of_a_split():
         split_examples(examples[:1], 0.5)
 
 
+def test_a_conversation_stays_together():
+    def of(i):
+        first = [("user", f"Question {i}"), ("model", "x")]
+        return [
+            Instruction(f"Question {i}", "x"),
+            Instruction("And then?", "y", messages=first),
+        ]
+
+    examples = [example for i in range(100) for example in of(i)]
+    for part in split_examples(examples, 0.3):
+        assert len(part) > 20
+        for i in range(100):
+            assert len([e for e in of(i) if e in part]) in (0, 2)
+
+
 def test_one_request_about_many_things_is_split_by_these():
     of_texts = [Instruction("Sum up.", "x", f"text {i}") for i in range(300)]
     of_images = [

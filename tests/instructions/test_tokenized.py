@@ -63,6 +63,21 @@ def test_only_the_answer_counts():
 
 
 @pytest.mark.any_backend
+def test_what_was_said_before_is_part_of_the_request():
+    messages = [("system", "Be brief."), ("user", "Hi"), ("model", "Hello")]
+    example = Instruction("Bye", "Ciao", messages=messages)
+    ((x, y, weights),) = instruction_dataset(
+        [example], PREPROCESSOR, "book", sequence_length=128, batch_size=1
+    )
+    chat = [{"role": role, "content": text} for role, text in messages]
+    chat.append({"role": "user", "content": "Bye"})
+    text = BOOK.chat(chat) + BOOK.response("Ciao")
+    assert Bytes().detokenize(x["token_ids"][0]) == text
+    answer = y[0].numpy()[weights[0].numpy() == 1]
+    assert Bytes().detokenize(answer) == BOOK.response("Ciao")
+
+
+@pytest.mark.any_backend
 def test_the_answer_begins_where_the_prompt_ends():
     tokenized = TokenizedInstructions.of(EXAMPLES, PREPROCESSOR, BOOK, 300)
     for example, ids, start in zip(

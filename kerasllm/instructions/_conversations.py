@@ -1,0 +1,90 @@
+"""Conversations in the formats of OpenAI and ShareGPT, turned into examples."""
+
+from kerasllm.checks import UserError, shown
+
+# The names of the speakers, and what they are called here.
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "model",
+    "model": "model",
+    "gpt": "model",
+    "chatgpt": "model",
+}
+
+
+def find_conversation(record):
+    """Return the list of turns in a JSON object, or `None` if it has none.
+
+    Args:
+        record: dict.
+    """
+    for key in ("messages", "conversations"):
+        if isinstance(record.get(key), list):
+            return record[key]
+    # A prompt and a completion may be lists of messages, too.
+    prompt, completion = record.get("prompt"), record.get("completion")
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return [*prompt, *completion]
+    return None
+
+
+def split_conversation(turns, where):
+    """Return what is said before each answer of a conversation.
+
+    Args:
+        turns: list of dicts, `{"role": ..., "content": ...}` or
+            `{"from": ..., "value": ...}`.
+        where: str, for messages.
+
+    Returns:
+        list of triples: the messages before the request, a tuple of pairs
+        `(role, text)`; the request; and its answer.
+
+    Raises:
+        UserError: a turn is something else, or the turns do not alternate.
+    """
+    messages = [_parse_turn(turn, where) for turn in turns]
+    first = 1 if messages and messages[0][0] == "system" else 0
+    if messages and messages[-1][0] == "user":
+        messages.pop()  # nobody has answered it
+    roles = [role for role, _ in messages]
+    count = (len(roles) - first) // 2
+    if count == 0 or roles[first:] != ["user", "model"] * count:
+        raise UserError(
+            "The turns of a conversation must alternate between the user and "
+            "the assistant, beginning with the user, after at most one system "
+            f"message. Received: {where} with the roles {shown(roles)}. Mend "
+            "or remove it."
+        )
+    return [
+        (tuple(messages[:i]), messages[i][1], messages[i + 1][1])
+        for i in range(first, len(messages), 2)
+    ]
+
+
+def _parse_turn(turn, where):
+    """Return the role and the text of a turn."""
+    turn = turn if isinstance(turn, dict) else {}
+    role = turn.get("role", turn.get("from"))
+    text = turn.get("content", turn.get("value"))
+    if isinstance(text, list):  # OpenAI's list of parts
+        parts = [p.get("text") if isinstance(p, dict) else None for p in text]
+        is_text = all(isinstance(part, str) for part in parts)
+        text = "".join(parts) if is_text else None
+    if not isinstance(role, str) or role not in _ROLES:
+        raise UserError(
+            "A turn of a conversation must have a `role` (or `from`) that is "
+            f"one of {', '.join(_ROLES)}. Received: {where} with "
+            f"{shown(role)} in a turn with the keys "
+            f"{', '.join(map(str, turn)) or '(none)'}."
+        )
+    is_needed = _ROLES[role] != "system"
+    if not isinstance(text, str) or (is_needed and not text):
+        raise UserError(
+            "A turn of a conversation must have text as its `content` (or "
+            f"`value`). Received: {where} with {shown(text)} from {role}."
+        )
+    return _ROLES[role], text
