@@ -68,6 +68,35 @@ class DivergedError(ExplainedError, FloatingPointError):
     """Numbers became NaN or infinite."""
 
 
+# XLA multiplies by the reciprocal of a temperature. Where that is flushed to
+# zero, a removed token's -inf becomes NaN. All tokens are equally likely long
+# before.
+HOTTEST = 1e30
+# Times the length of a text, a larger one overflows.
+LARGEST_PENALTY = 1e30
+# The numbers of a sampler: what must hold, the rule in words, and the cure.
+TEMPERATURE = (
+    lambda value: 0 <= value <= HOTTEST,
+    f"a finite number that is not negative, at most {HOTTEST:g}",
+    "Use 0 for the most likely token, 1 for the model's own distribution.",
+)
+TOP_P = (
+    lambda value: 0 < value <= 1,
+    "a probability in (0, 1]",
+    "Use `greedy_search` for the most likely token, 1 to keep all of them.",
+)
+MIN_P = (
+    lambda value: 0 <= value <= 1,
+    "a ratio of probabilities in [0, 1]",
+    "Use 0 to keep all tokens.",
+)
+PENALTY = (
+    lambda value: abs(value) <= LARGEST_PENALTY,
+    f"a finite number between -{LARGEST_PENALTY:g} and {LARGEST_PENALTY:g}",
+    "Use 0 for no penalty. Those in use are between -2 and 2.",
+)
+
+
 def path_error(error, message, path):
     """Return the error to raise when a path cannot be written to.
 

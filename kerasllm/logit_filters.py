@@ -17,16 +17,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, is_int, is_real, shown
+from kerasllm.checks import (
+    MIN_P,
+    PENALTY,
+    TEMPERATURE,
+    TOP_P,
+    UserError,
+    check_real,
+    is_int,
+    is_real,
+    shown,
+)
 
 # Dividing by a smaller number overflows, or gives NaN if it is flushed to zero.
 COLDEST = float(np.finfo("float32").tiny)
-# XLA multiplies by the reciprocal of a temperature. Where that is flushed to
-# zero, a removed token's -inf becomes NaN. All tokens are equally likely long
-# before.
-HOTTEST = 1e30
-# Times the length of a text, a larger one overflows.
-LARGEST_PENALTY = 1e30
 
 
 def top_k_filter(logits, k):
@@ -302,31 +306,7 @@ def check_k(name, k, vocabulary_size=None):
 
 
 def check(name, value, rule):
-    """Check a number against one of the rules below, unless it is a tensor."""
-    holds, words, cure = rule
-    if not (ops.is_tensor(value) or (is_real(value) and holds(value))):
-        raise UserError(
-            f"`{name}` must be {words}. Received: {name}={shown(value)}. {cure}"
-        )
-
-
-TEMPERATURE = (
-    lambda value: 0 <= value <= HOTTEST,
-    f"a finite number that is not negative, at most {HOTTEST:g}",
-    "Use 0 for the most likely token, 1 for the model's own distribution.",
-)
-TOP_P = (
-    lambda value: 0 < value <= 1,
-    "a probability in (0, 1]",
-    "Use `greedy_search` for the most likely token, 1 to keep all of them.",
-)
-MIN_P = (
-    lambda value: 0 <= value <= 1,
-    "a ratio of probabilities in [0, 1]",
-    "Use 0 to keep all tokens.",
-)
-PENALTY = (
-    lambda value: abs(value) <= LARGEST_PENALTY,
-    f"a finite number between -{LARGEST_PENALTY:g} and {LARGEST_PENALTY:g}",
-    "Use 0 for no penalty. Those in use are between -2 and 2.",
-)
+    """Check a number against a rule of `checks`, unless it is a tensor."""
+    if not ops.is_tensor(value):
+        holds, words, cure = rule
+        check_real(name, value, holds, words, cure=cure)

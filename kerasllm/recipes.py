@@ -13,8 +13,6 @@ from kerasllm.checks import (
     is_real,
     shown,
 )
-from kerasllm.models import mini_gpt
-from kerasllm.schedules import WarmupSchedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +86,10 @@ class Recipe:
         if self.steps_per_epoch is None:
             del counts["steps_per_epoch"]
         check_positive_ints(**counts)
+        # Only this and `build` need a backend, so that a wrong name is told
+        # before one starts.
+        from kerasllm.schedules import WarmupSchedule
+
         WarmupSchedule(self.learning_rate, self.warmup_steps)
         if self.gradient_accumulation_steps is not None:
             check_int(
@@ -108,6 +110,8 @@ class Recipe:
             vocabulary_size: int. Size of the actual vocabulary, if it differs
                 from the recipe's.
         """
+        from kerasllm.models import mini_gpt
+
         return mini_gpt(
             vocabulary_size or self.vocabulary_size,
             self.sequence_length,

@@ -2,8 +2,6 @@
 
 import os
 
-import tensorflow_datasets as tfds
-
 from kerasllm.checks import (
     EnvironmentFailure,
     MissingFileError,
@@ -37,6 +35,8 @@ def from_tfds(
             `tf.data` cannot read it.
     """
     # Importing the builder registers "local_docs" with TFDS.
+    import tensorflow_datasets as tfds
+
     from kerasllm.corpora import _local_docs_builder  # noqa: F401
 
     data_dir = None if data_dir is None else os.path.expanduser(data_dir)
@@ -89,6 +89,8 @@ def _check_text_key(features, text_key, name):
 
 def _prepare(builder, download):
     """Create the files of a TFDS dataset, if they do not exist yet."""
+    import tensorflow_datasets as tfds
+
     if builder.is_prepared():
         return
     if not download:

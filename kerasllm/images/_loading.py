@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterable
 
 import numpy as np
-from keras import ops
 from PIL import Image, ImageOps
 
 from kerasllm import files
@@ -203,6 +202,8 @@ def _to_pixels(array):
 
 def _to_array(source):
     """Return numbers as an array in the shape of an image."""
+    from keras import ops  # reading a file needs no backend
+
     rule = (
         "An image must be a path, an address, bytes, an open file, a "
         "`PIL.Image.Image` or an array (height, width, 3). Received: "

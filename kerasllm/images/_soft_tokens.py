@@ -1,7 +1,6 @@
 """Soft tokens: where images stand in a prompt, and what the model is told."""
 
 import numpy as np
-from keras import ops
 
 from kerasllm.checks import UserError
 from kerasllm.images._loading import list_images, load_image
@@ -147,6 +146,8 @@ def convert_images(arrays, preprocessor):
     Returns:
         float32 array `(len(arrays), image_size, image_size, 3)`.
     """
+    from keras import ops  # reading an image needs no backend
+
     batch = np.stack(arrays).astype("float32")
     return ops.convert_to_numpy(preprocessor.image_converter(batch))
 
@@ -164,6 +165,8 @@ def embed(causal_lm, token_ids, images):
         `(length, hidden_dim)`, and bool `(length,)`, true where a vector is
         the vision encoder's.
     """
+    from keras import ops
+
     preprocessor, backbone = causal_lm.preprocessor, causal_lm.backbone
     token_ids = np.array([token_ids], "int32")
     vision = vision_inputs(token_ids, [list_images(images)], preprocessor)

@@ -5,6 +5,8 @@ world. They are split before anything is shuffled, and become batches in which
 only the response counts, because a model should learn to answer, not to ask.
 """
 
+import importlib
+
 from kerasllm.instructions._example import Instruction
 from kerasllm.instructions._reading import (
     DOLLY_URL,
@@ -14,10 +16,12 @@ from kerasllm.instructions._reading import (
     read_jsonl,
 )
 from kerasllm.instructions._splitting import split_examples
-from kerasllm.instructions._tokenized import (
-    SHORTEST_BUCKET,
-    TokenizedInstructions,
-    instruction_dataset,
+
+# Reading and splitting need no backend. What does is imported when it is used.
+_NEED_A_BACKEND = (
+    "SHORTEST_BUCKET",
+    "TokenizedInstructions",
+    "instruction_dataset",
 )
 
 
@@ -39,3 +43,10 @@ __all__ = [
     "split_examples",
     "split_rows",
 ]
+
+
+def __getattr__(name):
+    if name in _NEED_A_BACKEND:
+        tokenized = importlib.import_module(f"{__name__}._tokenized")
+        return getattr(tokenized, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
