@@ -60,6 +60,19 @@ class RunError(UserError, RuntimeError):
     """The request does not match what a folder already contains."""
 
 
+class TooLittleTextError(UserError):
+    """A corpus, or the split of one, has too few tokens.
+
+    Attributes:
+        needed: int. The smallest number of tokens that is enough.
+        found: int. The number of tokens that there are.
+    """
+
+    def __init__(self, message, needed, found):
+        super().__init__(message)
+        self.needed, self.found = needed, found
+
+
 class EnvironmentFailure(ExplainedError, OSError):
     """The disk or the network failed; the same call may work later."""
 

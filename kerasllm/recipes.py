@@ -103,6 +103,14 @@ class Recipe:
         reals = {k: float(v) for k, v in values.items() if is_real(v)}
         return dataclasses.replace(self, **reals | ints)
 
+    def identity(self):
+        """Return the numbers that determine the result of a run: a dict.
+
+        A user who runs out of memory may change the others and resume.
+        """
+        saves_memory = ("loss_chunks", "remat")
+        return {k: v for k, v in vars(self).items() if k not in saves_memory}
+
     def build(self, vocabulary_size=None):
         """Return the untrained `mini_gpt` of this recipe.
 

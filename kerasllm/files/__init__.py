@@ -11,10 +11,23 @@ from kerasllm.files._downloads import download
 from kerasllm.files._folders import (
     assets_dir,
     cache_dir,
+    check_may_write,
     check_writable,
+    keras_home,
     locked,
 )
 from kerasllm.files._lines import escape_line, restore_line
+from kerasllm.files._runs import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    VOCABULARY_FILE,
+    check_finished_run,
+    check_same_run,
+    has_results,
+    read_run,
+)
 from kerasllm.files._whole import (
     explaining_disk_errors,
     remove_partial,
@@ -23,13 +36,24 @@ from kerasllm.files._whole import (
 )
 
 __all__ = [
+    "CHECKPOINT_FILE",
+    "HISTORY_FILE",
+    "MODEL_FILE",
+    "RUN_FILE",
+    "VOCABULARY_FILE",
     "assets_dir",
     "cache_dir",
+    "check_finished_run",
+    "check_may_write",
+    "check_same_run",
     "check_writable",
     "download",
     "escape_line",
     "explaining_disk_errors",
+    "has_results",
+    "keras_home",
     "locked",
+    "read_run",
     "remove_partial",
     "restore_line",
     "sha256",

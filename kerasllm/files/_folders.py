@@ -1,6 +1,7 @@
 """The package's folders: cache, presets, and folders of runs."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -13,6 +14,21 @@ except ImportError:  # Windows
     fcntl = None
 
 
+def keras_home():
+    """Return Keras's folder for settings and caches, chosen as Keras does.
+
+    Returns:
+        A `pathlib.Path`: `$KERAS_HOME`, or `.keras` in the home folder of the
+        user, or in `/tmp` if the user has none or may not write to it.
+    """
+    if os.environ.get("KERAS_HOME"):
+        return pathlib.Path(os.environ["KERAS_HOME"])
+    home = os.path.expanduser("~")  # stays "~" for a user without one
+    if not os.access(home, os.W_OK):
+        home = "/tmp"
+    return pathlib.Path(home, ".keras")
+
+
 def cache_dir(*parts):
     """Return a folder for files that can be recreated, and create it.
 
@@ -20,14 +36,12 @@ def cache_dir(*parts):
         *parts: str. Names of nested folders in the cache, outermost first.
 
     Returns:
-        A `pathlib.Path`: `$KERAS_HOME/kerasllm/...`. As in Keras, `KERAS_HOME`
-        defaults to `~/.keras`.
+        A `pathlib.Path`, `kerasllm/...` in `keras_home()`.
 
     Raises:
         EnvironmentFailure: the folder cannot be created.
     """
-    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    folder = pathlib.Path(home, "kerasllm", *parts)
+    folder = keras_home().joinpath("kerasllm", *parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -46,6 +60,31 @@ def assets_dir():
     return installed if installed.is_dir() else package.parent / "assets"
 
 
+def check_may_write(directory):
+    """Check that a folder can be made or written to, and make nothing.
+
+    Args:
+        directory: str or path.
+
+    Raises:
+        UserError: as for `check_writable`.
+    """
+    path = pathlib.Path(directory).absolute()
+    if path.exists() and not path.is_dir():
+        raise _not_writable(errno.EEXIST, directory)
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir():
+        raise _not_writable(errno.ENOTDIR, directory)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _not_writable(errno.EACCES, directory)
+
+
+def _not_writable(number, directory):
+    error = OSError(number, os.strerror(number))
+    return _unwritable(error, directory)
+
+
 def check_writable(directory):
     """Check that a folder is writable, and create it if necessary.
 
@@ -62,12 +101,17 @@ def check_writable(directory):
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
-        raise path_error(
-            error,
-            "`directory` must be a folder that can be written to. Received: "
-            f"one that cannot ({error.strerror}). Choose another",
-            directory,
-        ) from error
+        raise _unwritable(error, directory) from error
+
+
+def _unwritable(error, directory):
+    """Return the error of a folder that cannot be written to."""
+    return path_error(
+        error,
+        "`directory` must be a folder that can be written to. Received: one "
+        f"that cannot ({error.strerror}). Choose another",
+        directory,
+    )
 
 
 @contextlib.contextmanager

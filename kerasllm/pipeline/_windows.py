@@ -4,7 +4,13 @@ import functools
 
 import tensorflow as tf
 
-from kerasllm.checks import UserError, check_positive_ints, is_int, shown
+from kerasllm.checks import (
+    TooLittleTextError,
+    UserError,
+    check_positive_ints,
+    is_int,
+    shown,
+)
 from kerasllm.pipeline._counts import count_shards, count_tokens, settings_of
 from kerasllm.pipeline._documents import (
     read_in_turns,
@@ -195,15 +201,17 @@ def _num_windows(tokens, window, least):
         least: int. Smallest number of windows that is allowed.
 
     Raises:
-        UserError: there are fewer windows.
+        TooLittleTextError: there are fewer windows.
     """
     num_windows = min(tokens) // window
     if num_windows < least:
-        raise UserError(
+        raise TooLittleTextError(
             f"The corpus must have at least {least * window} tokens on each "
             f"host. Received: {min(tokens)} tokens. Give more text, or a "
             "smaller `sequence_length` or `batch_size`. For the validation "
-            "split of a small corpus, raise `validation_fraction`."
+            "split of a small corpus, raise `validation_fraction`.",
+            least * window,
+            min(tokens),
         )
     return num_windows
 

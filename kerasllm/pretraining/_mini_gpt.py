@@ -1,7 +1,6 @@
 """`pretrain_mini_gpt`: from text shards to a folder with a trained model."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -11,18 +10,21 @@ import keras
 
 from kerasllm import backend, corpora, files, pipeline, tokenizers
 from kerasllm import distribution as devices
-from kerasllm.checks import RunError, UserError, check_int, shown
-from kerasllm.generation import (
-    check_prompt,
-    compiled_generate,
-    tokenize_prompt,
+from kerasllm.checks import (
+    RunError,
+    TooLittleTextError,
+    UserError,
+    check_int,
+    shown,
 )
+from kerasllm.generation import check_prompt, compiled_generate
 from kerasllm.pretraining._pretrain import pretrain
 from kerasllm.pretraining._pretrained_model import (
     VOCABULARY_FILE,
     PretrainedModel,
     write_result,
 )
+from kerasllm.progress import working
 from kerasllm.recipes import get_recipe
 from kerasllm.schedules import WarmupSchedule
 from kerasllm.training import MODEL_FILE, RUN_FILE, claim, read_run, write_run
@@ -83,18 +85,22 @@ def pretrain_mini_gpt(
         data = corpora.local_docs() if data is None else list(data)
     identity = _identity(recipe, data, seed)
 
-    # 2. Claim its folder. If the run is finished, load it from there.
+    # 2. Look at its folder. If the run is finished, load it from there. It may
+    # be in a folder that is read-only.
     directory = pathlib.Path(directory or _folder_of(identity))
-    streams, dtype = _claim_folder(directory, identity, dtype)
+    with devices.failing_together():
+        files.check_same_run(directory, identity)
     is_done = (directory / MODEL_FILE).is_file()
     if backend.of_all_processes(is_done).all():
         with devices.use(None):
             return PretrainedModel.load(directory)
     if sample_prompt is not None:
         check_prompt(sample_prompt)
+    policy = _policy_name(dtype)
     devices.check_directory(directory)  # before minutes of work
 
     with devices.only_run_in(directory):
+        streams, policy = _claim_folder(directory, identity, dtype, policy)
         _remove_partial_files(directory)
         # 3. Seed. This must come before a tokenizer exists: seeding TensorFlow
         # clears its kernels, and with them the vocabularies of tokenizers.
@@ -103,14 +109,14 @@ def pretrain_mini_gpt(
         # 4. Train the vocabulary and open the data. The first process trains
         # the vocabulary and counts tokens for all processes.
         with devices.first_process_first():
-            tokenizer = _vocabulary(directory, data, recipe)
+            tokenizer = _vocabulary(directory, data, recipe, verbose)
             train_dataset, validation_dataset = (
                 _dataset(split, data, tokenizer, recipe, streams, verbose)
                 for split in ("train", "validation")
             )
 
         # 5. Build the model and train it.
-        build = functools.partial(_build, recipe, tokenizer, dtype)
+        build = functools.partial(_build, recipe, tokenizer, policy)
         model = build()
         history = pretrain(
             model,
@@ -125,7 +131,7 @@ def pretrain_mini_gpt(
 
         # 6. Write the record of the result, and then the model.
         model = _on_one_device(model, build)
-        result = _describe_result(model, directory, dtype)
+        result = _describe_result(model, directory, policy)
         record = identity | {"streams": streams} | result | {"history": history}
         with devices.failing_together():
             if devices.process_index() == 0:
@@ -135,11 +141,8 @@ def pretrain_mini_gpt(
 
 def _identity(recipe, data, seed):
     """Return everything that determines a run's result: a dict for JSON."""
-    # A user who runs out of memory may change these and resume the same run.
-    saves_memory = ("loss_chunks", "remat")
-    numbers = dataclasses.asdict(recipe)
     return {
-        "recipe": {k: v for k, v in numbers.items() if k not in saves_memory},
+        "recipe": recipe.identity(),
         "data": [files.sha256_once(path) for path in data],
         "seed": seed,
     }
@@ -151,21 +154,20 @@ def _folder_of(identity):
     return files.cache_dir("runs") / f"mini-gpt-{name}"
 
 
-def _claim_folder(directory, identity, dtype):
+def _claim_folder(directory, identity, dtype, policy):
     """Claim the folder of a run; return its streams and its dtype policy."""
-    is_auto = dtype == "auto"
-    dtype = backend.best_dtype_policy() if is_auto else dtype
-    dtype = _policy_name(dtype)  # before it is recorded
-    # A finished run may be in a folder that is read-only.
-    is_begun = (directory / RUN_FILE).is_file()
-    if not backend.of_all_processes(is_begun).all():
-        devices.check_directory(directory)
     with devices.first_process_first():
+        is_begun = (directory / RUN_FILE).is_file()
+        former = read_run(directory) if is_begun else {}
         streams = claim(
-            directory, identity, devices.data_share()[1], dtype=dtype
+            directory, identity, devices.data_share()[1], dtype=policy
         )
         begun = read_run(directory)
-    return streams, begun.get("dtype", dtype) if is_auto else dtype
+        if "vocabulary" in former and "vocabulary" not in begun:
+            # A run of other data failed here before it had trained anything.
+            (directory / VOCABULARY_FILE).unlink(missing_ok=True)
+    is_auto = dtype == "auto"
+    return streams, begun.get("dtype", policy) if is_auto else policy
 
 
 def _remove_partial_files(directory):
@@ -176,7 +178,8 @@ def _remove_partial_files(directory):
 
 
 def _policy_name(dtype):
-    """Return the name of a dtype policy."""
+    """Return the name of a dtype policy, for `"auto"` of the best one."""
+    dtype = backend.best_dtype_policy() if dtype == "auto" else dtype
     try:
         return keras.dtype_policies.get(dtype).name
     except (TypeError, ValueError) as error:
@@ -187,15 +190,18 @@ def _policy_name(dtype):
         ) from error
 
 
-def _vocabulary(directory, data, recipe):
+def _vocabulary(directory, data, recipe, verbose):
     """Return the tokenizer of a run, training it if there is none."""
     path = directory / VOCABULARY_FILE
     if path.is_file():
         tokenizer = tokenizers.load_sentence_piece(path)
     else:
-        tokenizer = tokenizers.train_sentence_piece(
-            data, recipe.vocabulary_size, path=path
-        )
+        size = recipe.vocabulary_size
+        with contextlib.ExitStack() as stack:
+            if verbose in ("auto", 1):
+                what = f"Training a vocabulary of {size:,} tokens"
+                stack.enter_context(working(what, at_once=False))
+            tokenizer = tokenizers.train_sentence_piece(data, size, path=path)
     _check_vocabulary(directory)
     return tokenizer
 
@@ -212,7 +218,7 @@ def _check_vocabulary(directory):
             "A run must continue with the vocabulary that it began with "
             f"(SHA-256 {run['vocabulary'][:16]}...). Received: {path} (SHA-256 "
             f"{digest[:16]}...), in which token ids have other "
-            "meanings. Restore the original file, or use another directory."
+            "meanings. Restore the original file, or use another `directory`."
         )
 
 
@@ -220,8 +226,8 @@ def _dataset(split, data, tokenizer, recipe, streams, verbose):
     """Return this process's share of the streams of text as one dataset."""
     index, shares = devices.data_share()
     own = streams // shares
-    return pipeline.side_by_side(
-        [
+    try:
+        parts = [
             pipeline.pretraining_dataset(
                 data,
                 tokenizer,
@@ -239,7 +245,18 @@ def _dataset(split, data, tokenizer, recipe, streams, verbose):
             )
             for stream in range(index * own, (index + 1) * own)
         ]
-    )
+    except TooLittleTextError as error:
+        purpose = "train on" if split == "train" else "validate with"
+        raise TooLittleTextError(
+            f"The documents to {purpose} must have at least {error.needed:,} "
+            f"tokens. Received: {error.found:,}. About one document in "
+            f"{round(1 / recipe.validation_fraction)} is held out to validate "
+            "with, so a text that is a single document cannot be divided. "
+            'Divide it with `documents="paragraphs"`, or give more text.',
+            error.needed,
+            error.found,
+        ) from error
+    return pipeline.side_by_side(parts)
 
 
 def _build(recipe, tokenizer, dtype):
@@ -268,7 +285,12 @@ def _sampler(tokenizer, prompt, sequence_length):
         return None
     max_length = min(64, sequence_length)
     # Refuse a prompt that is too long now, not after the first epoch.
-    tokenize_prompt(tokenizer, prompt, max_length, tokenizer.vocabulary_size())
+    count = len(tokenizer(prompt))
+    if count >= max_length:
+        raise UserError(
+            f"`sample_prompt` must have fewer than {max_length} tokens. "
+            f"Received: a prompt of {count} tokens. Shorten it."
+        )
     return lambda model: compiled_generate(
         model, tokenizer, prompt, max_length=max_length
     )

@@ -7,13 +7,11 @@ import keras
 import keras_hub
 
 from kerasllm import files, tokenizers
-from kerasllm.checks import MissingFileError
+from kerasllm.files import MODEL_FILE, VOCABULARY_FILE
 from kerasllm.generation import TextGenerator
 from kerasllm.models import MiniGPTCausalLM
 from kerasllm.samplers import greedy_search
-from kerasllm.training import MODEL_FILE, RUN_FILE, read_run, write_run
-
-VOCABULARY_FILE = "vocabulary.spm"
+from kerasllm.training import read_run, write_run
 
 
 @dataclasses.dataclass
@@ -42,15 +40,8 @@ class PretrainedModel:
             MissingFileError: `directory` does not hold a finished run.
             RunError: its record cannot be read.
         """
+        files.check_finished_run(directory)
         directory = pathlib.Path(directory)
-        for name in (MODEL_FILE, VOCABULARY_FILE, RUN_FILE):
-            if not (directory / name).is_file():
-                raise MissingFileError(
-                    "A model directory must hold a finished pretraining run. "
-                    f"Received: {directory}, which has no {name}. Make one "
-                    f"with `kerasllm pretrain --out {directory}`; the same "
-                    "command finishes a run that was interrupted."
-                )
         return cls(
             # Do not compile it. Keras saves the `jit_compile` setting of the
             # backend that trained, and JAX's setting would make PyTorch

@@ -6,6 +6,13 @@ parts, so that the logits of a batch never exist all at once. This package does
 not generate text: samples after each epoch come from a callable.
 """
 
+from kerasllm.files import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    read_run,
+)
 from kerasllm.training._checkpoints import Checkpoint
 from kerasllm.training._first_batch import describe_batch
 from kerasllm.training._fit import resumable_fit
@@ -18,16 +25,7 @@ from kerasllm.training._losses import (
     training_model,
     with_labels,
 )
-from kerasllm.training._run_folder import (
-    CHECKPOINT_FILE,
-    HISTORY_FILE,
-    MODEL_FILE,
-    RUN_FILE,
-    claim,
-    claim_for_model,
-    read_run,
-    write_run,
-)
+from kerasllm.training._run_folder import claim, claim_for_model, write_run
 
 __all__ = [
     "CHECKPOINT_FILE",

@@ -14,6 +14,7 @@ import numpy as np
 from kerasllm import backend, files
 from kerasllm import distribution as devices
 from kerasllm.checks import DivergedError, RunError, check_int
+from kerasllm.files import CHECKPOINT_FILE, HISTORY_FILE, RUN_FILE
 from kerasllm.training._checkpoint_file import (
     SavedState,
     assign,
@@ -24,11 +25,6 @@ from kerasllm.training._checkpoint_file import (
 )
 from kerasllm.training._first_batch import check_same_data
 from kerasllm.training._interrupts import Interrupts, TrainingInterrupted
-from kerasllm.training._run_folder import (
-    CHECKPOINT_FILE,
-    HISTORY_FILE,
-    RUN_FILE,
-)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -282,13 +278,15 @@ class Checkpoint(keras.callbacks.Callback):
         return variables
 
     def _raise_diverged(self):
-        kept = "There is no checkpoint"
+        kept, where = "There is no checkpoint", ""
         if self.path is not None and self.path.is_file():
             kept = f"The last good checkpoint is {self.path}"
-        # If the arguments are recorded, changed ones make a different run.
-        where = ""
-        if self.path and self.path.with_name(RUN_FILE).is_file():
-            where = ", in another directory, as this one records its arguments"
+            # If the arguments are recorded, changed ones make another run.
+            if self.path.with_name(RUN_FILE).is_file():
+                where = (
+                    ", in another `directory`, as this one records its "
+                    "arguments"
+                )
         raise DivergedError(
             "Loss and weights must stay finite. Received: NaN or infinity "
             f"at step {self.step}. {kept}. Lower the learning rate, "

@@ -1,11 +1,13 @@
 """A `fit` that can be killed at any moment and called again."""
 
+import contextlib
 import pathlib
 
 from kerasllm import distribution as devices
 from kerasllm.checks import RunError, check_int
 from kerasllm.training._checkpoints import Checkpoint
 from kerasllm.training._epochs import EpochLogs, PrintSample
+from kerasllm.training._progress import EpochProgress
 from kerasllm.training._run_folder import claim_for_model
 
 
@@ -73,7 +75,11 @@ def resumable_fit(
         callbacks = [EpochLogs(tokens_in_a_batch), run, *callbacks]
         if sample is not None:
             callbacks.append(PrintSample(run, sample))
-        with run.interrupts:
+        with contextlib.ExitStack() as stack:
+            if verbose != 0 and devices.process_index() == 0:
+                progress = stack.enter_context(EpochProgress(run))
+                callbacks.append(progress)
+            stack.enter_context(run.interrupts)
             _fit_the_rest(
                 model,
                 run,

@@ -72,14 +72,37 @@ def test_from_shards_to_a_directory_and_back(shards, finished):
 
 
 @pytest.mark.any_backend
-def test_divergence_of_a_recipe_needs_another_directory(tmp_path, shards):
-    """There a lower rate is another run, and would be refused."""
+def test_a_run_that_trained_nothing_does_not_keep_its_folder(tmp_path, shards):
+    """It may have failed at its data, or diverged before a checkpoint."""
+    one = tmp_path / "one.txt"
+    one.write_text("A single document, which cannot be divided.\n")
+    with pytest.raises(UserError, match="corpus must fit the vocabulary"):
+        pretrain_mini_gpt(TINY, [str(one)], tmp_path / "run", verbose=0)
     hot = dataclasses.replace(TINY, learning_rate=1e30)
-    with pytest.raises(DivergedError, match="in another directory"):
+    with pytest.raises(DivergedError, match="or use float32.$"):
         pretrain_mini_gpt(hot, shards, tmp_path / "run", verbose=0)
-    cool = dataclasses.replace(TINY, learning_rate=1e-3)
-    with pytest.raises(RunError, match="a run of another recipe"):
-        pretrain_mini_gpt(cool, shards, tmp_path / "run", verbose=0)
+    done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
+    assert done.record["recipe"] == TINY.identity()
+    # Now there is something to lose.
+    with pytest.raises(RunError, match="a run of another `recipe`"):
+        pretrain_mini_gpt(hot, shards, tmp_path / "run", verbose=0)
+
+
+@pytest.mark.any_backend
+def test_the_vocabulary_of_a_failed_run_is_not_kept_for_other_data(
+    tmp_path, shards
+):
+    """A single long document leaves nothing to validate with."""
+    with open(shards[0], encoding="utf-8") as file:
+        lines = file.read().replace("\n", "\\n") * 3
+    whole = tmp_path / "whole.txt"
+    whole.write_text(lines + "\n")
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match='with `documents="paragraphs"`'):
+        pretrain_mini_gpt(TINY, [str(whole)], run, verbose=0)
+    failed = (run / "vocabulary.spm").read_bytes()
+    pretrain_mini_gpt(TINY, shards, run, verbose=0)
+    assert (run / "vocabulary.spm").read_bytes() != failed
 
 
 def test_memory_may_be_saved_from_the_middle_of_a_run_on(

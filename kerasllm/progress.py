@@ -1,0 +1,69 @@
+"""A sign of life during work that has no progress bar of its own."""
+
+import contextlib
+import io
+import os
+import sys
+import threading
+import time
+
+SECONDS_OF_SILENCE = 10
+
+
+@contextlib.contextmanager
+def working(what, at_once=True):
+    """Say on stderr what a block does, and from time to time that it goes on.
+
+    In a terminal, one line shows the seconds so far and disappears at the end
+    of the block. Elsewhere, such as in a pipe, there is a line every
+    `SECONDS_OF_SILENCE` seconds.
+
+    Args:
+        what: str, such as `"Loading the model"`.
+        at_once: bool. `False` says nothing in a block that ends before
+            `SECONDS_OF_SILENCE` seconds have passed.
+    """
+    with _stderr() as file:
+        is_terminal = file.isatty()
+        done = threading.Event()
+        if at_once:
+            print(f"{what} ...", end="" if is_terminal else "\n", file=file)
+            file.flush()
+        thread = threading.Thread(
+            target=_report, args=(what, at_once, file, done), daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            if is_terminal:
+                print("\r\x1b[K", end="", file=file, flush=True)
+
+
+def _report(what, at_once, file, done):
+    """Write how long a block has taken so far, until it is done."""
+    is_terminal = file.isatty()
+    start = time.monotonic()
+    pause = 1 if is_terminal and at_once else SECONDS_OF_SILENCE
+    while not done.wait(pause):
+        seconds = round(time.monotonic() - start)
+        begin, end = ("\r", "") if is_terminal else ("", "\n")
+        # A terminal that was closed is no reason to stop the work.
+        with contextlib.suppress(OSError, ValueError):
+            line = f"{begin}{what} ... {seconds} s"
+            print(line, end=end, file=file, flush=True)
+        pause = 1 if is_terminal else SECONDS_OF_SILENCE
+
+
+@contextlib.contextmanager
+def _stderr():
+    """Yield a file for stderr that stays open if file 2 is redirected."""
+    try:
+        descriptor = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # in a notebook, in a test
+        yield sys.stderr or io.StringIO()
+        return
+    with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+        yield file
