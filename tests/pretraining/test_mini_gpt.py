@@ -76,7 +76,7 @@ def test_a_run_that_trained_nothing_does_not_keep_its_folder(tmp_path, shards):
     """It may have failed at its data, or diverged before a checkpoint."""
     one = tmp_path / "one.txt"
     one.write_text("A single document, which cannot be divided.\n")
-    with pytest.raises(UserError, match="corpus must fit the vocabulary"):
+    with pytest.raises(UserError, match="must fit the corpus"):
         pretrain_mini_gpt(TINY, [str(one)], tmp_path / "run", verbose=0)
     hot = dataclasses.replace(TINY, learning_rate=1e30)
     with pytest.raises(DivergedError, match="or use float32.$"):
