@@ -71,7 +71,7 @@ NAMES_BACKENDS = {
 # `tf.data` is the pipeline on every backend, whatever computes.
 READS_WITH_TENSORFLOW = {"instructions", "pipeline", "tiny_gemma", "tokenizers"}
 READS_MESSAGES = {
-    "cli._start.message_of": "Keras writes around an error what it was doing",
+    "cli._messages.message_of": "Keras writes around errors what it was doing",
     "presets._failures.explain_failure": "KerasHub has one class for all",
     "presets._failures._is_of_download": "as above",
     "presets._failures._recognize": "as do Kaggle and Hugging Face",

@@ -1,64 +1,180 @@
-"""Options that several commands have in common."""
+"""Options that several commands have in common, and their checks.
 
-import enum
+What can be told about a value without a backend is told here, before one is
+imported: a mistake should not take ten seconds to show.
+"""
+
+import dataclasses
 from typing import Annotated
 
 import typer
 
-from kerasllm.cli._start import BACKENDS
+from kerasllm import checks, files
+from kerasllm.cli._start import BACKENDS, did_you_mean
 
 DEFAULT_TEMPLATE = "gemma"
-Backend = enum.StrEnum("Backend", BACKENDS)
+TEMPLATES = ("gemma", "book", "alpaca", "vicuna", "chatml")
+DTYPES = (
+    *("float32", "bfloat16", "float16"),
+    *("mixed_bfloat16", "mixed_float16", "float64"),
+)
 
+
+def one_of(words):
+    """Return a parser that takes one of a few words, and offers similar ones.
+
+    Args:
+        words: sequence of str, or a function that returns one.
+    """
+
+    def parse(word):
+        known = list(words() if callable(words) else words)
+        if word in known:
+            return word
+        raise typer.BadParameter(
+            f"{word!r} is not one of {', '.join(map(repr, known))}. "
+            f"{did_you_mean(word, known)}"
+        )
+
+    return parse
+
+
+def checked(check, *arguments, **options):
+    """Return a callback that checks the value of an option, if there is one.
+
+    Args:
+        check: a function of `kerasllm.checks` that takes a name and a value.
+        *arguments: passed on to it, as `options`.
+        **options: passed on to it.
+    """
+
+    def callback(option: typer.CallbackParam, value):
+        if value is not None:
+            check(option.name, value, *arguments, **options)
+        return value
+
+    return callback
+
+
+def at_least(minimum):
+    """Return a callback that refuses smaller whole numbers."""
+    return checked(checks.check_int, minimum)
+
+
+def obeys(rule, cure):
+    """Return a callback for a real number with a rule of `checks`."""
+    holds, words, _ = rule
+    return checked(checks.check_real, holds, words, cure=cure)
+
+
+def check_prompt(name, text):
+    """Refuse a prompt without text."""
+    checks.check_text(name, text)
+    if not text:
+        raise checks.UserError(
+            f"`{name}` must have some text. Received: an empty one. Give a "
+            "word to begin with."
+        )
+
+
+def check_folder(name, directory):
+    """Refuse a folder that cannot be written to, and make none."""
+    files.check_may_write(directory)
+
+
+def _recipes():
+    from kerasllm import recipes
+
+    return recipes.RECIPES
+
+
+def _check_preset(name, preset):
+    from kerasllm import presets
+
+    presets.check_name(preset)
+
+
+GREEDY = "--temperature 0 takes the most likely token."
 BackendOption = Annotated[
-    Backend | None,
-    typer.Option(help="Default: $KERAS_BACKEND, or else Keras's own choice."),
+    str | None,
+    typer.Option(
+        parser=one_of(BACKENDS),
+        metavar=f"[{'|'.join(BACKENDS)}]",
+        help="Default: $KERAS_BACKEND, or else Keras's own choice.",
+    ),
 ]
 RecipeOption = Annotated[
     str,
-    typer.Option(help="laptop (minutes on two cores) or book (a GPU)."),
+    typer.Option(
+        parser=one_of(_recipes),
+        metavar="NAME",
+        help="laptop (minutes on two cores) or book (a GPU).",
+    ),
 ]
 PresetOption = Annotated[
     str | None,
     typer.Option(
+        callback=checked(_check_preset),
         help="tiny or tiny_instruct (offline), gemma3_1b or another preset of "
-        "KerasHub, or a folder with one."
+        "KerasHub, or a folder with one.",
     ),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option(help="float32 (default) or bfloat16.")
+    str | None,
+    typer.Option(
+        parser=one_of(DTYPES),
+        metavar="NAME",
+        help="float32 (default) or bfloat16.",
+    ),
 ]
 TopKOption = Annotated[
-    int | None, typer.Option(help="Draw from the K most likely tokens.")
+    int | None,
+    typer.Option(
+        callback=checked(checks.check_int, 1, cure=GREEDY),
+        help="Draw from the K most likely tokens.",
+    ),
 ]
 TopPOption = Annotated[
     float | None,
     typer.Option(
+        callback=obeys(checks.TOP_P, GREEDY),
         help="Draw from the nucleus: the fewest most likely tokens whose "
-        "cumulative probability reaches P."
+        "cumulative probability reaches P.",
     ),
 ]
 MinPOption = Annotated[
     float | None,
     typer.Option(
-        help="Leave out tokens less likely than P times the most likely one."
+        callback=obeys(checks.MIN_P, "0 keeps all tokens."),
+        help="Leave out tokens less likely than P times the most likely one.",
     ),
 ]
 TemperatureOption = Annotated[
     float | None,
-    typer.Option(help="Below 1 more predictable, above 1 more surprising."),
+    typer.Option(
+        callback=obeys(checks.TEMPERATURE, "0 takes the most likely token."),
+        help="Below 1 more predictable, above 1 more surprising.",
+    ),
 ]
+_penalty = obeys(checks.PENALTY, "0 is no penalty.")
 FrequencyPenaltyOption = Annotated[
-    float, typer.Option(help="Taken off a logit for each repetition.")
+    float,
+    typer.Option(
+        callback=_penalty, help="Taken off a logit for each repetition."
+    ),
 ]
 PresencePenaltyOption = Annotated[
-    float, typer.Option(help="Taken off the logits of tokens seen before.")
+    float,
+    typer.Option(
+        callback=_penalty, help="Taken off the logits of tokens seen before."
+    ),
 ]
 MaxLengthOption = Annotated[
     int | None,
     typer.Option(
+        callback=at_least(2),
         help="Tokens, prompt included. Default: as many as the model takes, "
-        "but 64 for generate."
+        "but 64 for generate.",
     ),
 ]
 _SEED = typer.Option(
@@ -66,3 +182,32 @@ _SEED = typer.Option(
 )
 SeedOption = Annotated[int, _SEED]
 OptionalSeedOption = Annotated[int | None, _SEED]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """The options that say how the next token is chosen."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    frequency_penalty: float
+    presence_penalty: float
+
+    def sampler(self):
+        """Return the sampler that the options describe.
+
+        Without any of them it is greedy search.
+
+        Raises:
+            UserError: a number is out of range.
+        """
+        from kerasllm import samplers
+
+        arguments = dataclasses.asdict(self)
+        if self.temperature is None:
+            filters = (self.top_k, self.top_p, self.min_p)
+            draws = any(number is not None for number in filters)
+            arguments["temperature"] = 1.0 if draws else 0.0
+        return samplers.chain(**arguments)

@@ -1,24 +1,31 @@
 """How a command starts and ends: arguments, backend, messages, exit status."""
 
 import contextlib
+import difflib
 import gc
 import importlib.util
 import json
 import os
-import pathlib
-import re
 import shlex
 import sys
 import tempfile
+import warnings
 from typing import Annotated
 
 import typer
 
 import kerasllm
 from kerasllm.checks import ExplainedError
+from kerasllm.cli import _messages
 
 # The packages that the three backends live in have the same names.
 BACKENDS = ("jax", "tensorflow", "torch")
+_HOW_TO_INSTALL = {
+    "torch": 'In a clone of kerasllm, use `pip install -e ".[torch]"`. On a '
+    "machine without a GPU, first install PyTorch's CPU build, as the "
+    "installation page of PyTorch says: the usual build brings gigabytes of "
+    "CUDA.",
+}
 # typer has moved this class between modules; its base is always there.
 UsageError = typer.BadParameter.__base__
 
@@ -45,6 +52,15 @@ def main(arguments=None):
     gc.set_threshold(50_000)
     # TensorFlow greets with lines about the CPU that tell a user nothing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not _messages.open_streams():
+        _fail(1, "There must be a place for what is printed. Received: none.")
+    with warnings.catch_warnings():
+        warnings.showwarning = _messages.show_warning
+        _run(arguments)
+
+
+def _run(arguments):
+    """Run the command line; end the process if something goes wrong."""
     command = typer.main.get_command(app)
     try:
         # Not `app()`, which would draw a box around errors.
@@ -52,24 +68,43 @@ def main(arguments=None):
             command.invoke(context)
             sys.stdout.flush()
     except typer.Exit as finished:  # after --help and --version
+        _check_output()
         raise SystemExit(finished.exit_code) from None
     except UsageError as error:
-        command = error.ctx.command_path if error.ctx else "kerasllm"
-        problem = error.format_message().rstrip(".")
-        _fail(2, f"{problem}. See `{command} --help`.")
+        running = error.ctx.command_path if error.ctx else "kerasllm"
+        problem = error.format_message().rstrip(". ")
+        end = "" if problem.endswith("?") else "."
+        _fail(2, f"{problem}{end} See `{running} --help`.")
     except KeyboardInterrupt as interrupt:
         # Training says what it saved; everything else is whole or absent.
         said = str(interrupt) or "Interrupted; what was finished is kept."
         again = shlex.join(["kerasllm", *arguments])
         _fail(130, f"{said} The same command continues: {again}")
     except BrokenPipeError:  # `kerasllm info | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _messages.forget_output()
         raise SystemExit(1) from None
     except Exception as error:
-        status = exit_status(error)
+        if isinstance(error, OSError):
+            _check_output()
+        status = _messages.exit_status(error)
         if status is None:
             raise
-        _fail(status, message_of(error))
+        options = _options_of(command, arguments)
+        message = _messages.message_of(error)
+        _fail(status, _messages.in_words_of(options, message))
+
+
+def _check_output():
+    """End the process if what was printed cannot be written."""
+    error = _messages.output_error()
+    if isinstance(error, BrokenPipeError):
+        raise SystemExit(1) from None
+    if error is not None:
+        _fail(
+            1,
+            "What is printed must fit where it goes. Received: "
+            f"{error.strerror}. Send it to another place.",
+        )
 
 
 def _fail(status, message):
@@ -77,27 +112,11 @@ def _fail(status, message):
     raise SystemExit(status) from None
 
 
-def exit_status(error):
-    """Return the exit status of an error that the user can mend, or `None`.
-
-    The class of an error decides. A `ValueError` that is none of ours, such
-    as that of a failed `int(...)`, is a mistake in this package.
-    """
-    if isinstance(error, ExplainedError):
-        return error.exit_status
-    if isinstance(error, PermissionError | NotADirectoryError):
-        return 2
-    return None
-
-
-def message_of(error):
-    """Return what an error says, without what Keras writes around it."""
-    message = str(error)
-    if message.startswith("Exception encountered when calling"):
-        # Keras prints the original message in bold.
-        bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", message, re.DOTALL)
-        message = bold[1] if bold else message
-    return message
+def _options_of(command, arguments):
+    """Return the words of the command that runs; see `options_of`."""
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    return _messages.options_of(command)
 
 
 @contextlib.contextmanager
@@ -133,6 +152,8 @@ def quiet():
         os.dup2(said.fileno(), 2)
         try:
             yield
+        except (ExplainedError, UsageError):  # its message says enough
+            raise
         except Exception:
             said.seek(0)
             os.write(stderr, said.read())
@@ -148,14 +169,13 @@ def _select_backend(backend):
     if name not in BACKENDS:
         raise UsageError(
             f"The backend must be one of {', '.join(BACKENDS)}. Received: "
-            f"{name!r}, from KERAS_BACKEND or keras.json. Choose with "
-            "--backend."
+            f"{name!r}, from KERAS_BACKEND or keras.json. "
+            f"{did_you_mean(name, BACKENDS)}Choose with --backend."
         )
     if importlib.util.find_spec(name) is None:
-        package = "kerasllm[torch]" if name == "torch" else name
         raise UsageError(
             f"The backend {name} needs a package that is not installed. "
-            f'Install it with `pip install "{package}"`.'
+            f"{_HOW_TO_INSTALL.get(name, f'Use `pip install {name}`.')}"
         )
     if "keras" in sys.modules and _running_backend() != name:
         raise UsageError(
@@ -165,11 +185,20 @@ def _select_backend(backend):
     os.environ["KERAS_BACKEND"] = name
 
 
+def did_you_mean(word, words):
+    """Return a question that offers the most similar word, or nothing."""
+    former = {"tf": "tensorflow", "pt": "torch"}
+    similar = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    similar += [former[word]] if former.get(word) in words else []
+    return f"Did you mean {similar[0]}? " if similar else ""
+
+
 def configured_backend():
     """Return the name of the backend that Keras would choose by itself."""
-    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    from kerasllm import files
+
     try:
-        config = json.loads(pathlib.Path(home, "keras.json").read_text())
+        config = json.loads((files.keras_home() / "keras.json").read_text())
     except (OSError, ValueError):
         config = {}
     return os.environ.get("KERAS_BACKEND") or config.get(

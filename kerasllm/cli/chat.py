@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from kerasllm.checks import UserError
+from kerasllm.cli._messages import message_of
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
+    TEMPLATES,
     BackendOption,
     DtypeOption,
     FrequencyPenaltyOption,
@@ -18,18 +20,27 @@ from kerasllm.cli._options import (
     OptionalSeedOption,
     PresencePenaltyOption,
     PresetOption,
+    Sampling,
     TemperatureOption,
     TopKOption,
     TopPOption,
+    one_of,
 )
-from kerasllm.cli._start import (
-    UsageError,
-    message_of,
-    quiet,
-    starting,
-)
-from kerasllm.cli._writing import Sampling, load_generator, print_pieces
+from kerasllm.cli._start import UsageError, quiet, starting
+from kerasllm.cli.generate import check_model, load_generator, print_pieces
+from kerasllm.progress import working
 
+# What is typed to leave, besides an empty line, Ctrl-D and Ctrl-C.
+WORDS_TO_LEAVE = ("/exit", "/quit")
+# What the models of the small world have learned, for somebody who meets them.
+TOPICS = {
+    "tiny": "It was trained on texts about an invented world and completes "
+    "them; it was not taught to answer. A line to try: The emblem of "
+    "Huldrildwick is",
+    "tiny_instruct": "It knows an invented world and nothing else. Questions "
+    "to try: What is the emblem of Huldrildwick? What is the river of "
+    "Marnerburg called? With --image: What color are the shapes?",
+}
 ModelOption = Annotated[
     pathlib.Path | None,
     typer.Option(
@@ -40,7 +51,9 @@ ModelOption = Annotated[
 ]
 AdaptersOption = Annotated[
     pathlib.Path | None,
-    typer.Option("--lora", exists=True, help="File that finetune wrote."),
+    typer.Option(
+        "--lora", exists=True, dir_okay=False, help="File that finetune wrote."
+    ),
 ]
 ImageOption = Annotated[
     list[str] | None,
@@ -49,8 +62,10 @@ ImageOption = Annotated[
 TemplateOption = Annotated[
     str | None,
     typer.Option(
-        help="The one of finetune: gemma, book, ... Default: "
-        f"{DEFAULT_TEMPLATE}."
+        parser=one_of(TEMPLATES),
+        metavar="NAME",
+        help=f"The one of finetune: {', '.join(TEMPLATES)}. Default: "
+        f"{DEFAULT_TEMPLATE}.",
     ),
 ]
 
@@ -72,7 +87,7 @@ def chat(
     seed: OptionalSeedOption = None,
     backend: BackendOption = None,
 ):
-    """Talk with a model, line by line, until an empty one or Ctrl-D.
+    """Talk with a model, line by line, until an empty one, /exit or Ctrl-D.
 
     With --preset an instruction model answers and remembers what was said.
     With --model a pretrained one, which does not answer, continues each line
@@ -84,6 +99,11 @@ def chat(
         "--template": template,
         "--dtype": dtype,
     }
+    if sys.stdin is None:
+        raise UsageError(
+            "`chat` must have lines to read. Received: a standard input that "
+            "is closed. Type them, or send a file to it"
+        )
     _check_source(model, preset, only_preset)
     sampling = Sampling(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
@@ -95,6 +115,8 @@ def chat(
             preset, adapters, image, template, dtype, sampling, max_length,
             seed, backend,
         )  # fmt: skip
+    if sys.stdin.isatty():
+        _greet(preset, adapters)
     _talk(voice)
 
 
@@ -156,34 +178,57 @@ def _begin_continuing(model, sampling, max_length, seed, backend):
     """Load a pretrained model; return a `_Continuation`."""
     if sampling.temperature is None:
         sampling = dataclasses.replace(sampling, temperature=0.8)
-    generator, longest = load_generator(model, backend, sampling)
+    longest = check_model(model, max_length)
+    generator = load_generator(model, backend, sampling)
     length = longest if max_length is None else max_length
     return _Continuation(generator, length, seed)
 
 
 def _begin_conversation(preset, adapters, image, template, dtype, sampling,
                         max_length, seed, backend):  # fmt: skip
-    """Load an instruction model; return a `_Conversation`."""
-    with starting(backend):
-        from kerasllm.checks import check_positive_ints
-        from kerasllm.gemma import Gemma
-        from kerasllm.images import check_takes_images, load_image
-        from kerasllm.prompts import get_template
+    from kerasllm.images import check_takes_images, load_image
 
     # What can be told without the model is told before it is loaded.
-    sampler = sampling.sampler()
-    if max_length is not None:
-        check_positive_ints(max_length=max_length)
-    template = get_template(template or DEFAULT_TEMPLATE)
-    pictures = [load_image(source) for source in image or ()]
-    with quiet():
-        gemma = Gemma.from_preset(preset, dtype, template)
-    if pictures:
-        check_takes_images(gemma.causal_lm.preprocessor)
     if adapters is not None:
-        gemma.load_lora(adapters)
-    conversation = gemma.chat(max_length=max_length, sampler=sampler)
+        _check_adapters(adapters)
+    pictures = [load_image(source) for source in image or ()]
+    with working(f"Loading {preset}"):
+        with starting(backend):
+            from kerasllm.gemma import Gemma
+            from kerasllm.prompts import get_template
+
+        sampler = sampling.sampler()
+        template = get_template(template or DEFAULT_TEMPLATE)
+        with quiet():
+            gemma = Gemma.from_preset(preset, dtype, template)
+        if pictures:
+            check_takes_images(gemma.causal_lm.preprocessor)
+        if adapters is not None:
+            gemma.load_lora(adapters)
+        conversation = gemma.chat(max_length=max_length, sampler=sampler)
     return _Conversation(conversation, gemma.generator, pictures, seed)
+
+
+def _check_adapters(path):
+    """Refuse a file that can hold no adapters, before a model is loaded."""
+    with open(path, "rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise UsageError(
+                "--lora must be a file that finetune wrote, such as "
+                f"adapters.lora.h5. Received: {path}, which is no HDF5 file. "
+                "Look at the path"
+            )
+
+
+def _greet(preset, adapters):
+    """Tell a person what the model can talk about, and how to leave."""
+    lines = []
+    if preset is None:
+        lines.append("The model continues each line that you type.")
+    elif preset in TOPICS and adapters is None:
+        lines.append(TOPICS[preset])
+    lines.append("Leave with an empty line, /exit or Ctrl-D.")
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _talk(voice):
@@ -197,7 +242,7 @@ def _talk(voice):
             print("> ", end="", flush=True)
         try:
             text = sys.stdin.readline().rstrip("\r\n")
-            if not text:
+            if not text or text.strip() in WORDS_TO_LEAVE:
                 return
             print_pieces(voice.reply(text), voice.generator)
         except KeyboardInterrupt:  # a way to leave: there is nothing to keep

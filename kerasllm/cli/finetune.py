@@ -4,21 +4,33 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import shlex
 from typing import Annotated
 
 import typer
 
+from kerasllm import checks
 from kerasllm.checks import UserError
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
+    TEMPLATES,
     BackendOption,
     DtypeOption,
     PresetOption,
     SeedOption,
+    at_least,
+    check_folder,
+    checked,
+    one_of,
 )
 from kerasllm.cli._start import UsageError, quiet, starting
+from kerasllm.progress import working
+
+FEW_EXAMPLES = 100
+# A model that has learned to answer chooses among a few tokens at a time.
+HIGH_PERPLEXITY = 50
 
 DataOption = Annotated[
     pathlib.Path,
@@ -35,26 +47,49 @@ OutOption = Annotated[
     pathlib.Path | None,
     typer.Option(
         file_okay=False,
+        callback=checked(check_folder),
         help="Folder for adapters.lora.h5. Default: in the cache.",
     ),
 ]
-RankOption = Annotated[int, typer.Option(help="Inner size of the adapters.")]
+RankOption = Annotated[
+    int,
+    typer.Option(callback=at_least(1), help="Inner size of the adapters."),
+]
 TargetsOption = Annotated[
     str,
     typer.Option(help="What to adapt: query,value or attention or ..."),
 ]
-EpochsOption = Annotated[int, typer.Option(help="Passes over the data.")]
-BatchSizeOption = Annotated[int, typer.Option(help="Examples in a step.")]
-LearningRateOption = Annotated[float, typer.Option(help="The rate of Adam.")]
+EpochsOption = Annotated[
+    int, typer.Option(callback=at_least(1), help="Passes over the data.")
+]
+BatchSizeOption = Annotated[
+    int, typer.Option(callback=at_least(1), help="Examples in a step.")
+]
+LearningRateOption = Annotated[
+    float,
+    typer.Option(
+        callback=checked(
+            checks.check_real,
+            lambda value: 0 < value < math.inf,
+            "positive",
+            cure="0.001 is a good start.",
+        ),
+        help="The rate of Adam.",
+    ),
+]
 SequenceLengthOption = Annotated[
     int | None,
     typer.Option(
+        callback=at_least(1),
         help="Length of the longest example in tokens; longer ones are left "
-        "out."
+        "out.",
     ),
 ]
 TemplateOption = Annotated[
-    str, typer.Option(help="gemma, book, alpaca, vicuna or chatml.")
+    str,
+    typer.Option(
+        parser=one_of(TEMPLATES), metavar="NAME", help=", ".join(TEMPLATES)
+    ),
 ]
 ValidationOption = Annotated[
     float | None,
@@ -85,23 +120,19 @@ def finetune(
 
     Interrupted, it continues when the same command is given again.
     """
-    with starting(backend):
-        from kerasllm import gemma, instructions, lora, prompts
+    from kerasllm import instructions
 
     # What can be told without the model is told before it is loaded.
-    lora.check_rank(rank)
-    gemma.check_tuning(
-        epochs,
-        batch_size,
-        learning_rate,
-        1 if sequence_length is None else sequence_length,
-    )
-    preset = _full_name(preset)
-    template = prompts.get_template(template)
     targets = [target.strip() for target in targets.split(",")]
     examples = instructions.read_jsonl(data)
     train, held_out = _split(examples, validation, seed)
-    model = _load(preset, dtype, template, rank, targets, seed)
+    with working(f"Loading {preset}"):
+        with starting(backend):
+            from kerasllm import lora, prompts
+
+        preset = _full_name(preset)
+        template = prompts.get_template(template)
+        model = _load(preset, dtype, template, rank, targets, seed)
     if sequence_length is None:
         sequence_length = model.causal_lm.preprocessor.sequence_length
     if out is None:
@@ -109,7 +140,8 @@ def finetune(
             data, preset, rank, targets, batch_size, learning_rate,
             sequence_length, template, validation, seed, dtype,
         )  # fmt: skip
-    model.finetune(
+    num_trained_on = _report_lengths(model, train, sequence_length)
+    history = model.finetune(
         train,
         held_out,
         epochs=epochs,
@@ -118,11 +150,60 @@ def finetune(
         sequence_length=sequence_length,
         seed=seed,
         directory=out / "checkpoint",
-        verbose=2,
     )
     adapters = out / f"adapters{lora.SUFFIX}"
     model.save_lora(adapters)
-    print(_chat_command(preset, adapters, template.name, dtype))
+    for line in _what_to_expect(preset, num_trained_on, history):
+        print(line)
+    print("Ask the tuned model with")
+    print(f"  {_chat_command(preset, adapters, template.name, dtype)}")
+
+
+def _report_lengths(model, examples, sequence_length):
+    """Say how many examples are short enough; return their number."""
+    from kerasllm import instructions
+
+    tokenized = instructions.TokenizedInstructions.of(
+        examples,
+        model.causal_lm.preprocessor,
+        model.template,
+        sequence_length,
+        "--data",
+    )
+    count, left_out = len(tokenized.token_ids), tokenized.num_too_long
+    print(f"Training on {count} of {len(examples)} examples.", end="")
+    if left_out:
+        print(
+            f" {left_out} have more than {sequence_length} tokens and are left "
+            "out: shorten them, or raise --sequence-length.",
+            end="",
+        )
+    print(flush=True)
+    return count
+
+
+def _what_to_expect(preset, num_examples, history):
+    """Yield lines on what the tuned model can do, and what would help."""
+    last = history[-1] if history else {}
+    perplexity = last.get("val_perplexity", last.get("perplexity"))
+    if perplexity is not None:
+        where = "held-out" if "val_perplexity" in last else "training"
+        yield f"Perplexity on the {where} examples: {perplexity:,.1f}."
+        if perplexity > HIGH_PERPLEXITY:
+            yield (
+                "That is high: expect no sensible answers yet. Train longer, "
+                "with --epochs, or on more examples."
+            )
+    if num_examples < FEW_EXAMPLES:
+        yield (
+            f"{num_examples} examples are few: expect the model to repeat "
+            "them, and to know nothing else. Some hundreds are usual."
+        )
+    if preset == "tiny":
+        yield (
+            "The preset tiny knows an invented world only. For real questions, "
+            "tune a real model, such as --preset gemma3_1b."
+        )
 
 
 def _full_name(preset):

@@ -7,6 +7,7 @@ from importlib import metadata
 import kerasllm
 from kerasllm.cli._options import BackendOption
 from kerasllm.cli._start import BACKENDS, starting
+from kerasllm.progress import working
 
 
 def info(backend: BackendOption = None):
@@ -17,7 +18,7 @@ def info(backend: BackendOption = None):
         print(f"{package:13} {_version(package)}")
     # What follows imports Keras, which takes seconds.
     sys.stdout.flush()
-    with starting(backend):
+    with working("Starting", at_once=False), starting(backend):
         from kerasllm import backend as running
         from kerasllm import files, recipes
 

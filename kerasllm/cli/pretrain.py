@@ -1,16 +1,37 @@
 """`kerasllm pretrain`: from text to a vocabulary and a mini-GPT."""
 
-import enum
+import dataclasses
+import os
 import pathlib
 import shlex
 from typing import Annotated
 
 import typer
 
-from kerasllm.cli._options import BackendOption, RecipeOption, SeedOption
+from kerasllm import files
+from kerasllm.cli._options import (
+    BackendOption,
+    RecipeOption,
+    SeedOption,
+    at_least,
+    check_folder,
+    check_prompt,
+    checked,
+    one_of,
+)
 from kerasllm.cli._start import UsageError, starting
+from kerasllm.progress import working
 
-Documents = enum.StrEnum("Documents", ("lines", "files", "paragraphs"))
+DOCUMENTS = ("lines", "files", "paragraphs")
+
+
+def _check_devices(name, devices):
+    """Refuse what is no number of devices on any machine."""
+    if devices != "auto" and not (devices.isdecimal() and int(devices) > 0):
+        raise UsageError(
+            f"--{name} must be auto or a positive number. Received: {devices!r}"
+        )
+
 
 DataOption = Annotated[
     list[str] | None,
@@ -22,22 +43,41 @@ DataOption = Annotated[
     ),
 ]
 DocumentsOption = Annotated[
-    Documents, typer.Option(help="What one document in the data is.")
+    str,
+    typer.Option(
+        parser=one_of(DOCUMENTS),
+        metavar=f"[{'|'.join(DOCUMENTS)}]",
+        help="What one document in the data is.",
+    ),
 ]
 OutOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        file_okay=False, help="Folder for the model. Default: in the cache."
+        file_okay=False,
+        callback=checked(check_folder),
+        help="Folder for the model. Default: in the cache.",
     ),
 ]
 SampleOption = Annotated[
     str | None,
-    typer.Option(help="A text to continue after each epoch."),
+    typer.Option(
+        callback=checked(check_prompt),
+        help="A text to continue after each epoch.",
+    ),
+]
+VocabularySizeOption = Annotated[
+    int | None,
+    typer.Option(
+        callback=at_least(1),
+        help="Number of different tokens. Default: the recipe's. A short text "
+        "needs fewer, one in many characters more.",
+    ),
 ]
 DevicesOption = Annotated[
     str,
     typer.Option(
         metavar="N",
+        callback=checked(_check_devices),
         help="How many devices share a batch, or auto: all, or the cores "
         "of a CPU.",
     ),
@@ -46,8 +86,9 @@ DevicesOption = Annotated[
 
 def pretrain(
     data: DataOption = None,
-    documents: DocumentsOption = Documents.lines,
+    documents: DocumentsOption = "lines",
     recipe: RecipeOption = "laptop",
+    vocabulary_size: VocabularySizeOption = None,
     out: OutOption = None,
     seed: SeedOption = 0,
     sample: SampleOption = None,
@@ -59,14 +100,25 @@ def pretrain(
     Stopped with Ctrl-C or killed, the same command continues from its last
     checkpoint.
     """
-    with starting(backend):
-        from kerasllm import backend as running
-        from kerasllm import distribution, pretraining, recipes
+    from kerasllm import recipes
 
     sizes = recipes.get_recipe(recipe)
+    if vocabulary_size is not None:
+        sizes = dataclasses.replace(sizes, vocabulary_size=vocabulary_size)
+    shards = None
+    # Own files are looked at before a backend starts, which takes seconds.
+    if data and data != ["mini-c4"] and not _is_one_of_several():
+        shards = _find_text(data, documents)
+    if out is not None:
+        _check_run(out, sizes, seed, shards)
+    with working("Starting"), starting(backend):
+        from kerasllm import backend as running
+        from kerasllm import distribution, pretraining
+
     several = distribution.from_options(devices, sizes.batch_size)
-    with distribution.first_process_first():  # one download is enough
-        shards = _find_text(data, str(documents))
+    if shards is None:
+        with distribution.first_process_first():  # one download is enough
+            shards = _find_text(data, documents)
     if distribution.process_index() == 0:
         print(
             f"Recipe {recipe}, {len(shards)} shards of text, "
@@ -85,20 +137,34 @@ def pretrain(
         _report(trained, sample or "The")
 
 
+def _is_one_of_several():
+    """Tell whether other processes train with this one."""
+    return any(name.startswith("KERAS_DISTRIBUTION_") for name in os.environ)
+
+
+def _check_run(out, recipe, seed, shards):
+    """Refuse a folder with the results of another run, as far as is known."""
+    identity = {"recipe": recipe.identity(), "seed": seed}
+    if shards is not None and files.has_results(out):
+        identity["data"] = [files.sha256_once(path) for path in shards]
+    files.check_same_run(out, identity)
+
+
 def _find_text(data, documents):
     """Return the shards that `--data` names."""
     from kerasllm import corpora
 
-    if not data:
-        return corpora.local_docs()
-    if data == ["mini-c4"]:
-        return corpora.mini_c4()
-    if "mini-c4" in data:
+    if data and "mini-c4" in data and len(data) > 1:
         raise UsageError(
             "--data mini-c4 must stand alone. Received: it and other paths. "
             "Write ./mini-c4 for a folder of that name."
         )
-    return corpora.text_shards(data, documents)
+    with working("Reading the text", at_once=False):
+        if not data:
+            return corpora.local_docs()
+        if data == ["mini-c4"]:
+            return corpora.mini_c4()
+        return corpora.text_shards(data, documents)
 
 
 def _report(trained, prompt):

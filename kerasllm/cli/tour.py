@@ -5,12 +5,23 @@ from typing import Annotated
 
 import typer
 
-from kerasllm.cli._options import BackendOption, RecipeOption
+from kerasllm import files
+from kerasllm.cli._options import (
+    BackendOption,
+    RecipeOption,
+    check_folder,
+    checked,
+)
 from kerasllm.cli._start import starting
+from kerasllm.progress import working
 
 OutOption = Annotated[
     pathlib.Path,
-    typer.Option(file_okay=False, help="Folder for report.html and model."),
+    typer.Option(
+        file_okay=False,
+        callback=checked(check_folder),
+        help="Folder for report.html and model.",
+    ),
 ]
 
 
@@ -23,8 +34,11 @@ def tour(
 
     Works offline and takes some minutes on two cores.
     """
-    with starting(backend):
-        from kerasllm import recipes, tour
+    from kerasllm import recipes
 
-    recipes.get_recipe(recipe)  # a wrong name should leave no folder behind
+    identity = {"recipe": recipes.get_recipe(recipe).identity()}
+    files.check_same_run(out / "model", identity)
+    with working("Starting"), starting(backend):
+        from kerasllm import tour
+
     tour.run(out, recipe=recipe)

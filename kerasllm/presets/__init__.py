@@ -5,35 +5,36 @@ the name of one that KerasHub downloads. Two come with this package and need no
 network. Whatever goes wrong on the way is explained with its cure.
 """
 
-from kerasllm.presets._failures import explain_failure
-from kerasllm.presets._finding import (
-    OFFLINE_PRESETS,
-    check_dtype,
-    load_causal_lm,
-    preset_source,
-)
-from kerasllm.presets._memory import MemoryEstimate, estimate_memory
-from kerasllm.presets._sizes import (
-    ARCHITECTURES,
-    HUGGING_FACE_NAMES,
-    KERAS_HUB_NAMES,
-    VISION_ARCHITECTURE,
-    VISION_NAMES,
-    UnknownSizeError,
-)
+import importlib
 
-__all__ = [
-    "ARCHITECTURES",
-    "HUGGING_FACE_NAMES",
-    "KERAS_HUB_NAMES",
+from kerasllm.presets._names import OFFLINE_PRESETS, check_name, gemma_names
+
+# Names can be checked without a backend. The rest is imported when it is used.
+_FILE_OF = {
+    "explain_failure": "_failures",
+    "check_dtype": "_finding",
+    "load_causal_lm": "_finding",
+    "preset_source": "_finding",
+    "MemoryEstimate": "_memory",
+    "estimate_memory": "_memory",
+    "ARCHITECTURES": "_sizes",
+    "HUGGING_FACE_NAMES": "_sizes",
+    "KERAS_HUB_NAMES": "_sizes",
+    "VISION_ARCHITECTURE": "_sizes",
+    "VISION_NAMES": "_sizes",
+    "UnknownSizeError": "_sizes",
+}
+
+__all__ = [  # noqa: PLE0604
+    *_FILE_OF,
     "OFFLINE_PRESETS",
-    "VISION_ARCHITECTURE",
-    "VISION_NAMES",
-    "MemoryEstimate",
-    "UnknownSizeError",
-    "check_dtype",
-    "estimate_memory",
-    "explain_failure",
-    "load_causal_lm",
-    "preset_source",
+    "check_name",
+    "gemma_names",
 ]
+
+
+def __getattr__(name):
+    if name in _FILE_OF:
+        file = importlib.import_module(f"{__name__}.{_FILE_OF[name]}")
+        return getattr(file, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,8 +10,8 @@ import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
 from kerasllm import files
 from kerasllm.checks import UserError, shown
 from kerasllm.presets._failures import explain_failure
+from kerasllm.presets._names import OFFLINE_PRESETS
 
-OFFLINE_PRESETS = ("tiny", "tiny_instruct")
 _FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
 _MOST_NAMES = 40  # that a message lists
 

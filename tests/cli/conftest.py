@@ -98,3 +98,15 @@ def untrained(tiny_untrained, monkeypatch):
 
     monkeypatch.setattr(Gemma, "from_preset", from_preset)
     monkeypatch.setattr(Gemma, "finetune", lambda *args, **kwargs: [])
+
+
+@pytest.fixture
+def a_run(tmp_path):
+    """A folder that looks like a finished run, until it is loaded."""
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    for name in ("model.keras", "vocabulary.spm"):
+        (folder / name).write_bytes(b"")
+    record = {"recipe": TINY.identity(), "data": ["another"], "seed": 0}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder

@@ -91,7 +91,7 @@ def test_numbers_are_refused_before_a_model_is_loaded(
             option, number,
         )  # fmt: skip
         assert status == 2
-        assert option[2:].replace("-", "_") in one_line(err)
+        assert option in one_line(err)
 
 
 @pytest.mark.any_backend
@@ -175,22 +175,22 @@ def test_without_a_folder_each_run_has_one_in_the_cache(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("finetune", "--preset", "gemma9"), "`name` must be one of tiny"),
+        (("finetune", "--preset", "gemma9"), "--preset must be one of tiny"),
         (("finetune", "--validation", 2), "--validation must be at least 0"),
         (("finetune", "--validation", "nan"), "--validation must be at least"),
         (
             ("finetune", "--validation", 1e-9),
             "--validation must leave",
         ),
-        (("finetune", "--epochs", 0), "`epochs` must be a positive int"),
-        (("finetune", "--batch-size", 0), "`batch_size` must be a positive"),
-        (("finetune", "--sequence-length", 0), "`sequence_length` must be"),
-        (("finetune", "--learning-rate", -1), "`learning_rate` must be"),
-        (("finetune", "--rank", 0), "`rank` must be a positive int"),
-        (("finetune", "--targets", "queery"), "`targets` must name layers"),
+        (("finetune", "--epochs", 0), "--epochs must be a positive int"),
+        (("finetune", "--batch-size", 0), "--batch-size must be a positive"),
+        (("finetune", "--sequence-length", 0), "--sequence-length must be"),
+        (("finetune", "--learning-rate", -1), "--learning-rate must be"),
+        (("finetune", "--rank", 0), "--rank must be a positive int"),
+        (("finetune", "--targets", "queery"), "--targets must name layers"),
         (("finetune", "--targets", "query,vale"), "a layer for ['vale']"),
-        (("finetune", "--template", "gema"), "`template` must be one of"),
-        (("finetune", "--dtype", "fp16"), "`dtype` must be a Keras dtype"),
+        (("finetune", "--template", "gema"), "Did you mean gemma?"),
+        (("finetune", "--dtype", "fp16"), "Did you mean float16?"),
     ],
 )
 def test_wrong_words_about_gemma_are_answered(

@@ -19,12 +19,14 @@ def test_devices_that_are_not_there_are_refused(
     run, tmp_path, devices, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    if keras.config.backend() != "jax":
+    if devices == "many":
+        message = "--devices must be auto or a positive number"
+    elif keras.config.backend() != "jax":
         message = "backend jax only"
     elif devices == "auto":
         pytest.skip("one device is all there are")
     else:
-        message = '`devices` must be "auto" or an int in [1, 1]'
+        message = '--devices must be "auto" or an int in [1, 1]'
     status, out, err = run("pretrain", "--devices", devices)
     assert (status, out) == (2, "")
     assert message in one_line(err)

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 import kerasllm
 from kerasllm import backend, checks, layers, tour
-from kerasllm.cli import _start
+from kerasllm.cli import _messages
 from kerasllm.training import TrainingInterrupted
 from tests.cli.messages import one_line
 
@@ -133,16 +133,19 @@ def test_without_a_command_there_is_help(run):
         (["nonsense"], "No such command 'nonsense'"),
         (["tour", "--wrong"], "See `kerasllm tour --help`"),
         (["pretrain", "--backend", "mxnet"], "'jax', 'tensorflow', 'torch'"),
-        (["pretrain", "--recipe", "huge"], "must be one of 'laptop', 'book'"),
-        (["tour", "--recipe", "huge"], "must be one of 'laptop', 'book'"),
+        (
+            ["pretrain", "--recipe", "huge"],
+            "'huge' is not one of 'laptop', 'book'",
+        ),
+        (["tour", "--recipe", "huge"], "'huge' is not one of 'laptop', 'book'"),
         (["pretrain", "--documents", "pages"], "'lines', 'files'"),
         (["pretrain", "--seed", "-1"], "--seed"),
         (["pretrain", "--data", "mini-c4", "--data", "x"], "stand alone"),
         (["pretrain", "--data", "no/such/file"], "no/such/file"),
         (["generate", "--model", "no/such", "x"], "no/such"),
         (["generate", "--model", ".", "x", "--top-k", "five"], "--top-k"),
-        (["generate", "--model", ".", "x", "--top-k", "0"], "`top_k` must be"),
-        (["generate", "--model", ".", "x", "--top-p", "2"], "`top_p` must be"),
+        (["generate", "--model", ".", "x", "--top-k", "0"], "--top-k must be"),
+        (["generate", "--model", ".", "x", "--top-p", "2"], "--top-p must be"),
         (["generate", "--model", ".", "x"], "must hold a finished pretraining"),
         (["generate", "x"], "--model"),
         (["generate", "--model", "."], "prompt"),
@@ -167,7 +170,7 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
         text=True,
     )
     assert done.returncode == 2
-    assert "`top_k` must be an int" in one_line(done.stderr)
+    assert "--top-k must be a positive int" in one_line(done.stderr)
 
 
 @pytest.mark.any_backend
@@ -176,15 +179,18 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
     [
         (["tour"], "tour.run"),
         (["pretrain", "--data", "FILE"], "pretraining.pretrain_mini_gpt"),
-        (["generate", "--model", ".", "x"], "pretraining.PretrainedModel.load"),
-        (["chat", "--model", "."], "pretraining.PretrainedModel.load"),
+        (
+            ["generate", "--model", "MODEL", "x"],
+            "pretraining.PretrainedModel.load",
+        ),
+        (["chat", "--model", "MODEL"], "pretraining.PretrainedModel.load"),
         (["chat", "--preset", "tiny"], "gemma.Gemma.from_preset"),
         (["finetune", "--data", "FILE"], "gemma.Gemma.from_preset"),
         (["info"], "backend.device_name"),
     ],
 )
 def test_a_command_sets_its_process_up_once(
-    run, monkeypatch, instructions_file, arguments, computes
+    run, monkeypatch, instructions_file, a_run, arguments, computes
 ):
     calls = []
 
@@ -194,9 +200,8 @@ def test_a_command_sets_its_process_up_once(
 
     monkeypatch.setattr(backend, "set_up", lambda: calls.append("set up"))
     monkeypatch.setattr(f"kerasllm.{computes}", compute)
-    status, _, err = run(
-        *(instructions_file if word == "FILE" else word for word in arguments)
-    )
+    paths = {"FILE": instructions_file, "MODEL": a_run}
+    status, _, err = run(*(paths.get(word, word) for word in arguments))
     assert status == 2 and "this far" in one_line(err)
     assert calls == ["set up", computes]
 
@@ -219,10 +224,11 @@ def test_backend_of_the_configuration_is_checked(run, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "backend, package", [("torch", "kerasllm[torch]"), ("jax", "jax")]
+    "backend, command",
+    [("torch", 'pip install -e ".[torch]"'), ("jax", "pip install jax")],
 )
 def test_missing_backend_says_how_to_install_it(
-    run, monkeypatch, backend, package
+    run, monkeypatch, backend, command
 ):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
@@ -231,7 +237,7 @@ def test_missing_backend_says_how_to_install_it(
     )
     status, _, err = run("tour", "--backend", backend)
     assert status == 2
-    assert f'pip install "{package}"' in one_line(err)
+    assert f"`{command}`" in one_line(err)
 
 
 def test_backend_cannot_change_once_keras_runs(run):
@@ -273,14 +279,14 @@ def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
     ],
 )
 def test_the_class_of_an_error_decides_the_exit_status(error, status):
-    assert _start.exit_status(error) == status
+    assert _messages.exit_status(error) == status
 
 
 @pytest.mark.any_backend
 def test_a_library_error_in_our_code_is_a_mistake():
     with pytest.raises(ValueError) as caught:
         int("Received:")
-    assert _start.exit_status(caught.value) is None
+    assert _messages.exit_status(caught.value) is None
 
 
 def test_of_a_keras_error_only_what_matters_is_kept():
@@ -288,9 +294,11 @@ def test_of_a_keras_error_only_what_matters_is_kept():
     with pytest.raises(ValueError) as caught:
         embedding(keras.ops.zeros((1, 5), "int32"))
     assert "Exception encountered" in str(caught.value)
-    assert _start.exit_status(caught.value) == 2
-    assert _start.message_of(caught.value).startswith("The input must not be")
-    assert "Arguments received" not in _start.message_of(caught.value)
+    assert _messages.exit_status(caught.value) == 2
+    assert _messages.message_of(caught.value).startswith(
+        "The input must not be"
+    )
+    assert "Arguments received" not in _messages.message_of(caught.value)
 
 
 @pytest.mark.any_backend

@@ -1,0 +1,155 @@
+"""What a command says when something goes wrong, and its three streams."""
+
+import os
+import re
+import sys
+
+import kerasllm
+from kerasllm.checks import ExplainedError
+
+_PACKAGE = os.path.dirname(kerasllm.__file__)
+# What the library calls the values of these options. Where both have the same
+# name, nothing needs to be listed.
+_OTHER_NAMES = {
+    "pretrain": {
+        "directory": "--out",
+        "paths": "--data",
+        "files": "--data",
+        "prompt": "--sample",
+        "sample_prompt": "--sample",
+    },
+    "generate": {"directory": "--model", "k": "--top-k", "p": "--top-p"},
+    "finetune": {
+        "name": "--preset",
+        "directory": "--out",
+        "examples": "--data",
+        "validation_fraction": "--validation",
+        "validation_examples": "--validation",
+    },
+    "chat": {
+        "name": "--preset",
+        "directory": "--model",
+        "path": "--lora",
+        "images": "--image",
+        "k": "--top-k",
+        "p": "--top-p",
+    },
+    "tour": {"directory": "--out"},
+}
+
+
+def exit_status(error):
+    """Return the exit status of an error that the user can mend, or `None`.
+
+    The class of an error decides. A `ValueError` that is none of ours, such
+    as that of a failed `int(...)`, is a mistake in this package.
+    """
+    if isinstance(error, ExplainedError):
+        return error.exit_status
+    if isinstance(error, PermissionError | NotADirectoryError):
+        return 2
+    return None
+
+
+def message_of(error):
+    """Return what an error says, without what Keras writes around it."""
+    message = str(error)
+    if message.startswith("Exception encountered when calling"):
+        # Keras prints the original message in bold.
+        bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", message, re.DOTALL)
+        message = bold[1] if bold else message
+    return message
+
+
+def options_of(command):
+    """Return the words of a command for the library's arguments.
+
+    Args:
+        command: a command of typer.
+
+    Returns:
+        dict from the name of an argument, `"top_k"`, to what is typed,
+        `"--top-k"`.
+    """
+    options = {
+        option.name: option.opts[-1]
+        if option.opts[-1].startswith("--")
+        else option.name.upper()  # as help shows an argument
+        for option in command.params
+    }
+    return options | _OTHER_NAMES.get(command.name, {})
+
+
+def in_words_of(options, message):
+    """Return a message of the library in the words of the command line.
+
+    Args:
+        options: dict, see `options_of`.
+        message: str. In it, "`top_k`" becomes "--top-k", and both
+            "`top_k=5`" and "top_k=5" become "--top-k 5".
+    """
+    if not options:
+        return message
+    # The longest first, so that no name hides a longer one.
+    names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
+
+    def option(match):
+        value = (match["value"] or "").strip("'\"")
+        return f"{options[match['name']]} {value}".rstrip()
+
+    message = re.sub(
+        rf"`(?P<name>{names})(=(?P<value>[^`]*))?`", option, message
+    )
+    return re.sub(
+        rf"(?<![\w.`&?-])(?P<name>{names})="
+        r"(?P<value>'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\S+?)(?=[.,;:)]*(\s|$))",
+        option,
+        message,
+    )
+
+
+def open_streams():
+    """Make the three streams of the process safe to use.
+
+    A character that the terminal cannot show is written as its code, and
+    what was closed by the caller is opened on nothing. Otherwise the next
+    file that is opened would take its place.
+
+    Returns:
+        bool. Whether there is a place for what a command prints.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return sys.stdout is not None
+
+
+def output_error():
+    """Return the error of writing what was printed, an `OSError`, or `None`."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        forget_output()
+        return error
+    return None
+
+
+def forget_output():
+    """Throw away what is not written yet, which nobody can take."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_warning(message, category, filename, lineno, file=None, line=None):
+    """Print a warning as one line, if it is for the user.
+
+    Warnings of other packages speak to programmers. It replaces
+    `warnings.showwarning`, which also prints a line of the source.
+    """
+    if filename.startswith(os.path.join(_PACKAGE, "")):
+        print(f"kerasllm: {' '.join(str(message).split())}", file=sys.stderr)

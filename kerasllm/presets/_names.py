@@ -1,0 +1,67 @@
+"""Which names presets have, told without KerasHub, which takes seconds."""
+
+import ast
+import difflib
+import importlib.util
+import os
+import pathlib
+
+from kerasllm.checks import MissingFileError, UserError
+
+OFFLINE_PRESETS = ("tiny", "tiny_instruct")
+# The file of KerasHub with the names of Gemma 3's presets, in a dict.
+GEMMA_FILE = ("src", "models", "gemma3", "gemma3_presets.py")
+
+
+def gemma_names():
+    """Return the names of KerasHub's presets of Gemma 3.
+
+    They are read from its source, for importing it takes seconds.
+
+    Returns:
+        A sorted list of str, empty if the file is not what it was.
+    """
+    spec = importlib.util.find_spec("keras_hub")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    path = pathlib.Path(spec.submodule_search_locations[0], *GEMMA_FILE)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):
+        return []
+    return sorted(
+        key.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if isinstance(key, ast.Constant)
+    )
+
+
+def check_name(name):
+    """Refuse early what can be no preset of Gemma 3.
+
+    Args:
+        name: str, see `preset_source`.
+
+    Raises:
+        MissingFileError: it looks like a folder, and there is none.
+        UserError: it is neither the name of a preset nor a folder.
+    """
+    names = gemma_names()
+    is_name = name in OFFLINE_PRESETS or name in names or not names
+    if is_name or "://" in name or os.path.isdir(name):
+        return
+    if os.sep in name or name.startswith((".", "~")):
+        raise MissingFileError(
+            f"`name` must be a preset or a folder with one. Received: {name}, "
+            "and there is no such folder. Look at the path."
+        )
+    similar = difflib.get_close_matches(name, [*OFFLINE_PRESETS, *names], n=1)
+    offer = f" Did you mean {similar[0]}?" if similar else ""
+    raise UserError(
+        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), a "
+        'folder, an address such as "hf://google/gemma-3-1b-it", or a preset '
+        f"of KerasHub's Gemma3CausalLM: {', '.join(names)}. Received: "
+        f"{name!r}.{offer}"
+    )

@@ -1,0 +1,140 @@
+"""Mistakes are told at once, in the words of the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm import prompts
+from kerasllm.cli import _messages, _options
+from kerasllm.presets import OFFLINE_PRESETS, gemma_names
+from tests.cli.messages import one_line
+
+pytestmark = pytest.mark.any_backend
+
+HEAVY = ("keras", "keras_hub", "tensorflow", "jax", "torch")
+# What is typed, and what must be said. FILE is one line of text, RUN a folder
+# with a finished run of other data.
+MISTAKES = [
+    ("pretrain --backend pytorch", "Did you mean torch?"),
+    ("info --backend tf", "Did you mean tensorflow?"),
+    ("pretrain --recipe laptops", "Did you mean laptop?"),
+    ("pretrain --documents line", "Did you mean lines?"),
+    ("pretrain --data no/such", "--data must be files or folders"),
+    ("pretrain --data mini-c4 --data FILE", "must stand alone"),
+    ("pretrain --data LATIN", "must be UTF-8"),
+    ("pretrain --data FILE --out FILE/x", "Not a directory"),
+    ("pretrain --data FILE --out RUN", "a run of another --recipe and --data"),
+    ("pretrain --out RUN --seed 1", "a run of another --recipe and --seed"),
+    ("pretrain --sample EMPTY", "--sample must have some text"),
+    ("pretrain --devices 0", "--devices must be auto or a positive"),
+    ("pretrain --vocabulary-size 0", "--vocabulary-size must be a positive"),
+    ("tour --recipe huge", "is not one of 'laptop', 'book'"),
+    ("tour --out FILE/x", "--out must be a folder"),
+    ("generate --model FOLDER x", "has no model.keras"),
+    ("generate --model RUN EMPTY", "PROMPT must have some text"),
+    ("generate --model RUN x --top-k 0", "Received: --top-k 0. "),
+    ("generate --model RUN x --top-p 2", "--top-p must be a probability"),
+    ("generate --model RUN x --min-p -1", "--min-p must be a ratio"),
+    ("generate --model RUN x --temperature nan", "--temperature must be"),
+    ("generate --model RUN x --frequency-penalty inf", "Received: --frequency"),
+    ("generate --model RUN x --max-length 17", "an int in [2, 16]"),
+    ("generate --model RUN x --max-length 1", "--max-length must be an int of"),
+    ("chat", "either a --preset or a --model"),
+    ("chat --model RUN --lora FILE", "must come with a --preset"),
+    ("chat --preset gemma3_instruct_1", "Did you mean gemma3_instruct_1b?"),
+    ("chat --preset ./no", "--preset must be a preset or a folder"),
+    ("chat --preset tiny --dtype bfloat", "Did you mean bfloat16?"),
+    ("chat --preset tiny --template gema", "Did you mean gemma?"),
+    ("chat --preset tiny --image no.png", "no.png, which does not exist"),
+    ("chat --preset tiny --image FILE", "that Pillow can read"),
+    ("chat --preset tiny --lora FILE", "--lora must be a file that finetune"),
+    ("finetune --data FILE", "line 1"),
+    ("finetune --data EXAMPLES --rank 0", "--rank must be a positive int"),
+    ("finetune --data EXAMPLES --learning-rate inf", "--learning-rate must"),
+    ("finetune --data EXAMPLES --validation 1", "--validation must be at"),
+    ("finetune --data EXAMPLES --preset gpt2", "--preset must be one of tiny"),
+    ("finetune --data EXAMPLES --out FILE", "FILE"),
+]
+# In one process, for a hundred starts of Python would take a minute.
+PROGRAM = """
+import contextlib, io, json, sys
+from kerasllm.cli import main
+for arguments in json.load(sys.stdin):
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        try:
+            main(arguments)
+            status = 0
+        except SystemExit as finished:
+            status = finished.code
+    heavy = [name for name in sys.argv[1:] if name in sys.modules]
+    print(json.dumps([status, err.getvalue(), heavy]))
+"""
+
+
+def test_mistakes_are_told_before_a_backend_is_imported(
+    tmp_path, instructions_file, a_run
+):
+    (tmp_path / "FILE").write_text("one line\n")
+    (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
+    (tmp_path / "FOLDER").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    names = {"EXAMPLES": instructions_file, "RUN": a_run, "EMPTY": ""}
+    commands = [
+        [str(names.get(word, word)) for word in typed.split()]
+        for typed, _ in MISTAKES
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *HEAVY],
+        input=json.dumps(commands),
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    results = map(json.loads, done.stdout.splitlines())
+    for (typed, message), result in zip(MISTAKES, results, strict=True):
+        status, err, heavy = result
+        assert (status, heavy) == (2, []), (typed, err)
+        assert message in one_line(err), typed
+        # No command of ours has an option that is written like this.
+        assert "`top_k`" not in err and "_length" not in err
+    # A mistake leaves nothing behind.
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_that_are_known_without_keras_hub_are_its_names():
+    from keras_hub.models import Gemma3CausalLM
+
+    assert set(gemma_names()) == set(Gemma3CausalLM.presets)
+    assert not set(gemma_names()) & set(OFFLINE_PRESETS)
+    assert set(_options.TEMPLATES) == set(prompts.TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("`top_k` must be 1.", "--top-k must be 1."),
+        ("Received: top_p=0.5. Use", "Received: --top-p 0.5. Use"),
+        ("Received: top_p=2.", "Received: --top-p 2."),
+        ("`name` is 'x'", "--preset is 'x'"),
+        ('Divide it with `name="a b"`, or', "Divide it with --preset a b, or"),
+        (
+            "Received: name=['a', 'b'], one",
+            "Received: --preset ['a', 'b'], one",
+        ),
+        (
+            "a top_k of 5, `k`, hidden_top_k=5",
+            "a top_k of 5, `k`, hidden_top_k=5",
+        ),
+        ("http://host/?name=5", "http://host/?name=5"),
+    ],
+)
+def test_a_message_speaks_the_words_of_the_command_line(message, expected):
+    options = {"top_k": "--top-k", "top_p": "--top-p", "name": "--preset"}
+    assert _messages.in_words_of(options, message) == expected
+    assert _messages.in_words_of({}, message) == message
