@@ -56,6 +56,7 @@ LONG_IN_FRONT = {
     "generation._text_generator.generate",
     "generation._text_generator.make_sequences",
     "pipeline._windows.pretraining_dataset",
+    "plots._strategies.plot_sampling_strategies",
     "pretraining._mini_gpt.pretrain_mini_gpt",
     "pretraining._pretrain.pretrain",
     "training._fit.resumable_fit",

@@ -29,6 +29,7 @@ def plot_sampling_strategies(
     temperature=0.5,
     num_tokens=12,
     figure=None,
+    columns=3,
 ):
     """Show what each sampling strategy does to one distribution.
 
@@ -49,9 +50,11 @@ def plot_sampling_strategies(
         num_tokens: int. Number of the most likely tokens that get a bar of
             their own. The other tokens share a hatched bar.
         figure: Matplotlib `Figure` or `SubFigure`. Defaults to a new figure.
+        columns: 1, 2, 3 or 6. How many panels stand side by side.
 
     Returns:
-        NumPy array `(2, 3)` of `Axes`, in the order named above.
+        NumPy array `(6 / columns, columns)` of `Axes`, in the order named
+        above.
 
     Raises:
         UserError: the logits are not one vector of numbers, `tokens` does not
@@ -62,12 +65,19 @@ def plot_sampling_strategies(
     arXiv:2407.01082.
     """
     check_positive_ints(num_tokens=num_tokens)
+    if columns not in (1, 2, 3, 6):
+        raise UserError(
+            f"`columns` must be 1, 2, 3 or 6. Received: columns={columns!r}. "
+            "There are six panels."
+        )
     logits = ops.convert_to_numpy(logits).astype("float32")
     _check_logits(logits, tokens)
     panels = _filtered(logits, k, p, min_p, temperature)
     if figure is None:
         figure = new_figure(11, 7)
-    axes = figure.subplots(2, 3, sharex=True, sharey=True)
+    axes = figure.subplots(
+        6 // columns, columns, sharex=True, sharey=True, squeeze=False
+    )
     # The sort is stable, as in the filters: of ties, the first comes first.
     order = np.argsort(-logits, kind="stable")
     for ax, (title, filtered) in zip(axes.flat, panels.items(), strict=True):
@@ -114,7 +124,7 @@ def _label(axes, names):
     for ax in axes[:, 0]:
         name_bars(ax, names)
         ax.set_ylabel("next token")
-    for ax in axes[1]:
+    for ax in axes[-1]:
         ax.set_xlabel("probability")
     _explain_bars(axes[0, 0])
     axes[0, 0].set_xlim(0, 1.2)  # room for the numbers
