@@ -1,91 +1,165 @@
 """Stages 1 and 2: text, a vocabulary, and a mini-GPT that reads them."""
 
+import dataclasses
 import pathlib
-import shlex
 
-from kerasllm import corpora, plots
-from kerasllm.pretraining import pretrain_mini_gpt
+import keras
+
+from kerasllm import corpora, plots, tokenizers
+from kerasllm.evaluation import Share
+from kerasllm.generation import compiled_generate
+from kerasllm.pretraining import VOCABULARY_FILE, pretrain_mini_gpt
 from kerasllm.recipes import get_recipe
 from kerasllm.schedules import WarmupSchedule
+from kerasllm.tour._commands import pretrain_command
+from kerasllm.tour._progress import StepsDone
 
 PROMPT = "Return a new"  # continued after each epoch, and by each strategy
 SEED = 0
+SAMPLE_LENGTH = 40  # tokens of a continuation after an epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A corpus, counted.
+
+    Attributes:
+        shards: list of str, paths.
+        documents: int.
+        characters: int.
+    """
+
+    shards: list
+    documents: int
+    characters: int
+
+    def __str__(self):
+        return (
+            f"{self.documents:,} documents with "
+            f"{self.characters / 1e6:.1f} million characters"
+        )
 
 
 def collect_text(report):
-    """Collect the documentation of the installed packages.
+    """Collect the documentation of the installed packages: a `Text`."""
+    with report.working("Collecting documentation"):
+        shards = corpora.local_docs()
+        documents = characters = 0
+        for path in shards:
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    documents += 1
+                    characters += len(line) - 1
+    text = Text(shards, documents, characters)
+    report.say(str(text))
+    return text
 
-    Returns:
-        List of str, the paths of its shards.
-    """
-    shards = corpora.local_docs()
-    documents, characters = _count(shards)
-    summary = (
-        f"{documents:,} documents, {characters / 1e6:.1f} million characters "
-        f"in {len(shards)} shards"
-    )
-    report.say(summary)
+
+def write_text(report, text):
+    """Say what the model will read."""
     report.text(
-        f"The documentation that this installation carries: {summary}, in "
-        f"{pathlib.Path(shards[0]).parent}. Every document is a line."
+        "A language model learns from text. Every Python installation comes "
+        "with some: the documentation of the standard library and of the "
+        f"installed packages. On this machine, that is {text}. They are "
+        "stored in this folder, one document per line:"
     )
-    return shards
+    report.code(str(pathlib.Path(text.shards[0]).parent))
 
 
-def _count(shards):
-    """Return the number of documents and of characters: two ints."""
-    documents = characters = 0
-    for path in shards:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                documents += 1
-                characters += len(line) - 1
-    return documents, characters
-
-
-def pretrain(report, shards, directory, recipe, verbose):
+def pretrain(report, text, directory, recipe):
     """Train a vocabulary and a mini-GPT, or load those that are finished.
 
     Returns:
-        A `pretraining.PretrainedModel`.
+        A `pretraining.PretrainedModel`, and a dict from the number of each
+        epoch that was trained now to a text that the model wrote after it.
     """
-    trained = pretrain_mini_gpt(
-        recipe,
-        shards,
-        directory / "model",
-        seed=SEED,
-        sample_prompt=PROMPT,
-        verbose=verbose,
-    )
-    _report_size(report, trained, get_recipe(recipe))
-    _report_epochs(report, trained.record["history"])
-    again = shlex.quote(str(directory / "again"))
-    report.text("Measured on held-out documents; again with")
-    report.code(
-        f"kerasllm pretrain --recipe {recipe} --seed {SEED} --out {again}"
-    )
-    _draw_epochs(report, trained.record["history"], get_recipe(recipe))
+    with report.working("Training a vocabulary, counting tokens") as work:
+        after_epochs = _AfterEpochs(
+            report, directory / "model", get_recipe(recipe).sequence_length
+        )
+        trained = pretrain_mini_gpt(
+            recipe,
+            text.shards,
+            directory / "model",
+            seed=SEED,
+            callbacks=[StepsDone(work, "Training steps"), after_epochs],
+            verbose=0,
+        )
     last = trained.record["history"][-1]
     report.say(
         f"the next token is right {last['val_accuracy']:.1%} of the time; "
         f"perplexity {last['val_perplexity']:.1f}"
     )
-    return trained
+    return trained, after_epochs.samples
 
 
-def _report_size(report, trained, recipe):
-    record = trained.record
-    steps = record["history"][-1]["step"]
-    tokens = steps * recipe.batch_size * recipe.sequence_length
+class _AfterEpochs(keras.callbacks.Callback):
+    """Says after each epoch what the model has learned, and has it write."""
+
+    def __init__(self, report, directory, sequence_length):
+        super().__init__()
+        self.report, self.directory = report, directory
+        self.max_length = min(SAMPLE_LENGTH, sequence_length)
+        self.samples = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        tokenizer = tokenizers.load_sentence_piece(
+            self.directory / VOCABULARY_FILE
+        )
+        text = compiled_generate(
+            self.model, tokenizer, PROMPT, max_length=self.max_length
+        )
+        self.samples[epoch + 1] = " ".join(text.split())
+        self.report.say(
+            f"epoch {epoch + 1}: the next token is right "
+            f"{logs['val_accuracy']:.1%} of the time; the model writes "
+            f"“{self.samples[epoch + 1]}”"
+        )
+
+
+def write_pretraining(report, trained, samples, directory, recipe, machine):
+    """Tell what the model learned, epoch by epoch.
+
+    Args:
+        report: `LiveReport`.
+        trained: `PretrainedModel`.
+        samples: dict from the number of an epoch to a text.
+        directory: path of the tour.
+        recipe: name of a recipe or a `Recipe`.
+        machine: `Machine`.
+    """
+    record, numbers = trained.record, get_recipe(recipe)
+    history = record["history"]
+    steps = history[-1]["step"]
+    tokens = steps * numbers.batch_size * numbers.sequence_length
     report.text(
-        f"A vocabulary of {trained.tokenizer.vocabulary_size():,} pieces and a "
-        f"mini-GPT of {record['parameters']:,} parameters, which read "
-        f"{tokens:,} tokens in {steps:,} steps on {record['backend']} "
-        f"({record['device']}, {record['dtype']})."
+        "First, the text is split into tokens. They come from a vocabulary "
+        f"of {trained.tokenizer.vocabulary_size():,} pieces that was trained "
+        "on this text: a frequent word is one piece, and a rare word takes "
+        f"several. Then a mini-GPT with {record['parameters']:,} parameters "
+        f"learned to predict the next token. It read {tokens:,} tokens in "
+        f"{steps:,} steps. After each epoch, it was measured on held-out "
+        "documents, which it never trains on."
     )
+    _write_epochs(report, history, numbers, machine)
+    _draw_epochs(report, history, numbers)
+    if samples:
+        report.subheading("What the model writes as it learns")
+        report.table(["epoch", f"after “{PROMPT}”"], sorted(samples.items()))
+    if isinstance(recipe, str):
+        report.text("This command trains the same model again:")
+        report.code(
+            pretrain_command(recipe, SEED, directory.resolve() / "again")
+        )
 
 
-def _report_epochs(report, history):
+def _write_epochs(report, history, numbers, machine):
+    last = history[-1]["val_accuracy"]
+    tokens = (
+        numbers.validation_steps * numbers.batch_size * numbers.sequence_length
+    )
+    low, high = Share(round(last * tokens), tokens).interval()
+    report.highlight(f"{last:.1%}", "of next tokens predicted by the mini-GPT")
     report.table(
         ["epoch", "loss", "accuracy", "perplexity", "tokens/s"],
         [
@@ -98,15 +172,32 @@ def _report_epochs(report, history):
             )
             for epoch in history
         ],
+        "Held-out loss in nats per token, accuracy and perplexity, on up to "
+        f"{tokens:,} tokens. If tokens count as independent, the 95% interval "
+        f"of the last accuracy is {low:.1%} to {high:.1%}. Training speed on "
+        f"{machine}, without the first step of each epoch, in which the model "
+        "is compiled.",
     )
 
 
-def _draw_epochs(report, history, recipe):
-    figure, axes = report.new_figure(width=10, columns=2)
-    plots.plot_history(history, ax=axes[0])
-    schedule = WarmupSchedule(recipe.learning_rate, recipe.warmup_steps)
-    plots.plot_schedule(schedule, 4 * recipe.warmup_steps, ax=axes[1])
+def _draw_epochs(report, history, numbers):
+    schedule = WarmupSchedule(numbers.learning_rate, numbers.warmup_steps)
+    figures = []
+    for size, shape in (((10, 3.8), (1, 2)), ((4, 6), (2, 1))):
+        figure = report.empty_figure(*size)
+        axes = figure.subplots(*shape)
+        plots.plot_history(history, ax=axes[0])
+        plots.plot_schedule(schedule, 4 * numbers.warmup_steps, ax=axes[1])
+        figures.append(figure)
+    first, last = history[0]["val_loss"], history[-1]["val_loss"]
     report.figure(
-        figure,
-        "The loss after each epoch, and the learning rate with its warmup.",
+        figures[0],
+        "The loss after each epoch, and the learning rate, which rises "
+        f"during the first {numbers.warmup_steps} steps.",
+        narrow=figures[1],
+        alt=(
+            f"Two line charts. The held-out loss goes from {first:.2f} after "
+            f"the first epoch to {last:.2f} after the last. The learning rate "
+            f"rises to {numbers.learning_rate:g} and stays there."
+        ),
     )

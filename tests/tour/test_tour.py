@@ -1,14 +1,23 @@
+"""Stages that train and write, with the smallest models there are."""
+
 import dataclasses
+import html
+import io
 import random
 import re
+import shlex
+import sys
 
+import numpy as np
 import pytest
 
-from kerasllm import corpora, recipes, tour
+from kerasllm import cli, corpora, recipes, tour, toyworld
 from kerasllm.checks import UserError
+from kerasllm.evaluation import ask_all
 from kerasllm.gemma import Gemma
 from kerasllm.tour import _tuning, _writing
 from tests.recipes import TINY
+from tests.tour import numbers
 
 
 @pytest.fixture
@@ -24,9 +33,26 @@ def shard(tmp_path):
     return str(path)
 
 
+@pytest.fixture
+def stdout_of(capsys, monkeypatch):
+    """Run a command of the page here, and return what it prints."""
+
+    def run(command):
+        words = shlex.split(command)
+        if "|" in words:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(f"{words[1]}\n"))
+            words = words[words.index("|") + 1 :]
+        assert words[0] == "kerasllm"
+        capsys.readouterr()
+        cli.main(words[1:])
+        return capsys.readouterr().out
+
+    return run
+
+
 @pytest.mark.any_backend
-def test_the_report_tells_the_stages_in_order(
-    shard, tmp_path, monkeypatch, capsys
+def test_the_mini_gpt_writes_again_what_the_page_shows(
+    shard, tmp_path, monkeypatch, capsys, stdout_of
 ):
     """The first four stages in full; the two about Gemma take minutes."""
     monkeypatch.setattr(corpora, "local_docs", lambda: [shard])
@@ -35,29 +61,41 @@ def test_the_report_tells_the_stages_in_order(
     names = ("greedy", "top-k 20 with penalties")
     strategies = {name: _writing.STRATEGIES[name] for name in names}
     monkeypatch.setattr(_writing, "STRATEGIES", strategies)
-    for stage in ("report_tuning", "report_pictures"):
-        monkeypatch.setattr(
-            tour, stage, lambda report, stage=stage: report.text(stage)
-        )
-    path = tour.run(tmp_path / "out", recipe="tiny", verbose=0)
-    page = path.read_text()
-    parts = re.findall("<h2>(.*?)</h2>", page)
-    assert [part.partition(".")[0] for part in parts] == [
-        *("The machine", "1", "2", "3", "4", "5", "6"),
-    ]
-    assert page.count("data:image/png") == 2
+    directory = tmp_path / "the tour"
+    for stage in ("measure_tuning", "measure_pictures"):
+        monkeypatch.setattr(tour, stage, numbers.stages(directory)[stage])
+    page = tour.run(directory, recipe="tiny").read_text("utf-8")
     out = capsys.readouterr().out
     assert "100 documents" in page and "100 documents" in out
-    assert "perplexity" in out and "Done" in out
-    for name in names:
+    assert "epoch 2: the next token is right" in out and "Done" in out
+    texts = re.findall("<blockquote.*?>(.*?)</blockquote>", page, re.DOTALL)
+    commands = numbers.commands_of(page)
+    assert any(c.startswith("kerasllm tour --recipe tiny") for c in commands)
+    commands = [c for c in commands if " generate " in c]
+    for name, text, command in zip(names, texts, commands, strict=False):
         assert f"<h3>{name}</h3>" in page and name in out
-    assert "Return a new" in page
-    assert "--frequency-penalty 0.3 --presence-penalty 0.3" in page
-    assert "kerasllm tour --recipe tiny --out again" in page
-    assert page.index("report_tuning") < page.index("report_pictures")
+        assert stdout_of(command) == f"{html.unescape(text)}\n"
 
 
-def test_the_tour_seeds_its_adapters(monkeypatch):
+@pytest.mark.any_backend
+def test_a_tuned_model_answers_again_what_the_page_shows(tmp_path, stdout_of):
+    """Its adapters are random: what they make it say, no other model says."""
+    gemma = Gemma.from_preset("tiny")
+    gemma.enable_lora(rank=_tuning.RANK, targets="attention")
+    draw = np.random.default_rng(0)
+    for weight in gemma.causal_lm.trainable_variables:
+        weight.assign(draw.normal(0, 0.3, weight.shape))
+    path = _tuning._save(gemma, tmp_path, "refusals")
+    (question,) = toyworld.World().questions("unknown")[:1]
+    answers = ask_all(gemma, [question], max_length=_tuning.MAX_LENGTH)
+    *_, sample = _tuning._samples(
+        question, question, 4 * answers, {"lora": path, "refusals": path}
+    )
+    assert sample.answer == answers[0]
+    assert stdout_of(sample.command).strip() == sample.answer
+
+
+def test_the_tour_seeds_its_adapters(tmp_path, monkeypatch):
     """Each tour draws from the same state, from before its first tokenizer."""
     drawn = []
 
@@ -68,7 +106,7 @@ def test_the_tour_seeds_its_adapters(monkeypatch):
     monkeypatch.setattr(Gemma, "from_preset", from_preset)
     for _ in range(2):
         with pytest.raises(InterruptedError):
-            _tuning.report_tuning(None)
+            _tuning.measure_tuning(None, tmp_path)
     assert drawn[0] == drawn[1]
 
 
