@@ -194,14 +194,14 @@ class ChatModel:
 
     def save_lora(self, path):
         """Write the adapters to a file; see `kerasllm.save_lora`."""
-        lora.save_lora(self.causal_lm, path)
+        lora.save_lora(self.causal_lm, path, self.template)
 
     def load_lora(self, path):
         """Read adapters from a file; see `kerasllm.load_lora`.
 
         A run of `finetune` that begins with them remembers from which.
         """
-        lora.load_lora(self.causal_lm, path)
+        lora.load_lora(self.causal_lm, path, self.template)
 
     def merge_lora(self):
         """Add the adapters to the weights; see `kerasllm.merge_lora`."""

@@ -25,6 +25,8 @@ class TokenizedInstructions:
     Attributes:
         token_ids: list of int32 arrays, prompt and response in one.
         prompt_lengths: list of int. Where the response begins.
+        longest: int. Number of tokens of the longest example, with its
+            delimiters, even if it was left out.
         num_too_long: int. Examples left out, because with all their tokens
             they are longer than `sequence_length`. If they were cut, they
             would teach the model to stop in the middle, or never.
@@ -42,6 +44,7 @@ class TokenizedInstructions:
     preprocessor: object
     images: list
     name: str = "examples"
+    longest: int | None = None
 
     @classmethod
     @accept_former_names(rows="examples")
@@ -75,14 +78,16 @@ class TokenizedInstructions:
             examples, preprocessor, get_template(template)
         )
         # One token more than the inputs: the last one is only predicted.
+        longest = max(map(len, tokens)) - 1
         short = [
             i for i, ids in enumerate(tokens) if len(ids) <= sequence_length + 1
         ]
         if not short:
             raise UserError(
                 f"At least one of `{name}` must fit in `sequence_length`. "
-                f"Received: {len(examples)} examples, all longer than "
-                f"sequence_length={sequence_length} tokens. Raise it."
+                f"Received: {len(examples)} examples of up to {longest} "
+                f"tokens, all longer than sequence_length={sequence_length}. "
+                f"Raise `sequence_length`, to {longest} for all of them."
             )
         return cls(
             [tokens[i] for i in short],
@@ -92,6 +97,7 @@ class TokenizedInstructions:
             preprocessor,
             [kept[i] for i in short],
             name,
+            longest,
         )
 
     @property
@@ -106,7 +112,8 @@ class TokenizedInstructions:
                 f"{self.num_too_long} of "
                 f"{self.num_too_long + len(self.token_ids)} `{self.name}` are "
                 f"longer than sequence_length={self.sequence_length} tokens "
-                "and left out.",
+                f"and left out. Raise `sequence_length` to {self.longest} to "
+                "keep all of them.",
                 stacklevel=3,
             )
 

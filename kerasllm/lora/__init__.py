@@ -16,7 +16,7 @@ from kerasllm.lora._layers import (
     adapted_layers,
     changing_variables,
 )
-from kerasllm.lora._provenance import loaded_digest, num_merges
+from kerasllm.lora._provenance import loaded_digest
 from kerasllm.lora._report import LoraReport
 from kerasllm.lora._saving import SUFFIX, load_lora, save_lora
 
@@ -32,6 +32,5 @@ __all__ = [
     "load_lora",
     "loaded_digest",
     "merge_lora",
-    "num_merges",
     "save_lora",
 ]

@@ -143,5 +143,5 @@ def merge_lora(model):
         # Seed states and counters never are.
         is_float = keras.backend.is_float_dtype(variable.dtype)
         variable.trainable = is_float
-    _provenance.note_merged(model)
+    _provenance.note_loaded(model, None)
     forget_compiled(model)

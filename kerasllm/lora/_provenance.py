@@ -1,8 +1,7 @@
 """Where the weights of a model come from, as far as adapters are concerned.
 
 A tuning run that goes on must start from what it started from before.
-`kerasllm.tuning` recognizes that by the file that adapters were loaded from,
-and by how often adapters were merged into the weights below them.
+`kerasllm.tuning` recognizes that by the file that adapters were loaded from.
 """
 
 import weakref
@@ -12,7 +11,6 @@ from kerasllm.lora._layers import adaptable_layers
 # By the first layer that can have an adapter, which a task, its backbone and
 # any other model of the same layers share.
 _LOADED = weakref.WeakKeyDictionary()
-_MERGES = weakref.WeakKeyDictionary()
 
 
 def loaded_digest(model):
@@ -27,20 +25,9 @@ def loaded_digest(model):
     return _LOADED.get(_first_layer(model))
 
 
-def num_merges(model):
-    """Return how often `merge_lora` has changed the model's weights: an int."""
-    return _MERGES.get(_first_layer(model), 0)
-
-
 def note_loaded(model, digest):
     """Remember where the adapters of a model are from; `None` if from none."""
     _LOADED[_first_layer(model)] = digest
-
-
-def note_merged(model):
-    """Remember that the adapters of a model are now in its weights."""
-    note_loaded(model, None)
-    _MERGES[_first_layer(model)] = num_merges(model) + 1
 
 
 def _first_layer(model):

@@ -9,6 +9,12 @@ from keras import ops
 from kerasllm import files
 from kerasllm.checks import MissingFileError, UserError, shown
 from kerasllm.lora import _provenance
+from kerasllm.lora._base import (
+    check_base,
+    check_template,
+    sample_kernel,
+    template_record,
+)
 from kerasllm.lora._layers import (
     adaptable_layers,
     check_adapted,
@@ -19,12 +25,17 @@ from kerasllm.lora._layers import (
 SUFFIX = ".lora.h5"
 
 
-def save_lora(model, path):
+def save_lora(model, path, template=None):
     """Write the adapters of a model, and nothing else, to a file.
+
+    The file also records some of the weights below the adapters, so that it
+    is not loaded into another model by mistake.
 
     Args:
         model: a model with adapters.
         path: str or path that ends with `.lora.h5`.
+        template: the `PromptTemplate` that they were trained with, to be
+            recorded, or `None`.
 
     Raises:
         UserError: the model has no adapters, or the name ends differently.
@@ -32,8 +43,11 @@ def save_lora(model, path):
     path = _check_path(path)
     layers = check_adapted(model)
     with files.whole_file(path, "w+b") as file, h5py.File(file, "w") as h5:
+        if template is not None:
+            h5.attrs["template"] = template_record(template)
         for key, layer in layers:
             group = h5.create_group(key)
+            group.attrs["base"] = sample_kernel(layer)
             group["a"] = ops.convert_to_numpy(layer.lora_kernel_a)
             group["b"] = ops.convert_to_numpy(layer.lora_kernel_b)
             group.attrs["rank"] = layer.lora_rank
@@ -41,26 +55,31 @@ def save_lora(model, path):
             group.attrs["kernel_shape"] = layer.kernel.shape
 
 
-def load_lora(model, path):
+def load_lora(model, path, template=None):
     """Give a model the adapters that `save_lora` wrote.
 
     A model without adapters gets them, with the rank and the weight that the
     file says; the rest of the model is frozen then.
 
     Args:
-        model: a model of the architecture that the adapters are of.
-        path: str or path.
+        model: the model that the adapters were trained on.
+        path: str or path. Files of the first version do not record the model
+            and the template, and are not compared with them.
+        template: the `PromptTemplate` in use, or `None`.
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: the file is of another architecture, or the model has
-            adapters of other sizes. Nothing is changed then.
+        UserError: the file is of another architecture, of other weights or
+            another template, or the model has adapters of other sizes.
+            Nothing is changed then.
     """
     path = _check_path(path)
-    saved = _read_adapters(path)
+    saved, record = _read_adapters(path)
     layers = dict(adaptable_layers(model))
     _check_shapes(saved, layers, path)
     has_adapters = _check_kinds(saved, layers, path)
+    check_base(saved, layers, path)
+    check_template(record, template, path)
     if not has_adapters:
         freeze(model)
     for key, adapter in saved.items():
@@ -84,7 +103,11 @@ def _check_path(path):
 
 
 def _read_adapters(path):
-    """Return the adapters in a file: a dict of dicts, by their keys."""
+    """Return the adapters in a file, and the record of their template.
+
+    Returns:
+        dict of dicts, by the keys of the layers, and a str or `None`.
+    """
     if not os.path.exists(path):
         raise MissingFileError(
             f"`path` must be a file that `save_lora` wrote. Received: {path}, "
@@ -92,6 +115,7 @@ def _read_adapters(path):
         )
     try:
         with h5py.File(path, "r") as h5:
+            record = h5.attrs.get("template")
             saved = {key: _read_adapter(h5[key]) for key in h5}
         if not saved:
             raise ValueError("it has no adapters")
@@ -101,7 +125,7 @@ def _read_adapters(path):
             f"which is none ({error}). A file of KerasHub's `save_lora_weights`"
             " is read by its `load_lora_weights`."
         ) from error
-    return saved
+    return saved, record
 
 
 def _read_adapter(group):
@@ -109,6 +133,7 @@ def _read_adapter(group):
     return {
         "a": np.array(group["a"]),
         "b": np.array(group["b"]),
+        "base": np.array(attributes.get("base", ())),
         "rank": int(attributes["rank"]),
         "lora_alpha": float(attributes["lora_alpha"]),
         "kernel_shape": tuple(int(n) for n in attributes["kernel_shape"]),

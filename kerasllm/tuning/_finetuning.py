@@ -13,6 +13,7 @@ import keras
 from kerasllm import lora, training
 from kerasllm.checks import (
     UserError,
+    check_int,
     check_positive_ints,
     check_real,
     is_real,
@@ -27,6 +28,10 @@ from kerasllm.tuning._identity import (
 )
 from kerasllm.tuning._model import frozen_encoder, token_model
 
+# What a run takes at least, where nobody says how many epochs.
+FEWEST_EPOCHS = 3
+FEWEST_STEPS = 100
+
 
 def finetune(
     causal_lm,
@@ -34,7 +39,7 @@ def finetune(
     validation_examples=None,
     *,
     template="auto",
-    epochs=3,
+    epochs=None,
     batch_size=8,
     learning_rate=1e-3,
     sequence_length=256,
@@ -58,7 +63,8 @@ def finetune(
         validation_examples: the same, to measure on after each epoch.
         template: `PromptTemplate`, the name of one, or `"auto"` for the one
             whose special tokens the model has; see `prompts.get_template`.
-        epochs: int.
+        epochs: int. Defaults to 3, or to as many as it takes for 100 steps: a
+            dozen examples teach nothing in three.
         batch_size: int.
         learning_rate: float or schedule. For adapters ten times that of full
             fine-tuning is usual.
@@ -92,6 +98,7 @@ def finetune(
     arXiv:2203.02155 (supervised fine-tuning).
     """
     check_tuning(epochs, batch_size, learning_rate, sequence_length)
+    check_int("seed", seed, 0)
     _check_positions(causal_lm, sequence_length)
     preprocessor = causal_lm.preprocessor
     template = get_template(template, preprocessor.tokenizer)
@@ -115,6 +122,8 @@ def finetune(
     if validation is not None:
         validation = validation.dataset(batch_size, buckets=buckets)
     steps = train.num_batches(batch_size, buckets)
+    if epochs is None:
+        epochs = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps))
     frozen = contextlib.nullcontext()
     if not any(train.images):  # of the examples that were short enough
         frozen = frozen_encoder(causal_lm.backbone)
@@ -134,14 +143,24 @@ def finetune(
         )
 
 
-def check_tuning(epochs=1, batch_size=1, learning_rate=1e-3, sequence_length=1):
+def check_tuning(
+    epochs=None, batch_size=1, learning_rate=1e-3, sequence_length=1
+):
     """Refuse numbers that `finetune` cannot take.
+
+    Args:
+        epochs: int or `None`.
+        batch_size: int.
+        learning_rate: float, schedule or callable.
+        sequence_length: int.
 
     Raises:
         UserError: one of them is out of range.
     """
     check_positive_ints(
-        epochs=epochs, batch_size=batch_size, sequence_length=sequence_length
+        epochs=1 if epochs is None else epochs,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
     )
     schedule = keras.optimizers.schedules.LearningRateSchedule
     if not isinstance(learning_rate, schedule) and not callable(learning_rate):

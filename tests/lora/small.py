@@ -16,10 +16,11 @@ def make_mini_gpt():
     return mini_gpt(VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0.0)
 
 
-def make_task():
-    return MiniGPTCausalLM(
-        MiniGPTBackbone(VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0)
+def make_task(dtype=None):
+    backbone = MiniGPTBackbone(
+        VOCABULARY_SIZE, 8, 16, 24, 2, num_layers=2, dropout=0, dtype=dtype
     )
+    return MiniGPTCausalLM(backbone)
 
 
 def make_gemma():

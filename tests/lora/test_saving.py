@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasllm import files, lora
+from kerasllm import files, lora, prompts
+from kerasllm.checks import UserError
 from kerasllm.lora import LoraReport, enable_lora, load_lora, save_lora
+from kerasllm.lora._layers import adaptable_layers
 from kerasllm.models import MiniGPTCausalLM, mini_gpt
 from tests.lora.small import (
     MAKERS,
@@ -62,6 +64,13 @@ def make_seeing_gemma(tiny):
     )
 
 
+def _copy_kernels(model, other):
+    """Let another model have the weights that adapters were trained on."""
+    layers = dict(adaptable_layers(other))
+    for key, layer in lora.adapted_layers(model):
+        layers[key]._kernel.assign(layer._kernel)
+
+
 @pytest.mark.parametrize("name", ["task", "gemma", "seeing_gemma"])
 @pytest.mark.parametrize("saved_from_task", [True, False])
 def test_adapters_of_a_task_are_those_of_its_backbone(
@@ -75,6 +84,7 @@ def test_adapters_of_a_task_are_those_of_its_backbone(
     enable_lora(one, 2)
     disturb(one)
     save_lora(parts[0], tmp_path / "adapters.lora.h5")
+    _copy_kernels(one, other)
     load_lora(parts[1], tmp_path / "adapters.lora.h5")
     adapters = [
         {
@@ -153,20 +163,58 @@ def test_loading_a_damaged_file_changes_nothing(tmp_path, damage):
 def test_a_model_knows_where_its_adapters_are_from(name, tmp_path):
     """Its backbone says the same, whichever of them they were loaded into."""
     one, other, path = MAKERS[name](), MAKERS[name](), tmp_path / "a.lora.h5"
-    assert lora.loaded_digest(one) is None and lora.num_merges(one) == 0
+    assert lora.loaded_digest(one) is None
     enable_lora(one, 2)
     save_lora(one, path)
     assert lora.loaded_digest(one) is None
+    _copy_kernels(one, other)
     load_lora(other.backbone, path)
     digest = files.sha256(path)
     assert lora.loaded_digest(other) == digest
     assert lora.loaded_digest(other.backbone) == digest
     lora.merge_lora(other)
     assert lora.loaded_digest(other) is None
-    assert lora.num_merges(other) == lora.num_merges(other.backbone) == 1
     load_lora(other, path)
     assert lora.loaded_digest(other) == digest
     lora.merge_lora(other)
     enable_lora(other, 2)
-    assert lora.loaded_digest(other) is None and lora.num_merges(other) == 2
-    assert lora.loaded_digest(one) is None and lora.num_merges(one) == 0
+    assert lora.loaded_digest(other) is None
+    assert lora.loaded_digest(one) is None
+
+
+@pytest.mark.any_backend
+def test_adapters_know_the_weights_that_they_were_trained_on(tmp_path):
+    path, former = tmp_path / "a.lora.h5", tmp_path / "former.lora.h5"
+    model = make_task()
+    weights = model.get_weights()
+    enable_lora(model, 2)
+    disturb(model)
+    for file in (path, former):
+        save_lora(model, file)
+    # In half precision the weights are the same, but for rounding.
+    same = make_task("bfloat16")
+    same.set_weights(weights)
+    load_lora(same, path)
+    other = make_task()
+    with pytest.raises(UserError, match="trained on.*a.lora.h5.*0% of.*Load"):
+        load_lora(other, path)
+    assert not lora.adapted_layers(other)
+    # The first version recorded nothing.
+    with h5py.File(former, "r+") as h5:
+        for group in h5.values():
+            del group.attrs["base"]
+    load_lora(other, former)
+
+
+@pytest.mark.any_backend
+def test_adapters_know_their_template(tmp_path):
+    path = tmp_path / "a.lora.h5"
+    model = make_mini_gpt()
+    enable_lora(model, 2)
+    save_lora(model, path, prompts.ALPACA)
+    load_lora(model, path, prompts.ALPACA)
+    load_lora(model, path)
+    with pytest.raises(UserError, match="a.lora.h5.*'alpaca', and.*'gemma'"):
+        load_lora(model, path, prompts.GEMMA)
+    save_lora(model, path)
+    load_lora(model, path, prompts.GEMMA)
