@@ -1,9 +1,17 @@
 """Learning rates as functions of the training step."""
 
+import math
+import warnings
+
 import keras
 from keras import ops
 
 from kerasllm.checks import check_positive_ints, check_real, is_int
+
+# The numbers of the chapter's run.
+CHAPTER_PARAMETERS = 41_800_768
+CHAPTER_RATE = 2e-4
+CHAPTER_WARMUP = 1000
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -57,6 +65,47 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"rate": self.rate, "warmup_steps": self.warmup_steps}
+
+
+def warmup_for(num_parameters, num_steps):
+    """Return a `WarmupSchedule` for a model and the length of its training.
+
+    The rate is the chapter's 2e-4 for the chapter's model of 41.8 million
+    parameters, and for larger ones. Smaller models learn with larger steps: the
+    best rate of Adam falls with the width, which here is about the square root
+    of the number of parameters. The warmup takes a tenth of the run, as in
+    the chapter at most 1,000 steps.
+
+    Args:
+        num_parameters: int.
+        num_steps: int. Number of updates of the weights.
+
+    Source: chapter 16, listing 16.7; Yang et al., 2022, arXiv:2203.03466, for
+    the width.
+    """
+    width = math.sqrt(num_parameters / CHAPTER_PARAMETERS)
+    rate = CHAPTER_RATE / max(min(width, 1.0), 0.1)
+    return WarmupSchedule(rate, min(CHAPTER_WARMUP, num_steps // 10))
+
+
+def warn_of_long_warmup(learning_rate, num_steps):
+    """Warn if a run ends before the learning rate has reached its value.
+
+    Args:
+        learning_rate: number or schedule.
+        num_steps: int. Number of updates of the weights in the whole run.
+    """
+    warmup = getattr(learning_rate, "warmup_steps", 0)
+    if isinstance(learning_rate, WarmupSchedule) and warmup > num_steps:
+        warnings.warn(
+            f"The warmup takes {warmup:,} steps, but the run has {num_steps:,}"
+            ": the learning rate never exceeds "
+            f"{learning_rate.rate * num_steps / warmup:.2g}, and the model "
+            "hardly learns. Train longer, or pass "
+            f"`WarmupSchedule({learning_rate.rate:g}, "
+            f"warmup_steps={num_steps // 10})`.",
+            stacklevel=3,
+        )
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerasllm.checks import UserError
-from kerasllm.schedules import UpdateSchedule, WarmupSchedule
+from kerasllm.schedules import UpdateSchedule, WarmupSchedule, warmup_for
 
 
 def test_the_rate_rises_linearly_and_stays():
@@ -87,3 +87,14 @@ def test_under_accumulation_a_step_is_an_update():
     config = keras.saving.serialize_keras_object(schedule)
     again = keras.saving.deserialize_keras_object(config)
     assert [float(again(step)) for step in range(15)] == rates
+
+
+def test_the_default_fits_the_model_and_the_run():
+    book = warmup_for(41_800_768, 100_000)
+    assert (book.rate, book.warmup_steps) == (2e-4, 1000)  # the chapter's
+    larger = warmup_for(10**9, 5000)
+    assert (larger.rate, larger.warmup_steps) == (2e-4, 500)
+    # A fourth of the parameters is half of the width: twice the rate.
+    assert warmup_for(41_800_768 // 4, 9).rate == pytest.approx(4e-4)
+    tiny = warmup_for(1000, 9)
+    assert (tiny.rate, tiny.warmup_steps) == (pytest.approx(2e-3), 0)

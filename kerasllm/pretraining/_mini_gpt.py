@@ -18,7 +18,7 @@ from kerasllm.checks import (
     shown,
 )
 from kerasllm.generation import check_prompt, compiled_generate
-from kerasllm.pretraining._pretrain import pretrain
+from kerasllm.pretraining._pretrain import num_batches_of, pretrain
 from kerasllm.pretraining._pretrained_model import (
     VOCABULARY_FILE,
     PretrainedModel,
@@ -126,7 +126,7 @@ def pretrain_mini_gpt(
             sample=_sampler(tokenizer, sample_prompt, recipe.sequence_length),
             callbacks=callbacks,
             verbose=verbose,
-            **_numbers_of_training(recipe),
+            **_numbers_of_training(recipe, train_dataset),
         )
 
         # 6. Write the record of the result, and then the model.
@@ -265,11 +265,14 @@ def _build(recipe, tokenizer, dtype):
         return recipe.build(tokenizer.vocabulary_size())
 
 
-def _numbers_of_training(recipe):
+def _numbers_of_training(recipe, train_dataset):
     """Return the arguments of `pretrain` that a recipe determines."""
+    steps = recipe.steps_per_epoch
+    if steps is None:
+        steps = _share_of_one_pass(train_dataset, recipe.epochs)
     return {
         "epochs": recipe.epochs,
-        "steps_per_epoch": recipe.steps_per_epoch,
+        "steps_per_epoch": steps,
         "validation_steps": recipe.validation_steps,
         "learning_rate": WarmupSchedule(
             recipe.learning_rate, recipe.warmup_steps
@@ -277,6 +280,18 @@ def _numbers_of_training(recipe):
         "loss_chunks": recipe.loss_chunks,
         "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
     }
+
+
+def _share_of_one_pass(dataset, epochs):
+    """Return the number of batches per epoch if all epochs are one pass."""
+    batches = num_batches_of(dataset)
+    if batches < epochs:
+        raise UserError(
+            "The data must hold at least a batch for each epoch. Received: "
+            f"{batches} batches for epochs={epochs}. Give more text, or a "
+            "recipe with a smaller batch or a number of `steps_per_epoch`."
+        )
+    return batches // epochs
 
 
 def _sampler(tokenizer, prompt, sequence_length):

@@ -7,7 +7,11 @@ import keras
 
 from kerasllm import distribution as devices
 from kerasllm.checks import UserError, check_int, check_positive_ints
-from kerasllm.schedules import UpdateSchedule, WarmupSchedule
+from kerasllm.schedules import (
+    UpdateSchedule,
+    warmup_for,
+    warn_of_long_warmup,
+)
 from kerasllm.training import (
     describe_batch,
     next_token_objective,
@@ -59,11 +63,14 @@ def pretrain(
             `history.csv`. If it holds a run, that run is resumed. `None`
             saves nothing.
         epochs: int. Number of epochs. Each one ends with a validation.
-        steps_per_epoch: int. Batches in an epoch. By default, one pass over
-            the data is divided equally among the epochs, as in the chapter.
+        steps_per_epoch: int. Batches in an epoch. By default, an epoch is one
+            pass over the data, as in every `fit`. (The chapter divides one
+            pass among its epochs; so does the recipe `"book"`.)
         validation_steps: int. Batches in a validation, or `None` for all.
-        learning_rate: float or schedule. Defaults to `WarmupSchedule()`. A
-            resumed run uses the value of the new call.
+        learning_rate: float or schedule. Defaults to
+            `schedules.warmup_for`, whose rate suits the size of the model,
+            and whose warmup the length of the run. A resumed run uses the
+            value of the new call.
         checkpoint_steps: int. Batches between checkpoints. There is always
             one after each epoch.
         loss_chunks: int. Number of chunks of the sequence whose logits are
@@ -116,16 +123,21 @@ def pretrain(
         loss_chunks=loss_chunks,
     )
     if steps_per_epoch is None:
-        steps_per_epoch = _share_of_one_pass(train_dataset, epochs)
+        steps_per_epoch = num_batches_of(train_dataset)
+    first_batch = _first_batch(train_dataset)
     check_positive_ints(steps_per_epoch=steps_per_epoch)
     devices.check_model(model)
     devices.check_batches(train_dataset)
     devices.check_batches(validation_dataset)
-    first_batch = _first_batch(train_dataset)
 
     # 2. Compile: Adam, and a loss that computes logits in `loss_chunks` chunks.
     trained, objective, prepare = next_token_objective(model, loss_chunks)
-    optimizer = _adam(learning_rate, gradient_accumulation_steps)
+    optimizer = _adam(
+        model,
+        learning_rate,
+        gradient_accumulation_steps,
+        epochs * steps_per_epoch,
+    )
     trained.compile(optimizer, **objective)
 
     # 3. Convert the batches to the form that the loss needs.
@@ -154,8 +166,8 @@ def pretrain(
     )
 
 
-def _share_of_one_pass(dataset, epochs):
-    """Return the number of batches per epoch if all epochs are one pass."""
+def num_batches_of(dataset):
+    """Return the number of batches in a dataset of known length: an int."""
     batches = int(dataset.cardinality())
     if batches < 0:
         raise UserError(
@@ -163,13 +175,7 @@ def _share_of_one_pass(dataset, epochs):
             f"length. Received: cardinality {batches}. Datasets from "
             "`pretraining_dataset` have a known length."
         )
-    if batches < epochs:
-        raise UserError(
-            "The data must hold at least a batch for each epoch. Received: "
-            f"{batches} batches for epochs={epochs}. Give more text, a "
-            "smaller batch, or `steps_per_epoch`."
-        )
-    return batches // epochs
+    return batches
 
 
 def _first_batch(dataset):
@@ -182,13 +188,19 @@ def _first_batch(dataset):
     )
 
 
-def _adam(learning_rate, gradient_accumulation_steps):
+def _adam(model, rate, gradient_accumulation_steps, num_steps):
     """Return the optimizer; its schedule counts updates of the weights."""
-    rate = WarmupSchedule() if learning_rate is None else learning_rate
     if gradient_accumulation_steps is not None:
         check_int("gradient_accumulation_steps", gradient_accumulation_steps, 2)
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            rate = UpdateSchedule(rate, gradient_accumulation_steps)
+    num_updates = num_steps // (gradient_accumulation_steps or 1)
+    if rate is None:
+        rate = warmup_for(model.count_params(), num_updates)
+    warn_of_long_warmup(rate, num_updates)
+    is_schedule = isinstance(
+        rate, keras.optimizers.schedules.LearningRateSchedule
+    )
+    if is_schedule and gradient_accumulation_steps is not None:
+        rate = UpdateSchedule(rate, gradient_accumulation_steps)
     return keras.optimizers.Adam(
         rate, gradient_accumulation_steps=gradient_accumulation_steps
     )

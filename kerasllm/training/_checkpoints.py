@@ -254,9 +254,8 @@ class Checkpoint(keras.callbacks.Callback):
                 "A run must continue with the `steps_per_epoch` that it began "
                 f"with, {steps_per_epoch}. Received: "
                 f"steps_per_epoch={self.steps_per_epoch}. By default it is the "
-                "length of the data divided by `epochs`, so the data or "
-                "`epochs` may have changed. Use the original value, or another "
-                "directory for a new run."
+                "number of batches in the data, which may have changed. Pass "
+                "the original value, or use another `directory` for a new run."
             )
 
     def _variables_in(self, saved, model):

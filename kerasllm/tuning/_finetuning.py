@@ -21,6 +21,7 @@ from kerasllm.checks import (
 from kerasllm.generation import position_tables
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.prompts import get_template
+from kerasllm.schedules import warn_of_long_warmup
 from kerasllm.tuning._identity import (
     describe_examples,
     describe_model,
@@ -127,6 +128,7 @@ def finetune(
     frozen = contextlib.nullcontext()
     if not any(train.images):  # of the examples that were short enough
         frozen = frozen_encoder(causal_lm.backbone)
+    warn_of_long_warmup(learning_rate, epochs * steps)
     with noting_the_end(causal_lm), frozen:
         return training.resumable_fit(
             _compiled(token_model(causal_lm), learning_rate),

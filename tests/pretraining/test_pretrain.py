@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -152,17 +153,51 @@ def test_a_sample_is_printed_after_each_epoch(tmp_path, capsys):
 
 
 @pytest.mark.any_backend
-def test_one_pass_is_divided_among_the_epochs(tmp_path):
-    train(tmp_path, model(), epochs=3, steps_per_epoch=None)  # 12 batches
-    assert saved_progress(tmp_path / CHECKPOINT_FILE)["steps_per_epoch"] == 4
+def test_an_epoch_is_one_pass(tmp_path):
+    history = train(tmp_path, model(), epochs=2, steps_per_epoch=None)
+    assert [epoch["step"] for epoch in history] == [12, 24]  # 12 batches
+
+
+@pytest.mark.any_backend
+def test_defaults_warm_up_within_the_run(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "kerasllm.pretraining._pretrain.resumable_fit",
+        lambda model, *args, **kwargs: seen.append(model.optimizer),
+    )
+    pretrain(model(), dataset(), directory=tmp_path, epochs=10)  # 120 steps
+    pretrain(model(), dataset(), directory=tmp_path, epochs=10,
+             gradient_accumulation_steps=2)  # fmt: skip
+    configs = [optimizer.get_config()["learning_rate"] for optimizer in seen]
+    plain, accumulated = (config["config"] for config in configs)
+    assert plain == {"rate": 2e-3, "warmup_steps": 12}
+    assert accumulated["schedule"]["config"]["warmup_steps"] == 6
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(("epochs", "times"), [(1, 1), (2, 0)])
+def test_a_warmup_that_outlasts_the_run_is_told_once(tmp_path, epochs, times):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(
+            tmp_path,
+            model(),
+            epochs=epochs,
+            steps_per_epoch=3,
+            learning_rate=WarmupSchedule(1e-3, 6),
+        )
+    told = [str(w.message) for w in caught if "warmup" in str(w.message)]
+    assert len(told) == times
+    for message in told:
+        assert "takes 6 steps, but the run has 3: " in message
+        assert "never exceeds 0.0005" in message
+        assert "`WarmupSchedule(0.001, warmup_steps=0)`" in message
 
 
 @pytest.mark.any_backend
 def test_arguments_are_checked_before_training(tmp_path):
     with pytest.raises(UserError, match="`epochs` must be a positive int"):
         train(tmp_path, model(), epochs=0)
-    with pytest.raises(UserError, match="at least a batch for each epoch"):
-        train(tmp_path, model(), epochs=13, steps_per_epoch=None)
     endless = dataset().repeat()
     with pytest.raises(UserError, match="`steps_per_epoch` must be given"):
         pretrain(model(), endless, directory=tmp_path)

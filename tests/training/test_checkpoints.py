@@ -114,7 +114,7 @@ def test_a_run_goes_on_with_its_own_data_only(tmp_path):
     )
     assert len(history) == EPOCHS  # the refused calls have changed nothing
     longer = first.concatenate(dataset(2))
-    with pytest.raises(RunError, match="`epochs` may have changed"):
+    with pytest.raises(RunError, match="data, which may have changed"):
         train(tmp_path, model(), train_dataset=longer, steps_per_epoch=None)
 
 
