@@ -28,6 +28,7 @@ from kerasllm.files._runs import (
     has_results,
     read_run,
 )
+from kerasllm.files._unchanged import check_unchanged, remember
 from kerasllm.files._whole import (
     explaining_disk_errors,
     remove_partial,
@@ -46,6 +47,7 @@ __all__ = [
     "check_finished_run",
     "check_may_write",
     "check_same_run",
+    "check_unchanged",
     "check_writable",
     "download",
     "escape_line",
@@ -54,6 +56,7 @@ __all__ = [
     "keras_home",
     "locked",
     "read_run",
+    "remember",
     "remove_partial",
     "restore_line",
     "sha256",
