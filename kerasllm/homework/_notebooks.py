@@ -14,8 +14,9 @@ taken for granted, least of all its metadata.
 import dataclasses
 import pathlib
 import re
+import stat
 
-from kerasllm.checks import MissingFileError, UserError
+from kerasllm.checks import ExplainedError, MissingFileError, UserError
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
 # Nothing that stands between such delimiters is for students.
@@ -29,6 +30,10 @@ class HomeworkError(UserError, RuntimeError):
     """An assignment is malformed, or a program that is needed is missing."""
 
 
+class MachineError(ExplainedError, RuntimeError):
+    """This machine cannot run a notebook, whoever wrote it."""
+
+
 @dataclasses.dataclass
 class Result:
     """What one submission earned.
@@ -39,12 +44,16 @@ class Result:
             to grade.
         failures: dict from question to the message of its failed test.
         notes: list of str, what the instructor should look at.
+        graded: bool, whether its tests were run.
+        unwritten: list of questions without an answer, as handed out.
     """
 
     student: str
     scores: dict
     failures: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
+    graded: bool = True
+    unwritten: list = dataclasses.field(default_factory=list)
 
     @property
     def total(self):
@@ -112,16 +121,25 @@ def read_submission(path):
     import nbformat
 
     try:
-        if path.stat().st_size > _LARGEST_SUBMISSION:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe waits forever
+            return None, "it is no file"
+        if status.st_size > _LARGEST_SUBMISSION:
             return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if not is_text(cell.source) or not is_text(cell.cell_type):
                 return None, "a cell that is no text"
+            cell.source = _without_surrogates(cell.source)
             _drop_strange_details(cell)
         return notebook, None
     except Exception as error:  # whatever a broken file can raise
         return None, f"it is no notebook ({type(error).__name__})"
+
+
+def _without_surrogates(text):
+    """Return a text that UTF-8 can write: halves of pairs become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _drop_strange_details(cell):
@@ -129,41 +147,6 @@ def _drop_strange_details(cell):
     details = cell.metadata.get("nbgrader")
     if not isinstance(details, dict) or not is_text(details.get("grade_id")):
         cell.metadata.pop("nbgrader", None)
-
-
-def rebuild(notebook, released):
-    """Make of a submission a notebook that nbgrader can rely on.
-
-    Of the student's notebook only the cells' text is taken. A cell is what the
-    release says of its id, the first with that id; all others are plain cells.
-    Cells that are missing are put at the end.
-
-    Args:
-        notebook: the submission, as `read_submission` returns it.
-        released: the students' version of the assignment.
-    """
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
-    expected = {
-        cell.metadata.nbgrader.grade_id: cell
-        for cell in released.cells
-        if "nbgrader" in cell.metadata
-    }
-    cells = []
-    for cell in notebook.cells:
-        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
-        known = expected.pop(grade_id, None)
-        source, kind = cell.source, cell.cell_type
-        if known is not None:
-            kind = known.cell_type
-            source = known.source if is_locked(known) else source
-        if kind not in ("code", "markdown"):
-            continue
-        new = new_code_cell if kind == "code" else new_markdown_cell
-        metadata = {} if known is None else known.metadata
-        cells.append(new(source, metadata=metadata))
-    cells += expected.values()
-    return new_notebook(cells=cells, metadata=released.metadata)
 
 
 def is_text(value):

@@ -44,7 +44,7 @@ def _notes_on(source, metadata):
         # Only a cell that is not Python can have magics.
         magics = {match[2] or "!" for match in _MAGIC.finditer(source)}
         notes |= {f"uses {magic}" for magic in magics & _CURIOUS_MAGICS}
-        tree = _parse(_MAGIC.sub(_as_python, source))
+        tree = read_code(source)
     if tree is None:
         words = forbidden_names & set(re.findall(r"\w+", source))
         notes |= {f"uses {word}, which is forbidden" for word in words}
@@ -59,6 +59,15 @@ def _notes_on(source, metadata):
     for name in forbidden_names & set(_all_names(tree)):
         notes.add(f"uses {name}, which is forbidden")
     return notes
+
+
+def read_code(source):
+    """Return the syntax tree of a cell, or `None` if it is not Python.
+
+    IPython's magics are read as what they are given.
+    """
+    tree = _parse(source)
+    return _parse(_MAGIC.sub(_as_python, source)) if tree is None else tree
 
 
 def _parse(source):

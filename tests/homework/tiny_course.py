@@ -105,7 +105,11 @@ def submit(released, answers):
 
 def tiny_release():
     """The students' version of the tiny assignment, made without nbgrader."""
-    notebook = jupytext.reads(TINY, fmt="py:percent")
+    return without_secrets(jupytext.reads(TINY, fmt="py:percent"))
+
+
+def without_secrets(notebook):
+    """Take the solutions and hidden tests out of a notebook; return it."""
     for each in notebook.cells:
         each.source = re.sub(
             r"### BEGIN SOLUTION.*?### END SOLUTION",

@@ -1,0 +1,275 @@
+"""What of a submission is run: which cell is which, and what is missing.
+
+nbgrader tells cells by metadata that students do not see. Colab, and copying
+and pasting into another notebook, lose them. Then a cell is recognized by what
+is in it: the same text, the function that it defines, or its place.
+"""
+
+import ast
+import collections
+import re
+
+from kerasllm.homework._notebooks import is_cell, is_locked
+from kerasllm.homework._notes import read_code
+
+_DEFINITION = re.compile(r"(?m)^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)")
+# Differs from what was handed out, so nbgrader leaves it to a person.
+_MOST_NAMED = 5  # cells that a note names
+_ASK_A_PERSON = "This cell was not found. Look for it among the others."
+
+
+def rebuild(notebook, released, notes=None):
+    """Make of a submission a notebook that nbgrader can rely on.
+
+    Of the student's notebook only the cells' text is taken. A cell is what the
+    release says of its id, the first with that id, or else of what is in it;
+    all others are plain cells. Tests that are missing are put at the end,
+    helpers where they were.
+
+    A missing solution is left out. What was handed out in its place would
+    replace the student's own, if that is in another cell.
+
+    Args:
+        notebook: the submission, as `read_submission` returns it.
+        released: the students' version of the assignment.
+        notes: list that gets what an instructor should know, or `None`.
+    """
+    from nbformat.v4 import new_notebook
+
+    expected = {
+        cell.metadata.nbgrader.grade_id: cell
+        for cell in released.cells
+        if "nbgrader" in cell.metadata
+    }
+    places = _find_by_id(notebook.cells, expected)
+    with_id = set(places)
+    if len(places) < len(expected):
+        _find_by_text(notebook.cells, expected, places)
+        _find_by_name(notebook.cells, expected, places)
+        _find_by_place(notebook.cells, released.cells, places)
+    if notes is not None:
+        notes += _describe(notebook.cells, expected, places, with_id)
+    inserted, appended = _missing(notebook.cells, released.cells, places)
+    id_at = {index: grade_id for grade_id, index in places.items()}
+    cells = []
+    for index, cell in enumerate(notebook.cells):
+        cells += inserted[index]
+        cells.append(_as_released(cell, expected.get(id_at.get(index))))
+    cells += appended
+    return new_notebook(cells=cells, metadata=released.metadata)
+
+
+def _as_released(cell, known):
+    """Return a new cell, with the metadata of its released one, if any."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell
+
+    kind, source, metadata = cell.cell_type, cell.source, {}
+    if known is not None:
+        kind, metadata = known.cell_type, known.metadata
+        source = known.source if is_locked(known) else source
+    # Raw cells, too, are shown on the student's page.
+    new = new_code_cell if kind == "code" else new_markdown_cell
+    return new(source, metadata=metadata)
+
+
+def _find_by_id(cells, expected):
+    """Return the index of the first cell with each id that is expected."""
+    places = {}
+    for index, cell in enumerate(cells):
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id in expected:
+            places.setdefault(grade_id, index)
+    return places
+
+
+def _find_by_text(cells, expected, places):
+    """Add cells with the very text that was handed out."""
+    free = collections.defaultdict(list)
+    for index in _free(cells, places):
+        free[_text(cells[index])].append(index)
+    for grade_id, known in expected.items():
+        same = free[_text(known)]
+        if grade_id not in places and same:
+            places[grade_id] = same.pop(0)
+
+
+def _find_by_name(cells, expected, places):
+    """Add cells that define what a missing solution is to define.
+
+    Of several the last one counts, as it does when they are run.
+    """
+    names = {
+        index: defined_names(cells[index].source)
+        for index in _free(cells, places)
+        if cells[index].cell_type == "code"
+    }
+    for grade_id, known in expected.items():
+        if grade_id in places or not _is_code_to_write(known):
+            continue
+        wanted = defined_names(known.source)
+        found = [index for index in names if wanted & names[index]]
+        if found:
+            places[grade_id] = found[-1]
+            del names[found[-1]]
+
+
+def _find_by_place(cells, released, places):
+    """Add cells that stand where a missing answer, such as a figure, stood.
+
+    The place is between the cells before and after it that were found.
+    """
+    handed_out = {_text(cell) for cell in released}
+    marks = _marks(cells, released, places)
+    for number, known in enumerate(released):
+        grade_id = known.metadata.get("nbgrader", {}).get("grade_id")
+        is_answer = is_cell(known, "solution") and is_cell(known, "grade")
+        earlier = [i for n, i in marks.items() if n < number]
+        if grade_id in places or not (is_answer and earlier):
+            continue
+        before = max(earlier)
+        after = min(
+            [i for n, i in marks.items() if n > number and i > before],
+            default=len(cells),
+        )
+        found = [
+            index
+            for index in _free(cells, places)
+            if before < index < after
+            and cells[index].cell_type == known.cell_type
+            and cells[index].source.strip()
+            and _text(cells[index]) not in handed_out
+        ]
+        if found:
+            places[grade_id] = marks[number] = found[-1]
+
+
+def _marks(cells, released, places):
+    """Return where cells of the release are in a submission, by number."""
+    free = {_text(cells[index]): index for index in _free(cells, places)}
+    marks = {}
+    for number, known in enumerate(released):
+        grade_id = known.metadata.get("nbgrader", {}).get("grade_id")
+        index = places.get(grade_id) if grade_id else free.get(_text(known))
+        if index is not None:
+            marks[number] = index
+    return marks
+
+
+def _missing(cells, released, places):
+    """Return cells to insert before each index, and cells to append."""
+    own = _own_kinds(cells, released, places)
+    inserted, appended = collections.defaultdict(list), []
+    later = {}  # where the next cell of the release is, by number
+    index = None
+    for number in range(len(released) - 1, -1, -1):
+        later[number] = index
+        grade_id = released[number].metadata.get("nbgrader", {}).get("grade_id")
+        index = places.get(grade_id, index)
+    for number, known in enumerate(released):
+        grade_id = known.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id is None or grade_id in places:
+            continue
+        if is_cell(known, "grade"):
+            cell = _as_released(known, known)
+            if is_cell(known, "solution") and known.cell_type in own:
+                mark = "# " if known.cell_type == "code" else ""
+                cell.source = f"{mark}{_ASK_A_PERSON}"
+            appended.append(cell)
+        elif is_locked(known):
+            where = later[number]
+            cell = _as_released(known, known)
+            (appended if where is None else inserted[where]).append(cell)
+    return inserted, appended
+
+
+def _own_kinds(cells, released, places):
+    """Return the types of cells that a student has added."""
+    handed_out = {_text(cell) for cell in released}
+    return {
+        cells[index].cell_type
+        for index in _free(cells, places)
+        if cells[index].source.strip() and _text(cells[index]) not in handed_out
+    }
+
+
+def _describe(cells, expected, places, with_id):
+    """Return notes on what was recognized and what was not found."""
+    if not places:
+        return [
+            f"none of its {len(cells)} cells is of the assignment: is it "
+            "another notebook?"
+        ]
+    notes = []
+    recognized = places.keys() - with_id
+    if recognized:
+        notes.append(
+            f"{len(recognized)} cells had lost their metadata and were "
+            f"recognized by their content: {_list(expected, recognized)}"
+        )
+    missing = expected.keys() - places.keys()
+    elsewhere = {
+        grade_id
+        for grade_id in missing
+        if _is_code_to_write(expected[grade_id])
+        and defined_names(expected[grade_id].source) & _all_defined(cells)
+    }
+    if elsewhere:
+        notes.append(f"in a cell with others: {_list(expected, elsewhere)}")
+    if missing - elsewhere:
+        notes.append(
+            f"cells that are missing: {_list(expected, missing - elsewhere)}"
+        )
+    return notes
+
+
+def _list(expected, grade_ids):
+    """Return the first ids of some, in the order of the assignment."""
+    ordered = [each for each in expected if each in grade_ids]
+    more = ", ..." if len(ordered) > _MOST_NAMED else ""
+    return ", ".join(ordered[:_MOST_NAMED]) + more
+
+
+def _all_defined(cells):
+    names = set()
+    for cell in cells:
+        if cell.cell_type == "code":
+            names |= defined_names(cell.source)
+    return names
+
+
+def _free(cells, places):
+    """Return the indices of cells that are none of the release's so far."""
+    taken = set(places.values())
+    return [index for index in range(len(cells)) if index not in taken]
+
+
+def _is_code_to_write(cell):
+    return cell.cell_type == "code" and is_cell(cell, "solution")
+
+
+def _text(cell):
+    """Return what makes two cells the same: type and text without its ends."""
+    lines = (line.rstrip() for line in cell.source.splitlines())
+    return cell.cell_type, "\n".join(lines).strip()
+
+
+def defined_names(source):
+    """Return the names that the code of a cell defines at its top level.
+
+    Of code that is not Python, those of functions and classes.
+    """
+    tree = read_code(source)
+    if tree is None:
+        return set(_DEFINITION.findall(source))
+    names, nodes = set(), [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif not isinstance(node, ast.Lambda | ast.comprehension):
+            nodes += ast.iter_child_nodes(node)
+    return names

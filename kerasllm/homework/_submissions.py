@@ -1,0 +1,240 @@
+"""What a class handed in: which files count, and whose they are.
+
+A folder of submissions comes out of archives and learning platforms, and was
+looked at on all kinds of systems. Nothing in it is passed over in silence: a
+file is graded, or it is named in a note of the student whom it belongs to.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import unicodedata
+
+# What systems and editors leave beside files, besides hidden files.
+_LEFTOVERS = {
+    "__macosx", "__pycache__", "@eadir", "desktop.ini", "ehthumbs.db",
+    "icon\r", "thumbs.db",
+}  # fmt: skip
+_SUFFIX = ".ipynb"
+_MOST_NAMED = 5  # files that a note names
+# Invisible, and a part of names in Persian and in Indian scripts.
+_JOINERS = "\u200c\u200d"
+
+
+@dataclasses.dataclass
+class _HandedIn:
+    """What one student handed in: notebooks, and what else was found."""
+
+    notebooks: list = dataclasses.field(default_factory=list)
+    others: list = dataclasses.field(default_factory=list)
+
+
+def find_submissions(directory, names, assignment=None, outputs=()):
+    """Find what a class handed in.
+
+    Names of students are texts in Unicode's form NFC, whatever form and bytes
+    the names of their files have.
+
+    Args:
+        directory: path of a folder with `STUDENT.ipynb`, or with a folder for
+            each student as nbgrader collects them.
+        names: the assignments there are.
+        assignment: str, which of them; `None` recognizes it by file names.
+        outputs: paths of what grading itself writes, which are left out.
+
+    Returns:
+        The name of the assignment, or `None` if unclear; a dict from student
+        to the path of the notebook to grade; and a dict from student to a
+        note, on what else was found. A student without a notebook is only in
+        the second one. Both are sorted.
+    """
+    directory = pathlib.Path(directory)
+    handed_in = {}
+    for path, problem in _walk(directory, _real(outputs)):
+        student = _student_of(path, directory, names)
+        if student is None:
+            continue
+        found = handed_in.setdefault(student, _HandedIn())
+        if problem:
+            found.others.append(f"{readable(path.name)} ({problem})")
+        else:
+            found.notebooks.append(path)
+    name = assignment or _only_assignment(handed_in, names)
+    chosen, notes = {}, {}
+    for student, found in sorted(handed_in.items()):
+        path, note = _choose(found, name, names, directory)
+        if path is not None:
+            chosen[student] = path
+        if note:
+            notes[student] = note
+    return name, chosen, notes
+
+
+def find_leftovers(directory, names, outputs=()):
+    """Return names of what is in a folder of submissions and is nobody's.
+
+    Args:
+        directory: as for `find_submissions`.
+        names: as for `find_submissions`.
+        outputs: as for `find_submissions`.
+
+    Returns:
+        list of str.
+    """
+    directory = pathlib.Path(directory)
+    return [
+        readable(path.name)
+        for path, _ in _walk(directory, _real(outputs))
+        if _student_of(path, directory, names) is None
+    ]
+
+
+def readable(name):
+    """Return the name of a file as a text in NFC that can be printed.
+
+    Bytes that are not UTF-8, and characters that cannot be seen, are written
+    as escapes.
+    """
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = unicodedata.normalize("NFC", text)
+    return "".join(map(_visible, text)).strip()
+
+
+def _visible(character):
+    if character.isprintable() or character in _JOINERS:
+        return character
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return repr(character)[1:-1]
+
+
+def _real(paths):
+    return {os.path.realpath(path) for path in paths}
+
+
+def _walk(folder, outputs):
+    """Yield `(path, problem)` for all in a folder; "" for a notebook.
+
+    Links are not followed: they may lead out of the folder, or in a circle.
+    """
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = pathlib.Path(entry.path)
+        if os.path.realpath(path) in outputs:
+            continue
+        if entry.is_symlink():
+            yield path, "a link"
+        elif _is_leftover(entry.name):
+            yield path, "left by a system or an editor"
+        elif entry.is_dir():
+            yield from _walk_below(path, outputs)
+        elif not entry.is_file():
+            yield path, "no file"  # but a pipe, which would be waited for
+        elif path.suffix.lower() != _SUFFIX:
+            yield path, "no notebook"
+        else:
+            yield path, ""
+
+
+def _walk_below(folder, outputs):
+    try:
+        found = [*_walk(folder, outputs)]
+    except OSError as error:
+        yield folder, f"cannot be read: {error.strerror}"
+        return
+    yield from found or [(folder, "an empty folder")]
+
+
+def _is_leftover(name):
+    return name.startswith((".", "~$")) or name.casefold() in _LEFTOVERS
+
+
+def _student_of(path, directory, names):
+    """Return whose a file is, or `None` for what is nobody's.
+
+    Args:
+        path: its path.
+        directory: path of the folder of submissions.
+        names: the assignments there are.
+    """
+    first, *below = path.relative_to(directory).parts
+    is_folder = path.is_dir() and not path.is_symlink()
+    if _is_leftover(first):
+        if is_folder or not first.lower().endswith(_SUFFIX):
+            return None
+        # `._ann.ipynb`, which macOS writes beside `ann.ipynb`.
+        first = first.lstrip("._~$")
+    elif below or is_folder:
+        return readable(first)
+    student = pathlib.PurePath(first).stem
+    if student.lower().endswith(_SUFFIX):
+        student = student[: -len(_SUFFIX)]
+    student = readable(student)
+    for name in names:
+        left = re.sub(re.escape(name), "", student, flags=re.IGNORECASE)
+        student = left.strip("_- ") or student
+    return student
+
+
+def _assignment_of(path, names):
+    """Return which assignment a file is named after, or `None`."""
+    stem = readable(path.stem).casefold()
+    found = [name for name in names if name.casefold() in stem]
+    return max(found, key=len, default=None)
+
+
+def _only_assignment(handed_in, names):
+    """Return the one assignment that files are named after, or `None`."""
+    if len(names) == 1:
+        return names[0]
+    found = {
+        _assignment_of(path, names)
+        for each in handed_in.values()
+        for path in each.notebooks
+    }
+    found.discard(None)
+    return found.pop() if len(found) == 1 else None
+
+
+def _choose(found, name, names, directory):
+    """Return the one of a student's notebooks to grade as `name`, and a note.
+
+    The path is `None` if there is no notebook, the note if there is nothing
+    to say.
+    """
+    if not found.notebooks:
+        return None, f"not graded: no notebook, but {_listed(found.others)}"
+    assignments = [_assignment_of(path, names) for path in found.notebooks]
+    of = dict(zip(found.notebooks, assignments, strict=True))
+    named = [path for path in found.notebooks if name and of[path] == name]
+    unnamed = [path for path in found.notebooks if of[path] is None]
+    named.sort(key=lambda path: readable(path.stem) != name)
+    path = (named or unnamed or found.notebooks)[0]
+    rest = [each for each in named + unnamed if each != path]
+    labels = _labels([path, *rest], directory)
+    notes = []
+    graded = f"graded {labels[0]}"
+    if rest:
+        graded += f", not {_listed(labels[1:])}"
+    if not named and (len(found.notebooks) > 1 or path not in unnamed):
+        notes.append(f"{graded}: no file is named after the assignment")
+    elif rest:
+        notes.append(graded)
+    if found.others:
+        notes.append(f"not looked at: {_listed(found.others)}")
+    return path, "; ".join(notes) or None
+
+
+def _labels(paths, directory):
+    """Return names of files that tell them apart."""
+    names = [readable(path.name) for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [readable(path.relative_to(directory)) for path in paths]
+
+
+def _listed(names):
+    """Return the first of some names as a text, and how many there are."""
+    more = len(names) - _MOST_NAMED
+    listed = ", ".join(names[:_MOST_NAMED])
+    return f"{listed} and {more} more" if more > 0 else listed
