@@ -55,6 +55,7 @@ LONG_IN_FRONT = {
     "generation._text_generator.beam_search",
     "generation._text_generator.generate",
     "generation._text_generator.make_sequences",
+    "homework._grade.grade",
     "pipeline._windows.pretraining_dataset",
     "plots._strategies.plot_sampling_strategies",
     "pretraining._mini_gpt.pretrain_mini_gpt",

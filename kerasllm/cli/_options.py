@@ -177,6 +177,10 @@ MaxLengthOption = Annotated[
         "but 64 for generate.",
     ),
 ]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace files that you have changed, too."),
+]
 _SEED = typer.Option(
     min=0, max=2**31 - 1, help="The same seed gives the same result again."
 )

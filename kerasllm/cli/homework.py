@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kerasllm.cli._options import BackendOption
-from kerasllm.cli._start import configured_backend
+from kerasllm.cli._options import ForceOption, one_of
+from kerasllm.cli._start import BACKENDS
 
 app = typer.Typer(
     help="Hand out homework, check it at home, grade it.", no_args_is_help=True
@@ -70,6 +70,15 @@ CallSecondsOption = Annotated[
     int, typer.Option(help="Time of a call by a test.")
 ]
 TotalSecondsOption = Annotated[int, typer.Option(help="Time of a submission.")]
+GradingBackendOption = Annotated[
+    str | None,
+    typer.Option(
+        parser=one_of(BACKENDS),
+        metavar=f"[{'|'.join(BACKENDS)}]",
+        help="What Keras runs on. Default: its own choice, whatever "
+        "$KERAS_BACKEND says, so that a class is graded alike everywhere.",
+    ),
+]
 UnprotectedOption = Annotated[
     bool,
     typer.Option("--unprotected", help="Grade without Landlock, too."),
@@ -81,11 +90,12 @@ def release(
     directory: DirectoryArgument,
     seed: TermSeedOption = None,
     sources: SourcesOption = None,
+    force: ForceOption = False,
 ):
     """Write the students' notebooks: no solutions, no hidden tests."""
     from kerasllm import homework
 
-    for path in homework.release(directory, sources, seed):
+    for path in homework.release(directory, sources, seed, force):
         print(path)
 
 
@@ -96,14 +106,18 @@ def check(file: FileArgument):
 
     result = homework.check(file)
     for question, score in result.scores.items():
-        failure = result.failures.get(question)
         said = "graded by a person" if score is None else "passes"
-        print(f"{question:28} {failure or said}")
+        said = result.failures.get(question, said)
+        if question in result.unwritten:
+            said = homework.NOT_WRITTEN
+        print(f"{question:28} {said}")
     for note in result.notes:
         print(f"note: {note}")
+    failing = len(result.failures.keys() - {*result.unwritten})
     print(
-        f"{len(result.failures)} tests fail; those that pass give up to "
-        f"{result.total:g} points. Grading runs more tests than these."
+        f"{len(result.unwritten)} not written yet, {failing} tests fail; those "
+        f"that pass give up to {result.total:g} points. Grading runs more "
+        "tests than these."
     )
     if result.failures:
         raise typer.Exit(1)
@@ -123,7 +137,8 @@ def grade(
     total_seconds: TotalSecondsOption = 600,
     unprotected: UnprotectedOption = False,
     sources: SourcesOption = None,
-    backend: BackendOption = None,
+    backend: GradingBackendOption = None,
+    force: ForceOption = False,
 ):
     """Grade a class: a table, a page a student, what failed most often."""
     from kerasllm import homework
@@ -140,8 +155,9 @@ def grade(
         cell_seconds=cell_seconds,
         call_seconds=call_seconds,
         total_seconds=total_seconds,
-        backend=str(backend or configured_backend()),
+        backend=backend,
         unprotected=unprotected,
+        force=force,
         progress=lambda line: print(line, flush=True),
     )
     print()

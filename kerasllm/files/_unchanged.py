@@ -43,8 +43,8 @@ def check_unchanged(paths, force=False):
         raise RunError(
             "Only files that nobody has changed are replaced. Received: "
             f"{changed[0]}{more}, which is not as this command wrote it, or "
-            "not written by it. Choose another folder, or say --force "
-            "(`force=True`) to replace it."
+            "not written by it. Choose another folder, or say `force` to "
+            "replace it."
         )
 
 

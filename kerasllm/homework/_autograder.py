@@ -3,21 +3,28 @@
 How a submission is run, apart from the tests, is in `_judge`.
 """
 
+import copy
 import re
 import shutil
+import unicodedata
 
+from kerasllm.files import remember
+from kerasllm.homework._cells import rebuild
+from kerasllm.homework._course import Course
 from kerasllm.homework._notebooks import (
+    MachineError,
     Result,
     failure_of,
     is_cell,
     is_locked,
     read_submission,
-    rebuild,
     was_stopped,
 )
 from kerasllm.homework._notes import find_notes
 
-_STUDENT_NAME = re.compile(r"\w[\w.@-]*")
+# What a submission is called in nbgrader's folders, whatever the locale is.
+_NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9.@-]+")
+_LONGEST_IDENTIFIER = 60
 
 
 class Autograder:
@@ -32,6 +39,7 @@ class Autograder:
 
     Attributes:
         points: dict from question to the most points it gives.
+        troubles: list of str, what the machine could not do.
     """
 
     def __init__(self, course, name, source, limits):
@@ -44,6 +52,8 @@ class Autograder:
             for cell in source.cells
             if is_cell(cell, "grade")
         }
+        self.troubles = []
+        self._identifiers = set()
         self._set_up_running(source, limits)
         self._set_up_pages()
 
@@ -62,6 +72,9 @@ class Autograder:
         settings = self.course.config.JudgedExecute
         settings.update(limits)
         settings.private = [*limits["private"], str(self.course.root)]
+        troubles = self.troubles
+        # A function, which nbgrader hands on without copying the list.
+        settings.tell_trouble = lambda said: troubles.append(said)
         settings.graded = self.metadata.get("graded", [])
         settings.forbidden = self.metadata.get("forbidden", [])
         settings.assets = self.metadata.get("assets", [])
@@ -95,46 +108,86 @@ class Autograder:
         # Nor should a page run what a student displays.
         self.course.config.HTMLExporter.sanitize_html = True
 
-    def grade(self, student, path, feedback):
+    def grade(self, student, path, page=None):
         """Grade one submission, whatever is in it.
 
         Args:
             student: str.
             path: path of the notebook.
-            feedback: path of the folder for the student's page.
+            page: path of the student's page, or `None` for none.
 
         Returns:
             A `Result`.
         """
-        import nbformat
-
-        nothing = dict.fromkeys(self.points, 0)
-        if not _STUDENT_NAME.fullmatch(student):
-            note = "not graded: rename it to letters, digits, . _ @ and -"
-            return Result(student, nothing, {}, [note])
         notebook, problem = read_submission(path)
         if problem:
-            return Result(student, nothing, {}, [f"not graded: {problem}"])
+            return self.ungraded(student, [f"not graded: {problem}"])
+        return self.grade_notebook(student, notebook, page)
+
+    def ungraded(self, student, notes=(), score=0):
+        """Return the `Result` of what no test was run on.
+
+        Args:
+            student: str.
+            notes: list of str, why.
+            score: what it earned for each question: 0, or `None` where that
+                is left open.
+        """
+        scores = dict.fromkeys(self.points, score)
+        return Result(student, scores, {}, list(notes), graded=False)
+
+    def grade_notebook(self, student, notebook, page=None):
+        """Grade what was read of a submission; see `grade`."""
+        notes = []
+        before = len(self.troubles)
+        try:
+            result = self._run(student, notebook, notes, page)
+        except Exception as error:  # one submission does not stop the class
+            self.troubles.append(f"{type(error).__name__}: {error}")
+            result = None
+        if result is None:
+            reason = [*self.troubles[before:], "nbgrader failed"][0][:300]
+            notes.append(f"not graded, for a reason of the machine: {reason}")
+            return self.ungraded(student, notes, score=None)
+        return result
+
+    def _run(self, student, notebook, notes, page):
+        """Return the `Result` of a notebook, or `None` without one."""
+        import nbformat
+
         # What is run, whatever the student's metadata say of it.
-        notebook = rebuild(notebook, self.released)
-        notes = find_notes(notebook, self.metadata)
-        submitted = self.course.root / "submitted" / student / self.name
+        notebook = rebuild(notebook, self.released, notes)
+        notes += find_notes(notebook, self.metadata)
+        identifier = self._identify(student)
+        submitted = self.course.root / "submitted" / identifier / self.name
         submitted.mkdir(parents=True)
         nbformat.write(notebook, submitted / f"{self.name}.ipynb")
         api = self.course.api()
-        answer = api.autograde(self.name, student)
+        answer = api.autograde(self.name, identifier)
         if not answer["success"]:
             # The error that it returns only points to its log.
             errors = re.findall(r"(?m)^ +(\w+Error: .*)$", answer["log"])
-            reason = errors[-1] if errors else answer["error"]
-            notes.append(f"not graded: {reason[:300]}")
-            return Result(student, nothing, {}, notes)
-        result = self._read_result(student, notes)
-        if not self._write_page(api, student, feedback):
+            self.troubles.append(errors[-1] if errors else answer["error"])
+            return None
+        result = self._read_result(student, identifier, notes)
+        if page is not None and not self._write_page(api, identifier, page):
             result.notes.append("no feedback page could be made")
         return result
 
-    def _read_result(self, student, notes):
+    def _identify(self, student):
+        """Return what a student is called in nbgrader's folders."""
+        plain = unicodedata.normalize("NFKD", student)
+        plain = plain.encode("ascii", "ignore").decode()
+        plain = _NO_IDENTIFIER.sub("_", plain).strip("._")
+        plain = plain[:_LONGEST_IDENTIFIER] or "student"
+        identifier, number = plain, 1
+        while identifier in self._identifiers:
+            number += 1
+            identifier = f"{plain}_{number}"
+        self._identifiers.add(identifier)
+        return identifier
+
+    def _read_result(self, student, identifier, notes):
         """Return the `Result` that nbgrader's database and notebook hold."""
         import nbformat
         from nbgrader.api import Gradebook
@@ -142,12 +195,13 @@ class Autograder:
         scores = {}
         database = self.course.api().coursedir.db_url
         with Gradebook(database, "kerasllm") as gradebook:
-            submission = gradebook.find_submission(self.name, student)
+            gradebook.update_or_create_student(identifier, last_name=student)
+            submission = gradebook.find_submission(self.name, identifier)
             for notebook in submission.notebooks:
                 for grade in notebook.grades:
                     by_hand = grade.needs_manual_grade
                     scores[grade.name] = None if by_hand else grade.auto_score
-        path = self.course.root / "autograded" / student / self.name
+        path = self.course.root / "autograded" / identifier / self.name
         notebook = nbformat.read(path / f"{self.name}.ipynb", as_version=4)
         failures = {
             cell.metadata.nbgrader.grade_id: failure_of(cell)
@@ -161,13 +215,104 @@ class Autograder:
         ]
         return Result(student, scores, failures, notes + stops[:1])
 
-    def _write_page(self, api, student, feedback):
+    def _write_page(self, api, identifier, page):
         """Copy the student's page; return whether there is one."""
-        answer = api.generate_feedback(self.name, student)
-        page = self.course.root / "feedback" / student / self.name
-        page = page / f"{self.name}.html"
-        if not (answer["success"] and page.exists()):
+        answer = api.generate_feedback(self.name, identifier)
+        made = self.course.root / "feedback" / identifier / self.name
+        made = made / f"{self.name}.html"
+        if not (answer["success"] and made.exists()):
             return False
-        feedback.mkdir(parents=True, exist_ok=True)
-        shutil.copy(page, feedback / f"{student}.html")
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made, page)
+        except OSError:  # a name that is too long, a full disk
+            return False
+        remember(page)
         return True
+
+
+class Vouching:
+    """Whether this machine can grade: the assignment's own solution tells.
+
+    It is graded only if there is reason for doubt, and once.
+
+    Args:
+        name: str, what the assignment is called.
+        source: notebook with solutions and hidden tests.
+        limits: dict, as for `Autograder`.
+    """
+
+    def __init__(self, name, source, limits):
+        self.name, self.source, self.limits = name, source, limits
+        self.is_done = False
+
+    def check(self, results, is_end):
+        """Check that the machine is not to blame for what a class failed.
+
+        Args:
+            results: list of `Result`. What the machine is to blame for is
+                left open in them.
+            is_end: bool, whether the whole class was graded.
+
+        Raises:
+            MachineError: it is.
+        """
+        graded = [result for result in results if result.graded]
+        if not self.is_done and self._is_doubtful(results, graded, is_end):
+            self.is_done = True
+            self._vouch(results)
+        blamed = [each for each in results if None in each.scores.values()]
+        if is_end and not graded and len(blamed) == len(results):
+            raise MachineError(
+                "This machine must be able to grade. Received: "
+                f"{len(results)} submissions, none of which could be run "
+                f"({'; '.join(results[-1].notes)}). Grade them again."
+            )
+
+    def _is_doubtful(self, results, graded, is_end):
+        last = results[-1]
+        if not last.graded:
+            return None in last.scores.values()
+        if len(graded) == 1 and not last.total:
+            return True
+        return is_end and any(
+            not any(result.scores[question] for result in graded)
+            for question in self._tests()
+        )
+
+    def _tests(self):
+        return [
+            cell.metadata.nbgrader.grade_id
+            for cell in self.source.cells
+            if is_cell(cell, "grade") and is_locked(cell)
+        ]
+
+    def _vouch(self, results):
+        """Grade the solution, without what a person grades."""
+        solution = copy.deepcopy(self.source)
+        for cell in solution.cells:
+            if is_cell(cell, "grade"):
+                cell.source = ""
+        with Course() as course:
+            autograder = Autograder(course, self.name, self.source, self.limits)
+            result = autograder.grade_notebook("solution", solution)
+        if not result.graded:
+            reason, failed = autograder.troubles[0], self._tests()
+        else:
+            reason = "; ".join(
+                f"{test}: {said}" for test, said in result.failures.items()
+            )
+            failed = [*result.failures]
+        if not failed:
+            return
+        for each in results:
+            if each.graded:
+                each.notes.append(
+                    f"left open, the solution fails here: {', '.join(failed)}"
+                )
+                each.scores |= dict.fromkeys(failed)
+        raise MachineError(
+            f"The solution of {self.name} must pass on this machine before a "
+            f"class is graded. Received: {reason[:1000]}. Mend the machine, "
+            "or allow more time or memory, and grade again."
+        )

@@ -1,10 +1,16 @@
 """Checking at home: a student's notebook, run with its visible tests."""
 
+import atexit
+import os
 import pathlib
+import re
+import tempfile
 
 from kerasllm.checks import MissingFileError, UserError
+from kerasllm.homework._cells import defined_names
 from kerasllm.homework._notebooks import (
     HomeworkError,
+    MachineError,
     Result,
     error_message,
     is_cell,
@@ -16,6 +22,10 @@ _CELL_SECONDS = 300  # that a cell may take at home
 _OUT_OF_TIME = (
     f"interrupted after {_CELL_SECONDS} s. Look for a loop without an end."
 )
+_UNWRITTEN = error_message("NotImplementedError", "")
+# What nbgrader puts in place of a solution, in code and in text.
+_STUBS = ("raise NotImplementedError()", "YOUR ANSWER HERE")
+NOT_WRITTEN = "not written yet"
 _NOT_RUN = (
     "not run to its end. A cell used up the memory or left Python, or two ran "
     "out of time."
@@ -32,12 +42,15 @@ def check(path):
         path: path of the `.ipynb`. It is not changed.
 
     Returns:
-        A `Result`; points are those of tests whose visible part passes.
+        A `Result`; points are those of tests whose visible part passes. Tests
+        of functions that are as they were handed out, or that call one, fail
+        with the message `NOT_WRITTEN`.
 
     Raises:
         UserError: it is no notebook of an assignment.
         MissingFileError: there is no such file.
         HomeworkError: nbclient is missing.
+        MachineError: Python's kernel does not start.
     """
     try:
         import nbclient  # noqa: F401
@@ -62,33 +75,57 @@ def check(path):
             "of the assignment and paste your cells into it."
         )
     metadata = notebook.metadata.get("kerasllm", {})
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "-"}
-    failures = _run(notebook, path.parent)
+    errors = _run(notebook, path.parent)
+    unwritten = set().union(*map(_unwritten_names, notebook.cells))
     result = Result(path.stem, {}, {}, find_notes(notebook, metadata))
-    for cell, failure in zip(notebook.cells, failures, strict=True):
+    for cell, error in zip(notebook.cells, errors, strict=True):
         if is_cell(cell, "grade"):
-            _score(result, cell, failure)
-        elif failure == _OUT_OF_TIME:
+            _score(result, cell, error, unwritten)
+        elif error == _OUT_OF_TIME:
             first = cell.source.strip().splitlines()[0]
-            result.notes.append(f"the cell {first!r}: {failure}")
+            result.notes.append(f"the cell {first!r}: {error}")
     return result
 
 
-def _score(result, cell, failure):
+def _score(result, cell, error, unwritten):
     """Add the points of a test, or leave them to a person."""
     question = cell.metadata.nbgrader.grade_id
     if is_cell(cell, "solution"):
         result.scores[question] = None
+        if _is_stub(cell):
+            result.unwritten.append(question)
         return
-    result.scores[question] = 0 if failure else cell.metadata.nbgrader.points
-    if failure:
-        result.failures[question] = failure
+    result.scores[question] = 0 if error else cell.metadata.nbgrader.points
+    if error:
+        tested = set(re.findall(r"\w+", cell.source))
+        if unwritten & tested or error == _UNWRITTEN:
+            result.unwritten.append(question)
+            error = NOT_WRITTEN
+        result.failures[question] = error
+
+
+def _is_stub(cell):
+    """Return whether a cell has something that is still to be written."""
+    return any(line.strip() in _STUBS for line in cell.source.splitlines())
+
+
+def _unwritten_names(cell):
+    """Return the names that a cell defines if it is still to be written."""
+    if (
+        cell.cell_type == "code"
+        and is_cell(cell, "solution")
+        and _is_stub(cell)
+    ):
+        return defined_names(cell.source)
+    return set()
 
 
 def _run(notebook, folder):
     """Run a notebook; return for each cell what went wrong, or `None`."""
     from nbclient import NotebookClient
     from nbclient.exceptions import DeadKernelError
+
+    from kerasllm.homework.kernels._manager import OwnKernelManager
 
     failures = [_NOT_RUN] * len(notebook.cells)
 
@@ -105,6 +142,7 @@ def _run(notebook, folder):
 
     client = NotebookClient(
         notebook,
+        km=OwnKernelManager(),
         timeout=_CELL_SECONDS,
         interrupt_on_timeout=True,
         error_on_timeout={
@@ -115,10 +153,39 @@ def _run(notebook, folder):
         allow_errors=True,
         on_cell_executed=keep,
         extra_arguments=["--log-level=ERROR"],
-        resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute()
+        _execute(client, folder)
     except DeadKernelError:
         pass  # `failures` says which cells have not run
     return failures
+
+
+def _execute(client, folder):
+    """Run the notebook of a client in a folder.
+
+    Raises:
+        MachineError: the kernel does not start.
+    """
+    from kerasllm.homework.kernels._manager import home_environment, last_words
+
+    started = []
+    client.on_notebook_start = lambda **_: started.append(True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
+        client.km.connection_file = os.path.join(own, "connection.json")
+        log = os.path.join(own, "log")
+        try:
+            with open(log, "wb") as said:
+                client.execute(
+                    cwd=str(folder), env=home_environment(own), stderr=said
+                )
+        except Exception as error:
+            if started:
+                raise
+            # nbclient would clean up once more when Python ends.
+            atexit.unregister(client._cleanup_kernel)
+            raise MachineError(
+                "Python's kernel must start. Received: "
+                f"{last_words(log) or error}. `pip install "
+                '"kerasllm[notebooks]"` into the Python that runs this.'
+            ) from error

@@ -7,11 +7,13 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 import sysconfig
 import tempfile
 import warnings
 
 from kerasllm.checks import UserError
+from kerasllm.files import check_unchanged, remember, whole_file
 from kerasllm.homework._notebooks import (
     DELIMITERS,
     HomeworkError,
@@ -22,22 +24,27 @@ from kerasllm.homework._notebooks import (
 
 # Shorter lines, such as `return counts`, may stand anywhere.
 _TELLING_LINE = 20
+# What nbgrader and the programs that it starts would obey.
+_STEERING = ("ALEMBIC", "IPYTHON", "JUPYTER", "NBGRADER", "PYTHON")
 
 
-def release(directory, folder=None, seed=None):
+def release(directory, folder=None, seed=None, force=False):
     """Write the students' version of each assignment.
 
     Args:
         directory: path of the folder to write `.ipynb` files to.
         folder: path of the assignments, see `sources`.
         seed: int, which data the students work on.
+        force: bool. Replace notebooks that somebody has changed, too.
 
     Returns:
-        list of the paths written.
+        list of the paths of the notebooks.
 
     Raises:
         HomeworkError: an assignment is malformed, or something of a solution or
             a hidden test would have been released. Nothing is written.
+        RunError: a notebook is there that somebody has changed. Nothing is
+            written.
     """
     import nbformat
 
@@ -55,11 +62,24 @@ def release(directory, folder=None, seed=None):
                     "Put it between the delimiters of a solution or of hidden "
                     "tests."
                 )
-            released[directory / f"{name}.ipynb"] = notebook
-    directory.mkdir(parents=True, exist_ok=True)
-    for path, notebook in released.items():
-        nbformat.write(notebook, path)
+            text = nbformat.writes(notebook).removesuffix("\n") + "\n"
+            released[directory / f"{name}.ipynb"] = text
+    new = [path for path, text in released.items() if not _has(path, text)]
+    check_unchanged(new, force)
+    for path in new:
+        with whole_file(path) as file:
+            file.write(released[path])
+    for path in released:
+        remember(path)
     return list(released)
+
+
+def _has(path, text):
+    """Return whether a file has a text and nothing else."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def find_leaks(source, released):
@@ -126,19 +146,26 @@ class Course:
         self.config.Application.log_level = logging.CRITICAL
 
     def __enter__(self):
-        # SQLAlchemy warns about how nbgrader adds a submission.
+        # SQLAlchemy warns about how nbgrader adds a submission. A shell may
+        # have asked for warnings to be errors.
         self.warnings = warnings.catch_warnings()
         self.warnings.__enter__()
-        warnings.filterwarnings("ignore", message="Object of type <Submitted")
+        warnings.simplefilter("ignore")
+        self.variables = dict(os.environ)
+        for name in self.variables:
+            if name.startswith(_STEERING) and name != "PYTHONHOME":
+                del os.environ[name]
+        # nbgrader starts another Python, which should find the same modules.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         # nbgrader calls alembic by name, even if Python was called by path.
-        self.path = os.environ["PATH"]
         scripts = sysconfig.get_path("scripts")
-        if scripts not in self.path.split(os.pathsep):
-            os.environ["PATH"] = f"{scripts}{os.pathsep}{self.path}"
+        path = os.environ.get("PATH", os.defpath)
+        os.environ["PATH"] = f"{scripts}{os.pathsep}{path}"
         return self
 
     def __exit__(self, *error):
-        os.environ["PATH"] = self.path
+        os.environ.clear()
+        os.environ.update(self.variables)
         self.warnings.__exit__(*error)
         if self.is_temporary:
             shutil.rmtree(self.root, ignore_errors=True)

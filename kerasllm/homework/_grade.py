@@ -17,12 +17,23 @@ from kerasllm.checks import (
     check_positive_ints,
     check_real,
 )
-from kerasllm.files import whole_file
-from kerasllm.homework import _sandbox
-from kerasllm.homework._autograder import Autograder
+from kerasllm.files import (
+    check_unchanged,
+    check_writable,
+    remember,
+    whole_file,
+)
+from kerasllm.homework._autograder import Autograder, Vouching
 from kerasllm.homework._course import Course
-from kerasllm.homework._kernel import library_folders, module_files
-from kerasllm.homework._notebooks import HomeworkError, read_source, sources
+from kerasllm.homework._notebooks import (
+    HomeworkError,
+    MachineError,
+    read_source,
+    sources,
+)
+from kerasllm.homework._submissions import find_leftovers, find_submissions
+from kerasllm.homework.kernels import _sandbox
+from kerasllm.homework.kernels._kernel import library_folders, module_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +45,8 @@ class Limits:
         cell_seconds: int, time of one cell.
         call_seconds: int, time of one call by a test.
         total_seconds: int, time of all.
-        backend: str, what Keras runs on; by default what the environment
-            variable `KERAS_BACKEND` says, or Keras itself.
+        backend: str, what Keras runs on; by default Keras's own choice,
+            whatever the environment variable `KERAS_BACKEND` says.
 
     Raises:
         UserError: a number is none, or not positive.
@@ -62,7 +73,7 @@ class Limits:
             "timeout": int(self.cell_seconds),
             "call_seconds": int(self.call_seconds),
             "total_seconds": int(self.total_seconds),
-            "backend": str(self.backend or os.environ.get("KERAS_BACKEND", "")),
+            "backend": self.backend or "",
         }
 
 
@@ -80,10 +91,15 @@ def grade(
     course=None,
     *,
     unprotected=False,
+    force=False,
     progress=print,
     **limits,
 ):
     """Grade a class.
+
+    No variable of the shell changes what a submission earns. If a test is
+    passed by nobody, the assignment's own solution is graded, too: if it
+    fails, the machine is to blame, and not the class.
 
     Args:
         submissions: path, see `find_submissions`.
@@ -96,6 +112,7 @@ def grade(
         course: path of a new folder, which nbgrader's formgrader can open.
         unprotected: bool. Grade on a system without Landlock, too, where a
             submission can read and change all files that you can.
+        force: bool. Replace a table and pages that somebody has changed, too.
         progress: callable that is given a line for each submission.
         **limits: what a submission may use, see `Limits`.
 
@@ -107,29 +124,84 @@ def grade(
             or a folder to hide is one of libraries, which must be readable.
         HomeworkError: nbgrader or Landlock is missing, or the assignment is
             malformed.
+        RunError: the table, or a page, was changed since it was written.
+        MachineError: the assignment's own solution fails on this machine. The
+            table is written and leaves open what the machine is to blame for.
     """
     settings = Limits(**limits).settings() | {"seed": _choose_seed(seed)}
     _check_protection(unprotected)
-    chosen = _choose_assignment(submissions, folder, assignment)
-    name, path, found, notes = chosen
     csv_path = pathlib.Path(csv_path)
     feedback = pathlib.Path(feedback or csv_path.parent / "feedback")
+    outputs = [path for path in (csv_path, feedback, course) if path]
+    name, path, found, notes = _choose_assignment(
+        submissions, folder, assignment, outputs
+    )
+    pages = {student: feedback / _page_of(student) for student in found}
+    check_writable(csv_path.parent)
+    check_unchanged([csv_path, *pages.values()], force)
     settings["private"] = _private_folders(
         path.parent, submissions, csv_path.parent, feedback
     )
     source = read_source(path)
     _check_forbidden(source)
-    results = []
+    for left in find_leftovers(submissions, [name], outputs):
+        progress(f"left out: {left}")
     with Course(course) as made:
         autograder = Autograder(made, name, source, settings)
-        for student, notebook in found.items():
-            result = autograder.grade(student, notebook, feedback)
-            result.notes[:0] = notes.get(student, [])
-            results.append(result)
-            # Each time: who is interrupted keeps what is graded.
-            write_csv(csv_path, results, autograder.points)
-            progress(f"{student}: {result.total:g}")
-    return results, settings["seed"]
+        table = _Table(csv_path, autograder.points)
+        vouching = Vouching(name, source, settings)
+        for student in sorted({*found, *notes}):
+            if student in found:
+                page = pages[student]
+                result = autograder.grade(student, found[student], page)
+            else:
+                result = autograder.ungraded(student)
+            if student in notes:
+                result.notes.insert(0, notes[student])
+            table.add(result)
+            progress(_progress(result))
+            table.check(vouching)
+        table.check(vouching, is_end=True)
+    return table.results, settings["seed"]
+
+
+class _Table:
+    """The results so far, in memory and in a file."""
+
+    def __init__(self, path, points):
+        self.path, self.points = path, points
+        self.results = []
+
+    def add(self, result):
+        """Add a row. Who is interrupted keeps what is graded."""
+        self.results.append(result)
+        self.write()
+
+    def write(self):
+        write_csv(self.path, self.results, self.points)
+        remember(self.path)
+
+    def check(self, vouching, is_end=False):
+        """Raise if the machine, and not the class, fails tests.
+
+        The table then leaves open what the machine is to blame for.
+        """
+        try:
+            vouching.check(self.results, is_end)
+        except MachineError:
+            self.write()
+            raise
+
+
+def _page_of(student):
+    """Return the name of a student's page, which is UTF-8 in any locale."""
+    return os.fsdecode(f"{student}.html".encode())
+
+
+def _progress(result):
+    if result.graded:
+        return f"{result.student}: {result.total:g}"
+    return f"{result.student}: {'; '.join(result.notes)}"
 
 
 def _choose_seed(seed):
@@ -149,20 +221,21 @@ def _check_protection(unprotected):
         )
 
 
-def _choose_assignment(submissions, folder, assignment):
+def _choose_assignment(submissions, folder, assignment, outputs):
     """Return what to grade: name, path, paths of submissions, and notes."""
     assignments = sources(folder)
-    name, found, unclear = find_submissions(
-        submissions, list(assignments), assignment
+    name, found, notes = find_submissions(
+        submissions, list(assignments), assignment, outputs
     )
     if name not in assignments or not found:
+        others = [f"{student} ({note})" for student, note in notes.items()]
         raise UserError(
             "The folder must hold submissions of one assignment of "
             f"{', '.join(assignments)}. Received: {submissions} with "
-            f"{len(found)} notebooks of {name or 'more than one'}. Name it "
+            f"{len(found)} notebooks of {name or 'more than one'}"
+            f"{', and ' * bool(others)}{'; '.join(others[:3])}. Name it "
             "with --assignment."
         )
-    notes = {student: [note] for student, note in unclear.items()}
     return name, assignments[name], found, notes
 
 
@@ -205,65 +278,6 @@ def _private_folders(*folders):
     return sorted(map(str, private))
 
 
-def find_submissions(directory, names, assignment=None):
-    """Find the notebooks that a class handed in.
-
-    Args:
-        directory: path of a folder with `STUDENT.ipynb`, or with a folder for
-            each student as nbgrader collects them.
-        names: the assignments there are.
-        assignment: str, which of them; `None` recognizes it by file names.
-
-    Returns:
-        The name of the assignment, or `None` if unclear, a dict from student
-        to path, sorted, and a dict from student to a note, for those whose
-        files leave it unclear which to grade.
-    """
-    directory = pathlib.Path(directory)
-    found, assignments = {}, set()
-    for path in sorted(directory.rglob("*.ipynb")):
-        parts = path.relative_to(directory).parts
-        if path.is_symlink() or ".ipynb_checkpoints" in parts:
-            continue
-        assignments |= {name for name in names if path.stem.startswith(name)}
-        student = parts[0] if len(parts) > 1 else path.stem
-        if len(parts) == 1:
-            for name in names:
-                student = student.replace(name, "").strip("_- ") or student
-        found.setdefault(student, []).append(path)
-    name = assignment
-    if name is None and len(assignments) == 1:
-        name = assignments.pop()
-    if name is None and len(names) == 1:
-        name = names[0]
-    chosen, notes = {}, {}
-    for student, paths in found.items():
-        chosen[student], note = _choose(paths, name, names)
-        if note:
-            notes[student] = note
-    return name, chosen, notes
-
-
-def _choose(paths, name, names):
-    """Return the one of a student's notebooks to grade as `name`, and a note.
-
-    The note is `None` if there is no doubt.
-    """
-    named = [path for path in paths if name and path.stem.startswith(name)]
-    named.sort(key=lambda path: path.stem != name)
-    if len(named) > 1:
-        others = ", ".join(path.name for path in named[1:])
-        return named[0], f"graded {named[0].name}, not {others}"
-    if named:
-        return named[0], None
-    # A file that says only whose it is may well be of this assignment.
-    unnamed = [path for path in paths if not path.stem.startswith(tuple(names))]
-    path = (unnamed or paths)[0]
-    if unnamed and len(paths) == 1:
-        return path, None
-    return path, f"graded {path.name}: no file is named after the assignment"
-
-
 def write_csv(path, results, points):
     """Write a table with a row a student and a column a question.
 
@@ -281,8 +295,10 @@ def write_csv(path, results, points):
         for result in results:
             scores = [result.scores.get(question) for question in points]
             notes = "; ".join(result.notes)
+            is_open = all(score is None for score in scores)
+            total = None if is_open else result.total
             writer.writerow(
-                [_cell(result.student), result.total, *scores, _cell(notes)]
+                [_cell(result.student), total, *scores, _cell(notes)]
             )
 
 
@@ -294,16 +310,21 @@ def _cell(text):
 def summarize(results):
     """Return lines on how a class did and what failed most often."""
     lines = [f"{len(results)} submissions"]
+    left = [result for result in results if not result.graded]
+    if left:
+        students = ", ".join(result.student for result in left)
+        lines.append(f"{len(left)} not graded, see their notes: {students}")
+    graded = [result for result in results if result.graded]
     for question in results[0].scores:
-        scores = [result.scores.get(question) for result in results]
+        scores = [result.scores.get(question) for result in graded]
         if None in scores:
             lines.append(f"{question}: to grade by hand")
             continue
         passed = sum(bool(score) for score in scores)
-        lines.append(f"{question}: {passed} of {len(results)} passed")
+        lines.append(f"{question}: {passed} of {len(graded)} passed")
         messages = Counter(
             result.failures[question].splitlines()[0][:200]
-            for result in results
+            for result in graded
             if result.failures.get(question)
         )
         for message, count in messages.most_common(3):

@@ -13,14 +13,12 @@ import contextlib
 import copy
 import json
 import os
-import pathlib
 import shutil
 import signal
 import sys
 import tempfile
 import time
 
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.util import run_sync
 from nbformat.v4 import new_notebook, new_output
@@ -29,29 +27,25 @@ from traitlets import Any, Dict, Float, Integer, List, Unicode
 
 from kerasllm.files import assets_dir
 from kerasllm.homework._notebooks import STOPPED
-from kerasllm.homework._remote import LONGEST_MESSAGE
+from kerasllm.homework.kernels._manager import (
+    OwnKernelManager,
+    environment,
+    last_words,
+)
+from kerasllm.homework.kernels._remote import LONGEST_MESSAGE
 
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _FEWEST_SECONDS = 1
-# What a program needs to know about the machine, and nothing about the course.
-_PASSED_ON = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "LD_LIBRARY_PATH",
-    "OMP_NUM_THREADS",
-    "VIRTUAL_ENV",
-)
 
 
-class StudentKernelManager(AsyncKernelManager):
-    """Starts `_kernel` in place of the usual kernel."""
+class StudentKernelManager(OwnKernelManager):
+    """Starts `kernels._kernel` in place of the usual kernel."""
 
     settings = Dict()
 
     def format_kernel_cmd(self, extra_arguments=None):
         return [
-            sys.executable, "-m", "kerasllm.homework._kernel",
+            sys.executable, "-m", "kerasllm.homework.kernels._kernel",
             self.connection_file, json.dumps(self.settings),
         ]  # fmt: skip
 
@@ -62,6 +56,7 @@ class Judge(NotebookClient):
     def __init__(self, seconds, **kwargs):
         super().__init__(
             new_notebook(),
+            kernel_manager_class=OwnKernelManager,
             allow_errors=True,
             extra_arguments=["--log-level=ERROR"],
             interrupt_on_timeout=True,
@@ -83,16 +78,14 @@ class Judge(NotebookClient):
             call_seconds: int, how long one call of them may take.
             memory_gb: float, memory of the submission.
             seed: int, what hidden inputs are drawn from.
-            backend: str, what Keras runs on if a test needs it; "" for what
-                its environment says.
+            backend: str, what Keras runs on if a test needs it; "" for
+                Keras's own default.
         """
         self.create_kernel_manager()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": _python_path(),
-            **_backend_variable(backend),
-        }
-        self.start_new_kernel(cwd=self.folder, env=environment)
+        self.km.connection_file = f"{self.folder}/connection.json"
+        self.start_new_kernel(
+            cwd=self.folder, env=environment(self.folder, backend)
+        )
         self.start_new_kernel_client()
         begin = (
             "import os\n"
@@ -154,6 +147,9 @@ class JudgedExecute(Execute):
     call_seconds = Integer(20).tag(config=True)
     total_seconds = Integer(600).tag(config=True)
     backend = Unicode("").tag(config=True)
+    # nbgrader keeps errors to itself; what the machine could not do is told
+    # to this callable.
+    tell_trouble = Any(None, allow_none=True).tag(config=True)
     judge = Any(None, allow_none=True)
 
     def __init__(self, *args, **kwargs):
@@ -163,19 +159,33 @@ class JudgedExecute(Execute):
 
     def preprocess(self, nb, resources, km=None):
         self.judge, self.ended, self.timeouts = None, None, 0
-        self.group = None
+        self.group, self.has_begun = None, False
         self.deadline = time.monotonic() + self.total_seconds
         # Not below the course, which is not readable from there.
         self.folder = tempfile.mkdtemp()
+        self.own_folder = tempfile.mkdtemp()
         for name in self.assets:
             shutil.copytree(assets_dir() / name, f"{self.folder}/{name}")
         try:
             return super().preprocess(nb, resources, km)
+        except Exception as error:
+            # What a submission does ends in its cells, and never here.
+            self._report(error)
+            raise
         finally:
             if self.judge is not None:
                 self.judge.close()
             self._kill_group()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for folder in (self.folder, self.own_folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _report(self, error):
+        """Tell whoever grades what this machine could not do."""
+        said = f"{type(error).__name__}: {error}"
+        if not self.has_begun:
+            said = last_words(f"{self.own_folder}/log") or said
+        if self.tell_trouble is not None:
+            self.tell_trouble(said[:LONGEST_MESSAGE])
 
     async def async_start_new_kernel(self, **kwargs):
         self.km.settings = {
@@ -184,35 +194,22 @@ class JudgedExecute(Execute):
             "memory_gb": self.memory_gb,
             "cpu_seconds": self.total_seconds,
         }
-        await super().async_start_new_kernel(
-            cwd=self.folder, env=self._student_environment(), **kwargs
-        )
+        self.km.connection_file = f"{self.own_folder}/connection.json"
+        # What it says before it can answer is why it did not start.
+        with open(f"{self.own_folder}/log", "wb") as log:
+            await super().async_start_new_kernel(
+                cwd=self.folder,
+                env=environment(self.folder, self.backend),
+                stderr=log,
+                **kwargs,
+            )
         self.group = self.km.provisioner.pgid
 
     start_new_kernel = run_sync(async_start_new_kernel)
 
-    def _student_environment(self):
-        """Return the variables of the student's process, none of them ours."""
-        environment = {
-            name: os.environ[name] for name in _PASSED_ON if name in os.environ
-        }
-        return environment | {
-            "PYTHONPATH": _python_path(),
-            "HOME": self.folder,
-            "TMPDIR": self.folder,
-            "MPLCONFIGDIR": self.folder,
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            "KERAS_HOME": self.folder,
-            **_backend_variable(self.backend),
-            "IPYTHONDIR": self.folder,
-            "JUPYTER_RUNTIME_DIR": self.folder,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-
     def preprocess_cell(self, cell, resources, index):
         self._check_assign_resources(resources)
+        self.has_begun = True
         if cell.cell_type != "code":
             return cell, resources
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
@@ -293,16 +290,6 @@ class JudgedExecute(Execute):
         if self.printed > _MOST_OUTPUT:
             return None
         return super().output(outs, msg, display_id, cell_index)
-
-
-def _python_path():
-    """Let both kernels find this kerasllm, not another that is installed."""
-    root = pathlib.Path(__file__).parents[2]
-    return os.pathsep.join(filter(None, [str(root), os.getenv("PYTHONPATH")]))
-
-
-def _backend_variable(backend):
-    return {"KERAS_BACKEND": backend} if backend else {}
 
 
 def _error(name, message):

@@ -28,7 +28,7 @@ def test_what_was_changed_may_not(tmp_path, text):
     written(tmp_path / "a")
     (tmp_path / "a").write_text(text)
     (tmp_path / "b").write_text("never ours")
-    with pytest.raises(RunError, match="Received: .*a and 1 more, .*--force"):
+    with pytest.raises(RunError, match="Received: .*a and 1 more, .*`force`"):
         files.check_unchanged([tmp_path / "a", tmp_path / "b"])
     files.check_unchanged([tmp_path / "a", tmp_path / "b"], force=True)
     (tmp_path / "a").write_text("ours")  # taken back

@@ -8,7 +8,7 @@ import pytest
 
 from kerasllm import cli, homework
 from kerasllm.checks import UserError
-from kerasllm.homework import _sandbox
+from kerasllm.homework.kernels import _sandbox
 from tests.homework.tiny_course import (
     RIGHT,
     TINY,
@@ -22,52 +22,6 @@ from tests.homework.tiny_course import (
 pytestmark = pytest.mark.any_backend
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def test_submissions_are_found_in_both_forms(tmp_path):
-    names = ["hw1_tokens", "hw2_decoder"]
-    for path in ("ann/hw1_tokens/hw1_tokens.ipynb", "ann/hw1_tokens/old.ipynb",
-                 "bob/hw1_tokens.ipynb", "hw1_tokens_cem.ipynb",
-                 "dan/.ipynb_checkpoints/hw1_tokens.ipynb"):  # fmt: skip
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("{}")
-    (tmp_path / "eve.ipynb").symlink_to("/etc/passwd")
-    name, found, notes = homework.find_submissions(tmp_path, names)
-    assert name == "hw1_tokens"
-    assert list(found) == ["ann", "bob", "cem"]
-    assert found["ann"].name == "hw1_tokens.ipynb"
-    assert notes == {}
-
-
-def test_the_notebook_of_the_assignment_is_graded(tmp_path):
-    names = ["hw1_tokens", "hw2_decoder"]
-    for path in ("ann/hw1_tokens/hw1_tokens.ipynb",
-                 "ann/hw2_decoder/hw2_decoder.ipynb",
-                 "bob/draft.ipynb", "bob/hw2_decoder (1).ipynb",
-                 "cem/hw2_decoder (1).ipynb", "cem/hw2_decoder.ipynb",
-                 "dan/hw1_tokens.ipynb", "eve.ipynb", "hw1_tokens_fay.ipynb",
-                 "hw2_decoder_fay.ipynb"):  # fmt: skip
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text("{}")
-    name, found, notes = homework.find_submissions(
-        tmp_path, names, "hw2_decoder"
-    )
-    assert name == "hw2_decoder"
-    assert {student: path.name for student, path in found.items()} == {
-        "ann": "hw2_decoder.ipynb",
-        "bob": "hw2_decoder (1).ipynb",
-        "cem": "hw2_decoder.ipynb",
-        "dan": "hw1_tokens.ipynb",
-        "eve": "eve.ipynb",
-        "fay": "hw2_decoder_fay.ipynb",
-    }
-    # A note where an instructor could have chosen another, or has none.
-    assert notes == {
-        "cem": "graded hw2_decoder.ipynb, not hw2_decoder (1).ipynb",
-        "dan": "graded hw1_tokens.ipynb: no file is named after the assignment",
-    }
-    name, _, _ = homework.find_submissions(tmp_path, names)
-    assert name is None
 
 
 @pytest.mark.once
@@ -173,6 +127,55 @@ def test_numpys_numbers_are_numbers(tmp_path):
 def test_grade_wants_submissions(tmp_path):
     with pytest.raises(ValueError, match="must hold submissions of one"):
         homework.grade(tmp_path, tmp_path / "grades.csv", unprotected=True)
+    (tmp_path / "ann.zip").write_text("")
+    with pytest.raises(UserError, match="0 notebooks .*, and ann .*ann.zip"):
+        homework.grade(
+            tmp_path,
+            tmp_path / "grades.csv",
+            assignment=next(iter(homework.sources())),
+            unprotected=True,
+        )
+
+
+def test_points_that_a_person_wrote_into_the_table_are_kept(tmp_path, capsys):
+    """Told before anything is graded."""
+    (tmp_path / "hw0_tiny.py").write_text(TINY)
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "ann.ipynb").write_text("{}")
+    table = tmp_path / "out" / "grades.csv"
+    homework.write_csv(table, [homework.Result("ann", {"picture": 4})], {})
+    before = table.read_bytes()
+    arguments = ["homework", "grade", tmp_path / "class", "--csv", table,
+                 "--sources", tmp_path, "--unprotected"]  # fmt: skip
+    with pytest.raises(SystemExit) as finished:
+        cli.main([str(argument) for argument in arguments])
+    assert finished.value.code == 2
+    said = capsys.readouterr().err
+    assert "grades.csv, which is not as this command wrote it" in said
+    assert "--force" in said
+    assert table.read_bytes() == before
+
+
+def test_what_could_not_be_graded_has_a_row_and_a_line(tmp_path):
+    """For a reason of the machine nobody gets a 0."""
+    results = [
+        homework.Result("ann", {"a": 2, "b": 0}, {"b": "No."}),
+        homework.Result("bob", {"a": 0, "b": 0}, {}, ["not graded: a picture"],
+                        graded=False),
+        homework.Result("cem", {"a": None, "b": None}, graded=False),
+    ]  # fmt: skip
+    assert homework.summarize(results) == [
+        "3 submissions",
+        "2 not graded, see their notes: bob, cem",
+        "a: 1 of 1 passed",
+        "b: 0 of 1 passed",
+        "  1 x No.",
+    ]
+    homework.write_csv(tmp_path / "grades.csv", results, {"a": 2, "b": 3})
+    rows = (tmp_path / "grades.csv").read_text().splitlines()
+    assert rows[2:] == [
+        "ann,2,2,0,", "bob,0,0,0,not graded: a picture", "cem,,,,"
+    ]  # fmt: skip
 
 
 def test_the_table_of_a_class_is_that_of_its_script():

@@ -1,5 +1,7 @@
 """What is released, and what must not be."""
 
+import contextlib
+import copy
 import json
 import pathlib
 import re
@@ -7,7 +9,8 @@ import re
 import pytest
 
 from kerasllm import cli, homework
-from tests.homework.tiny_course import cell, nbformat
+from kerasllm.homework import _course
+from tests.homework.tiny_course import TINY, cell, nbformat, without_secrets
 
 pytestmark = pytest.mark.any_backend
 
@@ -71,7 +74,46 @@ def test_the_notebook_beside_an_assignment_is_its_release(name, releases):
     )
     assert [(each.id, each.source) for each in kept.cells] == [
         (each.id, each.source) for each in made.cells
-    ], "Run `kerasllm homework release chapters/homework` again."
+    ], "Run `kerasllm homework release chapters/homework --force`."
+
+
+class QuickCourse(contextlib.nullcontext):
+    """Leaves out what is not for students, as nbgrader does in seconds."""
+
+    def __enter__(self):
+        return self
+
+    def generate(self, name, source):
+        return without_secrets(copy.deepcopy(source))
+
+
+def test_a_release_replaces_no_notebook_that_was_changed(
+    tmp_path, monkeypatch, capsys
+):
+    """And writes none of the others then; unasked, that is."""
+    monkeypatch.setattr(_course, "Course", QuickCourse)
+    (tmp_path / "hw").mkdir()
+    for name in ("hw0_tiny", "hw1_tiny"):
+        (tmp_path / "hw" / f"{name}.py").write_text(TINY)
+    paths = homework.release(tmp_path / "out", tmp_path / "hw", seed=1)
+    # Another term's data in the place of notebooks that nobody has touched.
+    assert homework.release(tmp_path / "out", tmp_path / "hw", 2) == paths
+    assert all("SEED = 2" in path.read_text() for path in paths)
+    notebook = nbformat.read(paths[0], as_version=4)
+    notebook.cells[0].source = "mine"
+    nbformat.write(notebook, paths[0])
+    before = [path.read_bytes() for path in paths]
+    arguments = ["homework", "release", str(tmp_path / "out"), "--sources",
+                 str(tmp_path / "hw"), "--seed", "3"]  # fmt: skip
+    with pytest.raises(SystemExit) as finished:
+        cli.main(arguments)
+    assert finished.value.code == 2
+    assert "hw0_tiny.ipynb, which is not as this command wrote it" in (
+        capsys.readouterr().err
+    )
+    assert [path.read_bytes() for path in paths] == before
+    cli.main([*arguments, "--force"])
+    assert all("SEED = 3" in path.read_text() for path in paths)
 
 
 def test_no_solution_is_part_of_the_package():

@@ -72,8 +72,17 @@ print(json.dumps([
 def test_what_is_private_is_so_below_libraries_too(
     nbgrader, tmp_path, monkeypatch
 ):
+    from kerasllm.homework import _judge
+
     libraries = tmp_path / "site-packages"
-    monkeypatch.setenv("PYTHONPATH", str(libraries))
+    variables = _judge.environment
+
+    def with_libraries(*arguments):
+        environment = variables(*arguments)
+        environment["PYTHONPATH"] += f"{os.pathsep}{libraries}"
+        return environment
+
+    monkeypatch.setattr(_judge, "environment", with_libraries)
     folder = libraries / "checkout" / "chapters" / "homework"
     library = libraries / "library.py"
     private = [
@@ -100,7 +109,10 @@ def test_what_is_private_is_so_below_libraries_too(
             libraries / "class" / f"{student}.ipynb",
         )
     results, _ = homework.grade(
-        libraries / "class", libraries / "out" / "grades.csv", folder
+        libraries / "class",
+        libraries / "out" / "grades.csv",
+        folder,
+        force=True,
     )
     assert all(path.exists() for path in private)
     assert {each.student: each.total for each in results} == {

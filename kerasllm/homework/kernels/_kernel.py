@@ -1,6 +1,6 @@
 """The process that a submission runs in while it is graded.
 
-    python -m kerasllm.homework._kernel CONNECTION_FILE SETTINGS_AS_JSON
+    python -m kerasllm.homework.kernels._kernel CONNECTION_FILE SETTINGS_AS_JSON
 
 An IPython kernel that first gives up what it does not need: memory and time
 beyond its limits, all files but the libraries and its own folder, connections,
@@ -119,7 +119,7 @@ def run_kernel(connection_file, settings):
         settings: str, JSON of a dict with `forbidden` (names of modules),
             `private` (paths), `memory_gb` and `cpu_seconds`.
     """
-    from kerasllm.homework import _sandbox
+    from kerasllm.homework.kernels import _sandbox
 
     # Read now and run later: it needs NumPy, which starts threads. A thread
     # that is older than the sandbox is not restricted by it.

@@ -1,0 +1,119 @@
+"""Kernels that depend on this Python alone, not on the shell around it.
+
+Jupyter looks a kernel up by its name in folders that variables and earlier
+installations decide on, and gives it all variables of the shell. Points must
+depend on neither: `PYTHONOPTIMIZE` takes out the tests, `PYTHONSTARTUP` and
+IPython's profile run code, `KERAS_BACKEND` changes what is computed.
+"""
+
+import os
+import pathlib
+import sys
+import sysconfig
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+# At home a kernel is told these, too: what a system needs to start a program
+# and to find the libraries that a student has installed.
+_OF_THE_SYSTEM = (
+    "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "HOME", "TMPDIR", "TEMP",
+    "TMP", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT",
+    "USERPROFILE", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA",
+    "PROGRAMDATA", "VIRTUAL_ENV", "CONDA_PREFIX",
+)  # fmt: skip
+_MOST_THREADS = 4
+
+
+class OwnKernelManager(AsyncKernelManager):
+    """Starts IPython in this Python, whatever kernels are installed."""
+
+    @property
+    def kernel_spec(self):
+        return KernelSpec(
+            argv=[
+                sys.executable, "-m", "ipykernel_launcher",
+                "-f", "{connection_file}",
+            ],
+            display_name="Python 3",
+            language="python",
+            # Or else a variable names the way of starting it.
+            metadata={
+                "kernel_provisioner": {"provisioner_name": "local-provisioner"}
+            },
+        )  # fmt: skip
+
+
+def environment(folder, backend=""):
+    """Return all variables of a process that grades, none of them the shell's.
+
+    Args:
+        folder: path of the only folder that the process may write to.
+        backend: str, what Keras runs on; "" for Keras's own default.
+
+    Returns:
+        dict from str to str.
+    """
+    folder = str(folder)
+    threads = min(_MOST_THREADS, _count_cores())
+    variables = {
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.defpath]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # The order of a set of strings should not decide on points.
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "USER": "student",
+        "LOGNAME": "student",
+        "HOME": folder,
+        "TMPDIR": folder,
+        "IPYTHONDIR": folder,
+        "JUPYTER_RUNTIME_DIR": folder,
+        "KERAS_HOME": folder,
+        "MPLCONFIGDIR": folder,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "OMP_NUM_THREADS": str(threads),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    if backend:
+        variables["KERAS_BACKEND"] = backend
+    root = pathlib.Path(__file__).parents[3]
+    if root.name not in ("site-packages", "dist-packages"):
+        # A checkout: this kerasllm, not another one that is installed.
+        variables["PYTHONPATH"] = str(root)
+    return variables
+
+
+def home_environment(folder):
+    """Return the variables of a process that checks at home, on any system.
+
+    They are those of `environment`, but where the student's own system has its
+    programs and libraries.
+
+    Args:
+        folder: path of a folder for the process's own files.
+    """
+    variables = environment(folder)
+    for name in ("PATH", "HOME", "TMPDIR", "MPLCONFIGDIR"):
+        del variables[name]
+    return variables | {
+        name: os.environ[name] for name in _OF_THE_SYSTEM if name in os.environ
+    }
+
+
+def last_words(path):
+    """Return the last line that a process wrote to its log, or ""."""
+    try:
+        lines = pathlib.Path(path).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in lines[::-1] if line.strip()), "")
+
+
+def _count_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
