@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from kerasllm import checks
+from kerasllm import checks, files
 from kerasllm.checks import UserError
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
     BackendOption,
     DtypeOption,
+    ForceOption,
     PresetOption,
     SeedOption,
     at_least,
@@ -28,6 +29,7 @@ from kerasllm.cli._options import (
 from kerasllm.cli._start import UsageError, quiet, starting
 from kerasllm.progress import working
 
+ADAPTERS = "adapters.lora.h5"
 FEW_EXAMPLES = 100
 # A model that has learned to answer chooses among a few tokens at a time.
 HIGH_PERPLEXITY = 50
@@ -115,6 +117,7 @@ def finetune(
     seed: SeedOption = 0,
     dtype: DtypeOption = None,
     backend: BackendOption = None,
+    force: ForceOption = False,
 ):
     """Tune a model on instructions, with adapters (LoRA).
 
@@ -123,12 +126,14 @@ def finetune(
     from kerasllm import instructions
 
     # What can be told without the model is told before it is loaded.
+    if out is not None:
+        files.check_unchanged([out / ADAPTERS], force)
     targets = [target.strip() for target in targets.split(",")]
     examples = instructions.read_jsonl(data)
     train, held_out = _split(examples, validation, seed)
     with working(f"Loading {preset}"):
         with starting(backend):
-            from kerasllm import lora, prompts
+            from kerasllm import prompts
 
         preset = _full_name(preset)
         template = prompts.get_template(template)
@@ -151,8 +156,9 @@ def finetune(
         seed=seed,
         directory=out / "checkpoint",
     )
-    adapters = out / f"adapters{lora.SUFFIX}"
+    adapters = out / ADAPTERS
     model.save_lora(adapters)
+    files.remember(adapters)
     for line in _what_to_expect(preset, num_trained_on, history):
         print(line)
     print("Ask the tuned model with")
@@ -269,8 +275,6 @@ def _default_folder(data, preset, rank, targets, batch_size, learning_rate,
     It is named after all that decides the run except the number of epochs,
     since a run with more of them continues it.
     """
-    from kerasllm import files
-
     decisions = [
         files.sha256(data), preset, rank, targets, batch_size, learning_rate,
         sequence_length, dataclasses.asdict(template), validation, seed, dtype,

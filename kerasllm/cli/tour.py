@@ -8,6 +8,7 @@ import typer
 from kerasllm import files
 from kerasllm.cli._options import (
     BackendOption,
+    ForceOption,
     RecipeOption,
     check_folder,
     checked,
@@ -29,6 +30,7 @@ def tour(
     out: OutOption = pathlib.Path("kerasllm-tour"),
     recipe: RecipeOption = "laptop",
     backend: BackendOption = None,
+    force: ForceOption = False,
 ):
     """Train a small model, write with it, and report: the main job.
 
@@ -38,6 +40,7 @@ def tour(
 
     identity = {"recipe": recipes.get_recipe(recipe).identity()}
     files.check_same_run(out / "model", identity)
+    files.check_unchanged([out / "report.html"], force)
     with working("Starting"), starting(backend):
         from kerasllm import tour
 

@@ -60,10 +60,14 @@ def check_same_run(directory, identity):
             may be a part of what the folder records.
 
     Raises:
-        RunError: the folder holds such results, or its record is damaged.
+        RunError: the folder holds such results, or files of these names that
+            no run has written, or its record is damaged.
     """
     directory = pathlib.Path(directory)
-    if not (directory / RUN_FILE).is_file() or not has_results(directory):
+    if not (directory / RUN_FILE).is_file():
+        _check_nobodys_results(directory)
+        return
+    if not has_results(directory):
         return
     found = read_run(directory)
     different = [
@@ -75,6 +79,17 @@ def check_same_run(directory, identity):
             f"{directory}, with a run of another {' and '.join(different)}. "
             "Use another `directory`, or the original arguments."
         )
+
+
+def _check_nobodys_results(directory):
+    """Check that a folder without a record has nothing to overwrite."""
+    for name in (CHECKPOINT_FILE, MODEL_FILE, HISTORY_FILE):
+        if (directory / name).is_file():
+            raise RunError(
+                f"A directory with a {name} must also hold the {RUN_FILE} "
+                f"that records whose it is. Received: {directory}, which has "
+                f"no {RUN_FILE}. Put it back, or use another `directory`."
+            )
 
 
 def check_finished_run(directory):

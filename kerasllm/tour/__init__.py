@@ -67,6 +67,7 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
     _write_front(report, machine)
     with files.whole_file(path) as file:
         file.write(report.page())
+    files.remember(path)
     report.announce(f"Done: {path}")
     return path
 

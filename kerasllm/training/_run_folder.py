@@ -6,7 +6,6 @@ from kerasllm import distribution as devices
 from kerasllm import files
 from kerasllm.checks import RunError
 from kerasllm.files import (
-    CHECKPOINT_FILE,
     RUN_FILE,
     check_same_run,
     has_results,
@@ -28,14 +27,13 @@ def claim(directory, identity, shares=1, **settled):
         int. The number of streams of text that a batch of the run consists of.
 
     Raises:
-        RunError: the folder belongs to another run with results, or it has a
-            checkpoint of an unknown one, or `shares` does not divide the
-            number of streams.
+        RunError: the folder belongs to another run with results, or it has
+            results of an unknown one, or `shares` does not divide the number
+            of streams.
     """
-    if not (directory / RUN_FILE).is_file():
-        _check_no_checkpoint(directory)
-        return _begin(directory, identity, shares, settled)
     check_same_run(directory, identity)
+    if not (directory / RUN_FILE).is_file():
+        return _begin(directory, identity, shares, settled)
     found = read_run(directory)
     if any(found.get(key) != identity[key] for key in identity):
         # Nothing is trained yet, so the arguments may change.
@@ -56,17 +54,6 @@ def _begin(directory, identity, shares, settled):
     """Record a new run; return its streams."""
     write_run(directory, identity | {"streams": shares} | settled)
     return shares
-
-
-def _check_no_checkpoint(directory):
-    """Check that a folder without a record has no checkpoint either."""
-    if (directory / CHECKPOINT_FILE).is_file():
-        raise RunError(
-            f"A directory with a {CHECKPOINT_FILE} must also hold the "
-            f"{RUN_FILE} that records whose it is. Received: {directory}, "
-            f"which has no {RUN_FILE}. Put it back, or use another "
-            "`directory`."
-        )
 
 
 def claim_for_model(directory, identity):
