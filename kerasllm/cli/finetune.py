@@ -156,9 +156,7 @@ def finetune(
         seed=seed,
         directory=out / "checkpoint",
     )
-    adapters = out / ADAPTERS
-    model.save_lora(adapters)
-    files.remember(adapters)
+    adapters = _save(model, out)
     for line in _what_to_expect(preset, num_trained_on, history):
         print(line)
     print("Ask the tuned model with")
@@ -210,6 +208,14 @@ def _what_to_expect(preset, num_examples, history):
             "The preset tiny knows an invented world only. For real questions, "
             "tune a real model, such as --preset gemma3_1b."
         )
+
+
+def _save(model, out):
+    """Write the adapters of a model; return their path."""
+    adapters = out / ADAPTERS
+    model.save_lora(adapters)
+    files.remember(adapters)
+    return adapters
 
 
 def _full_name(preset):
