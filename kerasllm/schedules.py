@@ -88,6 +88,26 @@ def warmup_for(num_parameters, num_steps):
     return WarmupSchedule(rate, min(CHAPTER_WARMUP, num_steps // 10))
 
 
+def check_learning_rate(learning_rate, cure="The chapter uses 2e-4."):
+    """Refuse a learning rate that is neither a positive number nor a schedule.
+
+    Args:
+        learning_rate: number, schedule or callable.
+        cure: str. A sentence on what to do.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not callable(learning_rate):  # a schedule is
+        check_real(
+            "learning_rate",
+            learning_rate,
+            lambda value: 0 < value < math.inf,
+            "positive",
+            cure=cure,
+        )
+
+
 def warn_of_long_warmup(learning_rate, num_steps):
     """Warn if a run ends before the learning rate has reached its value.
 

@@ -18,7 +18,7 @@ import pytest
 from keras import ops
 
 import kerasllm
-from kerasllm import chat, instructions, tiny_gemma
+from kerasllm import chat, distribution, instructions, tiny_gemma
 from kerasllm.files import sha256
 from kerasllm.gemma import Gemma
 from kerasllm.images import vision_inputs
@@ -303,6 +303,7 @@ def test_short_names_of_the_first_version_are_found():
         (instructions.instruction_dataset, "rows"),
         (instructions.TokenizedInstructions.of, "rows"),
         (chat.Chat, "gemma"),
+        (distribution.check_batch_size, "rows"),
         (tiny_gemma.ask_all, "gemma"),
     ],
 )

@@ -39,10 +39,11 @@ DataOption = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="JSONL: an example a line, with an instruction (or prompt, "
-        "question) and a response (or output, solution, answer), maybe a "
-        "context (input) and an image: a path from the file's folder, or an "
-        "address.",
+        help="JSONL, an example a line, or a JSON array: with an instruction "
+        "(or prompt, question) and a response (or output, completion, "
+        "solution, answer), maybe a context (input) and an image: a path from "
+        "the file's folder, or an address. Or with messages (OpenAI) or "
+        "conversations (ShareGPT), each answer of which is an example.",
     ),
 ]
 OutOption = Annotated[
@@ -62,7 +63,11 @@ TargetsOption = Annotated[
     typer.Option(help="What to adapt: query,value or attention or ..."),
 ]
 EpochsOption = Annotated[
-    int, typer.Option(callback=at_least(1), help="Passes over the data.")
+    int | None,
+    typer.Option(
+        callback=at_least(1),
+        help="Passes over the data. Default: 3, or as many as make 100 steps.",
+    ),
 ]
 BatchSizeOption = Annotated[
     int, typer.Option(callback=at_least(1), help="Examples in a step.")
@@ -108,7 +113,7 @@ def finetune(
     preset: PresetOption = "tiny",
     rank: RankOption = 8,
     targets: TargetsOption = "query,value",
-    epochs: EpochsOption = 3,
+    epochs: EpochsOption = None,
     batch_size: BatchSizeOption = 8,
     learning_rate: LearningRateOption = 1e-3,
     sequence_length: SequenceLengthOption = None,

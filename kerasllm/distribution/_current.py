@@ -6,7 +6,7 @@ import functools
 import keras
 
 from kerasllm import backend
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, accept_former_names
 from kerasllm.distribution._processes import process_index
 
 
@@ -75,6 +75,7 @@ def check_model(model):
         )
 
 
+@accept_former_names(rows="batch_size")
 def check_batch_size(batch_size):
     """Check that a batch divides evenly among the current devices.
 

@@ -8,7 +8,13 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.checks import UserError, accept_former_names, shown
+from kerasllm.checks import (
+    UserError,
+    accept_former_names,
+    check_int,
+    check_positive_ints,
+    shown,
+)
 from kerasllm.images import keep_image, place_images, vision_inputs
 from kerasllm.instructions._example import check_examples
 from kerasllm.instructions._response_mask import mask_prompt
@@ -67,6 +73,7 @@ class TokenizedInstructions:
             MissingFileError: there is no such file of an image.
             EnvironmentFailure: the address of an image does not answer.
         """
+        check_positive_ints(sequence_length=sequence_length)
         if not examples:
             raise UserError(
                 f"`{name}` must have at least one `Instruction`. Received: "
@@ -269,7 +276,14 @@ def instruction_dataset(
 
     Returns:
         `tf.data.Dataset`, see `TokenizedInstructions.dataset`.
+
+    Raises:
+        UserError: a number is out of range, or as
+            `TokenizedInstructions.of`.
     """
+    check_positive_ints(batch_size=batch_size)
+    if seed is not None:
+        check_int("seed", seed, 0)
     tokenized = TokenizedInstructions.of(
         examples, preprocessor, template, sequence_length
     )

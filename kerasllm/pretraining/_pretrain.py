@@ -6,9 +6,15 @@ import math
 import keras
 
 from kerasllm import distribution as devices
-from kerasllm.checks import UserError, check_int, check_positive_ints
+from kerasllm.checks import (
+    UserError,
+    check_int,
+    check_positive_ints,
+    shown,
+)
 from kerasllm.schedules import (
     UpdateSchedule,
+    check_learning_rate,
     warmup_for,
     warn_of_long_warmup,
 )
@@ -122,6 +128,9 @@ def pretrain(
         checkpoint_steps=checkpoint_steps,
         loss_chunks=loss_chunks,
     )
+    if learning_rate is not None:
+        check_learning_rate(learning_rate)
+    _check_callable(sample=sample, variables=variables)
     if steps_per_epoch is None:
         steps_per_epoch = num_batches_of(train_dataset)
     first_batch = _first_batch(train_dataset)
@@ -164,6 +173,16 @@ def pretrain(
         callbacks=callbacks,
         verbose=verbose,
     )
+
+
+def _check_callable(**functions):
+    """Check what is called after an epoch before the first one begins."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise UserError(
+                f"`{name}` must be a function of the model. Received: "
+                f"{name}={shown(function)}. Leave it out, or pass a function."
+            )
 
 
 def num_batches_of(dataset):

@@ -75,6 +75,9 @@ def write_result(directory, model, record):
     # The model comes last, because its presence marks the run as finished.
     # `whole_file` does not work here: Keras checks the file name extension.
     partial = directory / f".partial-{MODEL_FILE}"
-    with files.explaining_disk_errors(directory / MODEL_FILE):
-        model.save(partial)
-        partial.replace(directory / MODEL_FILE)
+    try:
+        with files.explaining_disk_errors(directory / MODEL_FILE):
+            model.save(partial)
+            partial.replace(directory / MODEL_FILE)
+    finally:
+        partial.unlink(missing_ok=True)

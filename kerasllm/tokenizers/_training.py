@@ -1,6 +1,7 @@
 """Training a SentencePiece vocabulary on a corpus."""
 
 import io
+import pathlib
 import re
 
 import sentencepiece
@@ -13,7 +14,7 @@ from kerasllm.checks import (
     check_real,
     shown,
 )
-from kerasllm.files import whole_file
+from kerasllm.files import check_writable, whole_file
 from kerasllm.tokenizers._documents import (
     check_shards,
     count_bytes,
@@ -84,6 +85,8 @@ def train_sentence_piece(
 
     Raises:
         MissingFileError: a shard is missing.
+        OSError: the folder of `path` cannot be written to; see
+            `files.check_writable`.
         UserError: an argument is out of range, or the corpus is empty, is not
             UTF-8 or does not fit the vocabulary size.
 
@@ -93,6 +96,8 @@ def train_sentence_piece(
     settings = _settings(
         vocabulary_size, model_type, special_tokens, control_tokens
     )
+    if path is not None:
+        check_writable(pathlib.Path(path).parent)  # before training
     proto = _train(_sample(files, sample_bytes), settings)
     if path is not None:
         with whole_file(path, "wb") as file:

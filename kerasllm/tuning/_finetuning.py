@@ -15,13 +15,12 @@ from kerasllm.checks import (
     UserError,
     check_int,
     check_positive_ints,
-    check_real,
     is_real,
 )
 from kerasllm.generation import position_tables
 from kerasllm.instructions import TokenizedInstructions
 from kerasllm.prompts import get_template
-from kerasllm.schedules import warn_of_long_warmup
+from kerasllm.schedules import check_learning_rate, warn_of_long_warmup
 from kerasllm.tuning._identity import (
     describe_examples,
     describe_model,
@@ -164,15 +163,9 @@ def check_tuning(
         batch_size=batch_size,
         sequence_length=sequence_length,
     )
-    schedule = keras.optimizers.schedules.LearningRateSchedule
-    if not isinstance(learning_rate, schedule) and not callable(learning_rate):
-        check_real(
-            "learning_rate",
-            learning_rate,
-            lambda value: 0 < value < math.inf,
-            "positive",
-            cure="1e-3 is a good start with adapters, 1e-4 without.",
-        )
+    check_learning_rate(
+        learning_rate, "1e-3 is a good start with adapters, 1e-4 without."
+    )
 
 
 def _check_positions(causal_lm, sequence_length):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasllm.checks import UserError
 from kerasllm.instructions import (
     Instruction,
     TokenizedInstructions,
@@ -272,3 +273,11 @@ def test_an_endless_run_can_begin_anywhere():
         )
     assert epochs[0] != epochs[1] != epochs[2]
     assert read(tokenized.endless(4, seed=2).take(count)) != epochs[0]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["batch_size", "sequence_length", "seed"])
+@pytest.mark.parametrize("value", [-1, 2.5, "8", True])
+def test_numbers_of_a_dataset_are_checked(name, value):
+    with pytest.raises(UserError, match=f"`{name}` must be"):
+        instruction_dataset(EXAMPLES, PREPROCESSOR, "book", **{name: value})

@@ -285,4 +285,4 @@ def test_a_full_disk_is_explained_when_the_model_is_saved(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.filename == str(tmp_path / "model.keras")
-    assert not (tmp_path / "model.keras").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -198,6 +198,12 @@ def test_a_warmup_that_outlasts_the_run_is_told_once(tmp_path, epochs, times):
 def test_arguments_are_checked_before_training(tmp_path):
     with pytest.raises(UserError, match="`epochs` must be a positive int"):
         train(tmp_path, model(), epochs=0)
+    for rate in ("fast", -1e-3, 0, math.nan, 1e39, True):
+        with pytest.raises(UserError, match="`learning_rate` must be positive"):
+            train(tmp_path, model(), learning_rate=rate)
+    for name in ("sample", "variables"):
+        with pytest.raises(UserError, match=f"`{name}` must be a function"):
+            train(tmp_path, model(), **{name: "The"})
     endless = dataset().repeat()
     with pytest.raises(UserError, match="`steps_per_epoch` must be given"):
         pretrain(model(), endless, directory=tmp_path)

@@ -95,3 +95,12 @@ def test_data_sets_of_anything_but_documents_are_refused():
     endless = tf.data.Dataset.from_tensors("a").repeat()
     with pytest.raises(UserError, match="must have an end"):
         train_sentence_piece(endless, SIZE)
+
+
+def test_a_path_that_cannot_be_written_is_told_before_training(
+    shards, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("kerasllm.tokenizers._training._train", None)
+    with pytest.raises(UserError, match="folder that can be written to"):
+        train_sentence_piece(shards, SIZE, path=tmp_path / "file" / "v.spm")

@@ -123,6 +123,24 @@ def test_the_example_whose_images_do_not_fit_is_named(gemma):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("count", [1, 12, 1200])
+def test_few_examples_are_seen_more_often(tiny_untrained, monkeypatch, count):
+    """For a hundred steps, but never less than three times."""
+    seen = {}
+    monkeypatch.setattr(
+        training, "resumable_fit", lambda *args, **kwargs: seen.update(kwargs)
+    )
+    model = tiny_untrained.causal_lm
+    examples = [Instruction("Hi", "Yes" * (1 + i % 20)) for i in range(count)]
+    tuning.finetune(model, examples, batch_size=32, sequence_length=64)
+    steps = seen["steps_per_epoch"]
+    assert seen["epochs"] == max(3, -(-100 // steps))
+    assert steps >= count / 32
+    tuning.finetune(model, examples, sequence_length=64, epochs=1)
+    assert seen["epochs"] == 1
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
