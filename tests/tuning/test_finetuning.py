@@ -130,7 +130,7 @@ def test_few_examples_are_seen_more_often(tiny_untrained, monkeypatch, count):
     monkeypatch.setattr(
         training, "resumable_fit", lambda *args, **kwargs: seen.update(kwargs)
     )
-    model = tiny_untrained.causal_lm
+    model = tiny_untrained
     examples = [Instruction("Hi", "Yes" * (1 + i % 20)) for i in range(count)]
     tuning.finetune(model, examples, batch_size=32, sequence_length=64)
     steps = seen["steps_per_epoch"]

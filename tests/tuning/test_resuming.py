@@ -107,6 +107,7 @@ def test_a_directory_of_another_tuning_is_refused(
         ({"seed": 1, "learning_rate": keras.optimizers.schedules.CosineDecay(
             1e-3, 10)}, "learning_rate and seed"),
     ):  # fmt: skip
+        named = " and ".join(f"`{name}`" for name in named.split(" and "))
         message = rf"one run only.*another {named}\."
         with pytest.raises(RuntimeError, match=message):
             pretend_to_tune(tiny_untrained, tmp_path, **changed)
@@ -126,7 +127,7 @@ def test_a_tuning_goes_on_only_from_the_weights_that_it_began_with(
     gemma.save_lora(tmp_path / "a.lora.h5")
     gemma.merge_lora()
     gemma.enable_lora(2)
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         gemma.finetune(EXAMPLES, **arguments)
 
     gemma = pretend_to_tune(tiny_untrained, tmp_path)
@@ -136,12 +137,12 @@ def test_a_tuning_goes_on_only_from_the_weights_that_it_began_with(
     other.enable_lora(2)
     other.causal_lm.save_weights(path)
     gemma.causal_lm.load_weights(path)
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         gemma.finetune(EXAMPLES, **arguments)
 
     gemma = copy_of(tiny_untrained)
     gemma.load_lora(tmp_path / "a.lora.h5")
-    with pytest.raises(RuntimeError, match=r"another loaded_adapters\."):
+    with pytest.raises(RuntimeError, match=r"another `loaded_adapters`\."):
         gemma.finetune(EXAMPLES, **arguments)
     arguments["directory"] = tmp_path / "from_adapters"
     for _ in range(2):
@@ -159,7 +160,7 @@ def test_after_adapters_all_weights_are_looked_at_anew(
     for weight in gemma.causal_lm.trainable_weights:
         weight.assign_add(np.ones(weight.shape))
     gemma.merge_lora()
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         gemma.finetune(EXAMPLES, **arguments)
 
 
@@ -175,7 +176,7 @@ def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
     (tmp_path / "other").mkdir()
     gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path / "other")
     gemma.finetune(EXAMPLES, **arguments)
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         pretend_to_tune(tiny_untrained, tmp_path, rank=None, weight=0.1)
 
 
@@ -215,7 +216,7 @@ def test_a_tuning_of_the_first_version_goes_on(
     assert '"examples"' in text and '"validation_examples"' in text
     path.write_text(text.replace("examples", "rows"))
     pretend_to_tune(tiny_untrained, tmp_path, **arguments)
-    with pytest.raises(RuntimeError, match=r"another validation_rows\."):
+    with pytest.raises(RuntimeError, match=r"another `validation_rows`\."):
         pretend_to_tune(tiny_untrained, tmp_path)
 
 
@@ -224,24 +225,28 @@ def test_the_functions_alone_recognize_a_run(
 ):
     """Without any wrapper: what was loaded and what was merged is known."""
     first, path = copy_of(tiny_untrained).causal_lm, tmp_path / "a.lora.h5"
-    lora.enable_lora(first, 2)
-    for weight in first.trainable_weights:
-        weight.assign_add(np.ones(weight.shape))
+
+    def add_adapters(model):
+        lora.enable_lora(model, 2)
+        for weight in model.trainable_weights:
+            weight.assign_add(np.ones(weight.shape))
+
+    add_adapters(first)
     lora.save_lora(first, path)
     arguments = {"directory": tmp_path / "run"}
     for _ in range(2):
         again = copy_of(tiny_untrained).causal_lm
         lora.load_lora(again, path)
         tuning.finetune(again, EXAMPLES, **arguments)
-    with pytest.raises(RuntimeError, match=r"another loaded_adapters\."):
+    with pytest.raises(RuntimeError, match=r"another `loaded_adapters`\."):
         tuning.finetune(first, EXAMPLES, **arguments)
     arguments["directory"] = tmp_path / "whole"
     tuning.finetune(copy_of(tiny_untrained).causal_lm, EXAMPLES, **arguments)
     plain = copy_of(tiny_untrained).causal_lm
     tuning.finetune(plain, EXAMPLES, **arguments)
-    lora.load_lora(plain, path)
+    add_adapters(plain)
     lora.merge_lora(plain)
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         tuning.finetune(plain, EXAMPLES, **arguments)
 
 
@@ -250,7 +255,7 @@ def test_a_tuning_of_all_weights_refuses_weights_that_were_overwritten(
 ):
     gemma = pretend_to_tune(tiny_untrained, tmp_path, rank=None)
     move(gemma.causal_lm)
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path, epochs=4)
 
 
@@ -261,13 +266,13 @@ def test_each_tuning_of_all_weights_has_a_start_of_its_own(
     gemma = pretend_to_tune(tiny_untrained, tmp_path / "a", rank=None)
     arguments = {"batch_size": 2, "directory": tmp_path / "b"}
     gemma.finetune(EXAMPLES, **arguments)
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         copy_of(tiny_untrained).finetune(EXAMPLES, **arguments)
     gemma.finetune(EXAMPLES, **arguments)
     # A new run in an emptied folder begins with what there is now.
     (tmp_path / "a" / CHECKPOINT_FILE).unlink()
     gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path / "a")
-    with pytest.raises(RuntimeError, match=r"another model\."):
+    with pytest.raises(RuntimeError, match=r"another `model`\."):
         pretend_to_tune(tiny_untrained, tmp_path / "a", rank=None)
 
 
