@@ -72,10 +72,9 @@ def train_sentence_piece(
             as one of them. `None` keeps SentencePiece's own.
         path: str or path. Where to save the vocabulary; `None` saves nothing.
         model_type: `"unigram"` or `"bpe"`. With 4,096 tokens, both encode a
-            text in the same number of tokens (3.2 bytes each on docstrings,
-            3.55 on web text). BPE trains several times faster, which saves a
-            few seconds once. Unigram tokenizes twice as fast, which saves
-            time at every use.
+            text in the same number of tokens. BPE trains several times
+            faster, which saves a few seconds once. Unigram tokenizes twice as
+            fast, which saves time at every use.
         sample_bytes: int. From a larger corpus, lines are sampled at even
             intervals until they have about this many bytes. Sampling 4 MB out
             of 17 gave 0.4% more tokens.
@@ -85,8 +84,7 @@ def train_sentence_piece(
 
     Raises:
         MissingFileError: a shard is missing.
-        OSError: the folder of `path` cannot be written to; see
-            `files.check_writable`.
+        OSError: the folder of `path` cannot be written to.
         UserError: an argument is out of range, or the corpus is empty, is not
             UTF-8 or does not fit the vocabulary size.
 
