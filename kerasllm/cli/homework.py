@@ -1,12 +1,14 @@
 """`kerasllm homework`: notebooks are handed out, checked and graded."""
 
 import pathlib
+import sys
 from typing import Annotated
 
 import typer
 
 from kerasllm.cli._options import ForceOption, one_of
 from kerasllm.cli._start import BACKENDS
+from kerasllm.progress import working
 
 app = typer.Typer(
     help="Hand out homework, check it at home, grade it.", no_args_is_help=True
@@ -104,7 +106,8 @@ def check(file: FileArgument):
     """Run your notebook and its visible tests. Needs no nbgrader."""
     from kerasllm import homework
 
-    result = homework.check(file)
+    with working("Running the notebook"):
+        result = homework.check(file)
     for question, score in result.scores.items():
         said = "graded by a person" if score is None else "passes"
         said = result.failures.get(question, said)
@@ -143,24 +146,31 @@ def grade(
     """Grade a class: a table, a page a student, what failed most often."""
     from kerasllm import homework
 
-    results, seed = homework.grade(
-        submissions,
-        csv,
-        sources,
-        assignment,
-        seed,
-        feedback,
-        course,
-        memory_gb=memory,
-        cell_seconds=cell_seconds,
-        call_seconds=call_seconds,
-        total_seconds=total_seconds,
-        backend=backend,
-        unprotected=unprotected,
-        force=force,
-        progress=lambda line: print(line, flush=True),
-    )
+    with working("Grading", at_once=False):
+        results, seed = homework.grade(
+            submissions,
+            csv,
+            sources,
+            assignment,
+            seed,
+            feedback,
+            course,
+            memory_gb=memory,
+            cell_seconds=cell_seconds,
+            call_seconds=call_seconds,
+            total_seconds=total_seconds,
+            backend=backend,
+            unprotected=unprotected,
+            force=force,
+            progress=_print_line,
+        )
     print()
     for line in homework.summarize(results):
         print(line)
     print(f"{csv}; the same hidden inputs again: --seed {seed}")
+
+
+def _print_line(line):
+    """Print a line, in a terminal over the one that says what goes on."""
+    begin = "\r\x1b[K" if sys.stdout.isatty() else ""
+    print(f"{begin}{line}", flush=True)

@@ -71,8 +71,9 @@ def check(path):
     if problem or not any(is_cell(cell, "grade") for cell in notebook.cells):
         raise UserError(
             "The file must be a notebook of an assignment. Received: "
-            f"{path} ({problem or 'without tests'}). Start from a fresh copy "
-            "of the assignment and paste your cells into it."
+            f"{path} ({problem or 'none of its cells is marked as a test'}). "
+            "Colab, and copying cells, lose those marks. Start from a fresh "
+            "copy of the assignment and paste your code into its cells."
         )
     metadata = notebook.metadata.get("kerasllm", {})
     errors = _run(notebook, path.parent)

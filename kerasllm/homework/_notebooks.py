@@ -12,6 +12,7 @@ taken for granted, least of all its metadata.
 """
 
 import dataclasses
+import json
 import pathlib
 import re
 import stat
@@ -126,7 +127,9 @@ def read_submission(path):
             return None, "it is no file"
         if status.st_size > _LARGEST_SUBMISSION:
             return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
-        notebook = nbformat.read(path, as_version=4)
+        # `json` knows UTF-16 and byte order marks, which editors may write.
+        content = json.dumps(json.loads(path.read_bytes()))
+        notebook = nbformat.reads(content, as_version=4)
         for cell in notebook.cells:
             if not is_text(cell.source) or not is_text(cell.cell_type):
                 return None, "a cell that is no text"

@@ -6,6 +6,7 @@ import pytest
 
 from kerasllm import homework
 from kerasllm.homework import _submissions
+from tests.homework.tiny_course import nbformat
 
 pytestmark = pytest.mark.any_backend
 
@@ -174,13 +175,22 @@ def test_what_grading_writes_is_no_submission(tmp_path):
 def test_a_notebook_is_read_whatever_halves_of_characters_it_has(
     tmp_path, text
 ):
-    nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text)])
     path = tmp_path / "ann.ipynb"
     path.write_text(nbformat.writes(notebook, ensure_ascii=True))
     read, problem = homework.read_submission(path)
     assert problem is None
     read.cells[0].source.encode()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_notebook_may_begin_with_a_byte_order_mark(tmp_path, encoding):
+    """As some editors on Windows write it."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("é")])
+    path = tmp_path / "ann.ipynb"
+    path.write_text(nbformat.writes(notebook), encoding=encoding)
+    read, problem = homework.read_submission(path)
+    assert problem is None and read.cells[0].source == "é"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
