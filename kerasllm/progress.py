@@ -1,11 +1,14 @@
-"""A sign of life during work that has no progress bar of its own."""
+"""What a person sees during long work: a sign of life, and no noise."""
 
 import contextlib
 import io
 import os
 import sys
+import tempfile
 import threading
 import time
+
+from kerasllm.checks import ExplainedError
 
 SECONDS_OF_SILENCE = 10
 
@@ -67,3 +70,30 @@ def _stderr():
         return
     with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
         yield file
+
+
+@contextlib.contextmanager
+def quiet():
+    """Show what is written to stderr in this block only if it fails.
+
+    Libraries in C++ write to file 2 while they are loaded, past Python and
+    whatever log level is set. An error that explains itself needs none of it.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed by the caller: there is nothing to hide
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except ExplainedError:
+            raise
+        except Exception:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

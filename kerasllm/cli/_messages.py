@@ -1,5 +1,6 @@
 """What a command says when something goes wrong, and its three streams."""
 
+import errno
 import os
 import re
 import sys
@@ -7,6 +8,7 @@ import sys
 import kerasllm
 from kerasllm.checks import ExplainedError
 
+_ERRORS_OF_STREAMS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 _PACKAGE = os.path.dirname(kerasllm.__file__)
 # What the library calls the values of these options. Where both have the same
 # name, nothing needs to be listed.
@@ -130,8 +132,17 @@ def open_streams():
     return sys.stdout is not None
 
 
-def output_error():
-    """Return the error of writing what was printed, an `OSError`, or `None`."""
+def output_error(error=None):
+    """Return the error of writing what was printed, an `OSError`, or `None`.
+
+    Args:
+        error: what a command ended with, or `None`. That of a file has the
+            name of the file; that of a stream has none.
+    """
+    is_of_stream = isinstance(error, OSError) and error.filename is None
+    if is_of_stream and error.errno in _ERRORS_OF_STREAMS:
+        forget_output()
+        return error
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 import kerasllm
-from kerasllm.checks import ExplainedError
 from kerasllm.cli import _messages
+from kerasllm.progress import quiet
 
 # The packages that the three backends live in have the same names.
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -52,6 +52,10 @@ def main(arguments=None):
     gc.set_threshold(50_000)
     # TensorFlow greets with lines about the CPU that tell a user nothing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.path.expanduser("~") == "~":
+        # A user without a home. Some packages would make a folder named "~",
+        # and others fail. Keras takes this one, too.
+        os.environ["HOME"] = tempfile.gettempdir()
     if not _messages.open_streams():
         _fail(1, "There must be a place for what is printed. Received: none.")
     with warnings.catch_warnings():
@@ -84,8 +88,7 @@ def _run(arguments):
         _messages.forget_output()
         raise SystemExit(1) from None
     except Exception as error:
-        if isinstance(error, OSError):
-            _check_output()
+        _check_output(error)
         status = _messages.exit_status(error)
         if status is None:
             raise
@@ -94,9 +97,13 @@ def _run(arguments):
         _fail(status, _messages.in_words_of(options, message))
 
 
-def _check_output():
-    """End the process if what was printed cannot be written."""
-    error = _messages.output_error()
+def _check_output(error=None):
+    """End the process if what was printed cannot be written.
+
+    Args:
+        error: what a command ended with, or `None`.
+    """
+    error = _messages.output_error(error)
     if isinstance(error, BrokenPipeError):
         raise SystemExit(1) from None
     if error is not None:
@@ -138,29 +145,6 @@ def starting(backend):
 
         running.set_up()
         yield
-
-
-@contextlib.contextmanager
-def quiet():
-    """Show what is written to stderr in this block only if it fails.
-
-    Libraries in C++ write to file 2 while they are loaded, past Python and
-    whatever log level is set.
-    """
-    with tempfile.TemporaryFile() as said:
-        stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except (ExplainedError, UsageError):  # its message says enough
-            raise
-        except Exception:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def _select_backend(backend):

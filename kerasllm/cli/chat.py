@@ -26,9 +26,9 @@ from kerasllm.cli._options import (
     TopPOption,
     one_of,
 )
-from kerasllm.cli._start import UsageError, quiet, starting
+from kerasllm.cli._start import UsageError, starting
 from kerasllm.cli.generate import check_model, load_generator, print_pieces
-from kerasllm.progress import working
+from kerasllm.progress import quiet, working
 
 # What is typed to leave, besides an empty line, Ctrl-D and Ctrl-C.
 WORDS_TO_LEAVE = ("/exit", "/quit")

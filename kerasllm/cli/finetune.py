@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import shlex
+import warnings
 from typing import Annotated
 
 import typer
@@ -26,8 +27,8 @@ from kerasllm.cli._options import (
     checked,
     one_of,
 )
-from kerasllm.cli._start import UsageError, quiet, starting
-from kerasllm.progress import working
+from kerasllm.cli._start import UsageError, starting
+from kerasllm.progress import quiet, working
 
 ADAPTERS = "adapters.lora.h5"
 FEW_EXAMPLES = 100
@@ -188,6 +189,8 @@ def _report_lengths(model, examples, sequence_length):
             end="",
         )
     print(flush=True)
+    # The library would say it again, and of the held-out examples as well.
+    warnings.filterwarnings("ignore", message=".* and left out")
     return count
 
 
@@ -245,7 +248,7 @@ def _split(examples, validation, seed):
     if share == 0:
         return examples, None
     try:
-        return instructions.split_examples(examples, share, seed)
+        train, held_out = instructions.split_examples(examples, share, seed)
     except UserError:  # one side would be empty
         if validation is None:
             print(
@@ -259,6 +262,11 @@ def _split(examples, validation, seed):
             "ones stay together. Choose another share or --seed, or 0 to "
             "train on all."
         ) from None
+    print(
+        f"{len(held_out)} of {len(examples)} examples are held out to measure "
+        "on."
+    )
+    return train, held_out
 
 
 def _load(preset, dtype, template, rank, targets, seed):

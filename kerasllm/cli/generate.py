@@ -24,7 +24,7 @@ from kerasllm.cli._options import (
     checked,
 )
 from kerasllm.cli._start import starting
-from kerasllm.progress import working
+from kerasllm.progress import quiet, working
 
 PromptArgument = Annotated[
     str,
@@ -112,7 +112,8 @@ def load_generator(directory, backend, sampling):
 
         # Before the model is loaded, so that a wrong number shows at once.
         sampler = sampling.sampler()
-        trained = pretraining.PretrainedModel.load(directory)
+        with quiet():
+            trained = pretraining.PretrainedModel.load(directory)
         return trained.generator(sampler)
 
 

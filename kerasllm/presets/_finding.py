@@ -1,5 +1,6 @@
 """From the name of a preset to a model."""
 
+import contextlib
 import difflib
 import os
 
@@ -58,6 +59,22 @@ def _list_names(name, presets):
     return f", such as {', '.join(dict.fromkeys(similar + famous))}"
 
 
+@contextlib.contextmanager
+def _channels_last():
+    """Build the layers in this block for images with their channels last.
+
+    All images here are arrays (height, width, 3). `keras.json` may say
+    "channels_first" for the sake of other models.
+    """
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+@_channels_last()
 def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
     """Load a pretrained model.
 

@@ -8,6 +8,7 @@ import sentencepiece
 
 from kerasllm.checks import MissingFileError, UserError
 from kerasllm.files import cache_dir, download
+from kerasllm.progress import quiet
 
 END_OF_TEXT = "<|endoftext|>"
 """The token that ends each document."""
@@ -58,7 +59,8 @@ def load_sentence_piece(source):
             f"{name} of {len(proto)} bytes ({problem}). If it was downloaded, "
             "it may be incomplete: delete it and download it again."
         )
-    return keras_hub.tokenizers.SentencePieceTokenizer(proto)
+    with quiet():  # TensorFlow Text writes a line that no log level stops
+        return keras_hub.tokenizers.SentencePieceTokenizer(proto)
 
 
 def book_vocabulary(directory=None, sha256=None):

@@ -75,7 +75,7 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
 
     def _watch(self):
         """Print what happens whenever nothing was shown for a while."""
-        while not self._done.wait(1):
+        while not self._done.wait(SECONDS_OF_SILENCE / 10):
             now = time.monotonic()
             if self._is_chatty and now - self._shown >= SECONDS_OF_SILENCE:
                 self._shown = now

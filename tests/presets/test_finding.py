@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kerasllm.gemma import Gemma
-from kerasllm.presets import estimate_memory, preset_source
+from kerasllm.images import convert_image
+from kerasllm.presets import estimate_memory, load_causal_lm, preset_source
 from tests.gemmas import fail_with
 
 
@@ -79,3 +80,17 @@ def test_white_is_one_and_black_minus_one(
             np.testing.assert_allclose(values, expected, atol=1e-6)
     finally:
         converter.scale, converter.offset = before
+
+
+@pytest.mark.any_backend
+def test_a_setting_for_other_models_does_not_reach_the_images():
+    """As `keras.json` may say, for the sake of convolutions elsewhere."""
+    picture = np.zeros((48, 48, 3), "uint8")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        causal_lm = load_causal_lm("tiny")
+        assert keras.config.image_data_format() == "channels_first"
+        image = convert_image(picture, causal_lm.preprocessor)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert image.shape == picture.shape
