@@ -156,11 +156,19 @@ def forget_output():
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def show_warning(message, category, filename, lineno, file=None, line=None):
-    """Print a warning as one line, if it is for the user.
+def warning_printer(options):
+    """Return a function that prints a warning as one line, if it is for users.
 
-    Warnings of other packages speak to programmers. It replaces
+    Warnings of other packages speak to programmers. The function replaces
     `warnings.showwarning`, which also prints a line of the source.
+
+    Args:
+        options: dict, see `options_of`.
     """
-    if filename.startswith(os.path.join(_PACKAGE, "")):
-        print(f"kerasllm: {' '.join(str(message).split())}", file=sys.stderr)
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        if filename.startswith(os.path.join(_PACKAGE, "")):
+            words = " ".join(in_words_of(options, str(message)).split())
+            print(f"kerasllm: {words}", file=sys.stderr)
+
+    return show

@@ -59,13 +59,14 @@ def main(arguments=None):
     if not _messages.open_streams():
         _fail(1, "There must be a place for what is printed. Received: none.")
     with warnings.catch_warnings():
-        warnings.showwarning = _messages.show_warning
-        _run(arguments)
+        command = typer.main.get_command(app)
+        options = _options_of(command, arguments)
+        warnings.showwarning = _messages.warning_printer(options)
+        _run(command, arguments, options)
 
 
-def _run(arguments):
+def _run(command, arguments, options):
     """Run the command line; end the process if something goes wrong."""
-    command = typer.main.get_command(app)
     try:
         # Not `app()`, which would draw a box around errors.
         with command.make_context("kerasllm", arguments) as context:
@@ -92,7 +93,6 @@ def _run(arguments):
         status = _messages.exit_status(error)
         if status is None:
             raise
-        options = _options_of(command, arguments)
         message = _messages.message_of(error)
         _fail(status, _messages.in_words_of(options, message))
 

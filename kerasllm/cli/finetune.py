@@ -185,7 +185,7 @@ def _report_lengths(model, examples, sequence_length):
     if left_out:
         print(
             f" {left_out} have more than {sequence_length} tokens and are left "
-            "out: shorten them, or raise --sequence-length.",
+            f"out: shorten them, or use --sequence-length {tokenized.longest}.",
             end="",
         )
     print(flush=True)

@@ -57,8 +57,8 @@ def check(path):
     except ImportError as error:
         raise HomeworkError(
             "Checking needs nbclient, which comes with Jupyter. Received: an "
-            f"installation without it ({error}). `pip install "
-            '"kerasllm[notebooks]"`.'
+            f"installation without it ({error}). Use `pip install -e "
+            '".[notebooks]"` in a clone of kerasllm.'
         ) from None
 
     path = pathlib.Path(path)
@@ -187,6 +187,7 @@ def _execute(client, folder):
             atexit.unregister(client._cleanup_kernel)
             raise MachineError(
                 "Python's kernel must start. Received: "
-                f"{last_words(log) or error}. `pip install "
-                '"kerasllm[notebooks]"` into the Python that runs this.'
+                f"{last_words(log) or error}. In a clone of "
+                'kerasllm, use `pip install -e ".[notebooks]"` with the Python '
+                "that runs this."
             ) from error

@@ -132,8 +132,9 @@ class Course:
         except ImportError as error:
             raise HomeworkError(
                 "Releasing and grading need nbgrader. Received: an "
-                f'installation without it ({error}). `pip install "kerasllm'
-                '[instructor]"`. Students need only `check`.'
+                f"installation without it ({error}). Use `pip install -e "
+                '".[instructor]"` in a clone of kerasllm. Students need only '
+                "`check`."
             ) from None
         from traitlets.config import Config
 

@@ -6,7 +6,7 @@ Here it may not: the cells of the student run in one kernel, which is locked in
 (`_kernel`), the cells of the instructor in another, where each graded name
 stands for the student's function (`_remote`).
 
-Needs nbgrader: `pip install "kerasllm[instructor]"`.
+Needs nbgrader: `pip install -e ".[instructor]"` in a clone of kerasllm.
 """
 
 import contextlib

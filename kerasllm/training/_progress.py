@@ -56,6 +56,10 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
         step = f"step {self.seen}/{self.target}"
         self._note(" - ".join([step, *numbers]))
 
+    def on_test_begin(self, logs=None):
+        super().on_test_begin(logs)
+        self._note("compiling the validation step")
+
     def on_test_batch_end(self, batch, logs=None):
         super().on_test_batch_end(batch, logs)
         self._note(f"validation, batch {batch + 1}")
@@ -66,7 +70,7 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
         elif self.verbose:
             # Keras would print its bar as if the epoch were complete.
             print(f"\nStopped after {self.seen} of {self.target} steps.")
-        self._note("between two epochs")
+        self._note("saving the epoch")
 
     def _note(self, doing):
         self._doing = doing

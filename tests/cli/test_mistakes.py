@@ -138,3 +138,11 @@ def test_a_message_speaks_the_words_of_the_command_line(message, expected):
     options = {"top_k": "--top-k", "top_p": "--top-p", "name": "--preset"}
     assert _messages.in_words_of(options, message) == expected
     assert _messages.in_words_of({}, message) == message
+
+
+def test_a_warning_is_one_line_and_only_if_it_is_for_users(capsys):
+    show = _messages.warning_printer({"top_k": "--top-k"})
+    ours = _messages.__file__
+    show(UserWarning("`top_k` is\n large"), UserWarning, ours, 1)
+    show(UserWarning("shuffle=True was passed"), UserWarning, "keras.py", 1)
+    assert capsys.readouterr().err == "kerasllm: --top-k is large\n"
