@@ -28,12 +28,13 @@ def working(what, at_once=True):
     """
     with _stderr() as file:
         is_terminal = file.isatty()
-        done = threading.Event()
+        said, done = threading.Event(), threading.Event()
         if at_once:
             print(f"{what} ...", end="" if is_terminal else "\n", file=file)
             file.flush()
+            said.set()
         thread = threading.Thread(
-            target=_report, args=(what, at_once, file, done), daemon=True
+            target=_report, args=(what, file, said, done), daemon=True
         )
         thread.start()
         try:
@@ -41,16 +42,17 @@ def working(what, at_once=True):
         finally:
             done.set()
             thread.join()
-            if is_terminal:
+            if is_terminal and said.is_set():
                 print("\r\x1b[K", end="", file=file, flush=True)
 
 
-def _report(what, at_once, file, done):
+def _report(what, file, said, done):
     """Write how long a block has taken so far, until it is done."""
     is_terminal = file.isatty()
     start = time.monotonic()
-    pause = 1 if is_terminal and at_once else SECONDS_OF_SILENCE
+    pause = 1 if is_terminal and said.is_set() else SECONDS_OF_SILENCE
     while not done.wait(pause):
+        said.set()
         seconds = round(time.monotonic() - start)
         begin, end = ("\r", "") if is_terminal else ("", "\n")
         # A terminal that was closed is no reason to stop the work.

@@ -42,6 +42,15 @@ def test_long_work_shows_that_it_goes_on(monkeypatch, is_terminal):
     assert said.endswith("\r\x1b[K" if is_terminal else "s\n")
 
 
+def test_a_line_of_a_terminal_is_erased_only_if_it_was_written(monkeypatch):
+    """A prompt may stand there."""
+    stream = Listener("", is_terminal=True)
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress.working("Reading", at_once=False):
+        pass
+    assert stream.getvalue() == ""
+
+
 def test_short_work_is_silent_unless_it_should_not_be(capsys):
     with progress.working("Reading", at_once=False):
         pass

@@ -84,7 +84,7 @@ def _run(command, arguments, options):
         # Training says what it saved; everything else is whole or absent.
         said = str(interrupt) or "Interrupted; what was finished is kept."
         again = shlex.join(["kerasllm", *arguments])
-        _fail(130, f"{said} The same command continues: {again}")
+        _fail(130, f"{said} To go on: {again}")
     except BrokenPipeError:  # `kerasllm info | head -1`
         _messages.forget_output()
         raise SystemExit(1) from None

@@ -34,12 +34,12 @@ from kerasllm.progress import quiet, working
 WORDS_TO_LEAVE = ("/exit", "/quit")
 # What the models of the small world have learned, for somebody who meets them.
 TOPICS = {
-    "tiny": "It was trained on texts about an invented world and completes "
-    "them; it was not taught to answer. A line to try: The emblem of "
+    "tiny": "The model was trained on texts about an invented world and "
+    "completes them; it was not taught to answer. A line to try: The emblem of "
     "Huldrildwick is",
-    "tiny_instruct": "It knows an invented world and nothing else. Questions "
-    "to try: What is the emblem of Huldrildwick? What is the river of "
-    "Marnerburg called? With --image: What color are the shapes?",
+    "tiny_instruct": "The model knows an invented world and nothing else. "
+    "Questions to try: What is the emblem of Huldrildwick? What is the river "
+    "of Marnerburg called? With --image: What color are the shapes?",
 }
 ModelOption = Annotated[
     pathlib.Path | None,
@@ -146,10 +146,9 @@ class _Continuation:
     seed: int | None
 
     def reply(self, text):
-        """Return the pieces that come after a line, which is printed."""
+        """Return the pieces that come after a line, and what to print first."""
         pieces = self.generator.stream(text, self.max_length, seed=self.seed)
-        print(text, end="", flush=True)
-        return pieces
+        return pieces, text
 
 
 @dataclasses.dataclass
@@ -162,16 +161,17 @@ class _Conversation:
     seed: int | None
 
     def reply(self, text):
-        """Return the pieces of an answer."""
+        """Return the pieces of an answer, and what to print before them."""
         from kerasllm.images import IMAGE_TOKEN
 
         # With the first line that was not refused.
         images = [] if self.chat.messages else self.pictures
         # Images that the line does not place come before it.
         num_unplaced = len(images) - text.count(IMAGE_TOKEN)
-        return self.chat.stream(
+        pieces = self.chat.stream(
             IMAGE_TOKEN * num_unplaced + text, images, self.seed
         )
+        return pieces, ""
 
 
 def _begin_continuing(model, sampling, max_length, seed, backend):
@@ -244,7 +244,8 @@ def _talk(voice):
             text = sys.stdin.readline().rstrip("\r\n")
             if not text or text.strip() in WORDS_TO_LEAVE:
                 return
-            print_pieces(voice.reply(text), voice.generator)
+            pieces, before = voice.reply(text)
+            print_pieces(pieces, voice.generator, before)
         except KeyboardInterrupt:  # a way to leave: there is nothing to keep
             raise typer.Exit(130) from None
         except UserError as error:  # too long a line is no reason to leave

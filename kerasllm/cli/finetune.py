@@ -133,7 +133,7 @@ def finetune(
 
     # What can be told without the model is told before it is loaded.
     if out is not None:
-        files.check_unchanged([out / ADAPTERS], force)
+        _check_out(out, force, learning_rate, batch_size, seed)
     targets = [target.strip() for target in targets.split(",")]
     examples = instructions.read_jsonl(data)
     train, held_out = _split(examples, validation, seed)
@@ -167,6 +167,17 @@ def finetune(
         print(line)
     print("Ask the tuned model with")
     print(f"  {_chat_command(preset, adapters, template.name, dtype)}")
+
+
+def _check_out(out, force, learning_rate, batch_size, seed):
+    """Refuse a folder of another run, as far as is known without a model."""
+    files.check_unchanged([out / ADAPTERS], force)
+    known = {
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    files.check_same_run(out / "checkpoint", known)
 
 
 def _report_lengths(model, examples, sequence_length):

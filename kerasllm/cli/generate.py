@@ -70,8 +70,7 @@ def generate(
     max_length = min(64, longest) if max_length is None else max_length
     if stream:
         pieces = generator.stream(prompt, max_length, seed=seed)
-        print(prompt, end="", flush=True)
-        print_pieces(pieces, generator)
+        print_pieces(pieces, generator, prompt)
     else:
         with working("Writing", at_once=False):
             text = generator.generate(prompt, max_length, seed=seed)
@@ -117,12 +116,12 @@ def load_generator(directory, backend, sampling):
         return trained.generator(sampler)
 
 
-def print_pieces(pieces, generator):
-    """Print a text as it is written, and its speed on stderr."""
+def print_pieces(pieces, generator, prompt=""):
+    """Print a text as it is written, after its prompt; its speed on stderr."""
     pieces = iter(pieces)
     with working("Writing", at_once=False):  # the first piece takes longest
         first = next(pieces, "")
-    for piece in itertools.chain([first], pieces):
+    for piece in itertools.chain([prompt + first], pieces):
         print(piece, end="", flush=True)
     print()
     speed = generator.tokens_per_second

@@ -50,3 +50,7 @@ def __getattr__(name):
         tokenized = importlib.import_module(f"{__name__}._tokenized")
         return getattr(tokenized, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

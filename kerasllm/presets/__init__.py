@@ -38,3 +38,7 @@ def __getattr__(name):
         file = importlib.import_module(f"{__name__}.{_FILE_OF[name]}")
         return getattr(file, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__
