@@ -47,8 +47,8 @@ def pretrain_mini_gpt(
 
     Args:
         recipe: `"laptop"`, `"book"` or a `Recipe`.
-        data: list of shard paths, as returned by `local_docs()`, `mini_c4()`
-            or `text_shards()`. Defaults to `local_docs()`.
+        data: list of shard paths, or one path, as returned by `local_docs()`,
+            `mini_c4()` or `text_shards()`. Defaults to `local_docs()`.
         directory: str or path. The folder of the run. Defaults to a folder in
             the cache that is named after the recipe, the data and the seed.
         seed: int in `[0, 2**32)`. Determines the initial weights and the
@@ -82,7 +82,9 @@ def pretrain_mini_gpt(
     seed = check_int("seed", seed, 0, 2**32 - 1)
     devices.check_batch_size(recipe.batch_size)
     with devices.first_process_first():  # it builds the corpus for all
-        data = corpora.local_docs() if data is None else list(data)
+        if data is None:
+            data = corpora.local_docs()
+    data = tokenizers.check_shards(data)
     identity = _identity(recipe, data, seed)
 
     # 2. Look at its folder. If the run is finished, load it from there. It may

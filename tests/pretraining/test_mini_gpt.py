@@ -231,8 +231,10 @@ def test_numpy_numbers_make_the_same_run(shards, finished):
 
 @pytest.mark.any_backend
 def test_data_that_do_not_exist_are_named(tmp_path):
-    with pytest.raises(MissingFileError, match=r"nope\.txt"):
-        pretrain_mini_gpt(TINY, ["nope.txt"], tmp_path / "run")
+    # One path is no list of letters.
+    for data in (["nope.txt"], "nope.txt", tmp_path / "nope.txt"):
+        with pytest.raises(MissingFileError, match=r"nope\.txt"):
+            pretrain_mini_gpt(TINY, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
