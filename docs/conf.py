@@ -6,6 +6,7 @@ Nothing is executed and nothing is downloaded.
 """
 
 import html
+import importlib
 import inspect
 import os
 import pathlib
@@ -23,6 +24,7 @@ DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
+import cross_references  # noqa: E402
 import student_notebooks  # noqa: E402
 from docutils import nodes  # noqa: E402
 from docutils.utils.math import MathError  # noqa: E402
@@ -42,9 +44,14 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+exclude_patterns = [
+    "_build",
+    "**/.ipynb_checkpoints",
+    f"chapters/{cross_references.DOWNLOADS}",
+]
 
 html_theme = "furo"
 html_title = "kerasllm"
@@ -73,16 +80,33 @@ napoleon_use_ivar = True
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+CHAPTERS = [
+    cross_references.Chapter(path)
+    for path in sorted((ROOT / "chapters").glob("0*.ipynb"))
+]
+
+
 def copy_chapters():
     """Copy the notebooks below the source folder, where Sphinx wants them."""
     chapters = DOCS / "chapters"
     shutil.rmtree(chapters, ignore_errors=True)
     chapters.mkdir()
-    for notebook in sorted((ROOT / "chapters").glob("0*.ipynb")):
-        shutil.copyfile(notebook, chapters / notebook.name)
+    for chapter in CHAPTERS:
+        chapter.write(chapters)
     student_notebooks.copy(
         ROOT / "chapters" / "homework", chapters / "homework"
     )
+
+
+def import_lazy_names():
+    """Import what some rooms import at its first use; autodoc looks before."""
+    for page in sorted((DOCS / "api").glob("*.rst")):
+        for name in re.findall(
+            r"automodule:: (\S+)", page.read_text(encoding="utf-8")
+        ):
+            module = importlib.import_module(name)
+            for public in getattr(module, "__all__", ()):
+                setattr(module, public, getattr(module, public))
 
 
 def to_restructured_text(text):
@@ -116,6 +140,13 @@ def mark_code_and_papers(prose):
 def read_keras_docstring(app, what, name, obj, options, lines):
     """Prepare a docstring for napoleon, which reads `Args:` and the like."""
     lines[:] = to_restructured_text("\n".join(lines)).split("\n")
+
+
+def name_chapters(app, what, name, obj, options, lines):
+    """End the entry of a name with links to the chapters that use it."""
+    links = cross_references.links_to_chapters(name, CHAPTERS)
+    if links:
+        lines += ["", links, ""]
 
 
 def read_constructor(app, what, name, obj, options, signature, returns):
@@ -158,8 +189,10 @@ class PublicNames(SphinxDirective):
 def setup(app):
     """Register the hooks, and fetch the chapters before files are listed."""
     copy_chapters()
+    import_lazy_names()
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.add_directive("public-names", PublicNames)
     # Napoleon comes at 500 and would take fences for paragraphs.
     app.connect("autodoc-process-docstring", read_keras_docstring, priority=400)
+    app.connect("autodoc-process-docstring", name_chapters, priority=600)
     app.connect("autodoc-process-signature", read_constructor)

@@ -3,6 +3,7 @@ reads offline.
 """
 
 import collections
+import doctest
 import importlib.util
 import os
 import pathlib
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import types
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -180,6 +182,77 @@ def test_every_public_name_is_documented(site):
     assert names - ids == set()
 
 
+def chapter_pages(site):
+    """Return the paths of the chapters' pages."""
+    return [path for path in site if path.parent.name == "chapters"]
+
+
+def test_chapters_and_reference_link_to_each_other(site, cross_references):
+    for path in chapter_pages(site):
+        notebook = ROOT / "chapters" / f"{path.stem}.ipynb"
+        names = cross_references.Chapter(notebook).names
+        assert len(names) >= 10
+        there = collections.defaultdict(list)  # names by page of the reference
+        for link in site[path].links:
+            address, _, name = link.partition("#")
+            if name in names:
+                there[(path.parent / address).resolve()].append(name)
+        linked = sorted(sum(there.values(), []))
+        assert linked == names  # each is documented, and linked once
+        for page, found in there.items():
+            entries = re.findall(
+                "<p>In the chapters: (.*?)</p>", page.read_text("utf-8")
+            )
+            back = f'href="../chapters/{path.name}"'
+            assert sum(back in entry for entry in entries) == len(found)
+
+
+def test_each_chapter_can_be_downloaded_as_it_is(site):
+    for path in chapter_pages(site):
+        (link,) = (a for a in site[path].links if a.endswith(".ipynb"))
+        downloaded = (path.parent / link).read_bytes()
+        original = ROOT / "chapters" / f"{path.stem}.ipynb"
+        assert downloaded == original.read_bytes()
+
+
+def test_the_reference_shows_its_source(site):
+    pages = {p: page for p, page in site.items() if p.parent.name == "api"}
+    for path, page in pages.items():
+        if path.stem != "index":
+            assert any("_modules/" in link for link in page.links), path
+
+
+def test_no_line_is_cut(site):
+    """Code fits its column; what is printed is wrapped."""
+    for path in site:
+        if path.parent.name in ("chapters", "api"):
+            html = path.read_text(encoding="utf-8")
+            for block in re.findall(
+                r'<div class="highlight-i?python3?.*?<pre>(.*?)</pre>',
+                html,
+                re.DOTALL,
+            ):
+                lines = re.sub("<.*?>", "", block).splitlines()
+                assert max(map(len, map(unescape, lines)), default=0) <= 80
+
+
+PAGES = sorted(path.stem for path in (ROOT / "docs" / "api").glob("*.rst"))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "index"])
+def test_each_page_of_the_reference_has_an_example(page, tmp_path, monkeypatch):
+    """They are run, and print what stands there."""
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / "docs" / "api" / f"{page}.rst"
+    if ".. code-block:: console" in path.read_text("utf-8"):
+        return  # commands, which the tests of the command line know
+    flags = doctest.NORMALIZE_WHITESPACE
+    result = doctest.testfile(
+        str(path), module_relative=False, optionflags=flags
+    )
+    assert result.attempted >= 4 and result.failed == 0
+
+
 def test_docstrings_are_rendered(site):
     """Fields as fields and code as code: nothing of the markup is left."""
     for path in site:
@@ -217,6 +290,34 @@ def conf(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def cross_references(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("cross_references")
+
+
+def test_names_are_found_in_a_program(cross_references):
+    program = """
+import os, kerasllm
+from kerasllm import plots as p, backend
+from kerasllm.gemma import Gemma
+
+gemma = Gemma.from_preset("tiny")
+gemma.ask(kerasllm.chain(top_k=2))
+p.plot_curves(os.path.join("a"))
+backend.set_up
+gemma.causal_lm.count_params()
+"""
+    assert cross_references.names_used(program) == [
+        "kerasllm.backend.set_up",
+        "kerasllm.gemma.Gemma",
+        "kerasllm.gemma.Gemma.ask",
+        "kerasllm.gemma.Gemma.from_preset",
+        "kerasllm.plots.plot_curves",
+        "kerasllm.samplers.chain",
+    ]
 
 
 def test_the_markdown_of_docstrings_is_translated(conf):

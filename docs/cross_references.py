@@ -1,0 +1,159 @@
+"""Links between the chapters and the reference, in both directions.
+
+Which names of the package a chapter uses is read from its code. The page of a
+chapter ends with links to them, and the entry of each name has links to the
+chapters that use it.
+"""
+
+import ast
+import importlib
+import json
+
+import kerasllm
+
+DOWNLOADS = "downloads"  # beside the pages, the notebooks as they are
+
+
+def names_used(source):
+    """Return the names of the package in a program.
+
+    Args:
+        source: str, Python.
+
+    Returns:
+        A sorted list of full names, such as `"kerasllm.samplers.top_k"` and
+        `"kerasllm.gemma.Gemma.from_preset"`.
+    """
+    tree = ast.parse(source)
+    full = {}  # what a name in the program stands for
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                full[alias.asname or "kerasllm"] = alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    full = {k: v for k, v in full.items() if v.split(".")[0] == "kerasllm"}
+    dotted = set(full.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            root, *rest = ast.unparse(node).split(".")
+            if root in full:
+                dotted.add(".".join([full[root], *rest]))
+    names = set(filter(None, map(_with_its_room, dotted)))
+    attributes = {
+        n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)
+    }
+    for name in tuple(names):
+        names |= {f"{name}.{m}" for m in _methods(name) & attributes}
+    return sorted(names)
+
+
+def _methods(name):
+    """Return the names of a class's own methods; none for other names.
+
+    What a program calls on an instance has no class in front of it. So an
+    attribute with the name of a method is taken for that method.
+    """
+    package, room, *path = name.split(".")
+    thing = importlib.import_module(f"{package}.{room}")
+    for part in path:
+        thing = getattr(thing, part)
+    if not isinstance(thing, type):
+        return set()
+    return {
+        name
+        for name in dir(thing)
+        if not name.startswith("_") and _is_own(getattr(thing, name))
+    }
+
+
+def _is_own(attribute):
+    """Tell whether an attribute of a class is a function of this package."""
+    module = getattr(attribute, "__module__", None) or ""
+    return callable(attribute) and module.startswith("kerasllm")
+
+
+def _with_its_room(name):
+    """Return a name with its room, or `None` for a room alone."""
+    package, *parts = name.split(".")
+    if parts and parts[0] in kerasllm._ROOM_OF:
+        parts.insert(0, kerasllm._ROOM_OF[parts[0]])
+    return ".".join([package, *parts]) if len(parts) > 1 else None
+
+
+class Chapter:
+    """A notebook with a page of its own.
+
+    Args:
+        path: path of the notebook.
+
+    Attributes:
+        path: the path.
+        number: int.
+        title: str.
+        names: list of str, the full names that it uses.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.notebook = json.loads(path.read_text(encoding="utf-8"))
+        self.number = int(path.stem.partition("_")[0])
+        cells = self.notebook["cells"]
+        text = "".join(cells[0]["source"])
+        self.title = text.splitlines()[0].removeprefix("# ")
+        code = "\n".join(
+            "".join(cell["source"])
+            for cell in cells
+            if cell["cell_type"] == "code"
+        )
+        self.names = names_used(code)
+
+    def page(self):
+        """Return the notebook with a link to itself and to the reference."""
+        first, *cells = self.notebook["cells"]
+        download = f"{DOWNLOADS}/{self.path.name}"
+        top = _markdown(f"{{download}}`Download this notebook <{download}>`")
+        links = "\n".join(
+            f"- {{py:obj}}`{name.removeprefix('kerasllm.')} <{name}>`"
+            for name in self.names
+        )
+        end = _markdown(f"## Names used in this chapter\n\n{links}")
+        return self.notebook | {"cells": [first, top, *cells, end]}
+
+    def write(self, folder):
+        """Write the page, and the notebook to download, below a folder."""
+        downloads = folder / DOWNLOADS
+        downloads.mkdir(exist_ok=True)
+        (downloads / self.path.name).write_bytes(self.path.read_bytes())
+        (folder / self.path.name).write_text(
+            json.dumps(self.page()), encoding="utf-8"
+        )
+
+
+def _markdown(text):
+    return {
+        "cell_type": "markdown",
+        "id": f"link-{len(text)}",
+        "metadata": {},
+        "source": text,
+    }
+
+
+def links_to_chapters(name, chapters):
+    """Return a line of reStructuredText with the chapters that use a name.
+
+    Args:
+        name: str, a full name.
+        chapters: list of `Chapter`.
+
+    Returns:
+        str, empty if there is none.
+    """
+    links = [
+        f":doc:`Chapter {chapter.number}, {chapter.title} "
+        f"</chapters/{chapter.path.stem}>`"
+        for chapter in chapters
+        if name in chapter.names
+    ]
+    return f"In the chapters: {'; '.join(links)}." if links else ""
