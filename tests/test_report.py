@@ -4,9 +4,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kerasllm.checks import UserError
 from kerasllm.evaluation import Share
-from kerasllm.report import Report, _style, check_replaceable
+from kerasllm.report import Report, _style
 
 pytestmark = pytest.mark.any_backend
 
@@ -185,17 +184,3 @@ def test_contrast_is_that_of_wcag():
 def test_every_color_of_the_style_is_defined():
     used = set(re.findall(r"var\(--(\w+)\)", _style.STYLE))
     assert used == _style.LIGHT.keys() == _style.DARK.keys()
-
-
-def test_a_report_replaces_only_unchanged_reports(tmp_path):
-    path = tmp_path / "report.html"
-    check_replaceable(path)  # nothing is there
-    page = full_report().page()
-    path.write_text(page, encoding="utf-8")
-    check_replaceable(path)
-    for other in (page.replace("byline", "my line"), "<p>notes</p>", ""):
-        path.write_text(other, encoding="utf-8")
-        with pytest.raises(UserError, match="an earlier report only.*--out"):
-            check_replaceable(path)
-    with pytest.raises(UserError, match="an earlier report only"):
-        check_replaceable(tmp_path)

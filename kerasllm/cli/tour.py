@@ -16,12 +16,20 @@ from kerasllm.cli._options import (
 from kerasllm.cli._start import starting
 from kerasllm.progress import working
 
+# What a tour writes beside its model.
+FILES = (
+    "report.html",
+    "adapters/answers.lora.h5",
+    "adapters/refusals.lora.h5",
+    *(f"pictures/{number}.png" for number in range(1, 6)),
+)
+
 OutOption = Annotated[
     pathlib.Path,
     typer.Option(
         file_okay=False,
         callback=checked(check_folder),
-        help="Folder for report.html and model.",
+        help="Folder for report.html, the models and some pictures.",
     ),
 ]
 
@@ -40,7 +48,7 @@ def tour(
 
     identity = {"recipe": recipes.get_recipe(recipe).identity()}
     files.check_same_run(out / "model", identity)
-    files.check_unchanged([out / "report.html"], force)
+    files.check_unchanged([out / name for name in FILES], force)
     with working("Starting"), starting(backend):
         from kerasllm import tour
 

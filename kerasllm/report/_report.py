@@ -2,51 +2,16 @@
 
 import base64
 import dataclasses
-import hashlib
 import html
 import io
-import pathlib
 import re
 
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kerasllm.checks import UserError
 from kerasllm.report._style import STYLE
 
-_DIGEST = re.compile(r'<meta name="kerasllm-report" content="(\w*)">')
 _NUMBER = re.compile(r"[<≈−-]?[\d.,]+ ?(%|s|MB|×)?")
-
-
-def check_replaceable(path):
-    """Refuse to write a report over a file that somebody else wrote.
-
-    A page carries a digest of itself. A file without it, or with another one,
-    was written or edited by somebody.
-
-    Args:
-        path: str or path of a page that is about to be written.
-
-    Raises:
-        UserError: there is such a file, and it is no unchanged report.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        return
-    page = path.read_text("utf-8", errors="replace") if path.is_file() else ""
-    digest = _DIGEST.search(page)
-    if digest is None or digest[1] != _digest(page):
-        raise UserError(
-            "A report may replace an earlier report only. Received: "
-            f"{path}, which something else wrote or somebody edited. Move it "
-            "away, or choose another folder with --out."
-        )
-
-
-def _digest(page):
-    """Return the digest of a page, whatever digest stands in it."""
-    blank = _DIGEST.sub("", page, count=1)
-    return hashlib.sha256(blank.encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass
@@ -277,17 +242,14 @@ class Report:
         main = "\n".join(
             [*_in_cards(first.parts), *map(_section_html, sections)]
         )
-        page = (
+        return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
             '\n<meta name="viewport" content="width=device-width, '
             'initial-scale=1">\n'
-            '<meta name="kerasllm-report" content="">\n'
             f"<title>{_text(self._title)}</title>\n<style>{STYLE}</style>\n"
             f"</head>\n<body>\n<header>\n{self._header(sections)}\n</header>\n"
             f"<main>\n{main}\n</main>\n</body>\n</html>\n"
         )
-        digest = f'<meta name="kerasllm-report" content="{_digest(page)}">'
-        return _DIGEST.sub(digest, page, count=1)
 
     def _header(self, sections):
         parts = [f"<h1>{_text(self._title)}</h1>"]

@@ -11,7 +11,6 @@ import datetime
 import pathlib
 
 from kerasllm import files
-from kerasllm.report import check_replaceable
 from kerasllm.tour._live_report import LiveReport
 from kerasllm.tour._machine import this_machine, write_about
 from kerasllm.tour._next import link_chapters, write_next
@@ -44,6 +43,7 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
             `pictures/`, some pictures. A tour that was interrupted continues
             its pretraining where it was; one that is finished is written up
             again.
+            Files of these names are replaced.
         recipe: name of a recipe or a `models.Recipe`.
         verbose: 0 hides how far each stage has come. Otherwise a terminal
             shows a bar, and a pipe gets a line every few seconds.
@@ -53,13 +53,11 @@ def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
 
     Raises:
         OSError: the directory is not writable; see `files.check_writable`.
-        UserError: `report.html` in it is no report, or was edited.
         TrainingInterrupted: Ctrl-C during training; the state is saved.
     """
     directory = pathlib.Path(output_directory)
     files.check_writable(directory)
     path = directory / "report.html"
-    check_replaceable(path)
     report = LiveReport("A tour of kerasllm", shows_work=verbose != 0)
     machine = this_machine()
     report.say(f"on {machine}")

@@ -4,13 +4,19 @@ import dataclasses
 
 from PIL import Image
 
+from kerasllm import files, toyworld
 from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma
-from kerasllm.tiny_gemma import TEST_SEED, unseen_pictures
+from kerasllm.tiny_gemma import TEST_SEED
 from kerasllm.tour._commands import ask_command
 
 NUM_PICTURES = 60
 NUM_SHOWN = 5
+SEED = TEST_SEED + 7
+# Which of the first pictures that are drawn from this seed were also drawn for
+# training, to the pixel. They have a single shape each. To draw the 85,000
+# pictures of training again, as `unseen_pictures` does, takes half a minute.
+SEEN = frozenset((1, 4, 9, 21, 24, 25, 30, 32, 47, 53, 55, 59, 60))
 # What the questions are about. The shipped models learned the British
 # spelling.
 SPELLINGS = {"colour": "color"}
@@ -47,9 +53,8 @@ def measure_pictures(report, directory):
     Returns:
         `Seen`.
     """
-    with report.working("Drawing pictures that no training has shown"):
-        gemma = Gemma.from_preset("tiny_instruct")
-        pictures = unseen_pictures(NUM_PICTURES, TEST_SEED + 7)
+    gemma = Gemma.from_preset("tiny_instruct")
+    pictures = unseen_pictures()
     others = pictures[1:] + pictures[:1]
     shares, shown_answers = {}, []
     for asked in zip(*(p.questions() for p in pictures), strict=True):
@@ -75,6 +80,14 @@ def measure_pictures(report, directory):
     )
 
 
+def unseen_pictures():
+    """Draw pictures that are none of those that the model was trained on."""
+    drawn = toyworld.pictures(NUM_PICTURES + len(SEEN), SEED)
+    return [
+        picture for number, picture in enumerate(drawn) if number not in SEEN
+    ]
+
+
 def _save(pictures, directory):
     """Write pictures to files, which lose nothing; return their paths."""
     folder = directory.resolve() / "pictures"
@@ -83,6 +96,7 @@ def _save(pictures, directory):
     for number, picture in enumerate(pictures, start=1):
         paths.append(folder / f"{number}.png")
         Image.fromarray(picture.image).save(paths[-1])
+        files.remember(paths[-1])
     return paths
 
 

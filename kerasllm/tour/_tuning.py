@@ -6,10 +6,11 @@ import time
 
 import keras
 
+from kerasllm import files
 from kerasllm.evaluation import Share, ask_all, exact_share, refused_share
 from kerasllm.gemma import Gemma
 from kerasllm.lora import SUFFIX, LoraReport
-from kerasllm.tiny_gemma import SEQUENCE_LENGTH, TinyRecipe
+from kerasllm.tiny_gemma import TinyRecipe
 from kerasllm.tour._commands import ask_command
 from kerasllm.tour._progress import StepsDone
 from kerasllm.toyworld import REFUSAL
@@ -20,12 +21,14 @@ BATCH_SIZE = 16
 # four questions in a row, of which an even step would always take the same.
 # Both batches of 64 are then nearly full, and one size is compiled.
 QUESTION_STEP = 5
-MAX_LENGTH = 64  # of a question with its answer, in tokens
+# A question with its answer and all delimiters, in tokens. The longest example
+# has 47. One size for all is compiled once for each model.
+MAX_LENGTH = 48
 RANK = 8
-LORA_TUNING = {"epochs": 9, "learning_rate": 6e-3, "falls": True}
-FULL_TUNING = {"epochs": 6, "learning_rate": 5e-4}
-CAREFUL_TUNING = {"epochs": 5, "learning_rate": 6e-3, "falls": True}
-NUM_REFUSALS = 900
+LORA_TUNING = {"epochs": 6, "learning_rate": 6e-3, "falls": True}
+FULL_TUNING = {"epochs": 4, "learning_rate": 5e-4}
+CAREFUL_TUNING = {"epochs": 4, "learning_rate": 6e-3, "falls": True}
+NUM_REFUSALS = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +166,8 @@ def _tune(report, gemma, examples, what, epochs, learning_rate, falls=False):
             epochs=epochs,
             batch_size=BATCH_SIZE,
             learning_rate=learning_rate,
-            sequence_length=SEQUENCE_LENGTH,
+            sequence_length=MAX_LENGTH,
+            buckets=False,
             seed=SEED,
             callbacks=[StepsDone(work, f"Tuning {what}, steps")],
             verbose=0,
@@ -184,6 +188,7 @@ def _save(gemma, directory, name):
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}{SUFFIX}"
     gemma.save_lora(path)
+    files.remember(path)
     return path
 
 

@@ -9,9 +9,9 @@ import urllib.parse
 import pytest
 import typer
 
-from kerasllm import cli, tour
-from kerasllm.checks import UserError
-from kerasllm.tour import _next
+from kerasllm import cli
+from kerasllm.cli.tour import FILES
+from kerasllm.tour import _next, _pictures
 from tests.tour import numbers
 from tests.tour.numbers import commands_of
 
@@ -117,10 +117,13 @@ def test_an_option_that_is_none_is_found_out(tmp_path):
         )
 
 
-def test_an_edited_report_is_kept(page, tmp_path):
-    edited = page.replace("Pretraining", "My notes")
-    path = tmp_path / "report.html"
-    path.write_text(edited, "utf-8")
-    with pytest.raises(UserError, match="somebody edited"):
-        tour.run(tmp_path)
-    assert path.read_text("utf-8") == edited
+def test_the_command_knows_what_a_tour_writes(measured):
+    """And refuses to replace such a file if somebody has changed it."""
+    tuning, seen = numbers.tuning(measured), numbers.seen(measured)
+    written = [
+        measured / "report.html",
+        *tuning.adapters.values(),
+        *seen.paths,
+    ]
+    assert written == [measured / name for name in FILES]
+    assert len(seen.paths) == _pictures.NUM_SHOWN

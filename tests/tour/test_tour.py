@@ -11,11 +11,11 @@ import sys
 import numpy as np
 import pytest
 
-from kerasllm import cli, corpora, recipes, tour, toyworld
+from kerasllm import cli, corpora, recipes, tiny_gemma, tour, toyworld
 from kerasllm.checks import UserError
 from kerasllm.evaluation import ask_all
 from kerasllm.gemma import Gemma
-from kerasllm.tour import _tuning, _writing
+from kerasllm.tour import _pictures, _tuning, _writing
 from tests.recipes import TINY
 from tests.tour import numbers
 
@@ -108,6 +108,14 @@ def test_the_tour_seeds_its_adapters(tmp_path, monkeypatch):
         with pytest.raises(InterruptedError):
             _tuning.measure_tuning(None, tmp_path)
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.slow
+@pytest.mark.any_backend
+def test_the_pictures_of_the_tour_are_none_of_training():
+    seen = tiny_gemma._data._seen_pictures(tiny_gemma.TinyRecipe())
+    asked = {picture.digest() for picture in _pictures.unseen_pictures()}
+    assert len(asked) == _pictures.NUM_PICTURES and asked.isdisjoint(seen)
 
 
 @pytest.mark.any_backend
