@@ -115,7 +115,14 @@ def rows_of(folder):
 
 @pytest.mark.once
 def test_the_shell_decides_on_no_points(nbgrader, hostile_shell, tmp_path):
-    a_class(tmp_path, **{"ann": WRONG, "zo\u00e9": RIGHT})
+    """Nor does the form of a name, or metadata that were lost on the way."""
+    a_class(tmp_path, **{"ann": WRONG, "zoe\u0301": RIGHT})
+    pasted = tmp_path / "class" / "zoe\u0301.ipynb"
+    notebook = nbformat.read(pasted, as_version=4)
+    for each in notebook.cells:
+        each.metadata.pop("nbgrader", None)
+    nbformat.write(notebook, pasted)
+    (tmp_path / "class" / "._zoe\u0301.ipynb").write_bytes(b"\0\5\26\7")
     before = dict(os.environ)
     homework.grade(
         tmp_path / "class",
@@ -126,7 +133,11 @@ def test_the_shell_decides_on_no_points(nbgrader, hostile_shell, tmp_path):
     assert dict(os.environ) == before
     rows = rows_of(tmp_path)
     assert rows["ann"]["automatic points"] == "3.0"
-    assert rows["zo\u00e9"]["automatic points"] == "5.0"
+    zoe = rows["zo\u00e9"]
+    assert zoe["automatic points"] == "5.0"
+    assert "._zo\u00e9.ipynb" in zoe["notes"]
+    assert "6 cells had lost their metadata" in zoe["notes"]
+    assert len(rows) == 3  # theirs, and the most that there is
     assert (tmp_path / "feedback" / "zo\u00e9.html").exists()
 
 
