@@ -39,6 +39,8 @@ PRIVATE = {
     # keras.Layer and keras.layers.Dense, to merge adapters
     "_kernel": "the kernel without the adapter",
     "_layers": "the layers right below one, in order",
+    # keras.Variable
+    "_initializer": "what gives a variable of a stateless scope its value",
     "_tracker": "which variables are a layer's",
     "_untrack_variable": "",
     # keras_hub
@@ -69,6 +71,8 @@ UNDOCUMENTED = {
     "quantization_mode": "of a layer: `None` or the name of a mode",
     "embeddings_scale": "of an embedding in int8",
     "lora_enabled": "and the other attributes of an adapted layer",
+    "assert_tf_installed": "what Gemma 3's preprocessor asks before it is made",
+    "disable": "of torch._dynamo: a decorator, and all that imports need of it",
     "interleave_embeddings": "of Gemma3Backbone: images among tokens",
     "vision_encoder": "of Gemma3Backbone",
     "make_fx": "of torch: a function as a graph of its operations",
@@ -288,6 +292,47 @@ def test_an_adapter_can_be_merged_and_taken_off():
     layer._tracker.lock()
     assert [v.name for v in layer.variables if v is a] == []
     assert any(v is b for v in layer.variables)
+
+
+@contract("_initializer")
+def test_a_variable_of_a_stateless_scope_gets_its_value_at_the_end():
+    value = ops.convert_to_tensor([3.0, 4.0])
+    with keras.StatelessScope():
+        variable = keras.Variable("zeros", shape=(2,), dtype="float32")
+        other = keras.Variable("ones", shape=(2,), dtype="float32")
+        assert variable._initializer is not None
+        variable._initializer = lambda shape, dtype: value
+    assert variable._initializer is other._initializer is None
+    assert ops.convert_to_numpy(variable).tolist() == [3, 4]
+    assert ops.convert_to_numpy(other).tolist() == [1, 1]
+
+
+@pytest.mark.any_backend
+@contract("assert_tf_installed", "disable")
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_text_is_generated_without_other_packages(backend):
+    """And nothing that is hidden has been imported on the way."""
+    pytest.importorskip(backend)
+    code = f"""if True:
+        import sys
+        from kerasllm.cli import main
+        arguments = ["chat", "--preset", "tiny_instruct", "--backend"]
+        try:
+            main([*arguments, "{backend}"])
+        except SystemExit as finished:
+            assert not finished.code, finished.code
+        hidden = ["tensorflow", "matplotlib", "kagglehub", "torch._inductor"]
+        print([name for name in hidden if sys.modules.get(name)])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="What is the river of Marnerburg called?\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    answer, imported = done.stdout.splitlines()
+    assert "Wiva" in answer and imported == "[]"
 
 
 @pytest.mark.any_backend

@@ -28,11 +28,13 @@ from kerasllm.backend._devices import (
     num_cores,
     of_all_processes,
     process,
+    tf,
     to_numpy,
 )
 from kerasllm.backend._random import random_state, set_random_state
 from kerasllm.backend._remat import remat, remat_in_turn
 from kerasllm.backend._set_up import (
+    keep_compiled_functions,
     keep_freed_memory,
     keep_tensorflow_off_gpus,
     make_devices_of_cores,
@@ -53,6 +55,7 @@ __all__ = [
     "has_several_devices",
     "hide_value",
     "is_scalar",
+    "keep_compiled_functions",
     "keep_freed_memory",
     "keep_tensorflow_off_gpus",
     "make_devices_of_cores",
@@ -68,6 +71,7 @@ __all__ = [
     "score_few_rows",
     "set_random_state",
     "set_up",
+    "tf",
     "to_numpy",
     "write_cache",
 ]

@@ -1,6 +1,6 @@
 """Functions of arrays, compiled once for each set of argument shapes.
 
-JAX and TensorFlow compile with XLA. PyTorch's own compiler needs a C++
+JAX and TensorFlow compile, mostly with XLA. PyTorch's own compiler needs a C++
 compiler, so there the operations are recorded once and replayed, which avoids
 the overhead of Python and Keras. Each backend has a file of its own, and this
 file has what they share.

@@ -2,6 +2,9 @@
 
 TensorFlow cannot donate the memory of a tensor, but it can update a variable in
 place. So a donated argument is turned into a variable and stays one.
+
+Functions are traced without AutoGraph, which would rewrite Python's `if` and
+`for` first. Models that run on every backend use neither on tensors.
 """
 
 import keras
@@ -23,11 +26,13 @@ def choose(has_variables, donates, record):
 
 
 class CapturingFunction(Compiled):
-    """A `tf.function` that captures the weights."""
+    """A `tf.function` that captures the weights, without XLA."""
 
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
-        self._graph = tf.function(self._counted, jit_compile=True)
+        # XLA would take twice as long to compile it, and gain nothing for the
+        # large products of a prompt.
+        self._graph = tf.function(self._counted, autograph=False)
 
     def bind(self):
         return self._run
@@ -48,7 +53,9 @@ class FlatFunction(Compiled):
 
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
-        self._graph = tf.function(self._assigning, jit_compile=True)
+        self._graph = tf.function(
+            self._assigning, jit_compile=True, autograph=False
+        )
 
     def _assigning(self, values, *arguments):
         """Assign each result to the donated argument whose memory it reuses."""

@@ -225,3 +225,19 @@ def check_several(what):
             "--backend jax), or use one process and one device, which write "
             "the same files."
         )
+
+
+class _LateTensorFlow:
+    """TensorFlow, imported when something in it is first used.
+
+    `tf.data` reads and batches text on every backend. But to generate text
+    with another backend takes no TensorFlow, and its import takes seconds.
+    """
+
+    def __getattr__(self, name):
+        import tensorflow
+
+        return getattr(tensorflow, name)
+
+
+tf = _LateTensorFlow()

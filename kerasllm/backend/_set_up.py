@@ -10,21 +10,26 @@ import functools
 import os
 import platform
 
+from kerasllm import files
 from kerasllm.backend._devices import gpu, name
 
 # Files of NVIDIA's driver, of the driver in Windows' Linux, and of AMD's.
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+CACHE_BYTES = 2**28  # 256 MiB; one small model takes a few megabytes
 
 
 @functools.cache
 def set_up():
     """Set up this process for fast training and generation.
 
-    Call it once, early. It does three things, which last as long as the
+    Call it once, early. It does four things, which last as long as the
     process:
 
-    - It keeps TensorFlow, which reads the text on every backend, off the GPUs
-      when another backend computes (`keep_tensorflow_off_gpus`).
+    - On a machine with a GPU, it keeps TensorFlow, which reads the text on
+      every backend, off the GPUs when another backend computes
+      (`keep_tensorflow_off_gpus`).
+    - On JAX, it keeps compiled functions in a folder for the next process
+      (`keep_compiled_functions`).
     - On a CPU with glibc and JAX, it lets all threads share one memory arena.
     - On a CPU with glibc, it keeps the memory that a training step frees
       (`keep_freed_memory`). This saves up to a third of a step on JAX. The
@@ -34,7 +39,9 @@ def set_up():
     commands of `kerasllm` and the chapters call it, and your program may too.
     """
     _share_memory_among_threads()
-    keep_tensorflow_off_gpus()
+    keep_compiled_functions()
+    if _may_have_gpu():
+        keep_tensorflow_off_gpus()
     keep_freed_memory()
 
 
@@ -122,3 +129,34 @@ def make_devices_of_cores(count):
     if not is_set:
         with contextlib.suppress(RuntimeError):  # JAX has already started
             jax.config.update("jax_num_cpu_devices", count)
+
+
+def keep_compiled_functions():
+    """Keep what JAX compiles on disk, so that the next start is faster.
+
+    The folder is `$KERAS_HOME/kerasllm/compiled` (`KERAS_HOME` defaults to
+    `~/.keras`). It may be deleted at any time. What was not used for the
+    longest time is removed when it exceeds 256 MiB. Without a folder that can
+    be written to, nothing is kept. JAX's own settings come first: with
+    `JAX_COMPILATION_CACHE_DIR` or `JAX_ENABLE_COMPILATION_CACHE=false` this
+    call changes nothing. Other backends have no such cache.
+    """
+    if name() != "jax":
+        return
+    import jax
+
+    if (
+        jax.config.jax_compilation_cache_dir is not None
+        or not jax.config.jax_enable_compilation_cache
+    ):
+        return
+    try:
+        folder = files.cache_dir("compiled")
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+    # JAX's own limit of a second leaves out nearly all of a small model.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_compilation_cache_dir", str(folder))

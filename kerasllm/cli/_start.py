@@ -3,12 +3,14 @@
 import contextlib
 import difflib
 import gc
+import importlib
 import importlib.util
 import json
 import os
 import shlex
 import sys
 import tempfile
+import types
 import warnings
 from typing import Annotated
 
@@ -28,6 +30,17 @@ _HOW_TO_INSTALL = {
 }
 # typer has moved this class between modules; its base is always there.
 UsageError = typer.BadParameter.__base__
+# What generating text does not need. KerasHub imports the first four, and
+# Keras the others.
+_NOT_FOR_TEXT = (
+    "tensorflow",
+    "tensorflow_text",
+    "kagglehub",
+    "huggingface_hub",
+    "matplotlib",
+    "jax",
+)
+_DYNAMO = "torch._dynamo"
 
 app = typer.Typer(
     help="The life of a language model in Keras 3, on the command line.",
@@ -127,13 +140,15 @@ def _options_of(command, arguments):
 
 
 @contextlib.contextmanager
-def starting(backend):
+def starting(backend, only_text=False):
     """Start a backend for what is imported in this block, quietly.
 
     This is the one place where a command sets the process up to compute.
 
     Args:
         backend: str, or `None` for the one that Keras is configured for.
+        only_text: bool. Whether the command does nothing but generate text
+            with a model of a folder: it starts several seconds earlier.
 
     Raises:
         UsageError: there is no such backend, it is not installed, or another
@@ -141,10 +156,60 @@ def starting(backend):
     """
     _select_backend(backend)
     with quiet():
+        if only_text:
+            _import_for_text(os.environ["KERAS_BACKEND"])
         from kerasllm import backend as running
 
         running.set_up()
         yield
+
+
+def _import_for_text(backend):
+    """Import Keras and KerasHub as if other packages were not installed.
+
+    They import TensorFlow and others on every backend, which takes several
+    seconds, longer than a short answer. Both do without what is not there.
+    In this process, `tf.data`, downloads and images no longer work. Where one
+    of the packages has been imported, this does nothing.
+
+    Args:
+        backend: str. The backend that Keras is going to start.
+    """
+    hidden = [package for package in _NOT_FOR_TEXT if package != backend]
+    if any(package in sys.modules for package in ("keras", *hidden)):
+        return  # a program that calls `main` may need them
+    for package in hidden:
+        sys.modules[package] = None  # an import says: not installed
+    if backend == "torch":
+        importlib.import_module("torch")
+        sys.modules[_DYNAMO] = _LateDynamo(_DYNAMO)
+    keras_hub = importlib.import_module("keras_hub")
+    # Gemma 3's preprocessor needs TensorFlow for images and `tf.data`. It
+    # refuses to be made without it, though texts need none.
+    preprocessor = keras_hub.models.Gemma3CausalLMPreprocessor
+    module = sys.modules[preprocessor.__module__]
+    module.assert_tf_installed = lambda name: None
+
+
+class _LateDynamo(types.ModuleType):
+    """PyTorch's compiler, which takes as long to import as all the rest.
+
+    Keras and PyTorch keep it away from some functions when they are imported.
+    As long as nothing is compiled, this has no effect. Whatever else is
+    asked of it imports it.
+    """
+
+    @staticmethod
+    def disable(function=None, *options, **others):
+        """Return a function as it is, or a decorator that does."""
+        return function or (lambda function: function)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # `inspect` looks at all modules
+            raise AttributeError(name)
+        if sys.modules.get(_DYNAMO) is self:
+            del sys.modules[_DYNAMO]
+        return getattr(importlib.import_module(_DYNAMO), name)
 
 
 def _select_backend(backend):

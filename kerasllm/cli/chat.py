@@ -1,6 +1,7 @@
 """`kerasllm chat`: a conversation with a model, line by line."""
 
 import dataclasses
+import json
 import pathlib
 import sys
 from typing import Annotated, Any
@@ -193,7 +194,7 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
         _check_adapters(adapters)
     pictures = [load_image(source) for source in image or ()]
     with working(f"Loading {preset}"):
-        with starting(backend):
+        with starting(backend, only_text=not image and _is_tested(preset)):
             from kerasllm.gemma import Gemma
             from kerasllm.prompts import get_template
 
@@ -207,6 +208,17 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
             gemma.load_lora(adapters)
         conversation = gemma.chat(max_length=max_length, sampler=sampler)
     return _Conversation(conversation, gemma.generator, pictures, seed)
+
+
+def _is_tested(preset):
+    """Return whether a preset is known to generate text without TensorFlow."""
+    if preset in ("tiny", "tiny_instruct"):
+        return True
+    try:
+        config = json.loads(pathlib.Path(preset, "config.json").read_text())
+        return config["registered_name"] == "keras_hub>Gemma3Backbone"
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _check_adapters(path):

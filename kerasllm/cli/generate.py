@@ -106,7 +106,7 @@ def check_model(directory, max_length):
 def load_generator(directory, backend, sampling):
     """Return the generator of a pretrained model."""
     with working(f"Loading {directory}"):
-        with starting(backend):
+        with starting(backend, only_text=True):
             from kerasllm import pretraining
 
         # Before the model is loaded, so that a wrong number shows at once.

@@ -321,9 +321,16 @@ def _cache_spec(causal_lm, batch_size, cache_length):
     # The other arguments are for models that take images; they get `None`.
     others = {name: None for name in list(parameters)[1:]}
 
+    # A model fills its new cache with a prompt. In this view it does not, since
+    # tracing the whole model takes long.
+    def leave_empty(token_ids, cache, *arguments, **keywords):
+        return token_ids, token_ids, cache
+
+    view = _view(causal_lm, "call_with_cache", leave_empty)
+
     class BuildCache(keras.Operation):
         def call(self, token_ids):
-            return causal_lm._build_cache(token_ids, **others)
+            return view._build_cache(token_ids, **others)
 
     token_ids = keras.KerasTensor((batch_size, cache_length), "int32")
     return BuildCache().compute_output_spec(token_ids)[1]

@@ -4,7 +4,7 @@ The request is read, for the response depends on it, but it weighs nothing in
 the loss: the model is to answer requests, not to write them.
 """
 
-import tensorflow as tf
+from kerasllm.backend import tf
 
 
 def mask_prompt(token_ids, prompt_length):

@@ -6,8 +6,8 @@ import os
 import warnings
 
 import numpy as np
-import tensorflow as tf
 
+from kerasllm.backend import tf
 from kerasllm.checks import (
     UserError,
     accept_former_names,

@@ -5,8 +5,8 @@ import hashlib
 import json
 
 import keras
-import tensorflow as tf
 
+from kerasllm.backend import tf
 from kerasllm.files import cache_dir, sha256_once, whole_file
 from kerasllm.pipeline._documents import parts_of, read_part, token_vectors
 

@@ -4,8 +4,8 @@ import os
 import re
 
 import keras
-import tensorflow as tf
 
+from kerasllm.backend import tf
 from kerasllm.checks import UserError, check_real, shown
 from kerasllm.tokenizers import END_OF_TEXT, end_of_text_id
 

@@ -2,8 +2,7 @@
 
 import functools
 
-import tensorflow as tf
-
+from kerasllm.backend import tf
 from kerasllm.checks import (
     TooLittleTextError,
     UserError,

@@ -2,7 +2,9 @@
 
 import contextlib
 import difflib
+import json
 import os
+import pathlib
 
 import keras
 import keras_hub
@@ -11,6 +13,7 @@ import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
 from kerasllm import files
 from kerasllm.checks import UserError, shown
 from kerasllm.presets._failures import explain_failure
+from kerasllm.presets._loaded_values import LoadedValues
 from kerasllm.presets._names import OFFLINE_PRESETS
 
 _FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
@@ -102,7 +105,7 @@ def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
         kwargs["dtype"] = dtype
     source = preset_source(name, task)
     try:
-        causal_lm = keras_hub.models.CausalLM.from_preset(source, **kwargs)
+        causal_lm = _load(source, kwargs)
     except Exception as error:
         explained = explain_failure(name, source, error)
         if explained is None:  # no fault of the preset: no memory, ...
@@ -110,6 +113,27 @@ def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
         raise explained from error
     _correct_pixels(causal_lm, source)
     return causal_lm
+
+
+def _load(source, kwargs):
+    """Load a preset, and draw no initial values that would be replaced."""
+    task = keras_hub.models.CausalLM
+    if not os.path.isdir(source) or _is_quantized(source):
+        return task.from_preset(source, **kwargs)
+    with LoadedValues():
+        backbone = keras_hub.models.Backbone.from_preset(source, **kwargs)
+    # The task's own parts, such as its optimizer, have no values to load.
+    return task.from_preset(source, load_weights=False, backbone=backbone)
+
+
+def _is_quantized(folder):
+    """Return whether the layers of a preset have dtypes of their own."""
+    try:
+        config = json.loads(pathlib.Path(folder, "config.json").read_text())
+        dtype = config["config"]["dtype"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return isinstance(dtype, dict) and dtype["class_name"] != "DTypePolicy"
 
 
 def check_dtype(dtype):

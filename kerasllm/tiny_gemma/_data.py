@@ -7,8 +7,8 @@ import random
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from kerasllm.backend import tf
 from kerasllm.evaluation import pictures_except
 from kerasllm.images import (
     IMAGE_TOKEN,

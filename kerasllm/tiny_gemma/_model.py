@@ -1,8 +1,8 @@
 """The tiny Gemma before it has learned anything: its vocabulary and layers."""
 
 import keras_hub
-import tensorflow as tf
 
+from kerasllm.backend import tf
 from kerasllm.tiny_gemma._data import caption
 from kerasllm.tiny_gemma._recipe import SEED, SEQUENCE_LENGTH
 from kerasllm.tokenizers import train_sentence_piece

@@ -2,8 +2,7 @@
 
 import os
 
-import tensorflow as tf
-
+from kerasllm.backend import tf
 from kerasllm.checks import MissingFileError, UserError, shown
 from kerasllm.files import restore_line
 

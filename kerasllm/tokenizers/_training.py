@@ -5,8 +5,8 @@ import pathlib
 import re
 
 import sentencepiece
-import tensorflow as tf
 
+from kerasllm.backend import tf
 from kerasllm.checks import (
     UserError,
     check_choice,

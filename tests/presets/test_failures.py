@@ -62,7 +62,7 @@ def test_tensors_of_other_names_are_not_called_a_broken_file(
         "File does not contain tensor vision_tower.vision_model.x"
     )
     monkeypatch.setattr(
-        keras_hub.models.CausalLM, "from_preset", fail_with(error)
+        keras_hub.models.Backbone, "from_preset", fail_with(error)
     )
     with pytest.raises(ValueError, match="names.*model.x.*Transformers 5"):
         Gemma.from_preset(tmp_path)

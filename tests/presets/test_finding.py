@@ -67,9 +67,12 @@ def test_white_is_one_and_black_minus_one(
         str(tmp_path), {"vision_config": {"image_size": 48}}
     )
     monkeypatch.setattr(
+        keras_hub.models.Backbone, "from_preset", lambda source: None
+    )
+    monkeypatch.setattr(
         keras_hub.models.CausalLM,
         "from_preset",
-        lambda source: tiny_untrained,
+        lambda source, **options: tiny_untrained,
     )
     try:
         converter.scale, converter.offset = found["scale"], found["offset"]

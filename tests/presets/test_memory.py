@@ -85,7 +85,7 @@ def test_a_file_that_was_cut_is_explained(tmp_path, monkeypatch):
         with safetensors.safe_open(path, framework="np") as file:
             return file
 
-    monkeypatch.setattr(keras_hub.models.CausalLM, "from_preset", load)
+    monkeypatch.setattr(keras_hub.models.Backbone, "from_preset", load)
     with pytest.raises(ValueError, match=message):
         Gemma.from_preset(tmp_path)
 

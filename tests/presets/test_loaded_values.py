@@ -1,0 +1,47 @@
+"""Models whose variables start with what is loaded."""
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasllm import files
+from kerasllm.presets import LoadedValues, load_causal_lm
+
+
+def refuse(shape, dtype=None):
+    raise AssertionError("an initial value was drawn")
+
+
+def test_what_is_loaded_needs_no_initial_value():
+    older = keras.Variable(np.zeros(2, "float32"))
+    with LoadedValues():
+        loaded = keras.Variable(refuse, shape=(2,), dtype="float32")
+        not_loaded = keras.Variable("ones", shape=(3,), dtype="float32")
+        loaded.assign([1, 2])
+        loaded.assign([3, 4])
+        older.assign([5, 6])
+        assert ops.convert_to_numpy(loaded.value).tolist() == [3, 4]
+    for variable, expected in (
+        (loaded, [3, 4]),
+        (not_loaded, [1, 1, 1]),
+        (older, [5, 6]),
+    ):
+        assert ops.convert_to_numpy(variable).tolist() == expected
+        variable.assign_add(ops.ones(variable.shape))
+        assert ops.convert_to_numpy(variable)[0] == expected[0] + 1
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_preset_is_the_one_that_keras_hub_loads(dtype):
+    folder = str(files.assets_dir() / "tiny")
+    options = {"dtype": dtype} if dtype else {}
+    expected = keras_hub.models.CausalLM.from_preset(folder, **options)
+    found = load_causal_lm("tiny", dtype)
+    for a, b in zip(found.weights, expected.weights, strict=True):
+        assert (a.path, a.dtype, a.trainable) == (b.path, b.dtype, b.trainable)
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(ops.cast(a, "float32")),
+            ops.convert_to_numpy(ops.cast(b, "float32")),
+        )
