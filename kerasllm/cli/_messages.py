@@ -12,15 +12,22 @@ _ERRORS_OF_STREAMS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 _PACKAGE = os.path.dirname(kerasllm.__file__)
 # What the library calls the values of these options. Where both have the same
 # name, nothing needs to be listed.
+_SAMPLERS = {
+    "k": "--top-k",
+    "p": "--top-p",
+    "greedy_search": "--temperature 0",
+    "random_sample": "--temperature 1",
+}
 _OTHER_NAMES = {
     "pretrain": {
         "directory": "--out",
         "paths": "--data",
+        "pattern": "--data",
         "files": "--data",
         "prompt": "--sample",
         "sample_prompt": "--sample",
     },
-    "generate": {"directory": "--model", "k": "--top-k", "p": "--top-p"},
+    "generate": {"directory": "--model", **_SAMPLERS},
     "finetune": {
         "name": "--preset",
         "directory": "--out",
@@ -33,8 +40,8 @@ _OTHER_NAMES = {
         "directory": "--model",
         "path": "--lora",
         "images": "--image",
-        "k": "--top-k",
-        "p": "--top-p",
+        "prompt": "A line",
+        **_SAMPLERS,
     },
     "tour": {"directory": "--out"},
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kerasllm.checks import UserError
-from kerasllm.cli._messages import message_of
+from kerasllm.cli._messages import in_words_of, message_of, options_of
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
@@ -87,6 +87,8 @@ def chat(
     max_length: MaxLengthOption = None,
     seed: OptionalSeedOption = None,
     backend: BackendOption = None,
+    *,
+    context: typer.Context,
 ):
     """Talk with a model, line by line, until an empty one, /exit or Ctrl-D.
 
@@ -118,7 +120,7 @@ def chat(
         )  # fmt: skip
     if sys.stdin.isatty():
         _greet(preset, adapters)
-    _talk(voice)
+    _talk(voice, options_of(context.command))
 
 
 def _check_source(model, preset, only_preset):
@@ -243,8 +245,13 @@ def _greet(preset, adapters):
     print("\n".join(lines), file=sys.stderr)
 
 
-def _talk(voice):
-    """Print a reply to each line of stdin, until an empty one or its end."""
+def _talk(voice, options):
+    """Print a reply to each line of stdin, until an empty one or its end.
+
+    Args:
+        voice: a `_Continuation` or a `_Conversation`.
+        options: dict, see `options_of`.
+    """
     asks = sys.stdin.isatty()
     # Bytes that are no UTF-8 are refused with their line, not with all.
     if hasattr(sys.stdin, "reconfigure"):
@@ -261,4 +268,5 @@ def _talk(voice):
         except KeyboardInterrupt:  # a way to leave: there is nothing to keep
             raise typer.Exit(130) from None
         except UserError as error:  # too long a line is no reason to leave
-            print(f"kerasllm: {message_of(error)}", file=sys.stderr)
+            message = in_words_of(options, message_of(error))
+            print(f"kerasllm: {message}", file=sys.stderr)

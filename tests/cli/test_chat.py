@@ -14,7 +14,7 @@ def test_chat_continues_line_after_line(run, loaded, monkeypatch):
     assert status == 0
     assert "the cat" in out and "a dog" in out and "not read" not in out
     assert err.count("tokens/s") == 2
-    assert "fewer than `max_length` tokens" in err
+    assert "fewer than --max-length tokens" in err
 
 
 @pytest.mark.any_backend
@@ -47,7 +47,7 @@ def test_chat_refuses_a_line_that_is_no_text_and_goes_on(
     status, out, err = run("chat", "--model", loaded.directory, "--seed", 0)
     assert status == 0
     assert "the cat" in out
-    assert "`prompt` must be text that UTF-8 can write" in err
+    assert "A line must be text that UTF-8 can write" in err
 
 
 @pytest.mark.any_backend
@@ -117,7 +117,7 @@ def test_chat_shows_images_with_the_first_line_that_is_short_enough(
         "chat", "--preset", "tiny", "--image", path, "--max-length", 120
     )
     assert (status, out) == (0, "Red.\nRed.\n")
-    assert "a quarter of `max_length`" in one_line(err)
+    assert "a quarter of --max-length" in one_line(err)
     # The second prompt remembers the first one, its picture and the answer.
     assert [len(prompt.images) for prompt in prompts] == [1, 1]
     length = len(prompts[0].token_ids)

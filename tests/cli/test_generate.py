@@ -64,7 +64,7 @@ def test_a_seed_repeats_a_text(run, loaded):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--top-k", 5000], r"vocabulary_size=300"),
+        (["--top-k", 5000], "Received: --top-k 5000. Use --temperature 0 for"),
         (["--max-length", 17], "--max-length must be an int in [2, 16]"),
         (["--max-length", 2], "prompt"),
     ],
