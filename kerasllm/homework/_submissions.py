@@ -142,7 +142,9 @@ def _walk_below(folder, outputs):
     except OSError as error:
         yield folder, f"cannot be read: {error.strerror}"
         return
-    yield from found or [(folder, "an empty folder")]
+    yield from found
+    if not any(folder.iterdir()):
+        yield folder, "an empty folder"
 
 
 def _is_leftover(name):

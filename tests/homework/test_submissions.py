@@ -163,8 +163,8 @@ def test_many_files_are_counted(tmp_path):
 
 
 def test_what_grading_writes_is_no_submission(tmp_path):
-    hand_in(tmp_path, "ann.ipynb", "grades.csv", "feedback/ann.html")
-    outputs = [tmp_path / "grades.csv", tmp_path / "feedback"]
+    hand_in(tmp_path, "ann.ipynb", "out/grades.csv", "feedback/ann.html")
+    outputs = [tmp_path / "out" / "grades.csv", tmp_path / "feedback"]
     _, found, notes = homework.find_submissions(
         tmp_path, NAMES, outputs=outputs
     )
