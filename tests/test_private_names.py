@@ -22,6 +22,7 @@ import pytest
 from keras import ops
 
 import kerasllm
+from kerasllm import presets
 
 HOUSE = pathlib.Path(kerasllm.__file__).parent
 PRIVATE = {
@@ -75,6 +76,7 @@ UNDOCUMENTED = {
     "disable": "of torch._dynamo: a decorator, and all that imports need of it",
     "interleave_embeddings": "of Gemma3Backbone: images among tokens",
     "vision_encoder": "of Gemma3Backbone",
+    "gemma3_presets.py": "of KerasHub: the names of Gemma 3's presets",
     "make_fx": "of torch: a function as a graph of its operations",
     "overloadpacket": "of an operation of torch, whatever its overload",
     "jax_num_cpu_devices": "of jax.config: -1 where nobody has set it",
@@ -552,6 +554,14 @@ def test_images_are_put_among_the_vectors_of_tokens(tiny_untrained):
     np.testing.assert_allclose(
         ops.convert_to_numpy(mixed)[:, 2:], ops.convert_to_numpy(image)
     )
+
+
+@pytest.mark.any_backend
+@contract("gemma3_presets.py")
+def test_names_of_presets_are_read_from_their_source():
+    names = presets.gemma_names()
+    assert set(names) == set(keras_hub.models.Gemma3CausalLM.presets)
+    assert not set(names) & set(presets.OFFLINE_PRESETS)
 
 
 # --- TensorFlow, JAX, PyTorch

@@ -9,7 +9,6 @@ import pytest
 
 from kerasllm import prompts
 from kerasllm.cli import _messages, _options
-from kerasllm.presets import OFFLINE_PRESETS, gemma_names
 from tests.cli.messages import one_line
 
 pytestmark = pytest.mark.any_backend
@@ -107,11 +106,7 @@ def test_mistakes_are_told_before_a_backend_is_imported(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_names_that_are_known_without_keras_hub_are_its_names():
-    from keras_hub.models import Gemma3CausalLM
-
-    assert set(gemma_names()) == set(Gemma3CausalLM.presets)
-    assert not set(gemma_names()) & set(OFFLINE_PRESETS)
+def test_the_templates_that_are_offered_are_all_there_are():
     assert set(_options.TEMPLATES) == set(prompts.TEMPLATES)
 
 
