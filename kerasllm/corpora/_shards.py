@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from kerasllm import files
-from kerasllm.checks import EnvironmentFailure, UserError
+from kerasllm.checks import EnvironmentFailure, UserError, shown
 
 NUM_SHARDS = 8
 FINGERPRINT = "fingerprint.json"
@@ -39,8 +39,9 @@ def write_corpus(folder, documents, facts):
             count, names = _deal(documents, temporary)
             if count == 0:
                 raise UserError(
-                    f"A corpus must hold text. Received: {facts}, all empty. "
-                    "Check which files the paths and the pattern match."
+                    f"A corpus must hold text. Received: {shown(facts, 200)}, "
+                    "all empty. Check which files the paths and the pattern "
+                    "match."
                 )
             record = {
                 "facts": facts,

@@ -5,7 +5,7 @@ import pathlib
 import re
 
 from kerasllm import files
-from kerasllm.checks import MissingFileError, UserError, check_choice
+from kerasllm.checks import MissingFileError, UserError, check_choice, shown
 from kerasllm.corpora._shards import (
     check_shard,
     decode,
@@ -96,8 +96,9 @@ def _text_files(paths, pattern):
             )
     if not found:
         raise UserError(
-            f"A corpus must have at least one file. Received: {paths}, with "
-            f"no file that matches {pattern}. Give another `pattern`."
+            "A corpus must have at least one file. Received: "
+            f"{shown(paths, 200)}, with no file that matches {pattern}. "
+            "Give another `pattern`."
         )
     return sorted(map(str, found))
 

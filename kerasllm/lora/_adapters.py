@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from kerasllm.checks import UserError, check_int, check_real
+from kerasllm.checks import UserError, check_int, check_real, shown
 from kerasllm.lora import _provenance
 from kerasllm.lora._layers import (
     TARGETS,
@@ -68,7 +68,8 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
         raise UserError(
             f"`targets` must name layers of the model: {', '.join(TARGETS)}, "
             f"or one of its own, {', '.join(sorted(found))}. Received: "
-            f"targets={targets}, without a layer for {unknown or 'any'}."
+            f"targets={shown(targets)}, without a layer for "
+            f"{shown(unknown) if unknown else 'any'}."
         )
     names = {name for t in targets for name in layer_names(t)}
     freeze(model)

@@ -274,7 +274,7 @@ def check_messages(messages):
         raise UserError(
             "The turns of a conversation must alternate between the user and "
             "the model, and the first and the last must be the user's, after "
-            f"at most one system message. Received: roles {roles}."
+            f"at most one system message. Received: roles {shown(roles)}."
         )
     return messages
 
