@@ -88,3 +88,78 @@ def test_set_up_leaves_jax_to_be_told_of_its_devices():
         env=environment,
     )
     assert done.stdout == "3\n"
+
+
+COMPILING = """if True:
+    import sys
+    import jax, jax.numpy as jnp
+    from kerasllm import backend
+    backend.set_up()
+    events = []
+    note = lambda name, **others: events.append(name)
+    jax.monitoring.register_event_listener(note)
+    # A function that takes a while to compile.
+    f = lambda x: sum(jnp.sin(x @ x + i) for i in range(40))
+    jax.jit(f)(jnp.ones((8, 8)))
+    print(sum(name.endswith("cache_hits") for name in events))
+"""
+
+
+def hits(home, **others):
+    """Return how many functions a new process finds compiled."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("JAX_")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILING],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment | {"KERAS_HOME": str(home)} | others,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
+def test_what_was_compiled_is_found_by_the_next_process(tmp_path):
+    home, own = tmp_path / "home", tmp_path / "own"
+    assert hits(home) == 0 < hits(home)
+    assert list((home / "kerasllm" / "compiled").iterdir()) != []
+    # The user's own settings come first.
+    hits(tmp_path / "none", JAX_COMPILATION_CACHE_DIR=str(own))
+    hits(tmp_path / "none", JAX_ENABLE_COMPILATION_CACHE="false")
+    assert not (tmp_path / "none" / "kerasllm").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
+def test_without_a_folder_nothing_is_kept(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert hits(tmp_path / "file") == 0
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="it is TensorFlow"
+)
+def test_nothing_but_text_to_be_read_imports_tensorflow():
+    """Neither `set_up` nor the rooms of this package do."""
+    code = """if True:
+        import sys
+        sys.modules["tensorflow"] = None  # KerasHub goes without
+        import kerasllm
+        from kerasllm import backend, chat, evaluation, tuning
+        if not backend.gpu():
+            backend.set_up()
+        assert sys.modules["tensorflow"] is None
+        del sys.modules["tensorflow"]
+        print(backend.tf.constant(3).numpy(), "tensorflow" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "3 True\n"
