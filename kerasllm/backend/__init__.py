@@ -31,7 +31,6 @@ from kerasllm.backend._devices import (
     tf,
     to_numpy,
 )
-from kerasllm.backend._random import random_state, set_random_state
 from kerasllm.backend._remat import remat, remat_in_turn
 from kerasllm.backend._set_up import (
     keep_compiled_functions,
@@ -40,10 +39,16 @@ from kerasllm.backend._set_up import (
     make_devices_of_cores,
     set_up,
 )
+from kerasllm.backend._variables import (
+    LoadedValues,
+    random_state,
+    set_random_state,
+)
 
 __all__ = [
     "TRY_SEVERAL_DEVICES",
     "Compiled",
+    "LoadedValues",
     "best_dtype_policy",
     "check_several",
     "compiled",

@@ -14,7 +14,6 @@ _FILE_OF = {
     "explain_failure": "_failures",
     "check_dtype": "_finding",
     "load_causal_lm": "_finding",
-    "LoadedValues": "_loaded_values",
     "preset_source": "_finding",
     "MemoryEstimate": "_memory",
     "estimate_memory": "_memory",

@@ -10,10 +10,9 @@ import keras
 import keras_hub
 
 import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
-from kerasllm import files
+from kerasllm import backend, files
 from kerasllm.checks import UserError, shown
 from kerasllm.presets._failures import explain_failure
-from kerasllm.presets._loaded_values import LoadedValues
 from kerasllm.presets._names import OFFLINE_PRESETS
 
 _FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
@@ -120,7 +119,7 @@ def _load(source, kwargs):
     task = keras_hub.models.CausalLM
     if not os.path.isdir(source) or _is_quantized(source):
         return task.from_preset(source, **kwargs)
-    with LoadedValues():
+    with backend.LoadedValues():
         backbone = keras_hub.models.Backbone.from_preset(source, **kwargs)
     # The task's own parts, such as its optimizer, have no values to load.
     return task.from_preset(source, load_weights=False, backbone=backbone)

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import keras_hub
 
-from kerasllm import files, tokenizers
+from kerasllm import backend, files, tokenizers
 from kerasllm.files import MODEL_FILE, VOCABULARY_FILE
 from kerasllm.generation import TextGenerator
 from kerasllm.models import MiniGPTCausalLM
@@ -42,11 +42,15 @@ class PretrainedModel:
         """
         files.check_finished_run(directory)
         directory = pathlib.Path(directory)
-        return cls(
+        with backend.LoadedValues():
             # Do not compile it. Keras saves the `jit_compile` setting of the
             # backend that trained, and JAX's setting would make PyTorch
             # compile again for each length.
-            keras.saving.load_model(directory / MODEL_FILE, compile=False),
+            model = keras.saving.load_model(
+                directory / MODEL_FILE, compile=False
+            )
+        return cls(
+            model,
             tokenizers.load_sentence_piece(directory / VOCABULARY_FILE),
             read_run(directory),
             directory,

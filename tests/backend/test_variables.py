@@ -7,7 +7,8 @@ import pytest
 from keras import ops
 
 from kerasllm import files
-from kerasllm.presets import LoadedValues, load_causal_lm
+from kerasllm.backend import LoadedValues
+from kerasllm.presets import load_causal_lm
 
 
 def refuse(shape, dtype=None):

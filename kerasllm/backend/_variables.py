@@ -1,0 +1,89 @@
+"""What variables start with: loaded values, and the state of random numbers."""
+
+import keras
+import numpy as np
+
+from kerasllm.backend._devices import name
+
+
+def random_state():
+    """Return the state of the generator behind `dropout`, for a checkpoint.
+
+    JAX and TensorFlow draw from Keras's `SeedGenerator`s, which are variables
+    of the model. PyTorch draws from one generator of the whole process.
+
+    Returns:
+        uint8 array; empty where the model's variables hold the whole state.
+    """
+    if name() != "torch":
+        return np.zeros(0, "uint8")
+    return _torch_generator().get_rng_state().numpy()
+
+
+def set_random_state(state):
+    """Restore the generator to a state from `random_state`, if it fits here.
+
+    Args:
+        state: uint8 array. A state from another backend or kind of device is
+            ignored. Dropout masks then differ, and nothing else does.
+    """
+    if state.size == random_state().size and name() == "torch":
+        import torch
+
+        _torch_generator().set_rng_state(torch.from_numpy(state))
+
+
+def _torch_generator():
+    """Return the PyTorch module whose generator Keras's dropout uses."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda
+    return torch.mps if torch.backends.mps.is_available() else torch
+
+
+class LoadedValues(keras.StatelessScope):
+    """A block in which a model is made and its weights are loaded.
+
+    Within the block, new variables have no values. When it ends, each gets
+    the value that was assigned to it, or else its initial one. So no initial
+    values are drawn that loading would replace. On JAX, that saves most of the
+    time to load a small model: drawing random numbers is compiled for each
+    shape.
+
+    An optimizer cannot be made in the block.
+
+    Example:
+    ```python
+    with backend.LoadedValues():
+        backbone = keras_hub.models.Backbone.from_preset("gemma3_1b")
+    ```
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._older = []
+
+    def add_update(self, update):
+        """Note an assignment; Keras calls this for each."""
+        variable, value = update
+        super().add_update(update)
+        if variable._initializer is None:  # it has its initial value
+            self._older.append(update)
+        else:
+            variable._initializer = _Constant(value)
+
+    def __exit__(self, *arguments):
+        super().__exit__(*arguments)
+        for variable, value in self._older:
+            variable.assign(value)
+
+
+class _Constant:
+    """An initializer that returns a value which is there already."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, shape, dtype=None):
+        return self.value
