@@ -36,9 +36,8 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
         targets: names from `TARGETS` (`"query"`, `"key"`, `"value"`,
             `"output"`, `"query_key_value"` where they are one kernel,
             `"attention"` for all of these, `"feed_forward"`), or names of the
-            model's own layers. KerasHub's default is query and
-            value, those of a vision encoder, too; the chapter's text says query
-            and key.
+            model's own layers. KerasHub's default is query and value, those
+            of a vision encoder, too; the chapter's text says query and key.
         lora_alpha: float. Weight of the adapters, over `rank`. Defaults to
             `rank`, a weight of one.
 

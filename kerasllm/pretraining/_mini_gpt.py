@@ -112,9 +112,8 @@ def pretrain_mini_gpt(
         # the vocabulary and counts tokens for all processes.
         with devices.first_process_first():
             tokenizer = _vocabulary(directory, data, recipe, verbose)
-            train_dataset, validation_dataset = (
-                _dataset(split, data, tokenizer, recipe, streams, verbose)
-                for split in ("train", "validation")
+            train_dataset, validation_dataset = _datasets(
+                data, tokenizer, recipe, streams, verbose
             )
 
         # 5. Build the model and train it.
@@ -222,6 +221,11 @@ def _check_vocabulary(directory):
             f"{digest[:16]}...), in which token ids have other "
             "meanings. Restore the original file, or use another `directory`."
         )
+
+
+def _datasets(*arguments):
+    """Return the dataset to train on and the one to validate on."""
+    return [_dataset(split, *arguments) for split in ("train", "validation")]
 
 
 def _dataset(split, data, tokenizer, recipe, streams, verbose):
