@@ -1,5 +1,8 @@
 """Mini-GPT, GPT-2, Llama and Gemma go through the same doors."""
 
+import concurrent.futures
+import threading
+
 import keras
 import keras_hub
 import numpy as np
@@ -54,6 +57,26 @@ def test_asking_and_talking_are_the_same_for_all(name, make):
     if name != "gemma":
         with pytest.raises(ValueError, match="model that takes them"):
             model.ask("<start_of_image>?", np.zeros((4, 4, 3), "uint8"))
+
+
+def test_threads_ask_a_fresh_model_as_one_would_alone(make):
+    """Two lengths: one is compiled while the other is in use."""
+    causal_lm = make("mini_gpt")
+    lengths = [LENGTH - 8, LENGTH, LENGTH]
+    questions = ["Say red.", "Say blue.", "Red"]
+    options = {"sampler": chain(temperature=1.0), "seed": 1}
+    fresh, started = ChatModel(causal_lm), threading.Barrier(3)
+
+    def ask(question, length):
+        started.wait()
+        return fresh.ask(question, max_length=length, **options)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(ask, questions, lengths))
+    assert answers == [
+        fresh.ask(question, max_length=length, **options)
+        for question, length in zip(questions, lengths, strict=True)
+    ]
 
 
 @pytest.mark.slow
