@@ -69,9 +69,10 @@ def _methods(name):
 
 
 def _is_own(attribute):
-    """Tell whether an attribute of a class is a function of this package."""
+    """Tell whether an attribute is a documented function of this package."""
     module = getattr(attribute, "__module__", None) or ""
-    return callable(attribute) and module.startswith("kerasllm")
+    is_ours = callable(attribute) and module.startswith("kerasllm")
+    return is_ours and bool(attribute.__doc__)
 
 
 def _with_its_room(name):
@@ -79,7 +80,14 @@ def _with_its_room(name):
     package, *parts = name.split(".")
     if parts and parts[0] in kerasllm._ROOM_OF:
         parts.insert(0, kerasllm._ROOM_OF[parts[0]])
-    return ".".join([package, *parts]) if len(parts) > 1 else None
+    if len(parts) < 2:
+        return None
+    room, first, *_ = parts
+    thing = getattr(importlib.import_module(f"{package}.{room}"), first)
+    home = (getattr(thing, "__module__", None) or "").split(".")
+    if home[0] == package and len(home) > 1:
+        parts[0] = home[1]  # a room may have a name from another one
+    return ".".join([package, *parts])
 
 
 class Chapter:

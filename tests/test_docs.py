@@ -204,6 +204,8 @@ def test_chapters_and_reference_link_to_each_other(site, cross_references):
                 "<p>In the chapters: (.*?)</p>", page.read_text("utf-8")
             )
             back = f'href="../chapters/{path.name}"'
+            # Constants are entered by hand, and have no such line.
+            found = [n for n in found if not n.split(".")[-1].isupper()]
             assert sum(back in entry for entry in entries) == len(found)
 
 
