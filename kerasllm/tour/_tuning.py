@@ -236,6 +236,7 @@ def write_tuning(report, tuning, machine):
         tuning: `Tuning`.
         machine: `Machine`.
     """
+    _say(report, tuning)
     report.text(
         "A pretrained model continues text. To answer questions, it has to "
         "be tuned. For this part, we use a tiny Gemma 3 that comes with the "
@@ -279,6 +280,19 @@ def write_tuning(report, tuning, machine):
             sample.command,
             sample.note,
         )
+
+
+def _say(report, tuning):
+    """Print the main figures."""
+    for what, share in (
+        ("facts that no request mentions, before", tuning.exact["before"]),
+        ("after tuning adapters", tuning.exact["lora"]),
+        ("after tuning all weights", tuning.exact["full"]),
+        ("names that do not exist: a fact, made up", tuning.made_up),
+        ("after refusals: refused", tuning.refused["unknown"]),
+        ("names that exist: refused", tuning.refused["known"]),
+    ):
+        report.say(f"{what}: {share:.1%}")
 
 
 def _write_comparison(report, tuning, machine):
