@@ -40,7 +40,7 @@ TOPICS = {
     "Huldrildwick is",
     "tiny_instruct": "The model knows an invented world and nothing else. "
     "Questions to try: What is the emblem of Huldrildwick? What is the river "
-    "of Marnerburg called? With --image: What color are the shapes?",
+    "of Marnerburg called? With --image: What colour are the shapes?",
 }
 ModelOption = Annotated[
     pathlib.Path | None,
