@@ -72,7 +72,7 @@ def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path):
         train(
             tmp_path,
             model(),
-            learning_rate=math.inf,
+            learning_rate=Jump(0, math.inf),  # as a number it is refused
             steps_per_epoch=1,
             validation_dataset=None,
         )
