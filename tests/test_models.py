@@ -29,10 +29,12 @@ def token_ids(batch_size=2, length=12):
     return np.random.default_rng(0).integers(0, 50, (batch_size, length))
 
 
+@pytest.mark.any_backend
 def test_the_chapters_sizes_have_the_chapters_parameter_count():
     assert mini_gpt(32_000).count_params() == 41_800_768
 
 
+@pytest.mark.any_backend
 def test_logits_have_a_row_for_each_token():
     logits = mini_gpt(**SMALL)(token_ids(2, 7))
     assert logits.shape == (2, 7, 50)
@@ -223,6 +225,7 @@ def test_fit_on_strings_learns_them(task):
     assert task.generate("the", max_length=12).startswith("the cat sat")
 
 
+@pytest.mark.any_backend
 def test_a_quantized_task_comes_back_from_its_preset(task, tmp_path):
     inputs = {"token_ids": token_ids(), "padding_mask": np.ones((2, 12))}
     config = task.backbone.get_config()
@@ -259,6 +262,7 @@ def test_a_preset_gives_the_same_task_back(task, tmp_path):
     assert again.generate(prompts, 10) == task.generate(prompts, 10)
 
 
+@pytest.mark.any_backend
 def test_lora_adds_query_and_value_adapters_of_a_rank(task):
     task.backbone.enable_lora(2)
     # Keras keeps the heads: (16, 4, rank) and (rank, 4), and trains the bias
@@ -268,6 +272,7 @@ def test_lora_adds_query_and_value_adapters_of_a_rank(task):
     assert count == 3 * 2 * (16 * 4 * 2 + 2 * 4 + 16)
 
 
+@pytest.mark.any_backend
 def test_the_sizes_can_be_read_from_a_config():
     backbone = MiniGPTBackbone(**SMALL)
     again = MiniGPTBackbone.from_config(backbone.get_config())
@@ -275,6 +280,7 @@ def test_the_sizes_can_be_read_from_a_config():
     assert again.num_layers == 3
 
 
+@pytest.mark.any_backend
 def test_only_a_mini_gpt_becomes_a_task(plain, tokenizer):
     with pytest.raises(ValueError, match="must be what `mini_gpt` returns"):
         MiniGPTCausalLM.from_mini_gpt(keras.Sequential(), tokenizer)

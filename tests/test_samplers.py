@@ -759,6 +759,7 @@ def test_temperature_must_be_finite_and_not_negative(temperature):
         chain(temperature=temperature)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("k", [0, -1, 11, 2.0, True, None, "5"])
 def test_k_must_be_within_the_vocabulary(k):
     rule = (
@@ -771,6 +772,7 @@ def test_k_must_be_within_the_vocabulary(k):
         top_k_filter(random_logits(10), k)
 
 
+@pytest.mark.any_backend
 def test_chain_refuses_its_k_as_early_as_it_can():
     with pytest.raises(ValueError, match=r"`top_k` must be an int in \[1, v"):
         chain(top_k=0)
@@ -815,6 +817,7 @@ def test_penalties_must_be_finite(penalty):
         apply_penalties(random_logits(10), [1], presence=penalty)
 
 
+@pytest.mark.any_backend
 def test_penalties_need_tokens_that_fit_the_logits():
     with pytest.raises(ValueError, match="Penalties need the tokens so far"):
         chain(presence_penalty=1.0)(random_logits(10))
@@ -828,6 +831,7 @@ def test_penalties_need_tokens_that_fit_the_logits():
             apply_penalties(logits, token_ids, presence=1.0)
 
 
+@pytest.mark.any_backend
 @each_sampler
 def test_logits_must_be_a_row_or_a_batch_of_rows(sampler):
     for logits in (random_logits(2, 3, 10), np.float32(1.0)):

@@ -40,6 +40,7 @@ def test_the_optimizer_steps_by_the_scheduled_rate():
     np.testing.assert_allclose(moved, [0, 0.125, 0.25, 0.375, 0.5, 0.5])
 
 
+@pytest.mark.any_backend
 def test_a_compiled_model_with_the_schedule_can_be_saved(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(WarmupSchedule(0.25, 8)), "mse")
@@ -89,6 +90,7 @@ def test_under_accumulation_a_step_is_an_update():
     assert [float(again(step)) for step in range(15)] == rates
 
 
+@pytest.mark.any_backend
 def test_the_default_fits_the_model_and_the_run():
     book = warmup_for(41_800_768, 100_000)
     assert (book.rate, book.warmup_steps) == (2e-4, 1000)  # the chapter's

@@ -103,6 +103,7 @@ def test_one_image_stands_for_a_list_of_one_in_a_question(gemma, tmp_path):
         np.testing.assert_array_equal(prompt.images, [IMAGES[0]])
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_questions_and_images_must_fit(gemma):
     for question, images in (
@@ -134,6 +135,7 @@ def test_questions_and_images_must_fit(gemma):
         assert isinstance(Gemma(text_only).ask(question, max_length=60), str)
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_sampling_takes_a_seed(gemma):
     answers = {

@@ -110,6 +110,7 @@ def test_a_chat_reads_an_image_once(gemma, tmp_path):
         np.testing.assert_array_equal(load_image(image), IMAGES[0])
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_turn_that_failed_leaves_no_trace(gemma, tmp_path, monkeypatch):
     text = tmp_path / "text.png"

@@ -5,6 +5,7 @@ import pytest
 from tests.cli.messages import one_line
 
 
+@pytest.mark.any_backend
 def test_chat_continues_line_after_line(run, loaded, monkeypatch):
     too_long = "the cat sat " * 20
     # Of Windows, too, where a line ends with two characters.
@@ -39,6 +40,7 @@ def test_chat_refuses_a_length_of_nothing(run, loaded, monkeypatch, of):
     assert "--max-length 0" in one_line(err)
 
 
+@pytest.mark.any_backend
 def test_chat_refuses_a_line_that_is_no_text_and_goes_on(
     run, loaded, monkeypatch
 ):

@@ -6,6 +6,7 @@ from kerasllm import generation, samplers
 from tests.cli.messages import one_line
 
 
+@pytest.mark.any_backend
 def test_generate_is_greedy_by_default(run, loaded):
     expected = generation.compiled_generate(
         loaded.model, loaded.tokenizer, "the cat", max_length=16
@@ -51,6 +52,7 @@ def test_options_make_the_sampler(run, monkeypatch, options, chained, loaded):
     assert calls == [nothing | chained]
 
 
+@pytest.mark.any_backend
 def test_a_seed_repeats_a_text(run, loaded):
     def texts(seed):
         options = ("--temperature", 1, "--seed", seed)
@@ -77,6 +79,7 @@ def test_what_does_not_fit_the_model_exits_2(run, loaded, options, message):
     assert message in one_line(err)
 
 
+@pytest.mark.any_backend
 def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
     command = ("generate", "--model", loaded.directory, "the cat", "--seed", 3)
     command += ("--top-k", 5)

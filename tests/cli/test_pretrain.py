@@ -14,7 +14,10 @@ from tests.cli.messages import one_line
 from tests.recipes import TINY
 
 
-@pytest.mark.parametrize("devices", ["auto", "2", "many"])
+@pytest.mark.parametrize(
+    "devices",
+    ["auto", "2", pytest.param("many", marks=pytest.mark.any_backend)],
+)
 def test_devices_that_are_not_there_are_refused(
     run, tmp_path, devices, monkeypatch
 ):

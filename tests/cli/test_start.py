@@ -162,6 +162,7 @@ def test_wrong_use_exits_2_with_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.any_backend
 def test_one_line_in_a_process_of_its_own(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "kerasllm", "generate"]
@@ -206,6 +207,7 @@ def test_a_command_sets_its_process_up_once(
     assert calls == ["set up", computes]
 
 
+@pytest.mark.any_backend
 def test_backend_of_the_environment_is_checked(run, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "mxnet")
     status, out, err = run("info")
@@ -214,6 +216,7 @@ def test_backend_of_the_environment_is_checked(run, monkeypatch):
     assert "kerasllm" in out  # the versions still help
 
 
+@pytest.mark.any_backend
 def test_backend_of_the_configuration_is_checked(run, monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_BACKEND")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
@@ -223,6 +226,7 @@ def test_backend_of_the_configuration_is_checked(run, monkeypatch, tmp_path):
     assert "'mxnet'" in one_line(err)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "backend, command",
     [("torch", 'pip install -e ".[torch]"'), ("jax", "pip install jax")],
@@ -240,6 +244,7 @@ def test_missing_backend_says_how_to_install_it(
     assert f"`{command}`" in one_line(err)
 
 
+@pytest.mark.any_backend
 def test_backend_cannot_change_once_keras_runs(run):
     other = "torch" if keras.config.backend() != "torch" else "jax"
     status, _, err = run("tour", "--backend", other)

@@ -47,8 +47,13 @@ def serve(batch, requests):
 # Mini-GPT takes positions; the others are asked one after the other.
 @pytest.mark.parametrize(
     "name",
-    ["mini-gpt"]
-    + [pytest.param(n, marks=pytest.mark.slow) for n in ("gpt2", "gemma3")],
+    [
+        "mini-gpt",
+        *(
+            pytest.param(n, marks=[pytest.mark.slow, pytest.mark.any_backend])
+            for n in ("gpt2", "gemma3")
+        ),
+    ],
 )
 def test_each_sequence_is_what_it_is_alone(name):
     generator = TextGenerator(causal_lm(name))
@@ -80,6 +85,7 @@ def reciter():
     return TextGenerator(BigramLM(reciting_table(), sequence_length=40))
 
 
+@pytest.mark.any_backend
 def test_text_comes_step_by_step(reciter):
     batch = ContinuousBatch(reciter, max_sequences=2)
     first = batch.admit("a")
@@ -97,6 +103,7 @@ def test_text_comes_step_by_step(reciter):
     assert (first.take_text(), second.take_text()) == ("ef", "z")
 
 
+@pytest.mark.any_backend
 def test_a_sequence_can_be_ended_and_its_place_is_free(reciter):
     batch = ContinuousBatch(reciter, max_sequences=1)
     first = batch.admit("a")
@@ -114,6 +121,7 @@ def test_a_sequence_can_be_ended_and_its_place_is_free(reciter):
     assert second.finish_reason == "stop_string"
 
 
+@pytest.mark.any_backend
 def test_a_sequence_may_end_with_its_first_token(reciter):
     batch = ContinuousBatch(reciter, max_sequences=1)
     assert batch.admit("z").finish_reason == "stop_token"
@@ -132,7 +140,6 @@ def test_one_compilation_serves_all_who_come():
     assert generator.num_compilations == compiled
 
 
-@pytest.mark.any_backend
 def shifted_table(shift):
     """Logits that skip some letters each time."""
     return np.roll(np.eye(VOCABULARY_SIZE), shift, axis=1) * 9.0
@@ -181,6 +188,7 @@ class Once:
         return logits
 
 
+@pytest.mark.any_backend
 def test_a_step_whose_processor_failed_can_be_repeated():
     model = BigramLM(babbling_table(), sequence_length=40)
     keywords = {"seed": 1, "sampler": random_sample, "max_length": 12}
@@ -195,6 +203,7 @@ def test_a_step_whose_processor_failed_can_be_repeated():
     assert "ab" + sequence.take_text() == alone
 
 
+@pytest.mark.any_backend
 def test_an_error_of_one_sequence_is_its_own(reciter):
     batch = ContinuousBatch(reciter, 3)
     calls = []
@@ -231,6 +240,7 @@ def test_a_diverged_sequence_ends_alone():
     assert (bad.take_text(), good.take_text()) == ("cd", "yz")
 
 
+@pytest.mark.any_backend
 def test_processors_see_no_empty_rows():
     def newest_may_not_be_z(logits, token_ids):
         for tokens in ops.convert_to_numpy(token_ids):
@@ -246,6 +256,7 @@ def test_processors_see_no_empty_rows():
     assert sequence.take_text() == "xyz"
 
 
+@pytest.mark.any_backend
 def test_text_may_be_taken_by_another_thread(reciter):
     batch = ContinuousBatch(reciter, 1)
     sequence = batch.admit("a")
@@ -264,6 +275,7 @@ def test_text_may_be_taken_by_another_thread(reciter):
     assert "".join(taken) == LETTERS[1:]
 
 
+@pytest.mark.any_backend
 def test_logprobs_that_were_not_recorded_are_none(reciter):
     batch = ContinuousBatch(reciter, 1)
     sequence = batch.admit("x")
@@ -273,6 +285,7 @@ def test_logprobs_that_were_not_recorded_are_none(reciter):
     assert (result.text, result.logprobs) == ("xyz", None)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -138,15 +138,16 @@ def causal_lm(name):
     return model
 
 
-# JAX and TensorFlow take seconds to compile each of the others.
+# JAX and TensorFlow take seconds to compile each of the others. What differs
+# between backends shows with Mini-GPT and Gemma.
+MARKS = {
+    "mini-gpt": [],
+    "gpt2": [pytest.mark.slow, pytest.mark.any_backend],
+    "gemma3": [pytest.mark.slow],
+    "llama3": [pytest.mark.slow, pytest.mark.any_backend],
+}
 every_model = pytest.mark.parametrize(
-    "name",
-    [
-        name
-        if name == "mini-gpt"
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in MAKERS
-    ],
+    "name", [pytest.param(name, marks=MARKS[name]) for name in MAKERS]
 )
 
 
@@ -215,6 +216,7 @@ def test_keras_hub_generates_the_same_greedy_tokens(name):
     ]
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow  # JAX compiles each operation of each length
 def test_all_three_generators_write_the_same_greedy_text():
     model = causal_lm("mini-gpt")
@@ -237,6 +239,7 @@ class RecurrentLM(BigramLM):
 # --- What the loop does ------------------------------------------------------
 
 
+@pytest.mark.any_backend
 def test_one_prompt_gives_a_text_and_a_list_gives_a_list(reciter):
     generator = TextGenerator(reciter)
     assert generator.generate("abc", max_length=8) == "abcdefgh"
@@ -249,10 +252,12 @@ def test_every_row_stops_by_itself(reciter):
     assert texts == ["xyz", "abcdefghi", "lmnopqrst"]
 
 
+@pytest.mark.any_backend
 def test_the_default_length_is_that_of_the_preprocessor(reciter):
     assert len(TextGenerator(reciter).generate("a")) == 16
 
 
+@pytest.mark.any_backend
 def test_the_prompt_can_be_stripped(reciter):
     texts = TextGenerator(reciter).generate(
         ["abc", "xyz"], max_length=8, strip_prompt=True
@@ -260,6 +265,7 @@ def test_the_prompt_can_be_stripped(reciter):
     assert texts == ["defgh", ""]
 
 
+@pytest.mark.any_backend
 def test_stop_tokens_can_be_chosen(reciter):
     generator = TextGenerator(reciter)
     recite = functools.partial(generator.generate, "a", max_length=8)
@@ -270,6 +276,7 @@ def test_stop_tokens_can_be_chosen(reciter):
     assert generator.generate("y", max_length=5, stop_token_ids=None) == "yz.ab"
 
 
+@pytest.mark.any_backend
 def test_stop_strings_end_a_text_and_may_span_tokens(reciter):
     generator = TextGenerator(reciter)
     texts = generator.generate(
@@ -289,6 +296,7 @@ class Words(Alphabet):
         return " ".join(super().detokenize(token_ids))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("prompt", ["ab", "wxy"])
 def test_a_continuation_begins_as_it_stands_in_the_text(prompt):
     generator = TextGenerator(BigramLM(reciting_table(), tokenizer=Words()))
@@ -304,6 +312,7 @@ def test_a_continuation_begins_as_it_stands_in_the_text(prompt):
     assert "".join(pieces) == expected
 
 
+@pytest.mark.any_backend
 def test_no_token_of_a_prompt_is_cut_off():
     """Where a letter is more tokens than bytes."""
 
@@ -332,6 +341,7 @@ def test_only_tokens_that_were_waiting_for_nothing_else_count_as_speed():
     assert generator.tokens_per_second > 0
 
 
+@pytest.mark.any_backend
 def test_reading_a_longer_prompt_is_no_speed(reciter):
     generator = TextGenerator(reciter)
     for _ in range(2):
@@ -341,11 +351,13 @@ def test_reading_a_longer_prompt_is_no_speed(reciter):
     assert generator._latest._steps == 1
 
 
+@pytest.mark.any_backend
 def test_the_pieces_of_a_stream_are_the_text_as_it_comes(reciter):
     stream = TextGenerator(reciter).stream("w", max_length=9)
     assert list(stream) == ["x", "y", "z"]
 
 
+@pytest.mark.any_backend
 def test_a_stream_computes_no_further_than_it_is_read(reciter):
     seen = []
 
@@ -358,6 +370,7 @@ def test_a_stream_computes_no_further_than_it_is_read(reciter):
     assert len(seen) == 1
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("stop", ["hij", "e"])
 def test_a_stream_ends_before_a_stop_string(reciter, stop):
     stream = TextGenerator(reciter).stream("a", 20, stop_strings=stop)
@@ -372,7 +385,9 @@ def test_a_stream_ends_before_a_stop_string(reciter, stop):
     [
         name
         if name in ("greedy", "chain")
-        else pytest.param(name, marks=pytest.mark.slow)
+        else pytest.param(
+            name, marks=[pytest.mark.slow, pytest.mark.any_backend]
+        )
         for name in SAMPLERS
     ],
 )
@@ -420,6 +435,7 @@ def test_without_a_seed_keras_decides(babbler):
     assert texts(0) == first != texts(1)
 
 
+@pytest.mark.any_backend
 def test_a_seed_bound_to_the_sampler_is_used(babbler):
     bound = functools.partial(random_sample, seed=3)
     text = TextGenerator(babbler, bound).generate("a", 20)
@@ -439,7 +455,9 @@ def test_samples_of_a_prompt_differ_and_the_first_is_the_only_one(babbler):
     assert generator.generate("c", 20, seed=1, num_samples=3) == samples[1]
 
 
-@pytest.mark.parametrize("name", ["mini-gpt", "gpt2"])
+@pytest.mark.parametrize(
+    "name", ["mini-gpt", pytest.param("gpt2", marks=pytest.mark.any_backend)]
+)
 def test_reading_a_prompt_scores_its_last_position_only(name, monkeypatch):
     model = causal_lm(name)
     spec = decoding._cache_spec(model, 1, 40)  # asks for shapes of all
@@ -463,6 +481,7 @@ def test_reading_a_prompt_scores_its_last_position_only(name, monkeypatch):
     )
 
 
+@pytest.mark.any_backend
 def test_samples_share_one_prefill():
     model = make_mini_gpt()
     model.preprocessor = AlphabetPreprocessor(sequence_length=40)
@@ -538,11 +557,16 @@ def test_tokens_come_as_often_as_their_probability_says(name):
 @pytest.mark.parametrize(
     "numbers",
     [
-        {"temperature": 1},
-        {"temperature": 2, "top_k": 5},
         {"top_k": np.int64(5), "top_p": 1},
-        {"min_p": 0, "presence_penalty": 1},
         {"temperature": 0, "frequency_penalty": np.float64(1)},
+        *(
+            pytest.param(numbers, marks=pytest.mark.any_backend)
+            for numbers in (
+                {"temperature": 1},
+                {"temperature": 2, "top_k": 5},
+                {"min_p": 0, "presence_penalty": 1},
+            )
+        ),
     ],
 )
 def test_whole_numbers_are_numbers_like_any_other(numbers, babbler):
@@ -568,7 +592,10 @@ def books_random_sample(preds, temperature=1.0):
     [
         lambda logits: ops.argmax(logits),
         lambda logits: int(np.argmax(ops.convert_to_numpy(logits))),
-        lambda logits, seed=None: ops.argmax(logits),
+        pytest.param(
+            lambda logits, seed=None: ops.argmax(logits),
+            marks=pytest.mark.any_backend,
+        ),
         functools.partial(books_random_sample, temperature=1e-3),
         lambda logits: ops.argmax(logits)[None],
     ],
@@ -580,7 +607,13 @@ def test_any_callable_of_a_row_of_logits_is_a_sampler(sampler, reciter):
 
 @pytest.mark.parametrize(
     "ours",
-    [greedy_search, functools.partial(top_k, k=1), chain(top_p=1e-6)],
+    [
+        greedy_search,
+        *(
+            pytest.param(sampler, marks=pytest.mark.any_backend)
+            for sampler in (functools.partial(top_k, k=1), chain(top_p=1e-6))
+        ),
+    ],
 )
 def test_wrapping_a_sampler_of_ours_costs_speed_and_says_so(ours, reciter):
     generator = TextGenerator(reciter)
@@ -593,6 +626,7 @@ def test_wrapping_a_sampler_of_ours_costs_speed_and_says_so(ours, reciter):
         generator.generate("abc", sampler=lambda logits: ops.argmax(logits))
 
 
+@pytest.mark.any_backend
 def test_a_foreign_sampler_sees_the_tokens_so_far(babbler):
     def next_letter(logits, token_ids):
         token_ids = ops.convert_to_numpy(token_ids)
@@ -627,7 +661,10 @@ def test_a_processor_may_return_logits_or_a_mask(reciter):
         ).generate("a", 3)
 
 
-@pytest.mark.parametrize("sampler", ["greedy", "top-k"])
+@pytest.mark.parametrize(
+    "sampler",
+    [pytest.param("greedy", marks=pytest.mark.any_backend), "top-k"],
+)
 def test_penalties_as_a_processor_equal_those_of_chain(sampler):
     model = causal_lm("mini-gpt")
     numbers = {
@@ -682,6 +719,7 @@ def test_greedy_is_certain_and_a_foreign_sampler_does_not_tell(reciter):
     np.testing.assert_allclose(again.logprobs, result.logprobs, atol=1e-5)
 
 
+@pytest.mark.any_backend
 def test_the_reason_of_the_end_is_told(reciter):
     generator = TextGenerator(reciter)
     reasons = [
@@ -919,8 +957,17 @@ class FewLetters(Alphabet):
         return self.size
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0, -1.0, 2.0])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "length_penalty",
+    [
+        0.0,
+        1.0,
+        *(pytest.param(n, marks=pytest.mark.any_backend) for n in (-1.0, 2.0)),
+    ],
+)
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.any_backend)]
+)
 def test_wide_beams_find_what_an_exhaustive_search_finds(seed, length_penalty):
     size, steps = 4, 4
     table = np.random.default_rng(seed).normal(0, 1.5, (size, size))
@@ -941,6 +988,7 @@ def test_one_beam_is_greedy_search(name):
         ) == generator.generate(prompt, 30, stop_token_ids=None)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("first", "later", "expected"),
     [
@@ -975,7 +1023,9 @@ def test_beams_carry_their_own_cache():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mini-gpt", "gpt2"])
+@pytest.mark.parametrize(
+    "name", ["mini-gpt", pytest.param("gpt2", marks=pytest.mark.any_backend)]
+)
 def test_our_samplers_run_in_keras_hubs_loop(name):
     model = causal_lm(name)
 
@@ -1002,6 +1052,7 @@ def test_our_samplers_run_in_keras_hubs_loop(name):
     assert all(len(set(row)) == len(row) for row in distinct.tolist())
 
 
+@pytest.mark.any_backend
 def test_a_sampler_for_keras_hub_must_return_one_token_a_row():
     with pytest.raises(ValueError, match="must be a callable of logits"):
         to_keras_hub("greedy")
@@ -1071,11 +1122,13 @@ def test_bad_arguments_are_refused_before_the_model_runs(
             untouchable.stream(prompt, **arguments)
 
 
+@pytest.mark.any_backend
 def test_gpt2s_position_table_is_a_limit_too():
     with pytest.raises(ValueError, match="at most 40"):
         TextGenerator(causal_lm("gpt2")).generate("abc", 41)
 
 
+@pytest.mark.any_backend
 def test_a_generator_needs_a_model_with_a_cache_and_a_preprocessor(reciter):
     with pytest.raises(ValueError, match="`call_with_cache`"):
         TextGenerator(keras.Sequential())
@@ -1090,7 +1143,13 @@ def test_a_generator_needs_a_model_with_a_cache_and_a_preprocessor(reciter):
 
 
 @pytest.mark.parametrize(
-    "sampler", [greedy_search, lambda logits: ops.argmax(logits)]
+    "sampler",
+    [
+        greedy_search,
+        pytest.param(
+            lambda logits: ops.argmax(logits), marks=pytest.mark.any_backend
+        ),
+    ],
 )
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_diverged_model_is_refused_at_the_first_token(bad, sampler):
@@ -1099,6 +1158,7 @@ def test_a_diverged_model_is_refused_at_the_first_token(bad, sampler):
         TextGenerator(BigramLM(table), sampler).generate("a", 9)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("returned", [27, -1, [1, 2], 1.5, [[1], [2]], []])
 def test_a_sampler_must_return_one_token_id(babbler, returned):
     generator = TextGenerator(babbler, lambda logits: np.array(returned))
@@ -1106,6 +1166,7 @@ def test_a_sampler_must_return_one_token_id(babbler, returned):
         generator.generate("a", 9)
 
 
+@pytest.mark.any_backend
 def test_a_processor_must_keep_the_shape(reciter):
     generator = TextGenerator(
         reciter, logit_processors=[lambda logits: logits[:, :3]]
@@ -1128,6 +1189,7 @@ def test_the_length_penalty_must_be_a_number(reciter, length_penalty):
         TextGenerator(reciter).beam_search("a", 2, length_penalty)
 
 
+@pytest.mark.any_backend
 def test_the_end_token_is_the_alphabets(reciter):
     """The premise of the tests above."""
     assert END == 26

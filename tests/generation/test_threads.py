@@ -45,7 +45,13 @@ def together(calls):
 
 
 @pytest.mark.parametrize(
-    "name", ["mini-gpt", pytest.param("gemma3", marks=pytest.mark.slow)]
+    "name",
+    [
+        "mini-gpt",
+        pytest.param(
+            "gemma3", marks=[pytest.mark.slow, pytest.mark.any_backend]
+        ),
+    ],
 )
 @pytest.mark.parametrize("shared", ["model", "generator"])
 def test_eight_threads_get_what_each_would_get_alone(name, shared):
@@ -117,6 +123,7 @@ class Gate:
         return logits
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("by", ["generator", "event"])
 def test_another_thread_can_stop_a_generator(by):
     gate, event = Gate(), threading.Event()
@@ -139,6 +146,7 @@ def test_another_thread_can_stop_a_generator(by):
     assert generator.generate("x", return_logprobs=True).text == "xyz"
 
 
+@pytest.mark.any_backend
 def test_another_thread_can_stop_a_stream():
     gate = Gate()
     model = BigramLM(reciting_table(), sequence_length=40)
@@ -153,6 +161,7 @@ def test_another_thread_can_stop_a_stream():
     assert len(stream.token_ids) == 3
 
 
+@pytest.mark.any_backend
 def test_each_call_has_its_own_statistics():
     model = BigramLM(reciting_table(), sequence_length=40)
     generator = TextGenerator(model, greedy_search)

@@ -166,6 +166,7 @@ def test_requests_are_those_of_the_world():
         assert len(said) == len(asked) == 150 and not said & asked
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_the_preset_knows_the_towns():
     import keras

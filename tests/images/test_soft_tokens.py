@@ -40,6 +40,7 @@ def test_pixels_are_scaled_to_between_minus_one_and_one(preprocessor):
     np.testing.assert_allclose(converted[26:], -1, atol=1e-6)
 
 
+@pytest.mark.any_backend
 def test_a_larger_image_is_made_smaller(preprocessor):
     assert convert_image(np.zeros((100, 30, 3)), preprocessor).shape == (
         48,
@@ -94,6 +95,7 @@ def test_tokens_and_images_must_be_as_many(
         place_images([(text, False)], num_images, preprocessor)
 
 
+@pytest.mark.any_backend
 def test_the_positions_of_an_image_are_told(preprocessor):
     placeholder = preprocessor.tokenizer.image_placeholder_id
     token_ids = np.full((2, 40), 20)

@@ -171,6 +171,7 @@ def test_the_number_of_batches_is_known_before():
             assert tokenized.num_batches(batch_size, buckets) == count
 
 
+@pytest.mark.any_backend
 def test_images_come_with_their_examples(tiny_untrained):
     """Each example's picture is where its soft tokens are, in any order."""
     preprocessor = tiny_untrained.preprocessor

@@ -28,9 +28,14 @@ from tests.lora.small import (
     ("targets", "per_block"),
     [
         (("query", "value"), 2),
-        (("query", "key"), 2),
-        ("attention", 4),
-        ("feed_forward", {"gemma": 3, "mini_gpt": 2, "task": 2}),
+        *(
+            pytest.param(*case, marks=pytest.mark.any_backend)
+            for case in (
+                (("query", "key"), 2),
+                ("attention", 4),
+                ("feed_forward", {"gemma": 3, "mini_gpt": 2, "task": 2}),
+            )
+        ),
     ],
     ids=str,
 )
@@ -215,6 +220,7 @@ def test_bad_arguments_are_refused_and_change_nothing(arguments, message):
     assert len(model.trainable_variables) == len(model.weights)
 
 
+@pytest.mark.any_backend
 def test_adapters_are_enabled_once_and_needed_to_save_and_merge(tmp_path):
     model = make_mini_gpt()
     for function in (
@@ -278,6 +284,7 @@ def test_training_moves_the_adapters_only():
     assert abs(ops.convert_to_numpy(b)).max() > 0
 
 
+@pytest.mark.any_backend
 def test_the_report_counts_what_arithmetic_says():
     """Of 16 x 16 kernels, rank 2 trains 2 * 16 + 2 * 16 each."""
     model = make_mini_gpt()
@@ -328,6 +335,7 @@ def test_gemma_3_1b_has_the_chapters_parameter_counts(monkeypatch):
     assert report.trainable_parameters == 1_304_576
 
 
+@pytest.mark.any_backend
 def test_numpy_numbers_are_numbers(tmp_path):
     model, path = make_mini_gpt(), tmp_path / "a.lora.h5"
     other = make_mini_gpt()

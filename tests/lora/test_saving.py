@@ -24,6 +24,7 @@ from tests.lora.small import (
 )
 
 
+@pytest.mark.any_backend
 def test_loading_refuses_what_save_lora_has_not_written(tmp_path):
     path = tmp_path / "adapters.lora.h5"
     path.write_text("adapters")
@@ -71,6 +72,7 @@ def _copy_kernels(model, other):
         layers[key]._kernel.assign(layer._kernel)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["task", "gemma", "seeing_gemma"])
 @pytest.mark.parametrize("saved_from_task", [True, False])
 def test_adapters_of_a_task_are_those_of_its_backbone(
@@ -109,6 +111,7 @@ def test_the_blocks_of_a_mini_gpt_are_those_of_its_task(tmp_path):
     np.testing.assert_allclose(logits(task), logits(model), atol=1e-5)
 
 
+@pytest.mark.any_backend
 def test_loading_refuses_another_model_and_changes_nothing(tmp_path):
     small = make_mini_gpt()
     enable_lora(small, 2)
@@ -159,6 +162,7 @@ def test_loading_a_damaged_file_changes_nothing(tmp_path, damage):
     assert len(other.trainable_variables) == len(other.weights)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["task", "gemma"])
 def test_a_model_knows_where_its_adapters_are_from(name, tmp_path):
     """Its backbone says the same, whichever of them they were loaded into."""

@@ -1,11 +1,14 @@
 """What holds for all figures, whether pyplot makes them or the caller."""
 
 import numpy as np
+import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from kerasllm import plots
 from kerasllm.schedules import WarmupSchedule
+
+pytestmark = pytest.mark.any_backend
 
 # Probabilities 0.5, 0.25, 0.125, 0.125 of tokens in no order.
 LOGITS = np.log([0.125, 0.5, 0.125, 0.25])

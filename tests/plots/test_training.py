@@ -38,6 +38,7 @@ def test_schedule_needs_steps(steps):
         plots.plot_schedule(WarmupSchedule(), steps)
 
 
+@pytest.mark.any_backend
 def test_steps_and_measurements_may_be_of_numpy(ax):
     plots.plot_schedule(WarmupSchedule(), np.int64(4), ax)
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), np.arange(5))

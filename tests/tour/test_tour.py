@@ -95,6 +95,7 @@ def test_a_tuned_model_answers_again_what_the_page_shows(tmp_path, stdout_of):
     assert stdout_of(sample.command).strip() == sample.answer
 
 
+@pytest.mark.any_backend
 def test_the_tour_seeds_its_adapters(tmp_path, monkeypatch):
     """Each tour draws from the same state, from before its first tokenizer."""
     drawn = []

@@ -70,13 +70,8 @@ def test_a_log_that_cannot_be_written_says_what_is_saved(tmp_path):
         write_history(tmp_path / "file" / "history.csv", [{"epoch": 1}])
 
 
-@pytest.mark.parametrize(
-    "share",
-    [
-        0.1,
-        *(pytest.param(s, marks=pytest.mark.any_backend) for s in (0, 0.9)),
-    ],
-)
+@pytest.mark.any_backend
+@pytest.mark.parametrize("share", [0.1, 0, 0.9])
 def test_a_checkpoint_cut_short_is_refused(finished, share):
     path = finished / CHECKPOINT_FILE
     whole = path.read_bytes()
@@ -143,6 +138,7 @@ def test_a_batch_is_the_same_whoever_reads_it(tmp_path):
     check_same_data(None, now, tmp_path)  # of a caller who is trusted
 
 
+@pytest.mark.any_backend
 def test_a_checkpoint_of_another_model_is_refused(finished):
     other = mini_gpt(20, 8, 32, 16, 2, num_layers=1)
     with pytest.raises(RunError, match="only the model") as caught:
@@ -164,7 +160,10 @@ def test_a_checkpoint_of_another_model_is_refused(finished):
         train(finished, model(), steps_per_epoch=STEPS + 1)
 
 
-@pytest.mark.parametrize("first_version", [False, True])
+@pytest.mark.parametrize(
+    "first_version",
+    [False, pytest.param(True, marks=pytest.mark.any_backend)],
+)
 def test_what_adapters_leave_frozen_need_not_be_saved(tmp_path, first_version):
     """The first version left it out unasked; its files are read, too."""
 

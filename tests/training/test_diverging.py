@@ -34,8 +34,24 @@ def sample_nothing(model):
     [
         pytest.param((3, 1e30), 2, True, 4, 2, id="the loss"),
         pytest.param((3, math.inf), 1, True, 3, 2, id="the weights"),
-        pytest.param((5, math.inf), 2, False, 5, 4, id="at the epoch's end"),
-        pytest.param((5, 1e30), 2, True, 5, 4, id="the validation's loss"),
+        pytest.param(
+            (5, math.inf),
+            2,
+            False,
+            5,
+            4,
+            id="at the epoch's end",
+            marks=pytest.mark.any_backend,
+        ),
+        pytest.param(
+            (5, 1e30),
+            2,
+            True,
+            5,
+            4,
+            id="the validation's loss",
+            marks=pytest.mark.any_backend,
+        ),
     ],
 )
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(
@@ -67,6 +83,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(
     assert net.evaluate(dataset(), verbose=0) == pytest.approx(before, abs=0.3)
 
 
+@pytest.mark.any_backend
 def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path):
     with pytest.raises(DivergedError, match="There is no checkpoint"):
         train(
@@ -79,6 +96,7 @@ def test_a_run_that_diverges_at_once_leaves_no_checkpoint(tmp_path):
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
+@pytest.mark.any_backend
 def test_a_lower_rate_cures_divergence_in_the_same_directory(tmp_path):
     train(tmp_path, model(), epochs=1)
     many = {"checkpoint_steps": 1000}  # the next one would be too late

@@ -20,6 +20,7 @@ from tests.gemmas import (
 )
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_tuning_learns_from_text_and_images(tiny_untrained):
     gemma = copy_of(tiny_untrained)
@@ -106,6 +107,7 @@ def test_adapters_travel_alone(gemma, tmp_path):
     np.testing.assert_allclose(logits(other), expected, atol=1e-3)
 
 
+@pytest.mark.any_backend
 def test_what_is_frozen_is_not_trained_in_silence(tiny_untrained):
     gemma = copy_of(tiny_untrained)
     gemma.causal_lm.backbone.trainable = False
@@ -178,6 +180,7 @@ def test_numbers_are_checked_where_they_enter(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.any_backend
 def test_long_examples_are_named_by_their_part(gemma, monkeypatch):
     monkeypatch.setattr(training, "resumable_fit", lambda *a, **k: [])
     long = Instruction("Say red " * 20, "red")
@@ -192,6 +195,7 @@ def test_long_examples_are_named_by_their_part(gemma, monkeypatch):
     ]
 
 
+@pytest.mark.any_backend
 def test_only_images_that_are_seen_train_the_encoder(
     tiny_untrained, monkeypatch
 ):
@@ -259,6 +263,7 @@ def test_a_model_can_be_asked_while_it_is_tuned(tiny_untrained):
     assert prepare.__func__ is keras_hub.models.Task.preprocess_samples
 
 
+@pytest.mark.any_backend
 def test_what_is_trained_holds_and_saves_each_weight_once(
     tiny_untrained, tmp_path
 ):
@@ -297,6 +302,7 @@ def test_the_former_names_of_examples_are_understood(
     assert seen[0] == seen[1] == seen[2]
 
 
+@pytest.mark.any_backend
 def test_numpy_numbers_are_numbers(tiny_untrained, tmp_path, monkeypatch):
     """Also in the file that tells one run from another."""
 

@@ -80,6 +80,7 @@ def pretend_to_tune(
     return gemma
 
 
+@pytest.mark.any_backend
 def test_a_directory_of_another_tuning_is_refused(
     tiny_untrained, tmp_path, pretended
 ):
@@ -114,6 +115,7 @@ def test_a_directory_of_another_tuning_is_refused(
     pretend_to_tune(tiny_untrained, tmp_path)
 
 
+@pytest.mark.any_backend
 def test_a_tuning_goes_on_only_from_the_weights_that_it_began_with(
     tiny_untrained, tmp_path, pretended
 ):
@@ -151,6 +153,7 @@ def test_a_tuning_goes_on_only_from_the_weights_that_it_began_with(
         assert gemma.finetune(EXAMPLES, **arguments) == ["trained"]
 
 
+@pytest.mark.any_backend
 def test_after_adapters_all_weights_are_looked_at_anew(
     tiny_untrained, tmp_path, pretended
 ):
@@ -164,6 +167,7 @@ def test_after_adapters_all_weights_are_looked_at_anew(
         gemma.finetune(EXAMPLES, **arguments)
 
 
+@pytest.mark.any_backend
 def test_a_tuning_of_all_weights_goes_on_with_trained_ones(
     tiny_untrained, tmp_path, pretended
 ):
@@ -220,6 +224,7 @@ def test_a_tuning_of_the_first_version_goes_on(
         pretend_to_tune(tiny_untrained, tmp_path)
 
 
+@pytest.mark.any_backend
 def test_the_functions_alone_recognize_a_run(
     tiny_untrained, tmp_path, pretended
 ):
@@ -250,6 +255,7 @@ def test_the_functions_alone_recognize_a_run(
         tuning.finetune(plain, EXAMPLES, **arguments)
 
 
+@pytest.mark.any_backend
 def test_a_tuning_of_all_weights_refuses_weights_that_were_overwritten(
     tiny_untrained, tmp_path, pretended
 ):
@@ -259,6 +265,7 @@ def test_a_tuning_of_all_weights_refuses_weights_that_were_overwritten(
         gemma.finetune(EXAMPLES, batch_size=2, directory=tmp_path, epochs=4)
 
 
+@pytest.mark.any_backend
 def test_each_tuning_of_all_weights_has_a_start_of_its_own(
     tiny_untrained, tmp_path, pretended
 ):
@@ -276,6 +283,7 @@ def test_each_tuning_of_all_weights_has_a_start_of_its_own(
         pretend_to_tune(tiny_untrained, tmp_path / "a", rank=None)
 
 
+@pytest.mark.any_backend
 def test_after_an_error_a_tuning_of_all_weights_goes_on(
     tiny_untrained, tmp_path, monkeypatch, pretended
 ):
