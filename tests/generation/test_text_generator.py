@@ -795,8 +795,8 @@ def test_xla_compiles_no_more_than_is_counted(name):
     )
     _, first, second = result.stderr.split("BEGIN")
     compiled = "] Compiled __inference"
-    # To read the prompt, to read a token, and to sample one.
-    assert first.count(compiled) == 3
+    # To read a token, and to sample one. A prompt is read without XLA.
+    assert first.count(compiled) == 2
     assert compiled not in second
 
 
