@@ -27,7 +27,7 @@ def test_finetune_writes_adapters_that_chat_reads(
     status, again, _ = run(*command)
     assert status == 0 and "Epoch 1/1" not in again
     status, _, err = run(*command, "--learning-rate", 0.1)
-    assert status == 2 and "a run of another learning_rate" in err
+    assert status == 2 and "a run of another --learning-rate" in err
 
     monkeypatch.setattr("sys.stdin", io.StringIO("Say 3.\n\n"))
     status, out, err = run(
