@@ -155,6 +155,7 @@ def _run(notebook, folder):
         on_cell_executed=keep,
         extra_arguments=["--log-level=ERROR"],
     )
+    client.owns_km = True  # so it ends the kernel, even one that still runs
     try:
         _execute(client, folder)
     except DeadKernelError:

@@ -1,5 +1,6 @@
 """Checking at home."""
 
+import psutil
 import pytest
 
 from kerasllm import cli, homework
@@ -114,7 +115,10 @@ def check_with(tmp_path, total):
 )  # fmt: skip
 def test_check_ends_a_loop_and_goes_on(tmp_path, monkeypatch, total, failure):
     monkeypatch.setattr(_check, "_CELL_SECONDS", 4)
+    before = psutil.Process().children(recursive=True)
     result = check_with(tmp_path, total)
+    left = set(psutil.Process().children(recursive=True)) - set(before)
+    assert not left, "no kernel outlives its check"
     assert failure in result.failures["test_total"]
     is_told = any("'while True" in note for note in result.notes)
     assert is_told == total.startswith("while")
