@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from keras import ops
 
 from kerasllm.backend._devices import name
 
@@ -86,4 +87,5 @@ class _Constant:
         self.value = value
 
     def __call__(self, shape, dtype=None):
-        return self.value
+        # PyTorch would train the caller's tensor, which two may share.
+        return ops.copy(self.value) if name() == "torch" else self.value

@@ -34,6 +34,18 @@ def test_what_is_loaded_needs_no_initial_value():
         assert ops.convert_to_numpy(variable)[0] == expected[0] + 1
 
 
+def test_two_variables_that_load_one_array_do_not_share_it():
+    value = ops.ones((2,))
+    with LoadedValues():
+        one = keras.Variable("zeros", shape=(2,), dtype="float32")
+        other = keras.Variable("zeros", shape=(2,), dtype="float32")
+        one.assign(value)
+        other.assign(value)
+    one.assign_add(value)
+    assert ops.convert_to_numpy(one).tolist() == [2, 2]
+    assert ops.convert_to_numpy(other).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_a_preset_is_the_one_that_keras_hub_loads(dtype):
     folder = str(files.assets_dir() / "tiny")
