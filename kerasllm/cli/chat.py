@@ -29,6 +29,7 @@ from kerasllm.cli._options import (
 )
 from kerasllm.cli._start import UsageError, starting
 from kerasllm.cli.generate import check_model, load_generator, print_pieces
+from kerasllm.presets import OFFLINE_PRESETS
 from kerasllm.progress import quiet, working
 
 # What is typed to leave, besides an empty line, Ctrl-D and Ctrl-C.
@@ -214,7 +215,7 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
 
 def _is_tested(preset):
     """Return whether a preset is known to generate text without TensorFlow."""
-    if preset in ("tiny", "tiny_instruct"):
+    if preset in OFFLINE_PRESETS:
         return True
     try:
         config = json.loads(pathlib.Path(preset, "config.json").read_text())
