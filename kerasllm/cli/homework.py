@@ -105,6 +105,7 @@ def release(
 def check(file: FileArgument):
     """Run your notebook and its visible tests. Needs no nbgrader."""
     from kerasllm import homework
+    from kerasllm.homework.shown import visible
 
     with working("Running the notebook"):
         result = homework.check(file)
@@ -113,7 +114,7 @@ def check(file: FileArgument):
         said = result.failures.get(question, said)
         if question in result.unwritten:
             said = homework.NOT_WRITTEN
-        print(f"{question:28} {said}")
+        print(f"{visible(question):28} {said}")
     for note in result.notes:
         print(f"note: {note}")
     failing = len(result.failures.keys() - {*result.unwritten})
@@ -143,9 +144,14 @@ def grade(
     backend: GradingBackendOption = None,
     force: ForceOption = False,
 ):
-    """Grade a class: a table, a page a student, what failed most often."""
+    """Grade a class: a table, a page a student, what failed most often.
+
+    The exit status is 1 if somebody was not graded, or has no page.
+    """
     from kerasllm import homework
 
+    for line in homework.protections():
+        print(f"in force: {line}")
     with working("Grading", at_once=False):
         results, seed = homework.grade(
             submissions,
@@ -168,6 +174,8 @@ def grade(
     for line in homework.summarize(results):
         print(line)
     print(f"{csv}; the same hidden inputs again: --seed {seed}")
+    if not all(result.graded and result.is_complete for result in results):
+        raise typer.Exit(1)
 
 
 def _print_line(line):

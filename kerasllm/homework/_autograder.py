@@ -1,14 +1,13 @@
 """Grading one submission after another in a course of nbgrader.
 
-How a submission is run, apart from the tests, is in `_judge`.
+How a submission is run, apart from the tests, is in `kernels`.
 """
 
 import copy
 import re
-import shutil
 import unicodedata
 
-from kerasllm.files import remember
+from kerasllm.files import remember, whole_file
 from kerasllm.homework._cells import rebuild
 from kerasllm.homework._course import Course
 from kerasllm.homework._notebooks import (
@@ -21,10 +20,16 @@ from kerasllm.homework._notebooks import (
     was_stopped,
 )
 from kerasllm.homework._notes import find_notes
+from kerasllm.homework.kernels._apart import run_apart
+from kerasllm.homework.kernels._resources import make_cgroup, remove_cgroup
+from kerasllm.homework.shown import clean_page
 
 # What a submission is called in nbgrader's folders, whatever the locale is.
 _NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9.@-]+")
 _LONGEST_IDENTIFIER = 60
+_WORKER_GB = 4  # memory for reading a submission and making its page
+# To start two kernels and end them, and for what nbgrader does around them.
+_AROUND_SECONDS = 120
 
 
 class Autograder:
@@ -53,6 +58,7 @@ class Autograder:
             if is_cell(cell, "grade")
         }
         self.troubles = []
+        self.read_seconds = limits["read_seconds"]
         self._identifiers = set()
         self._set_up_running(source, limits)
         self._set_up_pages()
@@ -67,10 +73,11 @@ class Autograder:
             SaveAutoGrades,
         )
 
-        from kerasllm.homework._judge import JudgedExecute
+        from kerasllm.homework.kernels._judge import JudgedExecute
 
         settings = self.course.config.JudgedExecute
         settings.update(limits)
+        del settings["read_seconds"]
         settings.private = [*limits["private"], str(self.course.root)]
         troubles = self.troubles
         # A function, which nbgrader hands on without copying the list.
@@ -97,7 +104,10 @@ class Autograder:
 
     def _set_up_pages(self):
         """Configure nbgrader's feedback, which students see."""
+        from nbgrader.converters import GenerateFeedback
         from nbgrader.preprocessors import ClearHiddenTests, GetGrades
+
+        from kerasllm.homework.shown._exporter import PageExporter
 
         # nbgrader's own feedback shows the hidden tests.
         self.course.config.GenerateFeedback.preprocessors = [
@@ -107,6 +117,17 @@ class Autograder:
         ]
         # Nor should a page run what a student displays.
         self.course.config.HTMLExporter.sanitize_html = True
+        self.course.config.GenerateFeedback.export_class = PageExporter
+        # What a first page loads is loaded once, and not in each process.
+        score = {"notebook": "", "score": 0, "max_score": 0, "late_penalty": 0}
+        converter = GenerateFeedback(config=self.course.config)
+        exporter = PageExporter(config=converter.config)
+        notebook = copy.deepcopy(self.released)
+        for cell in notebook.cells:
+            if "nbgrader" in cell.metadata:
+                cell.metadata.nbgrader |= {"score": 0, "points": 0}
+        page, _ = exporter.from_notebook_node(notebook, {"nbgrader": score})
+        clean_page(page, self.name)
 
     def grade(self, student, path, page=None):
         """Grade one submission, whatever is in it.
@@ -119,10 +140,11 @@ class Autograder:
         Returns:
             A `Result`.
         """
-        notebook, problem = read_submission(path)
-        if problem:
-            return self.ungraded(student, [f"not graded: {problem}"])
-        return self.grade_notebook(student, notebook, page)
+        return self._grade(student, lambda: read_submission(path), page)
+
+    def grade_notebook(self, student, notebook, page=None):
+        """Grade what was read of a submission; see `grade`."""
+        return self._grade(student, lambda: (notebook, None), page)
 
     def ungraded(self, student, notes=(), score=0):
         """Return the `Result` of what no test was run on.
@@ -136,43 +158,79 @@ class Autograder:
         scores = dict.fromkeys(self.points, score)
         return Result(student, scores, {}, list(notes), graded=False)
 
-    def grade_notebook(self, student, notebook, page=None):
-        """Grade what was read of a submission; see `grade`."""
-        notes = []
-        before = len(self.troubles)
+    def _grade(self, student, read, page):
+        """Grade what a function reads, in processes that end with it."""
+        settings = self.course.config.JudgedExecute
+        identifier = self._identify(student)
+        settings.cgroup = make_cgroup(settings.memory_gb) or ""
         try:
-            result = self._run(student, notebook, notes, page)
-        except Exception as error:  # one submission does not stop the class
-            self.troubles.append(f"{type(error).__name__}: {error}")
-            result = None
-        if result is None:
-            reason = [*self.troubles[before:], "nbgrader failed"][0][:300]
-            notes.append(f"not graded, for a reason of the machine: {reason}")
+            outcome = run_apart(
+                lambda tell: self._run(
+                    student, identifier, read, page is not None, tell
+                ),
+                settings.way,
+                _WORKER_GB,
+                # The student's own files, and the log of the kernel.
+                2 * settings.disk_gb + 1,
+            )
+        finally:
+            if settings.cgroup:
+                remove_cgroup(settings.cgroup)
+        return self._read_outcome(student, outcome, page).visible()
+
+    def _read_outcome(self, student, outcome, page):
+        """Return the `Result` of a submission, whatever became of it."""
+        told = outcome.told
+        if "unreadable" in told:
+            return self.ungraded(student, [f"not graded: {told['unreadable']}"])
+        notes = told.get("notes", [])
+        if "result" not in told:
+            trouble = told.get("trouble")
+            self.troubles.append(trouble or outcome.problem)
+            cause = ", for a reason of the machine" if trouble else ""
+            reason = self.troubles[-1][:300]
+            notes.append(f"not graded{cause}: {reason}")
             return self.ungraded(student, notes, score=None)
+        result = Result(student, **told["result"])
+        if page is not None and not _write(page, told.get("page")):
+            reason = outcome.problem or "it cannot be written"
+            result.notes.append(f"no feedback page could be made: {reason}")
+            result.is_complete = False
         return result
 
-    def _run(self, student, notebook, notes, page):
-        """Return the `Result` of a notebook, or `None` without one."""
+    def _run(self, student, identifier, read, wants_page, tell):
+        """Grade a submission, in the worker; tell what it came to."""
         import nbformat
 
+        tell(begin="reading it", seconds=self.read_seconds)
+        notebook, problem = read()
+        if problem:
+            tell(unreadable=problem)
+            return
+        notes = []
         # What is run, whatever the student's metadata say of it.
         notebook = rebuild(notebook, self.released, notes)
         notes += find_notes(notebook, self.metadata)
-        identifier = self._identify(student)
+        tell(notes=notes)
         submitted = self.course.root / "submitted" / identifier / self.name
         submitted.mkdir(parents=True)
         nbformat.write(notebook, submitted / f"{self.name}.ipynb")
+        settings = self.course.config.JudgedExecute
+        seconds = settings.total_seconds + _AROUND_SECONDS
+        tell(begin="running it", seconds=seconds)
         api = self.course.api()
         answer = api.autograde(self.name, identifier)
         if not answer["success"]:
             # The error that it returns only points to its log.
             errors = re.findall(r"(?m)^ +(\w+Error: .*)$", answer["log"])
-            self.troubles.append(errors[-1] if errors else answer["error"])
-            return None
+            said = [*self.troubles, *errors[-1:], answer["error"]]
+            tell(trouble=str(said[0] or "nbgrader failed")[:300])
+            return
         result = self._read_result(student, identifier, notes)
-        if page is not None and not self._write_page(api, identifier, page):
-            result.notes.append("no feedback page could be made")
-        return result
+        tell(result=result)
+        if wants_page:
+            tell(begin="making its page", seconds=self.read_seconds)
+            tell(page=self._make_page(api, student, identifier))
 
     def _identify(self, student):
         """Return what a student is called in nbgrader's folders."""
@@ -188,7 +246,7 @@ class Autograder:
         return identifier
 
     def _read_result(self, student, identifier, notes):
-        """Return the `Result` that nbgrader's database and notebook hold."""
+        """Return what nbgrader's database and notebook hold, as a dict."""
         import nbformat
         from nbgrader.api import Gradebook
 
@@ -213,22 +271,37 @@ class Autograder:
             for cell in notebook.cells
             if is_cell(cell, "grade") and is_locked(cell) and was_stopped(cell)
         ]
-        return Result(student, scores, failures, notes + stops[:1])
+        return {
+            "scores": scores,
+            "failures": failures,
+            "notes": notes + stops[:1],
+        }
 
-    def _write_page(self, api, identifier, page):
-        """Copy the student's page; return whether there is one."""
+    def _make_page(self, api, student, identifier):
+        """Return the student's page, or `None` if nbgrader makes none."""
         answer = api.generate_feedback(self.name, identifier)
         made = self.course.root / "feedback" / identifier / self.name
         made = made / f"{self.name}.html"
         if not (answer["success"] and made.exists()):
-            return False
-        try:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(made, page)
-        except OSError:  # a name that is too long, a full disk
-            return False
-        remember(page)
-        return True
+            return None
+        page = clean_page(made.read_text("utf-8"), f"{self.name}: {student}")
+        # The course, too, should have none that is not clean.
+        made.write_text(page, "utf-8")
+        return page
+
+
+def _write(page, text):
+    """Write a student's page; return whether it is there."""
+    if text is None:
+        return False
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(page) as file:
+            file.write(text)
+    except OSError:  # a name that is too long, a full disk
+        return False
+    remember(page)
+    return True
 
 
 class Vouching:

@@ -85,7 +85,7 @@ def check(path):
         elif error == _OUT_OF_TIME:
             first = cell.source.strip().splitlines()[0]
             result.notes.append(f"the cell {first!r}: {error}")
-    return result
+    return result.visible()
 
 
 def _score(result, cell, error, unwritten):

@@ -3,12 +3,12 @@
 nbgrader works in a folder of its own form. `Course` makes one for the occasion.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
 import shutil
-import sys
-import sysconfig
+import sqlite3
 import tempfile
 import warnings
 
@@ -156,12 +156,6 @@ class Course:
         for name in self.variables:
             if name.startswith(_STEERING) and name != "PYTHONHOME":
                 del os.environ[name]
-        # nbgrader starts another Python, which should find the same modules.
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        # nbgrader calls alembic by name, even if Python was called by path.
-        scripts = sysconfig.get_path("scripts")
-        path = os.environ.get("PATH", os.defpath)
-        os.environ["PATH"] = f"{scripts}{os.pathsep}{path}"
         return self
 
     def __exit__(self, *error):
@@ -192,6 +186,7 @@ class Course:
         """
         import nbformat
 
+        self._begin_database()
         folder = self.root / "source" / name
         folder.mkdir(parents=True)
         nbformat.write(source, folder / f"{name}.ipynb")
@@ -203,6 +198,27 @@ class Course:
             )
         released = self.root / "release" / name / f"{name}.ipynb"
         return nbformat.read(released, as_version=4)
+
+    def _begin_database(self):
+        """Write the version of nbgrader's database, if it has none yet.
+
+        nbgrader would start another Python to ask for it, for some seconds.
+        """
+        from alembic.script import ScriptDirectory
+        from nbgrader import dbutil
+
+        path = self.root / "gradebook.db"
+        if path.exists():
+            return
+        version = ScriptDirectory(dbutil.ALEMBIC_DIR).get_current_head()
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute(
+                "CREATE TABLE alembic_version (version_num VARCHAR(32) "
+                "NOT NULL)"
+            )
+            database.execute(
+                "INSERT INTO alembic_version VALUES (?)", (version,)
+            )
 
 
 def _new_folder(directory):

@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import secrets
+import sys
 from collections import Counter
 
 from kerasllm.checks import (
@@ -32,8 +33,9 @@ from kerasllm.homework._notebooks import (
     sources,
 )
 from kerasllm.homework._submissions import find_leftovers, find_submissions
-from kerasllm.homework.kernels import _sandbox
+from kerasllm.homework.kernels import _namespaces, _resources, _sandbox
 from kerasllm.homework.kernels._kernel import library_folders, module_files
+from kerasllm.homework.shown import as_cell, visible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Limits:
         cell_seconds: int, time of one cell.
         call_seconds: int, time of one call by a test.
         total_seconds: int, time of all.
+        read_seconds: int, time of reading it, and of making its page.
+        disk_gb: float, files of its own, as far as the system can limit them.
         backend: str, what Keras runs on; by default Keras's own choice,
             whatever the environment variable `KERAS_BACKEND` says.
 
@@ -56,23 +60,30 @@ class Limits:
     cell_seconds: int = 60
     call_seconds: int = 20
     total_seconds: int = 600
+    read_seconds: int = 60
+    disk_gb: float = 1.0
     backend: str | None = None
 
     def __post_init__(self):
-        check_real("memory_gb", self.memory_gb, _is_size, "positive and finite")
+        for name in ("memory_gb", "disk_gb"):
+            size = getattr(self, name)
+            check_real(name, size, _is_size, "positive and finite")
         check_positive_ints(
             cell_seconds=self.cell_seconds,
             call_seconds=self.call_seconds,
             total_seconds=self.total_seconds,
+            read_seconds=self.read_seconds,
         )
 
     def settings(self):
-        """Return them as settings of `JudgedExecute`."""
+        """Return them as `Autograder` takes them."""
         return {
             "memory_gb": float(self.memory_gb),
             "timeout": int(self.cell_seconds),
             "call_seconds": int(self.call_seconds),
             "total_seconds": int(self.total_seconds),
+            "read_seconds": int(self.read_seconds),
+            "disk_gb": float(self.disk_gb),
             "backend": self.backend or "",
         }
 
@@ -128,12 +139,15 @@ def grade(
         MachineError: the assignment's own solution fails on this machine. The
             table is written and leaves open what the machine is to blame for.
     """
-    settings = Limits(**limits).settings() | {"seed": _choose_seed(seed)}
+    settings = Limits(**limits).settings() | {
+        "seed": _choose_seed(seed),
+        "way": _namespaces.find_way(),
+    }
     _check_protection(unprotected)
     csv_path = pathlib.Path(csv_path)
     feedback = pathlib.Path(feedback or csv_path.parent / "feedback")
     outputs = [path for path in (csv_path, feedback, course) if path]
-    name, path, found, notes = _choose_assignment(
+    name, path, found, notes, refused = _choose_assignment(
         submissions, folder, assignment, outputs
     )
     pages = {student: feedback / _page_of(student) for student in found}
@@ -155,12 +169,14 @@ def grade(
                 page = pages[student]
                 result = autograder.grade(student, found[student], page)
             else:
-                result = autograder.ungraded(student)
+                score = None if student in refused else 0
+                result = autograder.ungraded(student, score=score)
             if student in notes:
                 result.notes.insert(0, notes[student])
             table.add(result)
             progress(_progress(result))
-            table.check(vouching)
+            if student in found:
+                table.check(vouching)
         table.check(vouching, is_end=True)
     return table.results, settings["seed"]
 
@@ -199,9 +215,8 @@ def _page_of(student):
 
 
 def _progress(result):
-    if result.graded:
-        return f"{result.student}: {result.total:g}"
-    return f"{result.student}: {'; '.join(result.notes)}"
+    said = f"{result.total:g}" if result.graded else "; ".join(result.notes)
+    return visible(f"{result.student}: {said}", kept="")
 
 
 def _choose_seed(seed):
@@ -221,11 +236,46 @@ def _check_protection(unprotected):
         )
 
 
+def protections():
+    """Return what keeps submissions in on this system, a line for each kind.
+
+    The table in chapters/homework/README.md has the same words.
+    """
+    landlock = _sandbox.landlock_version()
+    way = _namespaces.find_way()
+    cgroup = _resources.make_cgroup(1)
+    if cgroup:
+        _resources.remove_cgroup(cgroup)
+    is_linux = sys.platform.startswith("linux")
+    lines = [
+        "files: Landlock" if landlock else "files: none",
+        "network: none of the machine's"
+        if way
+        else "network: no TCP (Landlock)"
+        if landlock >= 4
+        else "network: open",
+        "its end: namespaces end all of it"
+        if way
+        else "its end: all descendants are killed"
+        if is_linux
+        else "its end: its process group is killed",
+        "temporary files: in memory, of limited size"
+        if way
+        else "temporary files: a folder, each file of limited size",
+        "memory and processes: a cgroup"
+        if cgroup
+        else "memory and processes: looked at five times a second"
+        if is_linux
+        else "memory and processes: limits of each process",
+    ]
+    return lines
+
+
 def _choose_assignment(submissions, folder, assignment, outputs):
-    """Return what to grade: name, path, paths of submissions, and notes."""
-    assignments = sources(folder)
+    """Return what to grade: name, path, submissions, notes, who is refused."""
+    assignments, refused = sources(folder), set()
     name, found, notes = find_submissions(
-        submissions, list(assignments), assignment, outputs
+        submissions, list(assignments), assignment, outputs, refused
     )
     if name not in assignments or not found:
         others = [f"{student} ({note})" for student, note in notes.items()]
@@ -236,7 +286,7 @@ def _choose_assignment(submissions, folder, assignment, outputs):
             f"{', and ' * bool(others)}{'; '.join(others[:3])}. Name it "
             "with --assignment."
         )
-    return name, assignments[name], found, notes
+    return name, assignments[name], found, notes, refused
 
 
 def _check_forbidden(source):
@@ -298,13 +348,8 @@ def write_csv(path, results, points):
             is_open = all(score is None for score in scores)
             total = None if is_open else result.total
             writer.writerow(
-                [_cell(result.student), total, *scores, _cell(notes)]
+                [as_cell(result.student), total, *scores, as_cell(notes)]
             )
-
-
-def _cell(text):
-    """Keep a spreadsheet from taking text for a formula."""
-    return f"'{text}" if text[:1] in "=+-@\t" and text else text
 
 
 def summarize(results):
@@ -329,4 +374,4 @@ def summarize(results):
         )
         for message, count in messages.most_common(3):
             lines.append(f"  {count} x {message}")
-    return lines
+    return [visible(line, kept="") for line in lines]

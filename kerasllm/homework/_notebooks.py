@@ -18,6 +18,7 @@ import re
 import stat
 
 from kerasllm.checks import ExplainedError, MissingFileError, UserError
+from kerasllm.homework.shown import visible
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
 # Nothing that stands between such delimiters is for students.
@@ -47,6 +48,8 @@ class Result:
         notes: list of str, what the instructor should look at.
         graded: bool, whether its tests were run.
         unwritten: list of questions without an answer, as handed out.
+        is_complete: bool, whether all was done that was asked for, such as a
+            page.
     """
 
     student: str
@@ -55,6 +58,18 @@ class Result:
     notes: list = dataclasses.field(default_factory=list)
     graded: bool = True
     unwritten: list = dataclasses.field(default_factory=list)
+    is_complete: bool = True
+
+    def visible(self):
+        """Return the same with control characters shown, not sent."""
+        return dataclasses.replace(
+            self,
+            failures={
+                question: visible(said)
+                for question, said in self.failures.items()
+            },
+            notes=[visible(note) for note in self.notes],
+        )
 
     @property
     def total(self):
@@ -122,13 +137,14 @@ def read_submission(path):
     import nbformat
 
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe waits forever
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits forever
             return None, "it is no file"
-        if status.st_size > _LARGEST_SUBMISSION:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_SUBMISSION + 1)
+        if len(content) > _LARGEST_SUBMISSION:
             return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
         # `json` knows UTF-16 and byte order marks, which editors may write.
-        content = json.dumps(json.loads(path.read_bytes()))
+        content = json.dumps(json.loads(content))
         notebook = nbformat.reads(content, as_version=4)
         for cell in notebook.cells:
             if not is_text(cell.source) or not is_text(cell.cell_type):

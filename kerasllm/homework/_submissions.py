@@ -11,6 +11,8 @@ import pathlib
 import re
 import unicodedata
 
+from kerasllm.homework.shown import visible
+
 # What systems and editors leave beside files, besides hidden files.
 _LEFTOVERS = {
     "__macosx", "__pycache__", "@eadir", "desktop.ini", "ehthumbs.db",
@@ -18,8 +20,6 @@ _LEFTOVERS = {
 }  # fmt: skip
 _SUFFIX = ".ipynb"
 _MOST_NAMED = 5  # files that a note names
-# Invisible, and a part of names in Persian and in Indian scripts.
-_JOINERS = "\u200c\u200d"
 
 
 @dataclasses.dataclass
@@ -30,7 +30,9 @@ class _HandedIn:
     others: list = dataclasses.field(default_factory=list)
 
 
-def find_submissions(directory, names, assignment=None, outputs=()):
+def find_submissions(
+    directory, names, assignment=None, outputs=(), refused=None
+):
     """Find what a class handed in.
 
     Names of students are texts in Unicode's form NFC, whatever form and bytes
@@ -42,6 +44,8 @@ def find_submissions(directory, names, assignment=None, outputs=()):
         names: the assignments there are.
         assignment: str, which of them; `None` recognizes it by file names.
         outputs: paths of what grading itself writes, which are left out.
+        refused: set that gets the students whom several files claim, or
+            `None`. Nobody knows which one is theirs.
 
     Returns:
         The name of the assignment, or `None` if unclear; a dict from student
@@ -63,6 +67,15 @@ def find_submissions(directory, names, assignment=None, outputs=()):
     name = assignment or _only_assignment(handed_in, names)
     chosen, notes = {}, {}
     for student, found in sorted(handed_in.items()):
+        claims = _claims(found, name, names, directory)
+        if len(claims) > 1:
+            notes[student] = (
+                f"not graded: {len(claims)} files claim to be this student's: "
+                f"{_listed(claims)}. Leave the one that is, or a folder"
+            )
+            if refused is not None:
+                refused.add(student)
+            continue
         path, note = _choose(found, name, names, directory)
         if path is not None:
             chosen[student] = path
@@ -98,15 +111,7 @@ def readable(name):
     """
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     text = unicodedata.normalize("NFC", text)
-    return "".join(map(_visible, text)).strip()
-
-
-def _visible(character):
-    if character.isprintable() or character in _JOINERS:
-        return character
-    if unicodedata.category(character) == "Zs":
-        return " "
-    return repr(character)[1:-1]
+    return visible(text, kept="").strip()
 
 
 def _real(paths):
@@ -196,6 +201,17 @@ def _only_assignment(handed_in, names):
     }
     found.discard(None)
     return found.pop() if len(found) == 1 else None
+
+
+def _claims(found, name, names, directory):
+    """Return the names of what may each be a student's work, one or several.
+
+    What is in a folder is one: only its owner hands in there.
+    """
+    of = {path: _assignment_of(path, names) for path in found.notebooks}
+    asked = [path for path in of if of[path] in (name, None)]
+    firsts = {path.relative_to(directory).parts[0] for path in asked or [*of]}
+    return sorted(map(readable, firsts))
 
 
 def _choose(found, name, names, directory):

@@ -146,7 +146,7 @@ def test_a_kernel_that_does_not_start_costs_no_points(
     nbgrader, tmp_path, monkeypatch, capsys
 ):
     """Nobody gets a 0, and the command does not succeed."""
-    from kerasllm.homework import _judge
+    from kerasllm.homework.kernels import _judge
 
     said = "import sys; sys.exit('no kernel today')"
     monkeypatch.setattr(

@@ -72,7 +72,7 @@ print(json.dumps([
 def test_what_is_private_is_so_below_libraries_too(
     nbgrader, tmp_path, monkeypatch
 ):
-    from kerasllm.homework import _judge
+    from kerasllm.homework.kernels import _judge
 
     libraries = tmp_path / "site-packages"
     variables = _judge.environment

@@ -92,9 +92,37 @@ def test_a_name_is_a_text_of_any_script(tmp_path, file, student):
 def test_one_student_is_one_whatever_the_form_of_the_name(tmp_path):
     hand_in(tmp_path, f"{ZOE}/hw1_tokens.ipynb", "Zoe\u0301/hw1_tokens.ipynb",
             "Zoe/hw1_tokens.ipynb")  # fmt: skip
-    _, found, notes = homework.find_submissions(tmp_path, NAMES)
-    assert list(found) == ["Zoe", ZOE]
-    assert list(notes) == [ZOE] and ", not " in notes[ZOE]
+    refused = set()
+    _, found, notes = homework.find_submissions(
+        tmp_path, NAMES, refused=refused
+    )
+    assert list(found) == ["Zoe"] and list(notes) == [ZOE]
+    assert refused == {ZOE}
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["ann.ipynb", "hw1_tokens_ann.ipynb"],
+        ["ann.ipynb", "hw1_tokens - ann.IPYNB"],
+        ["ann.ipynb", "ann.ipynb.ipynb"],
+        ["ann.ipynb", "ann/hw1_tokens.ipynb"],
+        ["hw1_tokens_ann.ipynb", "ann/hw1_tokens/hw1_tokens.ipynb"],
+        ["ann.ipynb", "ann /hw1_tokens.ipynb", "ann_hw1_tokens.ipynb"],
+    ],
+)
+def test_two_files_that_claim_one_student_are_refused(tmp_path, paths):
+    """Or else one student hands in for another."""
+    hand_in(tmp_path, *paths, "bob.ipynb", "bob.pdf", "hw2_decoder_bob.ipynb",
+            "cem/hw1_tokens.ipynb", "cem/old.ipynb")  # fmt: skip
+    refused = set()
+    _, found, notes = homework.find_submissions(
+        tmp_path, NAMES, "hw1_tokens", refused=refused
+    )
+    assert list(found) == ["bob", "cem"] and refused == {"ann"}
+    assert notes["ann"].startswith(f"not graded: {len(paths)} files claim to ")
+    for path in paths:
+        assert path.split("/")[0].strip() in notes["ann"]
 
 
 def test_what_systems_leave_is_no_submission(tmp_path):

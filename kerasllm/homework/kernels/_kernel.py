@@ -4,8 +4,8 @@
 
 An IPython kernel that first gives up what it does not need: memory and time
 beyond its limits, all files but the libraries and its own folder, connections,
-signals to other processes (as far as the kernel can), and the modules that the
-assignment forbids.
+other processes (as far as the system can), and the modules that the assignment
+forbids.
 """
 
 import importlib.abc
@@ -112,20 +112,42 @@ def library_folders():
 
 
 def run_kernel(connection_file, settings):
-    """Give up rights, then serve as a kernel.
+    """Serve as a kernel without rights, in a process below this one.
 
     Args:
         connection_file: path of the file that says where to listen.
         settings: str, JSON of a dict with `forbidden` (names of modules),
-            `private` (paths), `memory_gb` and `cpu_seconds`.
+            `private` (paths), `memory_gb`, `disk_gb`, `cpu_seconds`, `way`
+            (as `find_way` returns it) and `cgroup` (path, or "" where this
+            process has to watch).
     """
+    from kerasllm.homework.kernels import _namespaces, _resources
+
+    settings = json.loads(settings)
+    watch = None
+    if settings["cgroup"]:
+        _resources.join_cgroup(settings["cgroup"])
+    elif sys.platform.startswith("linux"):
+        watch = _resources.Watch(settings["memory_gb"])
+    # Or else the kernel ends, for the parent's number is not what it was told.
+    os.environ.pop("JPY_PARENT_PID", None)
+    status = _namespaces.run_as_child(
+        settings["way"],
+        _namespaces.AROUND_STUDENT,
+        lambda: _serve(connection_file, settings),
+        watch,
+    )
+    sys.exit(status)
+
+
+def _serve(connection_file, settings):
+    """Give up rights, then be the kernel."""
     from kerasllm.homework.kernels import _sandbox
 
     # Read now and run later: it needs NumPy, which starts threads. A thread
     # that is older than the sandbox is not restricted by it.
     servant = pathlib.Path(__file__).with_name("_remote.py")
     servant = compile(servant.read_text("utf-8"), servant.name, "exec")
-    settings = json.loads(settings)
     forbidden = settings["forbidden"]
     folder = os.getcwd()
     # A checkout may be below a folder of libraries: /usr/src/app.
@@ -133,7 +155,9 @@ def run_kernel(connection_file, settings):
     # The allowed parts of kerasllm, wherever it is installed.
     readable = [*library_folders(), connection_file]
     readable += module_files(["kerasllm"])
-    _sandbox.limit(settings["memory_gb"], settings["cpu_seconds"])
+    _sandbox.limit(
+        settings["memory_gb"], settings["cpu_seconds"], settings["disk_gb"]
+    )
     _sandbox.restrict(readable, [folder, "/dev/null"], hidden)
 
     module = types.ModuleType("homework_servant")
@@ -143,6 +167,7 @@ def run_kernel(connection_file, settings):
         if _is_part(name, ["kerasllm", *forbidden]):
             del sys.modules[name]
     sys.meta_path.insert(0, Forbidden(forbidden))
+    sys.modules["debugpy"] = None  # takes a third of the start, for nobody
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance(

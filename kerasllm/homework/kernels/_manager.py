@@ -43,6 +43,19 @@ class OwnKernelManager(AsyncKernelManager):
             },
         )  # fmt: skip
 
+    def use_sockets_in(self, folder, own_folder):
+        """Have the kernel listen at files, and not at ports.
+
+        All programs share the ports of a machine, and may take them all.
+
+        Args:
+            folder: path of a folder that the kernel may write to.
+            own_folder: path of the folder for the file that says so.
+        """
+        self.transport = "ipc"
+        self.ip = os.path.join(folder, "kernel")
+        self.connection_file = os.path.join(own_folder, "connection.json")
+
 
 def environment(folder, backend=""):
     """Return all variables of a process that grades, none of them the shell's.

@@ -6,11 +6,13 @@ and cannot be undone. Linux has Landlock since 5.13, with rules for the network
 since 6.7. On other systems only `limit` works.
 """
 
+import contextlib
 import ctypes
 import os
 import pathlib
 import struct
 
+MOST_THREADS = 1024  # numerical libraries start some for each core
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH = 1
 _NO_NEW_PRIVILEGES = 38
@@ -50,11 +52,26 @@ def limit(memory_gb, cpu_seconds, file_gb=1.0):
         resource.RLIMIT_FSIZE: int(file_gb * 2**30),
         resource.RLIMIT_CORE: 0,
     }
+    if hasattr(resource, "RLIMIT_NPROC"):
+        limits[resource.RLIMIT_NPROC] = MOST_THREADS + _num_threads()
     for what, most in limits.items():
         _, allowed = resource.getrlimit(what)
         if allowed != resource.RLIM_INFINITY:
             most = min(most, allowed)
         resource.setrlimit(what, (most, most))
+
+
+def _num_threads():
+    """Return how many threads this user has, which the limit counts, too.
+
+    In a user namespace of its own it counts only those in there.
+    """
+    count = 0
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.getuid():
+                count += len(os.listdir(path / "task"))
+    return count
 
 
 def restrict(readable, writable, hidden=()):

@@ -9,6 +9,7 @@ stands for the student's function (`_remote`).
 Needs nbgrader: `pip install -e ".[instructor]"` in a clone of kerasllm.
 """
 
+import asyncio
 import contextlib
 import copy
 import json
@@ -32,10 +33,21 @@ from kerasllm.homework.kernels._manager import (
     environment,
     last_words,
 )
+from kerasllm.homework.kernels._namespaces import mount_memory
 from kerasllm.homework.kernels._remote import LONGEST_MESSAGE
 
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _FEWEST_SECONDS = 1
+# What comes after the time of a cell: a kernel that is interrupted has this
+# long to say so, whatever else it says meanwhile.
+_GRACE = 5
+_START_SECONDS = 60  # that a kernel may take to answer at first
+
+
+@run_sync
+async def _within(seconds, awaitable):
+    """Wait for something, however often it begins to wait anew."""
+    return await asyncio.wait_for(awaitable, seconds)
 
 
 class StudentKernelManager(OwnKernelManager):
@@ -50,17 +62,30 @@ class StudentKernelManager(OwnKernelManager):
         ]  # fmt: skip
 
 
+class JudgeKernelManager(OwnKernelManager):
+    """Starts the usual kernel, without a debugger, in a third less time."""
+
+    def format_kernel_cmd(self, extra_arguments=None):
+        usual = super().format_kernel_cmd(extra_arguments)
+        start = (
+            "import sys; sys.modules['debugpy'] = None; "
+            "from ipykernel import kernelapp; kernelapp.launch_new_instance()"
+        )
+        return [sys.executable, "-c", start, *usual[3:]]
+
+
 class Judge(NotebookClient):
     """The kernel that runs the instructor's cells."""
 
     def __init__(self, seconds, **kwargs):
         super().__init__(
             new_notebook(),
-            kernel_manager_class=OwnKernelManager,
+            kernel_manager_class=JudgeKernelManager,
             allow_errors=True,
             extra_arguments=["--log-level=ERROR"],
             interrupt_on_timeout=True,
             timeout=seconds,
+            shutdown_kernel="immediate",
             on_cell_executed=self._keep_reply,
             **kwargs,
         )
@@ -82,7 +107,7 @@ class Judge(NotebookClient):
                 Keras's own default.
         """
         self.create_kernel_manager()
-        self.km.connection_file = f"{self.folder}/connection.json"
+        self.km.use_sockets_in(self.folder, self.folder)
         self.start_new_kernel(
             cwd=self.folder, env=environment(self.folder, backend)
         )
@@ -100,21 +125,29 @@ class Judge(NotebookClient):
             "    globals()[_name] = _student.function(_name)\n"
             "%xmode Minimal"
         )
-        reply = self.wait_for_reply(self.kc.execute(begin))
+        reply = _within(
+            _START_SECONDS, self.async_wait_for_reply(self.kc.execute(begin))
+        )
         if reply is None or reply["content"]["status"] != "ok":
             raise RuntimeError(f"The tests could not begin: {reply}")
 
-    def run(self, cell):
+    def run(self, cell, seconds=None):
         """Run a cell; keep that it failed, of its outputs nothing.
 
         The kernel's reply decides. Outputs come another way and can be late,
         and a test without any would pass. A warning on stderr would cost all
         points, a last value would be taken for a score, and a traceback would
         show the hidden tests.
+
+        Args:
+            cell: the cell.
+            seconds: float, how long it may take; by default as `Judge` says.
         """
         self.nb.cells = [cell]
         self.reply = {}
-        self.execute_cell(cell, 0)
+        seconds = seconds or self.timeout
+        self.timeout_func = lambda _: seconds
+        _within(seconds + _GRACE, self.async_execute_cell(cell, 0))
         cell.outputs = []
         if self.reply.get("status") == "ok":
             return
@@ -122,7 +155,7 @@ class Judge(NotebookClient):
         said = self.reply.get("evalue", "The test did not run.")
         if name == "KeyboardInterrupt":
             name = "TimeoutError"
-            said = f"The calls of a test must return within {self.timeout} s."
+            said = f"The calls of a test must return within {seconds:.0f} s."
         cell.outputs = [_error(name, said[:LONGEST_MESSAGE])]
 
     def _keep_reply(self, execute_reply, **_):
@@ -146,6 +179,9 @@ class JudgedExecute(Execute):
     memory_gb = Float(4.0).tag(config=True)
     call_seconds = Integer(20).tag(config=True)
     total_seconds = Integer(600).tag(config=True)
+    disk_gb = Float(1.0).tag(config=True)
+    way = Unicode("", help="see `_namespaces.find_way`").tag(config=True)
+    cgroup = Unicode("").tag(config=True)
     backend = Unicode("").tag(config=True)
     # nbgrader keeps errors to itself; what the machine could not do is told
     # to this callable.
@@ -156,6 +192,7 @@ class JudgedExecute(Execute):
         kwargs.setdefault("kernel_manager_class", StudentKernelManager)
         super().__init__(*args, **kwargs)
         self.store_widget_state = False
+        self.shutdown_kernel = "immediate"
 
     def preprocess(self, nb, resources, km=None):
         self.judge, self.ended, self.timeouts = None, None, 0
@@ -164,6 +201,8 @@ class JudgedExecute(Execute):
         # Not below the course, which is not readable from there.
         self.folder = tempfile.mkdtemp()
         self.own_folder = tempfile.mkdtemp()
+        if self.way:
+            mount_memory(self.folder, self.disk_gb * 2**30)
         for name in self.assets:
             shutil.copytree(assets_dir() / name, f"{self.folder}/{name}")
         try:
@@ -192,9 +231,12 @@ class JudgedExecute(Execute):
             "forbidden": list(self.forbidden),
             "private": list(self.private),
             "memory_gb": self.memory_gb,
+            "disk_gb": self.disk_gb,
             "cpu_seconds": self.total_seconds,
+            "way": self.way,
+            "cgroup": self.cgroup,
         }
-        self.km.connection_file = f"{self.own_folder}/connection.json"
+        self.km.use_sockets_in(self.folder, self.own_folder)
         # What it says before it can answer is why it did not start.
         with open(f"{self.own_folder}/log", "wb") as log:
             await super().async_start_new_kernel(
@@ -229,27 +271,39 @@ class JudgedExecute(Execute):
     def _run_student(self, cell, index):
         """Run a cell of the student, whatever it may do."""
         cell.outputs = []
-        left = self.deadline - time.monotonic()
-        if left < _FEWEST_SECONDS:
-            self._stop(f"it ran for more than {self.total_seconds} s")
-        if self.ended:
+        if self._is_over():
             cell.outputs = [_error(STOPPED, self.ended)]
             return
         self.printed = 0
+        seconds = min(self.timeout, self._left())
+        self.timeout_func = lambda _: seconds
         try:
-            self.execute_cell(cell, index)
+            _within(seconds + _GRACE, self.async_execute_cell(cell, index))
         except Exception as error:
             # A kernel that died, or one that speaks no proper protocol.
-            self._stop(f"it stopped here ({type(error).__name__})")
+            reason = last_words(f"{self.own_folder}/log")
+            if not reason.startswith("it "):  # `_resources.Watch`
+                reason = f"it stopped here ({type(error).__name__})"
+            self._stop(reason)
             cell.outputs.append(_error(STOPPED, self.ended))
         names = [out.get("ename") for out in cell.outputs]
         self.timeouts += "CellTimeoutError" in names
         if self.timeouts > 1:
             self._stop("two of its cells ran out of time")
 
+    def _left(self):
+        """Return the seconds that are left to the submission."""
+        return self.deadline - time.monotonic()
+
+    def _is_over(self):
+        """Return whether the submission has ended, and end it in time."""
+        if self._left() < _FEWEST_SECONDS:
+            self._stop(f"it ran for more than {self.total_seconds} s")
+        return bool(self.ended)
+
     def _run_judge(self, cell):
         cell.outputs = []
-        if self.ended:
+        if self._is_over():
             cell.outputs = [_error(STOPPED, self.ended)]
             return
         if self.judge is None:
@@ -263,7 +317,7 @@ class JudgedExecute(Execute):
                 self.seed,
                 self.backend,
             )
-        self.judge.run(cell)
+        self.judge.run(cell, min(2 * self.timeout, self._left()))
         if cell.outputs:
             # A call that ran out of time may still be running.
             run_sync(self.km.interrupt_kernel)()

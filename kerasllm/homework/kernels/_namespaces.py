@@ -1,0 +1,244 @@
+"""Namespaces of Linux: a process tree that dies whole, and sees only itself.
+
+Whoever has the rights makes them directly; an ordinary user makes a user
+namespace first, in which it has those rights. Containers and some systems
+refuse both, and other systems have neither: `find_way` tries.
+"""
+
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import sys
+import tempfile
+import time
+
+DIRECTLY, AS_USER = "directly", "as a user"
+
+_KINDS = {
+    "mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000,
+    "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000,
+}  # fmt: skip
+# Around all of one submission; within it, around the student's process.
+AROUND_ALL = ("mount", "uts", "ipc", "pid", "net")
+AROUND_STUDENT = ("mount", "pid")
+_NO_SUID, _NO_DEVICES, _NO_EXECUTABLES = 2, 4, 8
+_RECURSIVE, _PRIVATE = 1 << 14, 1 << 18
+_DIE_WITH_PARENT, _ADOPT_ORPHANS = 1, 36
+_MOST_FILES = 100_000
+_PAUSE = 0.2  # seconds between two looks at what a submission uses
+
+
+@functools.cache
+def find_way():
+    """Return how this process can make namespaces: "" if it cannot at all.
+
+    A process of its own tries all that grading does.
+    """
+    if not sys.platform.startswith("linux"):
+        return ""
+    for way in (DIRECTLY, AS_USER):
+        child = os.fork()
+        if not child:
+            end_with(lambda way=way: _try(way))
+        if not os.waitpid(child, 0)[1]:
+            return way
+    return ""
+
+
+def _try(way):
+    """Return 0 if both levels of namespaces can be made."""
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)
+
+    def student():
+        # Its own number 2, if `/proc` is that of the new namespace.
+        return 0 if os.readlink("/proc/self") == "2" else 1
+
+    def worker():
+        mount_memory(tempfile.gettempdir(), 2**20)
+        return run_as_child(way, AROUND_STUDENT, student)
+
+    return run_as_child(way, AROUND_ALL, worker)
+
+
+def run_as_child(way, kinds, run, watch=None):
+    """Run a function in a process of its own and wait; return its status.
+
+    With namespaces, that process is the second of them. The first one only
+    waits for it; when it ends, the system kills all that are left.
+
+    Args:
+        way: str, as `find_way` returns it. This process is in the new
+            namespaces, too, except that of processes: it must be made for it.
+        kinds: list of str, which namespaces.
+        run: function without arguments that returns an exit status.
+        watch: function that is called again and again meanwhile; as soon as
+            it returns true, all is killed. `None` for none.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the one inside
+    if not way:
+        adopt_orphans()
+        return _wait_for(_fork(run), watch)
+    _unshare(way, kinds)
+    first = os.fork()
+    if first:
+        return _wait_for_all(first)
+
+    def be_first():
+        die_with_parent()
+        _mount(None, "/", None, _RECURSIVE | _PRIVATE)
+        flags = _NO_SUID | _NO_DEVICES | _NO_EXECUTABLES
+        _mount("proc", "/proc", "proc", flags)
+        return _wait_for(_fork(run), watch)
+
+    end_with(be_first)
+    return None  # is never reached
+
+
+def _wait_for_all(first):
+    """Wait until a namespace of processes has ended, however this one ends."""
+    try:
+        return _status(os.waitpid(first, 0)[1])
+    except BaseException:
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)  # returns when all in it are gone
+        raise
+
+
+def _fork(run):
+    """Run a function in a child of this process; return its number."""
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        end_with(run)
+    return child
+
+
+def end_with(run):
+    """Run a function, then end this process with the status it returns."""
+    status = 1
+    try:
+        status = run()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os._exit(status or 0)
+
+
+def _wait_for(child, watch):
+    """Wait for a child, and for orphans meanwhile; return its status."""
+    try:
+        while True:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == child:
+                return _status(status)
+            if not ended:
+                if watch is not None and watch():
+                    return 1
+                _pause()
+    finally:
+        kill_descendants()
+
+
+def _status(status):
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _unshare(way, kinds):
+    """Put this process, and its children to come, into new namespaces."""
+    names = [*kinds, *(["user"] if way == AS_USER else [])]
+    owner = f"{os.geteuid()} {os.geteuid()} 1"
+    group = f"{os.getegid()} {os.getegid()} 1"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(ctypes.c_int(sum(_KINDS[name] for name in names))):
+        raise OSError(ctypes.get_errno(), "unshare was refused")
+    if way == AS_USER:
+        for file, text in (
+            ("setgroups", "deny"), ("uid_map", owner), ("gid_map", group)
+        ):  # fmt: skip
+            with open(f"/proc/self/{file}", "w") as map_file:
+                map_file.write(text)
+
+
+def mount_memory(folder, most_bytes):
+    """Let a folder be in memory, of a size that cannot be exceeded."""
+    options = f"size={int(most_bytes)},nr_inodes={_MOST_FILES},mode=700"
+    _mount("tmpfs", folder, "tmpfs", _NO_SUID | _NO_DEVICES, options)
+
+
+def _mount(source, target, kind, flags, options=None):
+    arguments = [
+        each if each is None else os.fsencode(each)
+        for each in (source, target, kind)
+    ]
+    options = None if options is None else options.encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(*arguments, ctypes.c_ulong(flags), options):
+        raise OSError(ctypes.get_errno(), f"mount of {target} was refused")
+
+
+def _set(option, value):
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(ctypes.c_int(option), ctypes.c_ulong(value))
+
+
+def die_with_parent(signal_number=signal.SIGKILL):
+    """Have this process killed when its parent ends, on Linux."""
+    _set(_DIE_WITH_PARENT, signal_number)
+
+
+def adopt_orphans():
+    """Become the parent of descendants whose parent ends, on Linux."""
+    _set(_ADOPT_ORPHANS, 1)
+
+
+def descendants(of=None):
+    """Return the numbers of all processes below one, on Linux.
+
+    Args:
+        of: int, by default this process.
+    """
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{name}/stat", "rb") as file:
+                # The name of the program, in parentheses, may be anything.
+                fields = file.read().rpartition(b")")[2].split()
+            parents[int(name)] = int(fields[1])
+    found, new = set(), {of or os.getpid()}
+    while new:
+        new = {each for each, parent in parents.items() if parent in new}
+        new -= found
+        found |= new
+    return found
+
+
+def kill_descendants():
+    """Kill all processes below this one, and wait until they are gone."""
+    if not sys.platform.startswith("linux"):
+        return
+    while below := descendants():
+        for each in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(each, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        _pause(0.01)
+
+
+def _pause(seconds=_PAUSE):
+    """Wait for a while, or until a child ends."""
+    if not hasattr(signal, "sigtimedwait"):  # macOS
+        time.sleep(seconds / 4)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    signal.sigtimedwait([signal.SIGCHLD], seconds)

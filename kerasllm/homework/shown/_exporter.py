@@ -1,0 +1,31 @@
+"""nbconvert's exporter with templates that are compiled once for a class."""
+
+import jinja2
+from nbconvert.exporters import HTMLExporter
+
+
+class _Compiled(jinja2.BytecodeCache):
+    """Compiled templates in memory, which child processes have, too."""
+
+    def __init__(self):
+        self.code = {}
+
+    def load_bytecode(self, bucket):
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
+
+    def dump_bytecode(self, bucket):
+        self.code[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
+class PageExporter(HTMLExporter):
+    """Makes the page of a student."""
+
+    @property
+    def environment(self):
+        environment = super().environment
+        environment.bytecode_cache = _COMPILED
+        return environment

@@ -1,0 +1,44 @@
+"""Texts that are shown as what they are."""
+
+import unicodedata
+
+# Invisible, and a part of names in Persian and in Indian scripts.
+_JOINERS = "\u200c\u200d"
+# With which spreadsheets begin a formula, also in their wide forms.
+_SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def visible(text, kept="\n"):
+    r"""Return a text with control characters shown, not sent.
+
+    They are written as escapes, such as `\x1b`: they could move the cursor of
+    a terminal, hide text, or turn its direction.
+
+    Args:
+        text: str.
+        kept: str, control characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each in kept or each in _JOINERS else _visible(each)
+        for each in text
+    )
+
+
+def _visible(character):
+    if character.isprintable():
+        return character
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return repr(character)[1:-1]
+
+
+def as_cell(text):
+    """Return a text that a spreadsheet does not take for a formula."""
+    head = text.lstrip()
+    while head and (not head[0].isprintable() or head[0] in _JOINERS):
+        head = head[1:].lstrip()
+    if head[:1] and head[0] in _SIGNS or text[:1] in ("\t", "\r", "\n"):
+        return f"'{text}"
+    return text
