@@ -1,5 +1,6 @@
 """What a process does once `set_up` has been called, and does not before."""
 
+import json
 import os
 import platform
 import subprocess
@@ -30,29 +31,35 @@ def step():
     for block in blocks:
         libc.free(block)
 
+def kept(in_thread):
+    thread = threading.Thread(target=step)
+    if in_thread:
+        thread.start()
+        ready.wait()
+    before = resident()
+    go.set()
+    if in_thread:
+        thread.join()
+    else:
+        step()
+    return resident() - before
+
 ready, go = threading.Event(), threading.Event()
-thread = threading.Thread(target=step)
-if "keep" in sys.argv[1]:
-    backend.set_up()
-if "thread" in sys.argv[1]:
-    thread.start()
-    ready.wait()
-before = resident()
-go.set()
-if "thread" in sys.argv[1]:
-    thread.join()
-else:
-    step()
-print(resident() - before)
+if sys.argv[1] == "main":
+    print(kept(in_thread=False))
+ready, go = threading.Event(), threading.Event()
+backend.set_up()
+print(kept(in_thread=sys.argv[1] == "thread"))
 """
 
 
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="other C libraries do not do this"
 )
-@pytest.mark.parametrize("what", ["keep", "give back", "keep in a thread"])
-def test_memory_is_kept_for_the_next_step(what):
-    if "thread" in what and keras.backend.backend() != "jax":
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_memory_is_kept_for_the_next_step(where):
+    """After `set_up`, and not before it."""
+    if where == "thread" and keras.backend.backend() != "jax":
         pytest.skip("the other backends reuse the memory of their threads")
     # Nobody else has told the C library what to do.
     environment = {
@@ -61,14 +68,16 @@ def test_memory_is_kept_for_the_next_step(what):
         if not name.startswith(("MALLOC_", "GLIBC_"))
     }
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, what],
+        [sys.executable, "-c", MEMORY, where],
         capture_output=True,
         text=True,
         check=True,
         env=environment,
     )
-    megabytes = float(done.stdout)
-    assert 280 < megabytes < 320 if "keep" in what else megabytes < 20
+    *given_back, kept = map(float, done.stdout.split())
+    assert 280 < kept < 320
+    assert len(given_back) == (where == "main")
+    assert all(megabytes < 20 for megabytes in given_back)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
@@ -90,10 +99,15 @@ def test_set_up_leaves_jax_to_be_told_of_its_devices():
     assert done.stdout == "3\n"
 
 
-COMPILING = """if True:
-    import sys
-    import jax, jax.numpy as jnp
-    from kerasllm import backend
+COMPILING = """
+import json, os, sys
+import jax, jax.numpy as jnp
+from kerasllm import backend
+
+def count_hits(home, settings):
+    os.environ["KERAS_HOME"] = home
+    for name, value in settings.items():
+        jax.config.update(name, value)
     backend.set_up()
     events = []
     note = lambda name, **others: events.append(name)
@@ -101,42 +115,48 @@ COMPILING = """if True:
     # A function that takes a while to compile.
     f = lambda x: sum(jnp.sin(x @ x + i) for i in range(40))
     jax.jit(f)(jnp.ones((8, 8)))
-    print(sum(name.endswith("cache_hits") for name in events))
+    return sum(name.endswith("cache_hits") for name in events)
+
+for case in json.loads(sys.argv[1]):
+    child = os.fork()  # nothing is compiled yet
+    if child == 0:
+        print(count_hits(*case), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
 
 
-def hits(home, **others):
-    """Return how many functions a new process finds compiled."""
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are copied")
+def test_what_was_compiled_is_found_by_the_next_process(tmp_path):
+    home, none, own = (str(tmp_path / name) for name in ("home", "none", "own"))
+    (tmp_path / "file").write_text("")
+    cases = [
+        (home, {}),
+        (home, {}),
+        # The user's own settings come first.
+        (none, {"jax_compilation_cache_dir": own}),
+        (none, {"jax_enable_compilation_cache": False}),
+        # Without a folder nothing is kept.
+        (str(tmp_path / "file"), {}),
+    ]
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("JAX_")
     }
     done = subprocess.run(
-        [sys.executable, "-c", COMPILING],
+        [sys.executable, "-c", COMPILING, json.dumps(cases)],
         capture_output=True,
         text=True,
-        check=True,
-        env=environment | {"KERAS_HOME": str(home)} | others,
+        env=environment,
     )
-    return int(done.stdout)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
-def test_what_was_compiled_is_found_by_the_next_process(tmp_path):
-    home, own = tmp_path / "home", tmp_path / "own"
-    assert hits(home) == 0 < hits(home)
-    assert list((home / "kerasllm" / "compiled").iterdir()) != []
-    # The user's own settings come first.
-    hits(tmp_path / "none", JAX_COMPILATION_CACHE_DIR=str(own))
-    hits(tmp_path / "none", JAX_ENABLE_COMPILATION_CACHE="false")
+    hits = [int(line) for line in done.stdout.split()]
+    assert len(hits) == len(cases), done.stderr
+    assert hits[0] == 0 < hits[1]
+    assert hits[2:] == [0, 0, 0]
+    assert list((tmp_path / "home" / "kerasllm" / "compiled").iterdir()) != []
     assert not (tmp_path / "none" / "kerasllm").exists()
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's alone")
-def test_without_a_folder_nothing_is_kept(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert hits(tmp_path / "file") == 0
 
 
 @pytest.mark.skipif(

@@ -362,37 +362,44 @@ def test_one_device_may_be_a_distribution(tmp_path):
 
 
 CORES = """
-import sys
+import json, os, sys
 import jax
 from kerasllm import backend, corpora, distribution, gemma, pretraining
-devices, cores, batch_size = sys.argv[1:4]
-backend.num_cores = lambda: int(cores)
-if "started" in sys.argv:
-    jax.devices()
-how = distribution.from_options(devices, int(batch_size))
-print(1 if how is None else how.device_mesh.devices.size)
+
+def count_devices(devices, cores, flags, is_started):
+    os.environ["XLA_FLAGS"] = flags
+    backend.num_cores = lambda: cores
+    if is_started:
+        jax.devices()
+    how = distribution.from_options(devices, batch_size=8)
+    return 1 if how is None else how.device_mesh.devices.size
+
+for case in json.loads(sys.argv[1]):
+    child = os.fork()  # a process has its devices once and for all
+    if child == 0:
+        print(count_devices(*case), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
 
 
 @on_jax
-@pytest.mark.parametrize(
-    ("arguments", "flags", "expected"),
-    [
-        (["auto", 3, 8], "", "2"),  # three cannot share eight sequences
-        (["auto", 64, 8], "", "4"),  # no more than that unasked
-        (["8", 64, 8], "", "8"),
-        (["auto", 64, 8, "started"], "", "1"),
-        (["auto", 64, 8], "--xla_force_host_platform_device_count=2", "2"),
-    ],
-)
-def test_cores_of_a_cpu_share_a_batch(arguments, flags, expected):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are copied")
+def test_cores_of_a_cpu_share_a_batch():
+    two = "--xla_force_host_platform_device_count=2"
+    cases = [
+        ("auto", 3, "", False),  # three cannot share eight sequences
+        ("auto", 64, "", False),  # no more than four unasked
+        ("8", 64, "", False),
+        ("auto", 64, "", True),
+        ("auto", 64, two, False),
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", CORES, *map(str, arguments)],
+        [sys.executable, "-c", CORES, json.dumps(cases)],
         capture_output=True,
         text=True,
-        env=os.environ | {"XLA_FLAGS": flags},
     )
-    assert done.stdout.strip() == expected, done.stderr
+    assert done.stdout.split() == ["2", "4", "8", "1", "2"], done.stderr
 
 
 @pytest.mark.any_backend
