@@ -160,21 +160,21 @@ def full_logits(model, token_ids):
 
 
 @every_model
-@pytest.mark.parametrize("beginning", [1, 20])
+@pytest.mark.parametrize("beginning", [1, 12])
 def test_cached_logits_equal_the_uncached_ones_at_every_position(
     name, beginning
 ):
     model = causal_lm(name)
     token_ids = np.random.default_rng(beginning).integers(
-        0, VOCABULARY_SIZE, (2, 30), "int32"
+        0, VOCABULARY_SIZE, (2, 20), "int32"
     )
     expected = full_logits(model, token_ids)
     decoder = decoding.CachedDecoder.of(model)
     logits, cache = decoder.prefill(
-        token_ids, beginning, decoder.cache_length(30)
+        token_ids, beginning, decoder.cache_length(20)
     )
     step = decoder.bind_step()
-    for index in range(beginning - 1, 30):
+    for index in range(beginning - 1, 20):
         if index >= beginning:
             logits, cache = step(token_ids[:, index], cache, index)
         np.testing.assert_allclose(
@@ -186,10 +186,10 @@ def test_cached_logits_equal_the_uncached_ones_at_every_position(
 def test_greedy_text_follows_the_argmax_of_the_uncached_model(name):
     model = causal_lm(name)
     texts = TextGenerator(model).generate(
-        PROMPTS, max_length=30, stop_token_ids=None
+        PROMPTS, max_length=20, stop_token_ids=None
     )
     for prompt, text in zip(PROMPTS, texts, strict=True):
-        assert text.startswith(prompt) and len(text) == 30
+        assert text.startswith(prompt) and len(text) == 20
         token_ids = np.array([(LETTERS + ".").index(c) for c in text], "int32")
         # One pass is enough: no position sees what comes after it.
         best = np.argmax(full_logits(model, token_ids[None])[0], axis=-1)
@@ -201,9 +201,9 @@ def test_greedy_text_follows_the_argmax_of_the_uncached_model(name):
 def test_keras_hub_generates_the_same_greedy_tokens(name):
     model = causal_lm(name)
     expected = TextGenerator(model).generate(
-        PROMPTS, max_length=30, stop_token_ids=None
+        PROMPTS, max_length=20, stop_token_ids=None
     )
-    inputs = model.preprocessor.generate_preprocess(PROMPTS, 30)
+    inputs = model.preprocessor.generate_preprocess(PROMPTS, 20)
     inputs = {key: value.astype("int32") for key, value in inputs.items()}
     inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
     # Not `generate`: without a preprocessor that of Gemma 3 fails on the
@@ -814,19 +814,19 @@ def test_new_weights_are_seen_without_compiling():
     model = make_mini_gpt()
     model.preprocessor = AlphabetPreprocessor(sequence_length=40)
     generator = TextGenerator(model)
-    before = generator.generate("abc", 30)
+    before = generator.generate("abc", 20)
     randomize(model.backbone, seed=1)
-    after = generator.generate("abc", 30)
+    after = generator.generate("abc", 20)
     assert before != after
-    assert after == TextGenerator(model).generate("abc", 30)
+    assert after == TextGenerator(model).generate("abc", 20)
     assert generator.num_compilations["model"] == 2
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        lambda generator: generator.generate("abc", 30),
-        lambda generator: generator.beam_search("abc", 2, max_length=30),
+        lambda generator: generator.generate("abc", 20),
+        lambda generator: generator.beam_search("abc", 2, max_length=20),
     ],
     ids=["generate", "beam_search"],
 )
@@ -982,10 +982,9 @@ def test_wide_beams_find_what_an_exhaustive_search_finds(seed, length_penalty):
 @every_model
 def test_one_beam_is_greedy_search(name):
     generator = TextGenerator(causal_lm(name))
-    for prompt in PROMPTS[:2]:
-        assert generator.beam_search(
-            prompt, 1, max_length=30, stop_token_ids=None
-        ) == generator.generate(prompt, 30, stop_token_ids=None)
+    assert generator.beam_search(
+        "abc", 1, max_length=20, stop_token_ids=None
+    ) == generator.generate("abc", 20, stop_token_ids=None)
 
 
 @pytest.mark.any_backend
