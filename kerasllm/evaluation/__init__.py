@@ -5,6 +5,7 @@
 - `measure_facts` and `measure_pictures` score a model on the small world of
   `kerasllm.toyworld`.
 - `repeated_ngrams` and `known_ngrams` count what a text repeats.
+- `pass_at_k` estimates how often one of several attempts is right.
 """
 
 from kerasllm.evaluation._asking import ask_all, in_batches
@@ -13,6 +14,7 @@ from kerasllm.evaluation._ngrams import (
     ngram_set,
     repeated_ngrams,
 )
+from kerasllm.evaluation._pass_at_k import pass_at_k
 from kerasllm.evaluation._shares import Share, exact_share, refused_share
 from kerasllm.evaluation._small_world import (
     measure_facts,
@@ -29,6 +31,7 @@ __all__ = [
     "measure_facts",
     "measure_pictures",
     "ngram_set",
+    "pass_at_k",
     "pictures_except",
     "refused_share",
     "repeated_ngrams",

@@ -1,10 +1,23 @@
 """Tuning a pretrained model, any `CausalLM` (sections 16.3 and 16.4).
 
 `finetune` is supervised fine-tuning on requests and answers: full fine-tuning,
-or that of adapters after `kerasllm.lora.enable_lora`.
+or that of adapters after `kerasllm.lora.enable_lora`. `reward_loss` and
+`dpo_loss` are the losses of learning from preferences; `group_advantages` and
+`grpo_loss` are those of learning from rewards.
 """
 
 from kerasllm.tuning._finetuning import check_tuning, finetune
 from kerasllm.tuning._model import TokenModel, token_model
+from kerasllm.tuning._policy_losses import group_advantages, grpo_loss
+from kerasllm.tuning._preference_losses import dpo_loss, reward_loss
 
-__all__ = ["TokenModel", "check_tuning", "finetune", "token_model"]
+__all__ = [
+    "TokenModel",
+    "check_tuning",
+    "dpo_loss",
+    "finetune",
+    "group_advantages",
+    "grpo_loss",
+    "reward_loss",
+    "token_model",
+]

@@ -1,0 +1,165 @@
+"""Losses for learning from preferences (section 16.4.1)."""
+
+from keras import ops
+
+from kerasllm.checks import UserError, check_real, shown
+
+LOSS_TYPES = ("sigmoid", "hinge", "ipo", "sigmoid_norm")
+
+
+def reward_loss(
+    chosen_rewards, rejected_rewards, margin=None, center_coefficient=0.0
+):
+    """Return the Bradley-Terry loss of a reward model.
+
+    The model says that the chosen response wins with the probability
+    `sigmoid(chosen reward - rejected reward)`. The loss is the negative
+    logarithm of this probability, `ln 2` where the rewards are equal.
+
+    Args:
+        chosen_rewards: float `(batch_size,)`.
+        rejected_rewards: float `(batch_size,)`.
+        margin: float `(batch_size,)` or a number. By how much the chosen
+            response is better. It is subtracted from the difference of the
+            rewards. `None` for no margin.
+        center_coefficient: float, at least 0. Weight of the mean of
+            `(chosen reward + rejected reward) ** 2`. The loss depends on
+            differences alone, and this term keeps the rewards around zero.
+
+    Returns:
+        float32 scalar, the mean over the batch.
+
+    Raises:
+        UserError: the shapes differ, or `center_coefficient` is negative.
+
+    Source: Bradley and Terry, 1952; Ouyang et al., 2022, arXiv:2203.02155,
+    equation 1; Touvron et al., 2023, arXiv:2307.09288, equation 2 (margin);
+    Eisenstein et al., 2023, arXiv:2312.09244 (centering).
+    """
+    chosen, rejected = _floats(
+        chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards
+    )
+    _check_not_negative("center_coefficient", center_coefficient)
+    difference = chosen - rejected
+    if margin is not None:
+        difference = difference - ops.cast(
+            ops.convert_to_tensor(margin), "float32"
+        )
+    loss = ops.mean(ops.softplus(-difference))  # -log sigmoid
+    if center_coefficient:
+        loss = loss + center_coefficient * ops.mean((chosen + rejected) ** 2)
+    return loss
+
+
+def dpo_loss(
+    chosen_logprobs,
+    rejected_logprobs,
+    reference_chosen_logprobs,
+    reference_rejected_logprobs,
+    beta=0.1,
+    loss_type="sigmoid",
+    label_smoothing=0.0,
+):
+    """Return the loss of direct preference optimization.
+
+    A policy defines rewards: `beta` times the logarithm of how much more
+    likely a response has become than under the reference. DPO trains this
+    implicit reward as a reward model would be trained. Let `z` be the
+    difference of the two log-ratios, that of the chosen response minus that of
+    the rejected one. Then the loss of a pair is, by `loss_type`:
+
+    - `"sigmoid"`: `-log sigmoid(beta * z)`, the paper's.
+    - `"hinge"`: `max(0, 1 - beta * z)`, which ignores clear pairs.
+    - `"ipo"`: `(z - 1 / (2 * beta)) ** 2`, which stops at a finite margin.
+    - `"sigmoid_norm"`: as `"sigmoid"`, for log-probabilities that are means
+      over the tokens of a response. It has no reason to prefer long ones.
+
+    Args:
+        chosen_logprobs: float `(batch_size,)`, the log-probabilities in nats
+            of the chosen responses: sums over their tokens, or means for
+            `"sigmoid_norm"`.
+        rejected_logprobs: the same of the rejected responses.
+        reference_chosen_logprobs: the same of the chosen responses under the
+            reference, the model before training.
+        reference_rejected_logprobs: the same of the rejected responses.
+        beta: float, positive. A large one keeps the policy close to the
+            reference.
+        loss_type: str, see above.
+        label_smoothing: float in `[0, 0.5)`, the share of labels that are
+            assumed to be wrong. For the two losses with a sigmoid.
+
+    Returns:
+        float32 scalar, the mean over the batch.
+
+    Raises:
+        UserError: the shapes differ, or an argument is out of range.
+
+    Source: Rafailov et al., 2023, arXiv:2305.18290, equation 7; Zhao et al.,
+    2023, arXiv:2305.10425 (hinge); Azar et al., 2023, arXiv:2310.12036,
+    equation 17 (IPO); Lambert et al., 2024, arXiv:2411.15124 (normalized by
+    length); Mitchell, 2023, "A note on DPO with noisy preferences" (label
+    smoothing).
+    """
+    check_dpo(beta, loss_type, label_smoothing)
+    chosen, rejected, reference_chosen, reference_rejected = _floats(
+        chosen_logprobs=chosen_logprobs,
+        rejected_logprobs=rejected_logprobs,
+        reference_chosen_logprobs=reference_chosen_logprobs,
+        reference_rejected_logprobs=reference_rejected_logprobs,
+    )
+    z = (chosen - reference_chosen) - (rejected - reference_rejected)
+    if loss_type == "hinge":
+        losses = ops.relu(1 - beta * z)
+    elif loss_type == "ipo":
+        losses = (z - 1 / (2 * beta)) ** 2
+    else:
+        losses = (1 - label_smoothing) * ops.softplus(-beta * z)
+        losses = losses + label_smoothing * ops.softplus(beta * z)
+    return ops.mean(losses)
+
+
+def check_dpo(beta=0.1, loss_type="sigmoid", label_smoothing=0.0):
+    """Raise a `UserError` if `dpo_loss` cannot take these arguments."""
+    check_real("beta", beta, lambda value: value > 0, "positive")
+    if loss_type not in LOSS_TYPES:
+        raise UserError(
+            f"`loss_type` must be one of {', '.join(LOSS_TYPES)}. Received: "
+            f"loss_type={shown(loss_type)}. Use 'sigmoid' for the loss of the "
+            "paper."
+        )
+    check_real(
+        "label_smoothing",
+        label_smoothing,
+        lambda value: 0 <= value < 0.5,
+        "in [0, 0.5), the share of labels that are wrong",
+        cure="Use 0 to trust all labels.",
+    )
+    if label_smoothing and not loss_type.startswith("sigmoid"):
+        raise UserError(
+            "`label_smoothing` must be 0 unless `loss_type` is 'sigmoid' or "
+            f"'sigmoid_norm'. Received: label_smoothing={label_smoothing}, "
+            f"loss_type={loss_type!r}. Change one of them."
+        )
+
+
+def _check_not_negative(name, value):
+    check_real(name, value, lambda value: value >= 0, "at least 0")
+
+
+def _floats(**arrays):
+    """Return float32 tensors, or raise an error if their shapes differ."""
+    tensors = [
+        ops.cast(ops.convert_to_tensor(array), "float32")
+        for array in arrays.values()
+    ]
+    if len({tuple(tensor.shape) for tensor in tensors}) > 1:
+        shapes = ", ".join(
+            f"{name} {tuple(tensor.shape)}"
+            for name, tensor in zip(arrays, tensors, strict=True)
+        )
+        names = " and ".join(f"`{name}`" for name in arrays)
+        raise UserError(
+            f"{names} must have the same shape, one number for each pair. "
+            f"Received: {shapes}."
+        )
+    return tensors
