@@ -23,7 +23,7 @@ checks progress
 files
 backend distribution
 corpora tokenizers pipeline prompts images
-layers schedules models recipes
+layers schedules models recipes gguf
 logit_filters samplers
 generation training
 pretraining instructions lora

@@ -74,7 +74,20 @@ class LoadedValues(keras.StatelessScope):
         else:
             variable._initializer = _Constant(value)
 
+    def read_later(self, variable, read):
+        """Let a variable have a value that is read when the block ends.
+
+        Of many variables, one value at a time is in memory twice.
+
+        Args:
+            variable: `keras.Variable` that was made in the block.
+            read: a function without arguments that returns an array.
+        """
+        variable._initializer = lambda shape, dtype=None: read()
+
     def __exit__(self, *arguments):
+        # Each value is held by its variable alone, and let go when copied.
+        self.state_mapping.clear()
         super().__exit__(*arguments)
         for variable, value in self._older:
             variable.assign(value)

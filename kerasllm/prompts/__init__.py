@@ -12,6 +12,7 @@ from kerasllm.prompts._encoding import (
     special_tokens,
     start_tokens,
 )
+from kerasllm.prompts._jinja import template_from_jinja
 from kerasllm.prompts._templates import (
     ALPACA,
     BOOK,
@@ -46,4 +47,5 @@ __all__ = [
     "special_tokens",
     "start_tokens",
     "template_for",
+    "template_from_jinja",
 ]

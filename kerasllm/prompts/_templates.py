@@ -229,15 +229,19 @@ def get_template(template, tokenizer=None):
 
 
 def template_for(tokenizer):
-    """Return the template whose special tokens a vocabulary has.
+    """Return the template of a tokenizer.
 
     Args:
         tokenizer: a KerasHub tokenizer.
 
     Returns:
-        `GEMMA` or `CHATML` for a vocabulary with their tokens. `BOOK` for any
-        other, because its delimiters are plain text.
+        The template that came with the tokenizer, as it does in a GGUF file.
+        Or else `GEMMA` or `CHATML` for a vocabulary with their tokens, and
+        `BOOK` for any other, because its delimiters are plain text.
     """
+    own = getattr(tokenizer, "prompt_template", None)
+    if own is not None:
+        return PromptTemplate(**own)
     for template in (GEMMA, CHATML):
         if token_id_of(tokenizer, template.end_of_turn) is not None:
             return template

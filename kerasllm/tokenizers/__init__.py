@@ -16,6 +16,7 @@ which leaves the GPUs to that backend.
 """
 
 from kerasllm.tokenizers._documents import check_documents, check_shards
+from kerasllm.tokenizers._fast import FastTokenizer
 from kerasllm.tokenizers._training import train_sentence_piece
 from kerasllm.tokenizers._vocabularies import (
     BOOK_VOCABULARY_URL,
@@ -29,6 +30,7 @@ from kerasllm.tokenizers._vocabularies import (
 __all__ = [
     "BOOK_VOCABULARY_URL",
     "END_OF_TEXT",
+    "FastTokenizer",
     "book_vocabulary",
     "check_documents",
     "check_shards",

@@ -85,19 +85,19 @@ def instructions_file(tmp_path):
 
 @pytest.fixture
 def untrained(tiny_untrained, monkeypatch):
-    """Each preset is a Gemma that is not trained, and gains nothing."""
-    from kerasllm.gemma import Gemma
+    """Each preset is a Gemma 3 that is not trained, and gains nothing."""
+    from kerasllm.chat import ChatModel
 
-    def from_preset(name, dtype=None, template="gemma"):
+    def from_preset(name, dtype=None, template="auto"):
         backbone = tiny_untrained.backbone
         model = keras_hub.models.Gemma3CausalLM(
             backbone=backbone.from_config(backbone.get_config()),
             preprocessor=tiny_untrained.preprocessor,
         )
-        return Gemma(model, template)
+        return ChatModel(model, template)
 
-    monkeypatch.setattr(Gemma, "from_preset", from_preset)
-    monkeypatch.setattr(Gemma, "finetune", lambda *args, **kwargs: [])
+    monkeypatch.setattr(ChatModel, "from_preset", from_preset)
+    monkeypatch.setattr(ChatModel, "finetune", lambda *args, **kwargs: [])
 
 
 @pytest.fixture

@@ -54,15 +54,15 @@ def test_chat_refuses_a_line_that_is_no_text_and_goes_on(
 
 @pytest.mark.any_backend
 def test_chat_loads_a_model_in_the_dtype_that_is_asked_for(run, monkeypatch):
-    from kerasllm.gemma import Gemma
+    from kerasllm.chat import ChatModel
 
     seen = []
 
-    def from_preset(name, dtype=None, template="gemma"):
+    def from_preset(name, dtype=None, template="auto"):
         seen.append(dtype)
         raise ValueError("Received: enough")
 
-    monkeypatch.setattr(Gemma, "from_preset", from_preset)
+    monkeypatch.setattr(ChatModel, "from_preset", from_preset)
     for options, dtype in (((), None), (("--dtype", "bfloat16"), "bfloat16")):
         with pytest.raises(ValueError, match="enough"):
             run("chat", "--preset", "tiny", *options)
@@ -86,9 +86,9 @@ def test_chat_with_a_model_refuses_what_only_a_preset_takes(
 
 @pytest.mark.any_backend
 def test_chat_reads_images_before_it_loads_a_model(run, monkeypatch, tmp_path):
-    from kerasllm.gemma import Gemma
+    from kerasllm.chat import ChatModel
 
-    monkeypatch.delattr(Gemma, "from_preset")
+    monkeypatch.delattr(ChatModel, "from_preset")
     status, _, err = run(
         "chat", "--preset", "tiny", "--image", tmp_path / "none.png"
     )

@@ -58,7 +58,7 @@ def test_finetune_prints_the_command_that_asks_what_it_tuned(
     adapters = tmp_path / "my adapters" / "adapters.lora.h5"
     for given, rest in (
         (["--template", "book"], ["--template", "book"]),
-        (["--template", "gemma"], []),
+        (["--template", "auto"], []),
         (["--dtype", "bfloat16"], ["--dtype", "bfloat16"]),
     ):
         # Of a preset with an address nothing is known before it is loaded.
@@ -77,9 +77,9 @@ def test_finetune_prints_the_command_that_asks_what_it_tuned(
 def test_numbers_are_refused_before_a_model_is_loaded(
     run, instructions_file, tmp_path, monkeypatch
 ):
-    from kerasllm.gemma import Gemma
+    from kerasllm.chat import ChatModel
 
-    monkeypatch.delattr(Gemma, "from_preset")
+    monkeypatch.delattr(ChatModel, "from_preset")
     for option, number in (
         ("--validation", 1e-9),
         ("--epochs", 0),
@@ -102,11 +102,11 @@ def test_numbers_are_refused_before_a_model_is_loaded(
 def test_few_examples_are_all_trained_on_unless_a_share_is_asked_for(
     run, untrained, tmp_path, monkeypatch, options, num_held_out
 ):
-    from kerasllm.gemma import Gemma
+    from kerasllm.chat import ChatModel
 
     seen = []
     monkeypatch.setattr(
-        Gemma, "finetune", lambda self, *parts, **kwargs: seen.extend(parts)
+        ChatModel, "finetune", lambda self, *parts, **kwargs: seen.extend(parts)
     )
     path = tmp_path / "five.jsonl"
     path.write_text('{"prompt": "Say it.", "response": "It."}\n' * 2)
@@ -126,7 +126,7 @@ def test_few_examples_are_all_trained_on_unless_a_share_is_asked_for(
 def test_without_a_folder_each_run_has_one_in_the_cache(
     run, untrained, instructions_file, tmp_path, monkeypatch
 ):
-    from kerasllm.gemma import Gemma
+    from kerasllm.chat import ChatModel
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
     directories = []
@@ -134,7 +134,7 @@ def test_without_a_folder_each_run_has_one_in_the_cache(
     def finetune(self, *args, directory, **kwargs):
         directories.append(directory)
 
-    monkeypatch.setattr(Gemma, "finetune", finetune)
+    monkeypatch.setattr(ChatModel, "finetune", finetune)
 
     def directory(*options):
         status, out, err = run(

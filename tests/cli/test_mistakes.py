@@ -107,7 +107,7 @@ def test_mistakes_are_told_before_a_backend_is_imported(
 
 
 def test_the_templates_that_are_offered_are_all_there_are():
-    assert set(_options.TEMPLATES) == set(prompts.TEMPLATES)
+    assert set(_options.TEMPLATES) == {"auto", *prompts.TEMPLATES}
 
 
 @pytest.mark.parametrize(

@@ -185,8 +185,8 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
             "pretraining.PretrainedModel.load",
         ),
         (["chat", "--model", "MODEL"], "pretraining.PretrainedModel.load"),
-        (["chat", "--preset", "tiny"], "gemma.Gemma.from_preset"),
-        (["finetune", "--data", "FILE"], "gemma.Gemma.from_preset"),
+        (["chat", "--preset", "tiny"], "chat.ChatModel.from_preset"),
+        (["finetune", "--data", "FILE"], "chat.ChatModel.from_preset"),
         (["info"], "backend.device_name"),
     ],
 )
