@@ -125,7 +125,7 @@ def transformers_llama(weights, metadata, **options):
         }} | options,
     )  # fmt: skip
     model = transformers.LlamaForCausalLM(config).eval()
-    state = {name: torch.from_numpy(array) for name, array in weights.items()}
+    state = {name: torch.tensor(array) for name, array in weights.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"lm_head.weight"} and not unexpected
     model.tie_weights()
