@@ -1,12 +1,14 @@
 """Tuning a pretrained model, any `CausalLM` (sections 16.3 and 16.4).
 
 `finetune` is supervised fine-tuning on requests and answers: full fine-tuning,
-or that of adapters after `kerasllm.lora.enable_lora`. `reward_loss` and
+or that of adapters after `kerasllm.lora.enable_lora`. `response_logprobs` says
+how likely a model finds responses. `reward_loss` and
 `dpo_loss` are the losses of learning from preferences; `group_advantages` and
 `grpo_loss` are those of learning from rewards.
 """
 
 from kerasllm.tuning._finetuning import check_tuning, finetune
+from kerasllm.tuning._logprobs import response_logprobs
 from kerasllm.tuning._model import TokenModel, token_model
 from kerasllm.tuning._policy_losses import group_advantages, grpo_loss
 from kerasllm.tuning._preference_losses import dpo_loss, reward_loss
@@ -18,6 +20,7 @@ __all__ = [
     "finetune",
     "group_advantages",
     "grpo_loss",
+    "response_logprobs",
     "reward_loss",
     "token_model",
 ]

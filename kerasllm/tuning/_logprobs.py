@@ -1,0 +1,225 @@
+"""Log-probabilities of responses: what preference learning is computed from."""
+
+import threading
+
+import numpy as np
+from keras import ops
+
+from kerasllm import backend
+from kerasllm.checks import UserError, check_int, check_text
+from kerasllm.generation import batch_bucket, length_bucket, position_tables
+from kerasllm.images import list_images, vision_inputs
+from kerasllm.instructions import Instruction, TokenizedInstructions
+from kerasllm.prompts import get_template
+
+LARGEST_LOGITS = 2**24  # logits in memory at the same time: 64 MiB
+# Held while the scorer of a model is found or made.
+_FINDING = threading.Lock()
+
+
+def response_logprobs(
+    causal_lm,
+    prompts,
+    responses,
+    template=None,
+    per_token=False,
+    *,
+    images=None,
+    batch_size=16,
+):
+    """Return how likely a model finds responses to prompts.
+
+    The log-probability of a response is the sum of those of its tokens, each
+    given the prompt and all tokens before it. Prompt and response are
+    tokenized apart, as in training, so the border between them is a border
+    between tokens. The delimiters and the end token that the template puts
+    after a response count as a part of it.
+
+    A sequence is scored on its own: its result does not depend on the other
+    sequences or on the padding. The logits of only a few positions at a time
+    are in memory.
+
+    Args:
+        causal_lm: any `keras_hub.models.CausalLM` with a preprocessor.
+        prompts: list of str.
+        responses: list of str, one for each prompt.
+        template: `PromptTemplate` or the name of one. `None` for the one whose
+            special tokens the model has; see `prompts.get_template`.
+        per_token: bool. Whether to return each token's log-probability.
+        images: list of lists of images, one list for each prompt; see
+            `kerasllm.images.load_image`. `None` for no images.
+        batch_size: int. Sequences that are scored together.
+
+    Returns:
+        float32 NumPy array `(len(prompts),)`, in nats. With `per_token`, a
+        list of float32 arrays `(number of tokens of the response,)`.
+
+    Raises:
+        UserError: there is not one response for each prompt, one of them is
+            not text, or a sequence is longer than the model's position table.
+
+    Source: chapter 16, section 16.4.1.
+    """
+    batch_size = check_int("batch_size", batch_size, 1)
+    examples = _examples(prompts, responses, images)
+    if not examples:
+        return [] if per_token else np.zeros(0, "float32")
+    tokens, starts, its_images = _tokenize(causal_lm, examples, template)
+    scorer = _Scorer.of(causal_lm)
+    results = [None] * len(tokens)
+    # Sequences of similar length share a batch, and so need little padding.
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    for first in range(0, len(order), batch_size):
+        numbers = order[first : first + batch_size]
+        scores = scorer.score(
+            [tokens[i] for i in numbers], [its_images[i] for i in numbers]
+        )
+        for i, its_scores in zip(numbers, scores, strict=False):
+            # The score at a position is that of the token after it.
+            response = slice(starts[i] - 1, len(tokens[i]) - 1)
+            results[i] = its_scores[response]
+    if per_token:
+        return results
+    return np.array([scores.sum(dtype="float64") for scores in results]).astype(
+        "float32"
+    )
+
+
+def _examples(prompts, responses, images):
+    for name, texts in (("prompts", prompts), ("responses", responses)):
+        if isinstance(texts, str):
+            raise UserError(
+                f"`{name}` must be a list of strings. Received: a string. Put "
+                "it into a list."
+            )
+    if images is None:
+        images = [()] * len(prompts)
+    if not len(prompts) == len(responses) == len(images):
+        raise UserError(
+            "There must be one response, and one list of images if there are "
+            f"any, for each prompt. Received: {len(prompts)} prompts, "
+            f"{len(responses)} responses and {len(images)} lists of images."
+        )
+    for name, texts in (("prompts", prompts), ("responses", responses)):
+        for text in texts:
+            check_text(name, text)
+    return [
+        Instruction(prompt, response, images=tuple(list_images(its_images)))
+        for prompt, response, its_images in zip(
+            prompts, responses, images, strict=True
+        )
+    ]
+
+
+def _tokenize(causal_lm, examples, template):
+    """Return the tokens, where the responses start, and the images."""
+    preprocessor = causal_lm.preprocessor
+    template = get_template(template or "auto", preprocessor.tokenizer)
+    tokenized = TokenizedInstructions.of(
+        examples, preprocessor, template, sequence_length=2**30
+    )
+    longest = min(position_tables(causal_lm), default=2**30)
+    if tokenized.longest > longest:
+        raise UserError(
+            f"A prompt and its response must fit in {longest} tokens, the "
+            "length of the model's position table. Received: one with "
+            f"{tokenized.longest}, delimiters included. Shorten or drop it."
+        )
+    return tokenized.token_ids, tokenized.prompt_lengths, tokenized.images
+
+
+class _Scorer:
+    """A model and its compiled function; it holds no state of any text."""
+
+    def __init__(self, causal_lm):
+        self.causal_lm = causal_lm
+        self.variables = list(causal_lm.variables)
+        self._function = backend.compiled(
+            self._score, self.variables, record=False
+        )
+
+    @classmethod
+    def of(cls, causal_lm):
+        """Return the scorer of a model, a new one if its variables changed.
+
+        What is compiled then lives as long as the model.
+        """
+        with _FINDING:
+            scorer = getattr(causal_lm, "_response_scorer", None)
+            variables = causal_lm.variables
+            if (
+                scorer is None
+                or len(variables) != len(scorer.variables)
+                or any(
+                    a is not b
+                    for a, b in zip(variables, scorer.variables, strict=True)
+                )
+            ):
+                scorer = causal_lm._response_scorer = cls(causal_lm)
+            return scorer
+
+    def score(self, tokens, images):
+        """Return the log-probability of each token after the first.
+
+        Args:
+            tokens: list of int arrays.
+            images: list of tuples of images, one for each sequence.
+
+        Returns:
+            float32 array `(at least len(tokens), length)`. The score at a
+            position is that of the next token.
+        """
+        longest = min(position_tables(self.causal_lm), default=None)
+        # Few sizes are compiled. The last token is only predicted.
+        length = length_bucket(max(map(len, tokens)) - 1, longest)
+        token_ids = np.zeros((batch_bucket(len(tokens)), length + 1), "int32")
+        padding_mask = np.zeros((len(token_ids), length), bool)
+        for i, its_tokens in enumerate(tokens):
+            token_ids[i, : len(its_tokens)] = its_tokens
+            padding_mask[i, : len(its_tokens)] = True
+        padding_mask[len(tokens) :, 0] = True  # attention to nothing is NaN
+        inputs = {"token_ids": token_ids[:, :-1], "padding_mask": padding_mask}
+        preprocessor = self.causal_lm.preprocessor
+        if getattr(preprocessor, "image_converter", None) is not None:
+            images = [*images, *[()] * (len(token_ids) - len(tokens))]
+            inputs |= vision_inputs(inputs["token_ids"], images, preprocessor)
+        return ops.convert_to_numpy(self._function(inputs, token_ids[:, 1:]))
+
+    def _score(self, inputs, labels):
+        """Return the log-probabilities of labels: `(batch_size, length)`."""
+        backbone = self.causal_lm.backbone
+        embedding = getattr(
+            backbone, "embedding", getattr(backbone, "token_embedding", None)
+        )
+        if embedding is None:  # the logits of all positions, then
+            logits = self.causal_lm(inputs, training=False)
+            return _logprobs(logits, labels)
+        hidden_states = backbone(inputs, training=False)
+        batch_size, length, size = hidden_states.shape
+        count = _num_chunks(batch_size * length, embedding.input_dim)
+        scores = backend.remat_in_turn(
+            lambda states, labels: _logprobs(
+                embedding(states, reverse=True), labels
+            ),
+            ops.reshape(hidden_states, (count, 1, -1, size)),
+            ops.reshape(labels, (count, 1, -1)),
+        )
+        return ops.reshape(scores, (batch_size, length))
+
+
+def _num_chunks(num_positions, vocabulary_size):
+    """Return the number of equal parts in which logits are computed."""
+    count = 1
+    while (
+        num_positions // count * vocabulary_size > LARGEST_LOGITS
+        and num_positions % (2 * count) == 0
+    ):
+        count *= 2
+    return count
+
+
+def _logprobs(logits, labels):
+    """Return the log-probabilities of labels, computed in float32."""
+    logits = ops.cast(logits, "float32")  # (..., vocabulary_size)
+    chosen = ops.take_along_axis(logits, labels[..., None], axis=-1)
+    return chosen[..., 0] - ops.logsumexp(logits, axis=-1)
