@@ -62,6 +62,8 @@ LONG_IN_FRONT = {
     "pretraining._pretrain.pretrain",
     "training._fit.resumable_fit",
     "tuning._finetuning.finetune",
+    "tuning._logprobs.response_logprobs",
+    "tuning._policy_losses.grpo_loss",
 }
 
 BACKENDS = {"jax", "tensorflow", "torch"}

@@ -42,6 +42,12 @@ _NOT_FOR_TEXT = (
 )
 _DYNAMO = "torch._dynamo"
 
+# Options whose value is a path, or may be one.
+_PATHS = {
+    *("--data", "--image", "--lora", "--model", "--out", "--preset"),
+    "--validation",
+}
+
 app = typer.Typer(
     help="The life of a language model in Keras 3, on the command line.",
     add_completion=False,
@@ -59,7 +65,8 @@ def main(arguments=None):
     Args:
         arguments: list of str. Defaults to those of the process.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_expand_home(argument) for argument in arguments]
     # Imports and traced functions are millions of objects, hardly any of them
     # garbage: a command starts in 12% less time where it is looked for less.
     gc.set_threshold(50_000)
@@ -76,6 +83,18 @@ def main(arguments=None):
         options = _options_of(command, arguments)
         warnings.showwarning = _messages.warning_printer(options)
         _run(command, arguments, options)
+
+
+def _expand_home(argument):
+    """Return `--out=/home/me/x` for `--out=~/x`, and any other as it is.
+
+    A shell does this for `--out ~/x` only, and a folder named "~" is easily
+    removed together with the real one.
+    """
+    option, equals, path = argument.partition("=")
+    if option not in _PATHS or not path.startswith("~"):
+        return argument
+    return f"{option}={os.path.expanduser(path)}"
 
 
 def _run(command, arguments, options):

@@ -7,6 +7,7 @@ from PIL import Image
 from kerasllm import files, toyworld
 from kerasllm.evaluation import ask_all, exact_share
 from kerasllm.gemma import Gemma
+from kerasllm.progress import quiet
 from kerasllm.tiny_gemma import TEST_SEED
 from kerasllm.tour._commands import ask_command
 
@@ -53,7 +54,8 @@ def measure_pictures(report, directory):
     Returns:
         `Seen`.
     """
-    gemma = Gemma.from_preset("tiny_instruct")
+    with quiet():  # TensorFlow Text writes a line that no log level stops
+        gemma = Gemma.from_preset("tiny_instruct")
     pictures = unseen_pictures()
     others = pictures[1:] + pictures[:1]
     shares, shown_answers = {}, []

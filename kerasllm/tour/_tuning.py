@@ -10,6 +10,7 @@ from kerasllm import files
 from kerasllm.evaluation import Share, ask_all, exact_share, refused_share
 from kerasllm.gemma import Gemma
 from kerasllm.lora import SUFFIX, LoraReport
+from kerasllm.progress import quiet
 from kerasllm.tiny_gemma import TinyRecipe
 from kerasllm.tour._commands import ask_command
 from kerasllm.tour._progress import StepsDone
@@ -104,12 +105,14 @@ def measure_tuning(report, directory):
     # vocabulary of the mini-GPT has been used for the last time.
     keras.utils.set_random_seed(SEED)
 
-    full = Gemma.from_preset("tiny")
+    with quiet():  # TensorFlow Text writes a line that no log level stops
+        full = Gemma.from_preset("tiny")
     before = _ask(report, full, known, "the base model")
     full_run = _tune(report, full, examples, "all weights", **FULL_TUNING)
     after_full = _ask(report, full, known, "the model tuned in full")
 
-    gemma = Gemma.from_preset("tiny")
+    with quiet():
+        gemma = Gemma.from_preset("tiny")
     sizes = gemma.enable_lora(rank=RANK, targets="attention")
     lora_run = _tune(report, gemma, examples, "the adapters", **LORA_TUNING)
     adapters = {"lora": _save(gemma, directory, "answers")}

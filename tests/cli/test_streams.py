@@ -85,3 +85,12 @@ def test_a_user_without_a_home_gets_no_folder_of_that_name(
     monkeypatch.setenv("KERAS_HOME", "here")
     assert files.keras_home() == pathlib.Path("here")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home(tmp_path):
+    """Shells expand `--model ~/x` only."""
+    result = in_a_shell(
+        "kerasllm generate --model=~/nothing x", HOME=str(tmp_path)
+    )
+    assert result.returncode == 2
+    assert f"{tmp_path}/nothing" in result.stderr
