@@ -64,6 +64,7 @@ LONG_IN_FRONT = {
     "tuning._finetuning.finetune",
     "tuning._logprobs.response_logprobs",
     "tuning._policy_losses.grpo_loss",
+    "tuning._preference_losses.dpo_loss",
 }
 
 BACKENDS = {"jax", "tensorflow", "torch"}
