@@ -27,7 +27,7 @@ layers schedules models recipes gguf
 logit_filters samplers
 generation training
 pretraining instructions lora
-tuning presets
+tuning presets export
 chat
 gemma
 toyworld

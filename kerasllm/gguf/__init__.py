@@ -26,6 +26,12 @@ _FILE_OF = {
     "GGUFCausalLMPreprocessor": "_model",
     "GGUFTokenizer": "_model",
     "read_gguf": "_reading",
+    "rope_divisors": "_reading",
+    "describe_byte_pairs": "_vocabulary",
+    "gguf_names": "_weights",
+    "to_rotary_order": "_weights",
+    "to_transformers": "_weights",
+    "transformers_names": "_weights",
 }
 
 __all__ = [  # noqa: PLE0604

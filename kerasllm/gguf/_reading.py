@@ -174,10 +174,8 @@ def _read_rope_factors(file, config, head_dim):
         return {}
     divisors = file.tensor(_ROPE_FACTORS)
     factor = float(divisors.max())
-    base, steps = config["rope_max_wavelength"], np.arange(0, head_dim, 2)
-    turns = _BEFORE / (2 * math.pi) / base ** (steps / head_dim)
-    smooth = np.clip((turns - _LOW) / (_HIGH - _LOW), 0, 1)
-    expected = 1 / ((1 - smooth) / factor + smooth)
+    base = config["rope_max_wavelength"]
+    expected = _divisors(base, head_dim, factor, _LOW, _HIGH, _BEFORE)
     fits = divisors.shape == expected.shape
     if not fits or not np.allclose(divisors, expected, rtol=1e-3):
         raise UserError(
@@ -191,6 +189,35 @@ def _read_rope_factors(file, config, head_dim):
         "rope_high_freq_factor": _HIGH,
         "rope_pretraining_sequence_length": _BEFORE,
     }
+
+
+def rope_divisors(backbone):
+    """Return what a file has of a stretched rotary embedding.
+
+    Args:
+        backbone: `GGUFBackbone`.
+
+    Returns:
+        float32 array `(head_dim / 2,)`, or `None` if it is not stretched.
+    """
+    if backbone.rope_frequency_adjustment_factor is None:
+        return None
+    return _divisors(
+        backbone.rope_max_wavelength,
+        backbone.hidden_dim // backbone.num_query_heads,
+        backbone.rope_frequency_adjustment_factor,
+        backbone.rope_low_freq_factor,
+        backbone.rope_high_freq_factor,
+        backbone.rope_pretraining_sequence_length,
+    )
+
+
+def _divisors(base, head_dim, factor, low, high, before):
+    """Return the divisor of each frequency by the rule of Llama 3.1."""
+    steps = np.arange(0, head_dim, 2)
+    turns = before / (2 * math.pi) / base ** (steps / head_dim)
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / factor + smooth)).astype("float32")
 
 
 def _check_tensors(file, config):

@@ -1,6 +1,7 @@
 """From the vocabulary in a GGUF file to a tokenizer."""
 
 import dataclasses
+import json
 
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
@@ -10,7 +11,7 @@ from kerasllm.gguf._model import GGUFTokenizer
 from kerasllm.prompts import template_from_jinja
 
 # What kind of token one is, by the numbers of the format.
-_CONTROL, _USER_DEFINED = 3, 4
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 # As Llama 3 splits text before its bytes are paired.
 _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -118,6 +119,45 @@ def _byte_pairs(of, tokens, splitter):
     ]
     fast.add_tokens(added)
     return fast
+
+
+def describe_byte_pairs(tokenizer):
+    """Return what a file has of a tokenizer, a dict.
+
+    Args:
+        tokenizer: `GGUFTokenizer`.
+
+    Returns:
+        dict with `tokens` and `merges`, lists of str, `kinds`, a list of int,
+        and `pre`, the format's name of how text is split.
+
+    Raises:
+        UserError: text is split in a way that the format has no name for.
+    """
+    content = json.loads(tokenizer.tokenizer.to_str())
+    splitter = content["pre_tokenizer"]
+    names = [
+        name
+        for name, make in _SPLITTERS.items()
+        if json.loads(make().__getstate__()) == splitter
+    ]
+    if not names:
+        raise UserError(
+            "`tokenizer` must split text in one of the ways "
+            f"{', '.join(_SPLITTERS)}. Received: "
+            f"{shown(splitter, 200)}."
+        )
+    tokens = tokenizer.get_vocabulary()
+    kinds = dict.fromkeys(tokens, _NORMAL)
+    for token in content["added_tokens"]:
+        kind = _CONTROL if token["special"] else _USER_DEFINED
+        kinds[token["content"]] = kind
+    return {
+        "pre": names[0],
+        "tokens": tokens,
+        "kinds": list(kinds.values()),
+        "merges": [" ".join(merge) for merge in content["model"]["merges"]],
+    }
 
 
 def _token(of, tokens, name):

@@ -1,0 +1,94 @@
+"""`kerasllm export`: a model or its adapters, for other programs."""
+
+import os
+import pathlib
+from typing import Annotated
+
+import typer
+
+from kerasllm.cli._options import BackendOption, check_preset, checked, one_of
+from kerasllm.cli._start import UsageError, starting
+from kerasllm.progress import quiet, working
+
+FORMATS = ("huggingface", "gguf", "peft")
+WEIGHTS = ("f32", "f16", "q8_0")
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        callback=checked(check_preset),
+        help="A preset, see chat: a folder that save_to_preset wrote, "
+        "smollm2, tiny, a GGUF file.",
+    ),
+]
+ToOption = Annotated[
+    str,
+    typer.Option(
+        parser=one_of(FORMATS),
+        metavar=f"[{'|'.join(FORMATS)}]",
+        help="huggingface: a folder for Transformers. gguf: a file for "
+        "llama.cpp. peft: the adapters alone, a folder for PEFT.",
+    ),
+]
+OutOption = Annotated[
+    pathlib.Path, typer.Option(help="A new folder, or a new file for gguf.")
+]
+AdaptersOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--lora",
+        exists=True,
+        dir_okay=False,
+        help="File that finetune wrote. It is merged into the weights, or "
+        "written alone for peft.",
+    ),
+]
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        parser=one_of(WEIGHTS),
+        metavar=f"[{'|'.join(WEIGHTS)}]",
+        help="What a GGUF file has matrices as.",
+    ),
+]
+
+
+def export(
+    model: ModelOption,
+    to: ToOption,
+    out: OutOption,
+    adapters: AdaptersOption = None,
+    weights: WeightsOption = "f16",
+    backend: BackendOption = None,
+):
+    """Write a model, tuned or not, for Transformers, PEFT or llama.cpp."""
+    if os.path.lexists(out):
+        raise UsageError(
+            f"--out must be a new path. Received: {out}, which is there. "
+            "Choose another, or remove it."
+        )
+    if to == "peft" and adapters is None:
+        raise UsageError(
+            "--to peft must come with adapters. Received: no --lora. Give it "
+            "the file that finetune wrote."
+        )
+    with working(f"Loading {model}"):
+        with starting(backend):
+            from kerasllm import export as exporting
+            from kerasllm import lora, presets
+
+        with quiet():
+            causal_lm = presets.load_causal_lm(model)
+        if adapters is not None:
+            lora.load_lora(causal_lm, adapters)
+    with working("Writing"):
+        if to == "peft":
+            exporting.to_peft(causal_lm, out, base=model)
+        else:
+            if adapters is not None:
+                lora.merge_lora(causal_lm)
+            if to == "gguf":
+                exporting.to_gguf(causal_lm, out, weights)
+            else:
+                exporting.to_hugging_face(causal_lm, out)
+    print(f"{out} has been written.")

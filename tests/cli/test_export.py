@@ -1,0 +1,65 @@
+"""`kerasllm export`: what the command checks and calls."""
+
+import json
+
+import pytest
+
+from kerasllm.cli.export import FORMATS, WEIGHTS
+from kerasllm.export import WEIGHT_TYPES
+from kerasllm.gguf import GGUFFile
+from tests.cli.messages import one_line
+from tests.gguf.small_files import write
+
+pytestmark = pytest.mark.any_backend
+
+
+@pytest.fixture
+def adapters(tmp_path):
+    """A file in GGUF, and adapters for it."""
+    from kerasllm.chat import ChatModel
+
+    path = tmp_path / "llama.gguf"
+    write(path)
+    model = ChatModel.from_preset(path)
+    model.enable_lora(rank=2)
+    model.save_lora(tmp_path / "adapters.lora.h5")
+    return path, tmp_path / "adapters.lora.h5"
+
+
+def test_a_model_and_its_adapters_are_exported(run, adapters, tmp_path):
+    model, lora = adapters
+    for to, made in (
+        ("huggingface", "model.safetensors"),
+        ("peft", "adapter_model.safetensors"),
+        ("gguf", None),
+    ):
+        out = tmp_path / f"for {to}"
+        status, said, err = run(
+            "export", "--model", model, "--lora", lora, "--to", to,
+            "--out", out,
+        )  # fmt: skip
+        assert status == 0, err
+        assert f"{out} has been written." in said
+        assert (out / made).is_file() if made else GGUFFile(out).tensors
+        # What is there is never replaced.
+        status, _, err = run("export", "--model", model, "--to", to,
+                             "--out", out)  # fmt: skip
+        assert status == 2 and "--out must be a new path" in one_line(err)
+    config = tmp_path / "for peft" / "adapter_config.json"
+    assert json.loads(config.read_text())["peft_type"] == "LORA"
+
+
+def test_mistakes_are_told_before_a_model_is_loaded(run, tmp_path):
+    out = tmp_path / "new"
+    for options, message in (
+        (("--model", "tiny", "--to", "peft"), "--to peft must come with"),
+        (("--model", "tiny", "--to", "hugging"), "Did you mean huggingface?"),
+        (("--model", "none.gguf", "--to", "gguf"), "which is no file"),
+    ):
+        status, _, err = run("export", *options, "--out", out)
+        assert status == 2 and message in one_line(err), err
+    assert not out.exists()
+
+
+def test_what_is_offered_is_what_there_is():
+    assert WEIGHTS == WEIGHT_TYPES and len(FORMATS) == 3
