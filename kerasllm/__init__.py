@@ -5,8 +5,8 @@ is the table of contents: text (`corpora`, `tokenizers`, `pipeline`), the model
 (`layers`, `models`, `recipes`, `schedules`), training (`pretraining`,
 `training`, `distribution`), decoding (`samplers`, `logit_filters`,
 `generation`), asking (`prompts`, `images`, `chat`, `gemma`, `presets`), tuning
-(`instructions`, `lora`, `tuning`) and measuring (`evaluation`, `plots`,
-`report`).
+(`instructions`, `lora`, `tuning`), using (`retrieval`) and measuring
+(`evaluation`, `plots`, `report`).
 
 The names below are what most programs need. Each is imported when it is first
 used, so that `import kerasllm` starts no backend and `KERAS_BACKEND` can still
@@ -58,6 +58,7 @@ _ROOM_OF = {
     "finetune": "tuning",
     "ChatModel": "chat",
     "Gemma": "gemma",
+    "Store": "retrieval",
     "set_up": "backend",
     "UserError": "checks",
 }

@@ -30,6 +30,7 @@ pretraining instructions lora
 tuning presets export
 chat
 gemma
+retrieval
 toyworld
 evaluation plots report
 tiny_gemma
@@ -60,6 +61,8 @@ LONG_IN_FRONT = {
     "plots._strategies.plot_sampling_strategies",
     "pretraining._mini_gpt.pretrain_mini_gpt",
     "pretraining._pretrain.pretrain",
+    "retrieval._indexing.index_folder",
+    "retrieval._store.search",
     "training._fit.resumable_fit",
     "tuning._finetuning.finetune",
     "tuning._logprobs.response_logprobs",

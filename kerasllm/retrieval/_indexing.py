@@ -1,0 +1,229 @@
+"""Folders of documents in a store, brought up to date."""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+
+from kerasllm.checks import (
+    MissingFileError,
+    RunError,
+    UserError,
+    check_int,
+    check_text,
+)
+from kerasllm.progress import working
+from kerasllm.retrieval._chunking import check_chunking, chunk_document
+from kerasllm.retrieval._reading import (
+    MARKDOWN,
+    PDF,
+    TEXT,
+    check_can_read_pdf,
+    read_document,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexReport:
+    """What `index_folder` has done.
+
+    Attributes:
+        files: int. The number of files that were read.
+        chunks: int. The number of chunks of them.
+        added: int. Those that the store did not have; only they were embedded.
+        deleted: int. Chunks of the store that are in the folder no more.
+        skipped: dict from the source of a file that could not be read to the
+            reason, a str. What the store has of it stays.
+    """
+
+    files: int
+    chunks: int
+    added: int
+    deleted: int
+    skipped: dict
+
+
+def index_folder(
+    store,
+    folder,
+    name=None,
+    max_tokens=200,
+    overlap=40,
+    tokenizer=str.split,
+    batch_size=256,
+    verbose=1,
+):
+    """Bring a store up to date with the documents of a folder.
+
+    All text, Markdown and PDF files of the folder and its subfolders are read
+    and split into chunks, but for hidden ones. Chunks that the store has
+    already are not embedded again. What was interrupted goes on so, and a
+    second run embeds only what has changed.
+
+    The metadata of a chunk are its `source`, such as `"docs/guide.md"`, its
+    `title`, `start` and `end`, and the `collection` and `folder` that it
+    belongs to.
+
+    Args:
+        store: `Store`.
+        folder: str or path.
+        name: str. Name of the collection, which begins all sources. `None`
+            takes that of the folder. A store may have many collections.
+        max_tokens: int, as in `chunk_document`.
+        overlap: int, as in `chunk_document`.
+        tokenizer: callable, as in `chunk_document`.
+        batch_size: int. The number of chunks that are embedded at a time and
+            added in one transaction.
+        verbose: int. 0 says nothing; 1 says what goes on, on stderr.
+
+    Returns:
+        An `IndexReport`.
+
+    Raises:
+        MissingFileError: the folder does not exist.
+        UserError: it has no document, or an argument breaks a rule.
+        RunError: the store has a collection of this name from another folder
+            that is still there.
+    """
+    folder = pathlib.Path(folder).expanduser().absolute()
+    check_chunking(max_tokens, overlap, tokenizer)
+    check_int("batch_size", batch_size, 1)
+    name = folder.name if name is None else name
+    check_text("name", name)
+    paths = document_paths(folder)
+    known = _ids_by_source(store, name)
+    _check_folder(store, known, folder, name)
+    facts = {"collection": name, "folder": str(folder)}
+    group, read, skipped, counts = {}, set(), {}, collections.Counter()
+    for path in paths:
+        source = f"{name}/{path.relative_to(folder).as_posix()}"
+        try:
+            document = read_document(path, source)
+        except UserError as error:
+            skipped[source] = str(error)
+            continue
+        chunks = chunk_document(document, max_tokens, overlap, tokenizer)
+        group[source] = list(_rows(source, chunks, facts))
+        read.add(source)
+        if path is paths[-1] or sum(map(len, group.values())) >= batch_size:
+            what = f"Indexing {name}, {len(read)} of {len(paths)} files"
+            with working(what) if verbose else contextlib.nullcontext():
+                counts += _write(store, group, known, batch_size)
+            group = {}
+    counts += _write(store, group, known, batch_size)
+    gone = [known[s] for s in known.keys() - read - skipped.keys()]
+    counts["deleted"] += store.delete(sorted(set().union(*gone)))
+    return IndexReport(
+        len(read),
+        counts["chunks"],
+        counts["added"],
+        counts["deleted"],
+        skipped,
+    )
+
+
+def document_paths(folder):
+    """Return the documents of a folder and of its subfolders, sorted.
+
+    Args:
+        folder: path.
+
+    Raises:
+        MissingFileError: the folder does not exist.
+        UserError: it is a file, or it has no document. Or one is PDF, and
+            pypdf is not installed.
+    """
+    if not folder.is_dir():
+        kind = UserError if folder.exists() else MissingFileError
+        what = "is a file" if folder.exists() else "does not exist"
+        raise kind(
+            f"`folder` must be a folder. Received: {folder}, which {what}. "
+            "Check its spelling."
+        )
+    suffixes = (*TEXT, *MARKDOWN, *PDF)
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes
+        and path.is_file()
+        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+    if not paths:
+        raise UserError(
+            "`folder` must have a document. Received: "
+            f"{folder}, with no file that ends in {', '.join(suffixes)}. "
+            "Choose another folder."
+        )
+    if any(path.suffix.lower() in PDF for path in paths):
+        check_can_read_pdf()
+    return paths
+
+
+def _ids_by_source(store, name):
+    """Return the ids that a collection has of each source, as sets."""
+    found = {}
+    for passage_id in store.ids({"collection": name}):
+        source = passage_id.rpartition("#")[0]
+        found.setdefault(source, set()).add(passage_id)
+    return found
+
+
+def _check_folder(store, known, folder, name):
+    """Check that a collection is of this folder, or of one that has moved."""
+    for ids in list(known.values())[:1]:
+        (passage,) = store.get(sorted(ids)[:1])
+        there = passage.metadata.get("folder", str(folder))
+        if there != str(folder) and pathlib.Path(there).is_dir():
+            raise RunError(
+                "A collection must be of one folder. Received: "
+                f"name={name!r} for {folder}, and the store has it from "
+                f"{there}. Give another `name`."
+            )
+
+
+def _rows(source, chunks, facts):
+    """Yield the id, the text and the metadata of each chunk.
+
+    The id depends on the text and not on its place: a line that is added at
+    the top of a file changes no id below.
+    """
+    seen = collections.Counter()
+    for chunk in chunks:
+        digest = hashlib.sha256(chunk.titled.encode()).hexdigest()[:16]
+        seen[digest] += 1
+        same = "" if seen[digest] == 1 else f"-{seen[digest]}"
+        place = {
+            "source": source,
+            "title": chunk.title,
+            "start": chunk.start,
+            "end": chunk.end,
+        }
+        yield f"{source}#{digest}{same}", chunk.titled, place | facts
+
+
+def _write(store, group, known, batch_size):
+    """Write the chunks of some files, and delete what these had before.
+
+    Args:
+        store: `Store`.
+        group: dict from a source to a list of `(id, text, metadata)`.
+        known: dict from a source to the ids that the store has of it.
+        batch_size: int. The number of chunks in a transaction.
+
+    Returns:
+        A `Counter` of chunks, those added and those deleted.
+    """
+    rows = sum(group.values(), [])
+    for begin in range(0, len(rows), batch_size):
+        ids, texts, metadata = zip(
+            *rows[begin : begin + batch_size], strict=True
+        )
+        store.add(texts, ids, metadata)
+    counts = collections.Counter(chunks=len(rows))
+    for source, of_source in group.items():
+        before = known.get(source, set())
+        now = {row[0] for row in of_source}
+        counts["added"] += len(now - before)
+        counts["deleted"] += store.delete(sorted(before - now))
+    return counts
