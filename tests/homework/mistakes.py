@@ -229,6 +229,14 @@ ADAPTER_MISTAKES = {
         "keras.optimizers.Adam(rate)", "keras.optimizers.Adam(0.1)",
         "test_tune",
     ),
+    "invented losses": (
+        "    model.compile(optimizer=keras.optimizers.Adam(rate))",
+        "    first = float(masked_loss(model(x), y, weights))\n"
+        "    for part in model.trainable_weights:\n"
+        "        part.assign(part + 1e-3)\n"
+        "    return [first * 0.9**epoch for epoch in range(epochs)]",
+        "test_tune",
+    ),
     "plain descent": (
         "keras.optimizers.Adam(rate)", "keras.optimizers.SGD(rate)",
         "test_tune",
