@@ -85,19 +85,25 @@ def make_cgroup(memory_gb):
 
 def _delegated():
     """Yield the cgroups below which this process may make one with limits."""
-    try:
-        lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
+    own = _own_cgroup()
+    if own is None:
         return
-    own = [line[3:] for line in lines if line.startswith("0::")]
-    for path in own:
-        # Its own, or the one around it: one with processes has none below.
-        path = _ROOT / path.strip("/")
-        for parent in (path, path.parent):
-            with contextlib.suppress(OSError):
-                text = (parent / "cgroup.subtree_control").read_text()
-                if _NEEDED <= set(text.split()):
-                    yield parent
+    path = _ROOT / own.strip("/")
+    # Its own, or the one around it: one with processes has none below.
+    for parent in (path, path.parent):
+        with contextlib.suppress(OSError):
+            text = (parent / "cgroup.subtree_control").read_text()
+            if _NEEDED <= set(text.split()):
+                yield parent
+
+
+def _own_cgroup():
+    """Return the cgroup of version 2 that this process is in, or `None`."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                return line[3:]
+    return None
 
 
 def join_cgroup(path):
