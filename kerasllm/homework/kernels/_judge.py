@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 from nbclient import NotebookClient
@@ -278,7 +279,8 @@ class JudgedExecute(Execute):
         seconds = min(self.timeout, self._left())
         self.timeout_func = lambda _: seconds
         try:
-            _within(seconds + _GRACE, self.async_execute_cell(cell, index))
+            with self._killing_after(seconds + _GRACE):
+                _within(seconds + _GRACE, self.async_execute_cell(cell, index))
         except Exception as error:
             # A kernel that died, or one that speaks no proper protocol.
             reason = last_words(f"{self.own_folder}/log")
@@ -290,6 +292,19 @@ class JudgedExecute(Execute):
         self.timeouts += "CellTimeoutError" in names
         if self.timeouts > 1:
             self._stop("two of its cells ran out of time")
+
+    @contextlib.contextmanager
+    def _killing_after(self, seconds):
+        """Kill the student's kernel if a block takes longer.
+
+        While a kernel sends without a pause, asyncio's clock stands still.
+        """
+        timer = threading.Timer(seconds, self._kill_group)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _left(self):
         """Return the seconds that are left to the submission."""
