@@ -4,7 +4,9 @@
 
 writes the submissions, grades them with `kerasllm homework grade` and prints
 the table that is in chapters/homework/README.md. It takes some minutes. It
-fails if any of them earns another number of points than it should.
+fails if any of them earns another number of points than it should. Before
+that, `tests.homework.hostile_class` grades a class with those who harm others;
+`python -m tests.homework_class hostile` does only this.
 """
 
 import contextlib
@@ -18,13 +20,13 @@ import tempfile
 import nbformat
 
 from kerasllm import cli, homework
+from tests.homework import hostile_class
 
 NAME = "hw1_tokens_and_windows"
 MOST = 85  # by tests; a person gives the other 15
 RIGHT, PARTLY, BROKEN, HOSTILE = "right", "partly right", "broken", "hostile"
 STUB = "raise NotImplementedError()"
-# The last function of the assignment, which nothing else uses: 5 points.
-LAST = "count_batches"
+LAST = "count_batches"  # the last function, which nothing else uses: 5 points
 HEAD = f"def {LAST}(num_tokens, sequence_length, batch_size):\n"
 
 
@@ -116,12 +118,9 @@ def anna(work):
 @student(RIGHT, "the solution, other names of variables", MOST)
 def ben(work):
     names = {
-        "merged": "out",
-        "counts": "tally",
-        "windows": "chunks",
-        "order": "rows",
-        "symbols": "parts",
-    }
+        "merged": "out", "counts": "tally", "windows": "chunks",
+        "order": "rows", "symbols": "parts",
+    }  # fmt: skip
     for grade_id in work.answers():
         head, delimiter, body = work[grade_id].partition("### BEGIN SOLUTION")
         for old, new in names.items():
@@ -287,14 +286,9 @@ def willi(work):
         work.notebook.cells.remove(cell)
     work.insert("pass")
     work.notebook.cells[1].metadata.nbgrader = {
-        "grade": True,
-        "grade_id": "extra",
-        "locked": True,
-        "points": 1000,
-        "schema_version": 3,
-        "solution": False,
-        "task": False,
-    }
+        "grade": True, "grade_id": "extra", "locked": True, "points": 1000,
+        "schema_version": 3, "solution": False, "task": False,
+    }  # fmt: skip
 
 
 @student(HOSTILE, "prints, displays and returns scores", 0)
@@ -372,26 +366,17 @@ def main():
             if isinstance(content, str):
                 content = content.encode()
             (folder / "class" / f"{name}.ipynb").write_bytes(content)
-        with contextlib.redirect_stdout(sys.stderr):
-            cli.main(
-                [
-                    "homework",
-                    "grade",
-                    str(folder / "class"),
-                    "--csv",
-                    str(folder / "grades.csv"),
-                    "--assignment",
-                    NAME,
-                    "--seed",
-                    "2027",
-                    "--memory",
-                    "1.5",
-                    "--cell-seconds",
-                    "20",
-                    "--call-seconds",
-                    "10",
-                ]
-            )
+        # The exit status is 1, for some of them cannot be graded.
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            contextlib.suppress(SystemExit),
+        ):
+            cli.main([
+                "homework", "grade", str(folder / "class"),
+                "--csv", str(folder / "grades.csv"), "--assignment", NAME,
+                "--seed", "2027", "--memory", "1.5", "--cell-seconds", "20",
+                "--call-seconds", "10",
+            ])  # fmt: skip
         with open(folder / "grades.csv", newline="") as file:
             rows = {row["student"]: row for row in csv.DictReader(file)}
     print("| student | kind | what it is | points by tests, of 85 |")
@@ -408,5 +393,8 @@ def main():
 
 if __name__ == "__main__":
     assert len(STUDENTS) == 30
-    if problems := main():
+    problems = hostile_class.main()
+    if sys.argv[1:] != ["hostile"]:
+        problems += main()
+    if problems:
         sys.exit("\n".join(problems))

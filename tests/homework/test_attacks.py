@@ -1,16 +1,19 @@
 """Grading a class of attackers: what each earns, and what cannot be had."""
 
 import csv
+import json
 import os
 import pathlib
 import re
 import socket
+import tempfile
 
 import pytest
 
 from kerasllm import homework
-from tests.homework.attacks import CLASS, NEEDS_LANDLOCK, tampered
-from tests.homework.tiny_course import TINY, TOTAL, nbformat, submit
+from kerasllm.homework.kernels import _resources
+from tests.homework.attacks import ANY, CLASS, NEEDS_LANDLOCK, TEXTS, tampered
+from tests.homework.tiny_course import RIGHT, TINY, TOTAL, nbformat, submit
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,21 @@ def graded(nbgrader, tmp_path_factory):
             double = double.replace(old, new)
         notebooks[name] = submit(released, {"double": double, "total": TOTAL})
     notebooks["untouched"] = released
+    right = submit(released, {"double": RIGHT, "total": TOTAL})
+    for name, text in TEXTS.items():
+        notebooks[name] = nbformat.from_dict(json.loads(json.dumps(right)))
+        notebooks[name].cells.append(nbformat.v4.new_markdown_cell(text))
+    endless = f'y = f"{"{double}" * 10**6}"'
+    notebooks["parsed_without_end"] = submit(
+        released, {"double": endless, "total": TOTAL}
+    )
+    notebooks["claimed"] = notebooks["hw0_tiny_claimed"] = right
+    notebooks["zz_right"] = right  # comes after all others
     for name, notebook in notebooks.items():
-        nbformat.write(notebook, submissions / f"{name}.ipynb")
+        text = nbformat.writes(notebook, ensure_ascii=True)
+        (submissions / f"{name}.ipynb").write_text(text)
+    os.mkfifo(submissions / "pipe.ipynb")
+    (submissions / "zeros.ipynb").symlink_to("/dev/zero")
     (submissions / "broken.ipynb").write_text('{"cells": [')
     (submissions / "no_notebook.ipynb").write_bytes(b"\x89PNG\0")
     (submissions / "empty.ipynb").write_text("")
@@ -47,6 +63,7 @@ def graded(nbgrader, tmp_path_factory):
         '[{"cell_type": "code", "source": 3, "metadata": {"nbgrader": 1}}]}'
     )
     (submissions / "=cmd().ipynb").write_text("{}")
+    before = what_is_there()
     results, seed = homework.grade(
         submissions,
         root / "grades.csv",
@@ -54,9 +71,12 @@ def graded(nbgrader, tmp_path_factory):
         memory_gb=1.0,
         cell_seconds=4,
         call_seconds=2,
-        total_seconds=60,
+        total_seconds=40,
+        read_seconds=10,
+        disk_gb=0.05,
         unprotected=True,
     )
+    after = what_is_there()
     try:
         listener.accept()
         called = True
@@ -66,8 +86,34 @@ def graded(nbgrader, tmp_path_factory):
         "results": {result.student: result for result in results},
         "root": root,
         "called": called,
+        "left": after - before,
         "seed": seed,
     }
+
+
+def what_is_there():
+    """Return processes, temporary folders, mounts and shared memory."""
+    processes = {
+        path.parent.name: path.read_bytes()
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")
+        if os.access(path, os.R_OK)
+    }
+    found = {
+        ("process", line)
+        for line in processes.values()
+        if b"31415" in line or b"homework.kernels" in line
+    }
+    temporary = pathlib.Path(tempfile.gettempdir())
+    # Folders that `tempfile` names; other programs make some meanwhile.
+    for path in temporary.glob("tmp????????"):
+        if any(path.glob("kernel-*")) or any(path.glob("tmp????????")):
+            found.add(("folder", path))
+    found |= {
+        ("mount", line)
+        for line in pathlib.Path("/proc/mounts").read_text().splitlines()
+        if "/tmp" in line
+    }
+    return found | _resources.shared_objects()
 
 
 def earned(graded, name):
@@ -83,6 +129,8 @@ def test_a_submission_gets_what_it_earned(name, graded):
     scores = earned(graded, name)
     total = graded["results"][name].total
     result = graded["results"][name]
+    if points == ANY:
+        return
     if points is None:
         assert scores["test_double"] == 0, result
     else:
@@ -130,13 +178,59 @@ def test_nothing_left_the_sandbox(graded):
 
 
 @pytest.mark.once
-def test_no_process_is_left_behind(graded):
-    assert graded["results"]["leaves_a_process_behind"].total == 5
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert b"31415" not in path.read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+def test_nothing_is_left_behind(graded):
+    """Of processes, files, mounts and shared memory."""
+    assert graded["left"] == set()
+
+
+@pytest.mark.once
+def test_who_comes_after_all_attackers_earns_all(graded):
+    assert graded["results"]["zz_right"].total == 5
+    assert graded["results"]["zz_right"].notes == []
+
+
+@pytest.mark.once
+def test_what_cannot_be_read_or_shown_in_time_costs_others_nothing(graded):
+    endless = graded["results"]["parsed_without_end"]
+    assert not endless.graded and set(endless.scores.values()) == {None}
+    assert endless.notes[-1] == "not graded: reading it took more than 10 s"
+    formula = graded["results"]["writes_a_formula_without_end"]
+    assert formula.total == 5 and not formula.is_complete
+    assert formula.notes[-1] == (
+        "no feedback page could be made: making its page took more than 10 s"
+    )
+
+
+@pytest.mark.once
+def test_what_uses_too_much_is_ended_with_a_reason(graded):
+    for name, said in (("maps_memory", "more than 1 GB of memory"),
+                       ("multiplies", "more than 64 processes")):  # fmt: skip
+        notes = graded["results"][name].notes
+        assert any(said in note for note in notes), notes
+
+
+@pytest.mark.once
+def test_what_is_nobodys_for_sure_is_refused(graded):
+    claimed = graded["results"]["claimed"]
+    assert not claimed.graded and set(claimed.scores.values()) == {None}
+    assert "2 files claim to be this student's" in claimed.notes[0]
+    for name in ("pipe", "zeros"):
+        assert not graded["results"][name].graded
+
+
+@pytest.mark.once
+def test_what_a_student_writes_is_shown_and_not_sent(graded):
+    result = graded["results"]["sends_to_the_terminal"]
+    assert r"\x1b[2A\x1b[2Kforged" in result.failures["test_double"]
+    printed = "\n".join(homework.summarize([*graded["results"].values()]))
+    pages = [path.read_text() for path in
+             (graded["root"] / "feedback").glob("*.html")]  # fmt: skip
+    for text in (printed, (graded["root"] / "grades.csv").read_text(), *pages):
+        assert all(each.isprintable() or each in "\n\t" for each in text)
+    page = graded["root"] / "feedback" / "writes_a_page_that_runs.html"
+    page = page.read_text().partition("<body>")[2]
+    for hostile in ("<script", "onerror", 'href="javascript:'):
+        assert hostile not in page.lower()
 
 
 @pytest.mark.once

@@ -172,3 +172,12 @@ def test_a_test_passes_only_if_its_kernel_says_so(judge, monkeypatch):
     wordy = cell("raise ValueError('x' * 10**6)")
     judge.run(wordy)
     assert len(wordy.outputs[0].evalue) <= homework.LONGEST_MESSAGE
+
+
+def test_a_test_has_no_more_time_than_its_submission(judge):
+    """However long its calls may take: `judge` allows 60 s."""
+    slow = cell("import time\nwhile True: time.sleep(0.1)")
+    judge.run(slow, 1)
+    assert homework.failure_of(slow) == (
+        "TimeoutError: The calls of a test must return within 1 s."
+    )
