@@ -29,6 +29,14 @@ COMPILED = {"test_LoraLinear", "test_merge", "test_masked_loss", "test_adapt",
             "test_tune"}  # fmt: skip
 
 
+# The figures train for one epoch instead of four.
+SHORTER = {
+    "train, validation, 4e-3, 50, 32, 4": "train, validation, 4e-3, 50, 32, 1",
+    "train, 4e-3, 16, 4, measure": "train, 4e-3, 16, 1, measure",
+    "ax.plot(range(5), values": "ax.plot(range(2), values",
+}
+
+
 def run_cells(notebook, changes=(), only=None):
     """Run an assignment here; return the message of each failed test.
 
@@ -235,7 +243,7 @@ def test_mistakes_cost_the_same_in_grading(nbgrader, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
     source = homework.read_source(ASSIGNMENTS[name])
     expected = {}
-    for number, (old, new, _) in enumerate([*MISTAKES.values()][::3]):
+    for number, (old, new, _) in enumerate([*MISTAKES.values()][::6]):
         failures = run_cells(source, {old: new})
         submission = nbformat.from_dict(json.loads(json.dumps(source)))
         for each in submission.cells:
@@ -266,6 +274,9 @@ def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
     elsewhere.
     """
     notebook = homework.read_source(ASSIGNMENTS[name])
+    for cell in notebook.cells:
+        for old, new in SHORTER.items():
+            cell.source = cell.source.replace(old, new)
     (tmp_path / "class").mkdir()
     nbformat.write(notebook, tmp_path / "class" / f"{name}_ann.ipynb")
     (result,), _ = homework.grade(
