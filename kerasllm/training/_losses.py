@@ -147,11 +147,15 @@ def next_token_objective(model, num_chunks=1):
         `loss` and `weighted_metrics` for its `compile`; and a function for
         `dataset.map` that converts the batches of `model` to its own.
     """
+    # Metrics with variables from the start: TensorFlow traces a training step
+    # twice if the first trace creates any.
     if num_chunks == 1:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        objective = {"loss": loss, "weighted_metrics": ["accuracy"]}
+        metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        objective = {"loss": loss, "weighted_metrics": [metric]}
         return model, objective, lambda *batch: batch
-    objective = {"loss": token_loss, "weighted_metrics": [accuracy]}
+    metric = keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")
+    objective = {"loss": token_loss, "weighted_metrics": [metric]}
     return training_model(model, num_chunks), objective, with_labels
 
 
