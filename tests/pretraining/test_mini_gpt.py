@@ -176,28 +176,26 @@ def test_a_run_goes_on_with_its_own_vocabulary_only(
     assert done.record["vocabulary"] == files.sha256(vocabulary)
 
 
+@pytest.mark.parametrize(
+    ("began", "other"),
+    [
+        ("mixed_float16", "float32"),
+        pytest.param("float32", "float16", marks=pytest.mark.any_backend),
+    ],
+)
 def test_a_run_goes_on_in_the_dtype_that_it_began_with(
-    tmp_path, shards, monkeypatch
+    tmp_path, shards, monkeypatch, began, other
 ):
     """As when a notebook gets another GPU on the second day."""
     with pytest.raises(UserError, match="float17"):
-        pretrain_mini_gpt(TINY, shards, tmp_path / "float32", dtype="float17")
-    for began, other in (("mixed_float16", "float32"), ("float32", "float16")):
-        run = tmp_path / began
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                backend, "best_dtype_policy", lambda began=began: began
-            )
-            with pytest.raises(Killed):
-                stop = KillAt(TINY.steps_per_epoch + 1, kill)
-                pretrain_mini_gpt(
-                    TINY, shards, run, verbose=0, callbacks=[stop]
-                )
-            patch.setattr(
-                backend, "best_dtype_policy", lambda other=other: other
-            )
-            done = pretrain_mini_gpt(TINY, shards, run, verbose=0)
-        assert done.record["dtype"] == done.model.dtype_policy.name == began
+        pretrain_mini_gpt(TINY, shards, tmp_path, dtype="float17")
+    monkeypatch.setattr(backend, "best_dtype_policy", lambda: began)
+    with pytest.raises(Killed):
+        stop = KillAt(TINY.steps_per_epoch + 1, kill)
+        pretrain_mini_gpt(TINY, shards, tmp_path, verbose=0, callbacks=[stop])
+    monkeypatch.setattr(backend, "best_dtype_policy", lambda: other)
+    done = pretrain_mini_gpt(TINY, shards, tmp_path, verbose=0)
+    assert done.record["dtype"] == done.model.dtype_policy.name == began
 
 
 @pytest.mark.any_backend

@@ -76,6 +76,7 @@ def test_a_loss_in_chunks_leaves_the_run_as_it_is(tmp_path, unbroken):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.any_backend  # what follows from it is tested on each
 def test_gradients_of_small_batches_add_up_to_those_of_large_ones():
     learnt = []
     for size, steps in ((4, 2), (8, None)):
