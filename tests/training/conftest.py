@@ -17,6 +17,7 @@ def no_iterators_left():
     """
     yield
     gc.collect()
+    gc.freeze()  # what is left need not be looked at again and again
 
 
 @pytest.fixture(scope="session")
