@@ -9,14 +9,13 @@ all batches differ, and so does what each of them does to Adam's averages.
 import json
 import pathlib
 import random
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
 from kerasllm.training import CHECKPOINT_FILE
-from tests.several_devices import finish, start_two
+from tests.several_devices import start_two
 
 
 def check(directory, kills, seed, steps):
@@ -67,37 +66,24 @@ def check(directory, kills, seed, steps):
     return moments
 
 
-def _start(out, steps):
-    return start_two("one_of_several", out, "data", steps)
-
-
 def _run_to_the_end(out, steps):
-    for status, _, err in map(finish, _start(out, steps)):
+    for process in start_two("one_of_several", [out, "data", steps]):
+        status, _, err = process.finish()
         assert status == 0, err
 
 
 def _run_and_kill(out, steps, draw):
-    """Start both processes and kill them, one a little after the other.
+    """Start two processes that are killed, one a little after the other.
 
     One time in five that is while they start, else after the first batch.
     """
-    processes = _start(out, steps)
-    if draw.random() < 0.8:
-        for line in processes[0].stdout:
-            if "a batch" in line:
-                break
-        patience = draw.uniform(0, 2)
-    else:
-        patience = draw.uniform(0, 15)
-    draw.shuffle(processes)
-    for process in processes:
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        patience = draw.uniform(0, 0.2)
-    for process in processes:
-        process.communicate()
+    batches = int(draw.random() < 0.8)
+    seconds = draw.uniform(0, 2 if batches else 5)
+    kills = [(batches, seconds), (batches, seconds + draw.uniform(0, 0.2))]
+    draw.shuffle(kills)
+    arguments = [[out, "data", steps, kill] for kill in kills]
+    for process in start_two("one_of_several", *arguments):
+        process.finish()
 
 
 def _last_step(out):

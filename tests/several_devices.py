@@ -1,24 +1,28 @@
 """Programs for the tests of `distribution`: many devices, or many processes.
 
-`python -m tests.several_devices NAME ARGUMENT...` runs one of them, maybe as
-one of several processes.
-
 How many devices a process has is settled when JAX starts, so none of this can
-run in the process of a test.
+run in the process of a test. Each program is a process of its own, forked from
+one that has imported everything and has started nothing: to import takes
+longer than most of these programs.
 """
 
+import atexit
 import collections
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
+import multiprocessing.forkserver
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
-import subprocess
-import sys
+import tempfile
+import traceback
+import unittest.mock
 
 import keras
 import numpy as np
@@ -37,7 +41,7 @@ from tests.recipes import TINY, gemma_tokenizer
 ROOT = pathlib.Path(__file__).parent.parent
 BATCH_SIZE, LENGTH, VOCABULARY = 8, 16, 64
 EPOCHS, STEPS = 2, 5
-MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4, 2)
+MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4)  # but for the layers
 
 
 def dataset(batches=12, share=0, shares=1, seed=0):
@@ -61,7 +65,7 @@ def train(directory, how=None, **changes):
     """
     keras.utils.set_random_seed(1)
     with distribution.use(how):
-        model = mini_gpt(*MINI_GPT, dropout=0.1)
+        model = mini_gpt(*MINI_GPT, num_layers=1, dropout=0.1)
         share = distribution.data_share()
     arguments = {
         "validation_dataset": dataset(2, *share, seed=7),
@@ -94,9 +98,16 @@ def eight_devices(out):
     data = distribution.data_parallel()
     both = distribution.model_parallel(4)
     result = {"devices": len(keras.distribution.list_devices())}
-    result["one"], one = train(out / "one")
+    # The folders of half a run go on elsewhere.
+    result["one"], one = train(
+        out / "one", callbacks=[copy_half(out / "one", out / "back")]
+    )
+    result["both"], model = train(
+        out / "both", both, callbacks=[copy_half(out / "both", out / "moved")]
+    )
+    result["moved"], _ = train(out / "moved")
+    result["back"], _ = train(out / "back", data)
     result["data"], _ = train(out / "data", data)
-    result["both"], model = train(out / "both", both)
     result["parts"] = {
         variable.path: [
             variable.shape,
@@ -104,16 +115,10 @@ def eight_devices(out):
         ]
         for variable in model.variables
     }
-    # Half of a run on eight devices, the rest on one; and the other way.
-    train(out / "moved", both, epochs=1)
-    result["moved"], _ = train(out / "moved")
-    train(out / "back", epochs=1)
-    result["back"], _ = train(out / "back", data)
-
     result["sent"] = sent_in_a_step(data)
     result["sent_in_chunks"] = sent_in_a_step(data, loss_chunks=4)
     result["sent_by_groups"] = sent_in_a_step(
-        distribution.model_parallel(4, devices=4)
+        distribution.model_parallel(4, devices=4), num_layers=2
     )
     result["weights"] = one.count_params()
     result["current"] = str(keras.distribution.distribution())
@@ -134,7 +139,17 @@ def eight_devices(out):
     (out / "result.json").write_text(json.dumps(result))
 
 
-def sent_in_a_step(how, loss_chunks=1):
+def copy_half(folder, copy):
+    """Return a callback that copies the folder of a run after an epoch."""
+
+    def copy_it(epoch, logs):
+        if epoch == 1:
+            shutil.copytree(folder, copy)
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=copy_it)
+
+
+def sent_in_a_step(how, loss_chunks=1, num_layers=1):
     """Count the numbers that a compiled training step sums over devices.
 
     What stands in a loop is counted once, and for itself.
@@ -143,11 +158,12 @@ def sent_in_a_step(how, loss_chunks=1):
 
     with distribution.use(how):
         model, objective, prepare = next_token_objective(
-            mini_gpt(*MINI_GPT, dropout=0.1), loss_chunks
+            mini_gpt(*MINI_GPT, num_layers=num_layers, dropout=0.1), loss_chunks
         )
         model.compile("adam", **objective)
-        model.fit(dataset(1).map(prepare), verbose=0)
         x = np.zeros((BATCH_SIZE, LENGTH), "int32")
+        model.optimizer.build(model.trainable_variables)
+        model._symbolic_build(data_batch=prepare(x, x))
         x = jax.device_put(x, how.get_data_layout(x.shape).backend_layout)
         state = model._get_jax_state(True, True, True, True)
         shardings = tuple([a.sharding for a in part] for part in state)
@@ -202,11 +218,23 @@ def gemma(out):
     pathlib.Path(out).write_text(json.dumps(result))
 
 
-def one_of_several(out, how, steps=STEPS):
+def one_of_several(out, how, steps=STEPS, kill_after=None):
     """Train as one of the processes that the environment describes.
 
-    It says so after each batch.
+    Args:
+        out: path of a folder.
+        how: `"data"` or `"model"`.
+        steps: int. In each epoch.
+        kill_after: `(batches, seconds)`. How many batches this process trains
+            on, which may be none, before it is killed, and how long after it.
+            By default it is not killed.
     """
+    callbacks = []
+    if kill_after is not None:
+        batches, seconds = kill_after
+        # Nothing handles this signal: it ends the process wherever that is.
+        kill = functools.partial(signal.setitimer, signal.ITIMER_REAL, seconds)
+        callbacks = [AfterBatches(batches, kill)]
     distribution.initialize()
     index = distribution.process_index()
     make = {
@@ -216,81 +244,38 @@ def one_of_several(out, how, steps=STEPS):
     history, model = train(
         f"{out}/run",
         make[how](),
-        steps_per_epoch=int(steps),
-        callbacks=[Tell()],
+        steps_per_epoch=steps,
+        callbacks=callbacks,
     )
     pathlib.Path(out, f"history{index}.json").write_text(json.dumps(history))
     weights = [backend.to_numpy(variable) for variable in model.weights]
     np.savez(pathlib.Path(out, f"weights{index}.npz"), *weights)
 
 
-def start(name, *arguments, devices=1, process=None, port=None):
-    """Start a program of this module, maybe as process 0 or 1 of two."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    environment = os.environ | {
-        "KERAS_BACKEND": "jax",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"{flags} "
-        f"--xla_force_host_platform_device_count={devices}",
-    }
-    if process is not None:
-        environment |= {
-            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
-        }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.several_devices", name]
-        + [str(argument) for argument in arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class AfterBatches(keras.callbacks.Callback):
+    """Calls a function after a number of batches: at once, if that is 0."""
 
-
-def start_two(name, *arguments):
-    """Start a program as two processes; return both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        start(name, *arguments, process=index, port=port) for index in (0, 1)
-    ]
-
-
-def finish(process):
-    """Return status, stdout and stderr of a process when it has ended."""
-    out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
-
-
-class Tell(keras.callbacks.Callback):
-    """Prints a line after each batch."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        print("a batch", flush=True)
-
-
-class SignalAt(keras.callbacks.Callback):
-    """Sends a signal to this process at a batch."""
-
-    def __init__(self, step, number):
+    def __init__(self, batches, function):
         super().__init__()
-        self.step = step
-        self.number = number
+        self.batches = batches
+        self.function = function
+        self._count()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step -= 1
-        if self.step == 0:
-            os.kill(os.getpid(), self.number)
+        self.batches -= 1
+        self._count()
+
+    def _count(self):
+        if self.batches == 0:
+            self.function()
 
 
 def interrupted(out):
     """Be one of two processes of which the second gets a Ctrl-C."""
     distribution.initialize()
     index = distribution.process_index()
-    callbacks = [SignalAt(3, signal.SIGINT)] if index == 1 else []
+    interrupt = functools.partial(os.kill, os.getpid(), signal.SIGINT)
+    callbacks = [AfterBatches(3, interrupt)] if index == 1 else []
     how = distribution.data_parallel()
     print(
         message(
@@ -342,7 +327,7 @@ def command(*arguments):
     """Run the command line with a recipe for tests."""
     models.RECIPES["tiny"] = TINY
     models.RECIPES["tiny8"] = dataclasses.replace(TINY, batch_size=8)
-    cli.main(arguments)
+    cli.main([str(argument) for argument in arguments])
 
 
 def failing(index):
@@ -356,8 +341,98 @@ def failing(index):
             raise KeyError
 
 
-if __name__ == "__main__":
+def cores(devices, number, batch_size, started):
+    """Print how many devices a command makes of a number of cores."""
+    import jax
+
+    from kerasllm import corpora, gemma, pretraining  # noqa: F401
+
+    backend.num_cores = lambda: number
+    if started:
+        jax.devices()
+    how = distribution.from_options(devices, batch_size)
+    print(1 if how is None else how.device_mesh.devices.size)
+
+
+# --- How they are started ----------------------------------------------------
+
+
+class Program:
+    """A function of this module that runs in a process of its own.
+
+    Args:
+        name: str, the function's.
+        arguments: list of what it takes.
+        variables: dict of str, for its environment.
+    """
+
+    def __init__(self, name, arguments, variables):
+        self._folder = tempfile.TemporaryDirectory()
+        self._outputs = [f"{self._folder.name}/{n}" for n in ("out", "err")]
+        self._process = FORKS.Process(
+            target=_run,
+            args=(name, arguments, os.environ | variables, self._outputs),
+        )
+        # The process that it is forked from starts JAX, too.
+        needed = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
+        with unittest.mock.patch.dict(os.environ, needed):
+            multiprocessing.forkserver.ensure_running()
+        self._process.start()
+
+    def finish(self):
+        """Return its status, stdout and stderr when it has ended."""
+        self._process.join(280)
+        self._process.kill()
+        self._process.join()
+        out, err = (pathlib.Path(path).read_text() for path in self._outputs)
+        self._folder.cleanup()
+        return self._process.exitcode, out, err
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.several_devices"])
+
+
+def _run(name, arguments, environment, outputs):
+    """Do what Python does for a program that is started anew."""
+    os.environ.clear()
+    os.environ.update(environment)
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     # Tests run on a core each; two processes on one wait for each other.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count()))
-    globals()[sys.argv[1]](*sys.argv[2:])
+    try:
+        globals()[name](*arguments)
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None
+    finally:
+        atexit._run_exitfuncs()  # JAX leaves the others in good order
+
+
+def start(name, *arguments, devices=1, flags=None, **variables):
+    """Start a program of this module with a number of devices."""
+    if flags is None:
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += f" --xla_force_host_platform_device_count={devices}"
+    return Program(name, arguments, {"XLA_FLAGS": flags} | variables)
+
+
+def start_two(name, arguments, other_arguments=None):
+    """Start a program as two processes; return both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        start(
+            name,
+            *of_one,
+            KERAS_DISTRIBUTION_JOB_ADDRESSES=f"127.0.0.1:{port}",
+            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+            KERAS_DISTRIBUTION_PROCESS_ID=str(index),
+        )
+        for index, of_one in enumerate(
+            (arguments, other_arguments or arguments)
+        )
+    ]

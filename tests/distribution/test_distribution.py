@@ -5,9 +5,6 @@ the loopback device.
 """
 
 import json
-import os
-import subprocess
-import sys
 import threading
 
 import keras
@@ -25,7 +22,6 @@ from tests.several_devices import (
     MINI_GPT,
     STEPS,
     dataset,
-    finish,
     start,
     start_two,
 )
@@ -35,15 +31,15 @@ on_jax = pytest.mark.skipif(
 )
 
 
-def run(name, *arguments, devices=1):
-    status, out, err = finish(start(name, *arguments, devices=devices))
+def run(name, *arguments, **options):
+    status, out, err = start(name, *arguments, **options).finish()
     assert status == 0, err
     return out
 
 
 def run_two(name, *arguments):
     """Run a program as two processes; return status, stdout and stderr."""
-    return [finish(process) for process in start_two(name, *arguments)]
+    return [process.finish() for process in start_two(name, arguments)]
 
 
 def losses(history):
@@ -110,7 +106,7 @@ class TestEightDevices:
         # Forwards a sum after the attention and one after the feed-forward
         # layer; backwards one before each of the four products they begin
         # with; and one at each end of the model.
-        _, _, hidden, _, _, layers = MINI_GPT
+        hidden, layers = MINI_GPT[2], 2
         tokens = BATCH_SIZE * LENGTH
         most = (6 * layers + 2) * tokens * hidden
         sent = eight["sent_by_groups"]
@@ -347,7 +343,7 @@ def test_numpys_numbers_count_devices():
 def test_one_device_may_be_a_distribution(tmp_path):
     how = distribution.data_parallel()
     with how.scope():
-        model = mini_gpt(*MINI_GPT)
+        model = mini_gpt(*MINI_GPT, num_layers=1)
         history = pretrain(
             model,
             dataset(),
@@ -361,45 +357,23 @@ def test_one_device_may_be_a_distribution(tmp_path):
     assert keras.distribution.distribution() is None
 
 
-CORES = """
-import json, os, sys
-import jax
-from kerasllm import backend, corpora, distribution, gemma, pretraining
-
-def count_devices(devices, cores, flags, is_started):
-    os.environ["XLA_FLAGS"] = flags
-    backend.num_cores = lambda: cores
-    if is_started:
-        jax.devices()
-    how = distribution.from_options(devices, batch_size=8)
-    return 1 if how is None else how.device_mesh.devices.size
-
-for case in json.loads(sys.argv[1]):
-    child = os.fork()  # a process has its devices once and for all
-    if child == 0:
-        print(count_devices(*case), flush=True)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
-
-
 @on_jax
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are copied")
-def test_cores_of_a_cpu_share_a_batch():
-    two = "--xla_force_host_platform_device_count=2"
-    cases = [
-        ("auto", 3, "", False),  # three cannot share eight sequences
-        ("auto", 64, "", False),  # no more than four unasked
-        ("8", 64, "", False),
-        ("auto", 64, "", True),
-        ("auto", 64, two, False),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", CORES, json.dumps(cases)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.split() == ["2", "4", "8", "1", "2"], done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "flags", "expected"),
+    [
+        (["auto", 3, 8, False], "", 2),  # three cannot share eight sequences
+        (["auto", 64, 8, False], "", 4),  # no more than that unasked
+        (["8", 64, 8, False], "", 8),
+        (["auto", 64, 8, True], "", 1),
+        (
+            ["auto", 64, 8, False],
+            "--xla_force_host_platform_device_count=2",
+            2,
+        ),
+    ],
+)
+def test_cores_of_a_cpu_share_a_batch(arguments, flags, expected):
+    assert int(run("cores", *arguments, flags=flags)) == expected
 
 
 @pytest.mark.any_backend
