@@ -4,14 +4,9 @@ The rooms of the package follow the chapter "Text generation", and its listing
 is the table of contents: text (`corpora`, `tokenizers`, `pipeline`), the model
 (`layers`, `models`, `recipes`, `schedules`), training (`pretraining`,
 `training`, `distribution`), decoding (`samplers`, `logit_filters`,
-<<<<<<< HEAD
-`generation`), asking (`prompts`, `images`, `chat`, `gemma`, `presets`), tuning
-(`instructions`, `lora`, `tuning`), using (`retrieval`) and measuring
-=======
 `generation`), asking (`prompts`, `images`, `chat`, `gemma`, `presets`,
-`gguf`), tuning (`instructions`, `lora`, `tuning`, `export`) and measuring
->>>>>>> 636b254 (CI installs the file of SmolLM2)
-(`evaluation`, `plots`, `report`).
+`gguf`), tuning (`instructions`, `lora`, `tuning`, `export`), using
+(`retrieval`) and measuring (`evaluation`, `plots`, `report`).
 
 The names below are what most programs need. Each is imported when it is first
 used, so that `import kerasllm` starts no backend and `KERAS_BACKEND` can still
