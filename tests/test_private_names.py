@@ -98,8 +98,16 @@ def trees():
         yield path, ast.parse(path.read_text("utf-8"))
 
 
+# Python's documentation describes them all the same.
+PUBLIC = {"_", "_exit"}
+
+
 def is_private(name):
-    return name.startswith("_") and not name.startswith("__") and name != "_"
+    return (
+        name.startswith("_")
+        and not name.startswith("__")
+        and name not in PUBLIC
+    )
 
 
 def own_attributes():

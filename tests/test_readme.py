@@ -48,7 +48,7 @@ def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
     for code in examples():
         exec(compile(code, str(README), "exec"), names)
     # Of 1,024 tokens, one is guessed with a loss of 6.93.
-    assert names["history"][-1]["loss"] < 5.5
+    assert names["history"][-1]["loss"] < 5
     assert pathlib.Path("my_adapters.lora.h5").is_file()
     # Shown to the model, the picture is seen, whatever is said of it.
     answer = names["gemma"].ask(

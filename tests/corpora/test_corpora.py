@@ -177,7 +177,10 @@ def test_a_full_disk_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.once
-def test_the_real_local_docs_are_about_17_megabytes_of_text():
+def test_the_real_local_docs_are_about_17_megabytes_of_text(
+    shared_cache, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", shared_cache)
     documents = read(corpora.local_docs())
     characters = sum(map(len, documents))
     assert 12e6 < characters < 30e6
