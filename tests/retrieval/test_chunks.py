@@ -192,6 +192,8 @@ def test_chunks_are_parts_of_their_source(tokenizer):
                 assert is_space or place in covered
         starts = [chunk.start for chunk in chunks]
         assert starts == sorted(set(starts))
+        ends = [chunk.end for chunk in chunks]  # each says something new
+        assert ends == sorted(set(ends))
 
 
 @pytest.mark.parametrize(

@@ -594,7 +594,12 @@ def test_two_processes_read_while_one_writes(path):
 
         old = ask()
         assert old[0] == old[1] and old[0][:2] == ["3", "1"]
+        store._connection.pragma("cache_size", 1)  # the change is written
         with store._transaction("IMMEDIATE") as connection:
+            connection.executemany(
+                "INSERT INTO facts VALUES (?, ?, ?)",
+                [(i, "key", "x" * 1000) for i in range(100)],
+            )
             connection.execute("DELETE FROM words WHERE rowid = 1")
             connection.execute("DELETE FROM passages WHERE number = 1")
             assert ask() == old
