@@ -18,6 +18,9 @@ _LEAST_DEPTH = 100
 # A word that is in more than half of the passages says next to nothing, and
 # in a large store it costs the most: it is left out.
 _MANY = 1000
+# For each passage, FTS5 goes through all the words of a query. Of a page, the
+# rarest words say what it is about.
+MOST_WORDS = 64
 
 
 def depth_of(k):
@@ -135,7 +138,7 @@ def words_of(connection, text):
 
 
 def _telling(connection, words):
-    """Leave out words that nearly all passages have, unless all do."""
+    """Leave out words that most passages have, and all but the rarest."""
     total = connection.execute("SELECT count(*) FROM passages").get
     counts = {
         word: connection.execute(
@@ -146,7 +149,10 @@ def _telling(connection, words):
     }
     words = [word for word in words if counts[word]]
     most = max(_MANY, total / 2)
-    return [word for word in words if counts[word] <= most] or words
+    words = [word for word in words if counts[word] <= most] or words
+    rarest = sorted(set(words), key=lambda word: (counts[word], word))
+    kept = set(rarest[:MOST_WORDS])
+    return [word for word in words if word in kept]
 
 
 def fuse(*rankings):

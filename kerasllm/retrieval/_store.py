@@ -208,7 +208,8 @@ class Store:
         `log((N - n + 0.5) / (n + 0.5))` if n of N passages have it, and
         0.000001 if that is not positive; `rank_bm25` has another floor. Words
         in more than half of the passages and in more than 1,000 are left
-        out, unless the query has no others.
+        out, unless the query has no others; and so are all but the 64 rarest
+        of its words.
 
         `"hybrid"` is reciprocal rank fusion of both: a text's score is the
         sum of `1 / (60 + rank)`. It looks at the best `10 * k` of each kind,

@@ -102,6 +102,14 @@ def test_very_common_words_are_left_out(store, monkeypatch):
     assert len(store.search("the", mode="bm25")) == 3  # there is no other
 
 
+def test_the_rarest_words_of_a_long_query_count(store):
+    store.add([" ".join(f"a{i}" for i in range(100)), "a0 b", "a1 c", "a99"])
+    query = " ".join(f"a{i}" for i in range(100))
+    ids = [h.id for h in store.search(query, mode="bm25")]
+    assert sorted(ids) == ["1"]  # the others have what is less rare
+    assert len(store.search("a0 a1 a99", mode="bm25")) == 4
+
+
 def test_hybrid_adds_reciprocal_ranks(store):
     texts = sentences(60)
     store.add(texts)
