@@ -21,6 +21,7 @@ call `kerasllm.backend.set_up()` first. It keeps TensorFlow from taking the
 memory of the GPUs at its first operation.
 """
 
+from kerasllm.pipeline._documents import without_autotune
 from kerasllm.pipeline._windows import pretraining_dataset, side_by_side
 
-__all__ = ["pretraining_dataset", "side_by_side"]
+__all__ = ["pretraining_dataset", "side_by_side", "without_autotune"]

@@ -74,9 +74,25 @@ def _check_tokenizer(tokenizer):
 
 def token_vectors(documents, tokenize):
     """Return the tokens of a dataset of documents as a dataset of vectors."""
-    return documents.batch(_DOCUMENTS_PER_CALL).map(
-        tokenize, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    return without_autotune(
+        documents.batch(_DOCUMENTS_PER_CALL).map(
+            tokenize, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
     )
+
+
+def without_autotune(dataset):
+    """Return a dataset that TensorFlow does not tune while it is read.
+
+    What tunes it is a thread that looks at it ever less often, at last once a
+    minute. Whoever is done with the dataset waits for that thread, which often
+    misses the signal to stop: TensorFlow gives the signal just before it sets
+    the state that the thread then checks. So a run could stand still for up to
+    a minute after its last step. Without tuning, each core reads.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def share_shards(files, num_hosts):

@@ -16,6 +16,7 @@ from kerasllm.images import (
     place_images,
     vision_inputs,
 )
+from kerasllm.pipeline import without_autotune
 from kerasllm.prompts import encode_all
 from kerasllm.tiny_gemma._recipe import SEQUENCE_LENGTH, TinyRecipe
 from kerasllm.toyworld import (
@@ -173,9 +174,10 @@ def _dataset(batches):
     signature = keras.tree.map_structure(
         lambda array: tf.TensorSpec(array.shape, array.dtype), next(batches())
     )
-    return tf.data.Dataset.from_generator(
+    dataset = tf.data.Dataset.from_generator(
         batches, output_signature=signature
-    ).prefetch(4)
+    )
+    return without_autotune(dataset.prefetch(4))
 
 
 # --- Requests and answers to tune on -----------------------------------------

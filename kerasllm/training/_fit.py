@@ -5,6 +5,7 @@ import pathlib
 
 from kerasllm import distribution as devices
 from kerasllm.checks import RunError, check_int
+from kerasllm.pipeline import without_autotune
 from kerasllm.training._checkpoints import Checkpoint
 from kerasllm.training._epochs import EpochLogs, PrintSample
 from kerasllm.training._progress import EpochProgress
@@ -73,6 +74,8 @@ def resumable_fit(
         # Keras passes one dict of logs through the callbacks in order. What
         # the first one adds reaches the checkpoint, progress bar and history.
         callbacks = [EpochLogs(tokens_in_a_batch), run, *callbacks]
+        if validation_dataset is not None:
+            validation_dataset = without_autotune(validation_dataset)
         if sample is not None:
             callbacks.append(PrintSample(run, sample))
         with contextlib.ExitStack() as stack:
@@ -130,7 +133,7 @@ def _fit_epochs(
     model.fit(
         # `skip` reads and tokenizes what it skips, at about a million tokens
         # per second. In exchange, no position needs to be stored.
-        train_dataset.repeat().skip(run.step),
+        without_autotune(train_dataset.repeat().skip(run.step)),
         initial_epoch=first_epoch,
         epochs=last_epoch,
         steps_per_epoch=steps,
