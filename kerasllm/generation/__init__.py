@@ -2,7 +2,7 @@
 
 `generate` and `compiled_generate` are the chapter's two loops. `TextGenerator`
 caches keys and values, and `ContinuousBatch` lets a server add requests to a
-batch at any time.
+batch at any time. `best_of_n` and `majority_vote` choose from several samples.
 """
 
 from kerasllm.generation._arguments import (
@@ -13,6 +13,7 @@ from kerasllm.generation._arguments import (
     tokenize_prompt,
 )
 from kerasllm.generation._beam_search import Beam
+from kerasllm.generation._best_of_n import best_of_n, majority_vote
 from kerasllm.generation._continuous_batch import ContinuousBatch
 from kerasllm.generation._decoding import (
     CachedDecoder,
@@ -20,10 +21,14 @@ from kerasllm.generation._decoding import (
     length_bucket,
 )
 from kerasllm.generation._loops import compiled_generate, generate
-from kerasllm.generation._results import Generation, Stream
-from kerasllm.generation._sequences import Sequence, TokenizedPrompt
 from kerasllm.generation._text_generator import TextGenerator
-from kerasllm.generation._text_stream import TextStream
+from kerasllm.generation.texts import (
+    Generation,
+    Sequence,
+    Stream,
+    TextStream,
+    TokenizedPrompt,
+)
 
 __all__ = [
     "Beam",
@@ -36,12 +41,14 @@ __all__ = [
     "TextStream",
     "TokenizedPrompt",
     "batch_bucket",
+    "best_of_n",
     "check_prompt",
     "compiled_generate",
     "end_token_ids",
     "find_stop_tokens",
     "generate",
     "length_bucket",
+    "majority_vote",
     "position_tables",
     "tokenize_prompt",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasllm.generation._arguments import check_logits
 from kerasllm.generation._decoding import batch_bucket
-from kerasllm.generation._sequences import token_array
+from kerasllm.generation.texts import token_array
 
 
 def write_together(

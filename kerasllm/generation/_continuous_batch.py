@@ -9,8 +9,7 @@ from kerasllm.checks import UserError, check_int
 from kerasllm.generation._arguments import check_logits, check_max_length
 from kerasllm.generation._batches import choose_tokens
 from kerasllm.generation._decoding import CachedDecoder, batch_bucket
-from kerasllm.generation._results import make_result
-from kerasllm.generation._sequences import token_array
+from kerasllm.generation.texts import make_result, token_array
 from kerasllm.samplers import as_chain
 
 

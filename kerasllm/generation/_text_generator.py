@@ -24,14 +24,16 @@ from kerasllm.generation._arguments import (
 from kerasllm.generation._batches import batches_of, write_together
 from kerasllm.generation._beam_search import check_length_penalty, search_beams
 from kerasllm.generation._decoding import CachedDecoder
-from kerasllm.generation._results import Call, Stream, make_result
-from kerasllm.generation._sequences import (
+from kerasllm.generation.texts import (
     BatchSampler,
+    Call,
     Sequence,
+    Stream,
+    TextStream,
     TokenizedPrompt,
+    make_result,
     sequence_seeds,
 )
-from kerasllm.generation._text_stream import TextStream
 from kerasllm.samplers import check_sampler, greedy_search
 
 

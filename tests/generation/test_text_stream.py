@@ -10,8 +10,7 @@ import pytest
 
 import kerasllm
 from kerasllm.generation import TextStream
-from kerasllm.generation._results import make_result
-from kerasllm.generation._sequences import Sequence
+from kerasllm.generation.texts import Sequence, make_result
 
 pytestmark = pytest.mark.any_backend
 

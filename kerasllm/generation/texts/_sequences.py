@@ -23,7 +23,7 @@ from kerasllm.generation._arguments import (
     make_seed_generator,
 )
 from kerasllm.generation._decoding import batch_bucket
-from kerasllm.generation._text_stream import TextStream
+from kerasllm.generation.texts._text_stream import TextStream
 from kerasllm.logit_filters import top_k_filter
 from kerasllm.samplers import (
     as_chain,

@@ -1,0 +1,123 @@
+"""Several samples instead of one: the best of them, or the commonest answer."""
+
+import collections
+
+import numpy as np
+from keras import ops
+
+from kerasllm.checks import UserError, check_int, shown
+
+
+def best_of_n(
+    generator,
+    prompts,
+    n,
+    scorer,
+    max_length=None,
+    seed=None,
+    *,
+    return_scores=False,
+    **options,
+):
+    """Sample `n` responses to each prompt, and return the best one.
+
+    Args:
+        generator: `TextGenerator`, or anything whose `generate` takes the same
+            arguments. Its sampler should sample: with greedy search, all
+            responses are the same.
+        prompts: str or list of str.
+        n: int. Responses to each prompt. The prompt is read once for all.
+        scorer: callable `(prompts, responses) -> (batch_size,)` floats, of two
+            lists of str of equal length: a reward model, a checker, a length.
+            Of equal scores, the first one wins.
+        max_length: int. See `TextGenerator.generate`, as for the next.
+        seed: int or `None`.
+        return_scores: bool. Whether to return all responses with their scores.
+        **options: more arguments of `generate`, such as `stop_strings`.
+
+    Returns:
+        str for one prompt, a list of str for a list: the responses without
+        their prompts. With `return_scores`, each of them is replaced by a pair
+        of the list of its `n` responses and their scores, float64 `(n,)`.
+
+    Raises:
+        UserError: `n` is not a positive int, or the scorer does not return a
+            number for each response.
+
+    Source: chapter 16, section 16.4.1; Stiennon et al., 2020,
+    arXiv:2009.01325. The KL divergence from the sampled policy is at most
+    `ln n - (n - 1) / n` (Beirami et al., 2024, arXiv:2401.01879).
+    """
+    n = check_int("n", n, 1)
+    one = isinstance(prompts, str)
+    prompts = [prompts] if one else list(prompts)
+    samples = generator.generate(
+        prompts,
+        max_length,
+        seed=seed,
+        strip_prompt=True,
+        num_samples=n,
+        **options,
+    )
+    if n == 1:  # a single sample is no list
+        samples = [[sample] for sample in samples]
+    responses = [response for some in samples for response in some]
+    asked = [prompt for prompt in prompts for _ in range(n)]
+    scores = _scores(scorer, asked, responses).reshape(-1, n)
+    if return_scores:
+        results = list(zip(samples, scores, strict=True))
+    else:
+        results = [
+            some[int(its_scores.argmax())]
+            for some, its_scores in zip(samples, scores, strict=True)
+        ]
+    return results[0] if one else results
+
+
+def majority_vote(answers):
+    """Return the answer that most samples give.
+
+    Args:
+        answers: list of hashable answers, such as numbers or strings, already
+            in the form in which equal ones compare equal. `None` stands for a
+            sample without an answer, and does not vote.
+
+    Returns:
+        The commonest answer. Of those with equally many votes, the one that
+        came first. `None` if no sample has an answer.
+
+    Raises:
+        UserError: there are no samples.
+
+    Source: Wang et al., 2022, arXiv:2203.11171 (self-consistency).
+    """
+    answers = list(answers)
+    if not answers:
+        raise UserError(
+            "`answers` must have at least one. Received: answers=[]. Sample "
+            "before you vote."
+        )
+    # It keeps the order in which answers came first.
+    votes = collections.Counter(a for a in answers if a is not None)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _scores(scorer, prompts, responses):
+    """Return the scores of all responses, float64."""
+    if not responses:
+        return np.zeros(0)
+    scores = np.asarray(ops.convert_to_numpy(scorer(prompts, responses)))
+    if scores.shape != (len(responses),) or scores.dtype.kind not in "biuf":
+        raise UserError(
+            "`scorer` must return a number for each response. Received: "
+            f"{shown(scores)} of shape {scores.shape} for {len(responses)} "
+            "responses."
+        )
+    scores = scores.astype("float64")
+    if np.isnan(scores).any():
+        raise UserError(
+            "`scorer` must return numbers. Received: nan for "
+            f"{shown(responses[int(np.isnan(scores).argmax())])}. Give what "
+            "cannot be scored -inf."
+        )
+    return scores
