@@ -369,12 +369,12 @@ class Program:
     def __init__(self, name, arguments, variables):
         self._folder = tempfile.TemporaryDirectory()
         self._outputs = [f"{self._folder.name}/{n}" for n in ("out", "err")]
-        self._process = FORKS.Process(
-            target=_run,
-            args=(name, arguments, os.environ | variables, self._outputs),
-        )
-        # The process that it is forked from starts JAX, too.
+        # JAX is what the process that it is forked from has started.
         needed = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | needed | variables
+        self._process = FORKS.Process(
+            target=_run, args=(name, arguments, environment, self._outputs)
+        )
         with unittest.mock.patch.dict(os.environ, needed):
             multiprocessing.forkserver.ensure_running()
         self._process.start()

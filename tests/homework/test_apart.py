@@ -49,6 +49,13 @@ def test_what_a_job_tells_arrives(apart):
     assert outcome.told["text"] == "\ud800\x1b" + "x" * 10**6
 
 
+def test_a_large_program_can_grade(apart):
+    """What it has in memory is not counted as the job's."""
+    kept = bytearray(3 * 2**29)
+    outcome = apart(lambda tell: tell(size=len(kept)))
+    assert outcome.problem == "" and outcome.told["size"] == 3 * 2**29
+
+
 def sleep(tell):
     tell(begin="sleeping", seconds=0.2)
     time.sleep(1000)

@@ -200,7 +200,9 @@ def test_adapters_know_the_weights_that_they_were_trained_on(tmp_path):
     same.set_weights(weights)
     load_lora(same, path)
     other = make_task()
-    with pytest.raises(UserError, match="trained on.*a.lora.h5.*0% of.*Load"):
+    with pytest.raises(
+        UserError, match="trained on.*a.lora.h5.*(100|9[0-9])% of.*Load"
+    ):
         load_lora(other, path)
     assert not lora.adapted_layers(other)
     # The first version recorded nothing.

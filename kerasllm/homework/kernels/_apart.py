@@ -98,8 +98,10 @@ def _work(job, writing, folder, memory_gb):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tempfile.tempdir = os.environ["TMPDIR"] = folder
     # Not the hard limits: what is started from here has limits of its own.
+    # What the grader's own program takes was there before the job.
+    data = _resources.data_size() + memory_gb * 2**30
     for what, most in (
-        (resource.RLIMIT_DATA, memory_gb * 2**30), (resource.RLIMIT_CORE, 0)
+        (resource.RLIMIT_DATA, data), (resource.RLIMIT_CORE, 0)
     ):  # fmt: skip
         _, hard = resource.getrlimit(what)
         if hard != resource.RLIM_INFINITY:
