@@ -19,7 +19,7 @@ HOUSE = pathlib.Path(kerasllm.__file__).parent
 # From the ground up. A room imports what stands above it in this table, or in
 # its own line.
 FLOORS = """
-checks progress
+checks lazy progress
 files
 backend distribution
 corpora tokenizers pipeline prompts images

@@ -8,8 +8,7 @@ package, a real pretrained model that needs no network but for installing it.
 The layers stand in `keras_hub.models.Llama3CausalLM`.
 """
 
-import importlib
-
+from kerasllm import lazy
 from kerasllm.gguf._names import (
     SMOLLM2,
     check_is_gguf,
@@ -42,13 +41,4 @@ __all__ = [  # noqa: PLE0604
     "gguf_path",
 ]
 
-
-def __getattr__(name):
-    if name in _FILE_OF:
-        file = importlib.import_module(f"{__name__}.{_FILE_OF[name]}")
-        return getattr(file, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = lazy.names_of(__name__, _FILE_OF, __all__)

@@ -34,7 +34,7 @@ def read_gguf(path):
 
     Quantized weights become float32 ones. One tensor at a time is in memory
     twice. `kerasllm.presets.load_causal_lm` keeps the result on disk, and
-    takes two seconds the next time.
+    reads it from there the next time.
 
     Args:
         path: str or path.

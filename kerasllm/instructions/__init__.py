@@ -5,8 +5,7 @@ world. They are split before anything is shuffled, and become batches in which
 only the response counts, because a model should learn to answer, not to ask.
 """
 
-import importlib
-
+from kerasllm import lazy
 from kerasllm.instructions._example import Instruction
 from kerasllm.instructions._reading import (
     DOLLY_URL,
@@ -18,10 +17,9 @@ from kerasllm.instructions._reading import (
 from kerasllm.instructions._splitting import split_examples
 
 # Reading and splitting need no backend. What does is imported when it is used.
-_NEED_A_BACKEND = (
-    "SHORTEST_BUCKET",
-    "TokenizedInstructions",
-    "instruction_dataset",
+_FILE_OF = dict.fromkeys(
+    ("SHORTEST_BUCKET", "TokenizedInstructions", "instruction_dataset"),
+    "_tokenized",
 )
 
 
@@ -44,13 +42,4 @@ __all__ = [
     "split_rows",
 ]
 
-
-def __getattr__(name):
-    if name in _NEED_A_BACKEND:
-        tokenized = importlib.import_module(f"{__name__}._tokenized")
-        return getattr(tokenized, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = lazy.names_of(__name__, _FILE_OF, __all__)

@@ -5,8 +5,7 @@ the name of one that KerasHub downloads. Two come with this package and need no
 network. Whatever goes wrong on the way is explained with its cure.
 """
 
-import importlib
-
+from kerasllm import lazy
 from kerasllm.presets._names import OFFLINE_PRESETS, check_name, gemma_names
 
 # Names can be checked without a backend. The rest is imported when it is used.
@@ -32,13 +31,4 @@ __all__ = [  # noqa: PLE0604
     "gemma_names",
 ]
 
-
-def __getattr__(name):
-    if name in _FILE_OF:
-        file = importlib.import_module(f"{__name__}.{_FILE_OF[name]}")
-        return getattr(file, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = lazy.names_of(__name__, _FILE_OF, __all__)

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, check_int, check_real, shown
+from kerasllm.checks import UserError, check_choice, check_int, check_real
 
 SCALES = ("group", "batch", "none")
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo")
@@ -43,7 +43,7 @@ def group_advantages(rewards, num_generations, scale_rewards="group"):
         2,
         cure="A completion is compared with others of the same prompt.",
     )
-    _check_choice("scale_rewards", scale_rewards, SCALES)
+    check_choice("scale_rewards", scale_rewards, SCALES)
     # In float64, so that equal rewards differ from their mean by nothing.
     rewards = np.asarray(ops.convert_to_numpy(rewards), "float64")
     if rewards.ndim != 1 or not rewards.size or rewards.size % num_generations:
@@ -181,17 +181,9 @@ def check_grpo(
             "epsilon_high", epsilon_high, lambda value: value >= 0, "at least 0"
         )
     check_real("beta", beta, lambda value: value >= 0, "at least 0")
-    _check_choice("loss_type", loss_type, LOSS_TYPES)
+    check_choice("loss_type", loss_type, LOSS_TYPES)
     if max_completion_length is not None:
         check_int("max_completion_length", max_completion_length, 1)
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise UserError(
-            f"`{name}` must be one of {', '.join(choices)}. Received: "
-            f"{name}={shown(value)}. Use {choices[0]!r}, the default."
-        )
 
 
 def _check_shapes(arrays):

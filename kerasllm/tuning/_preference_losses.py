@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kerasllm.checks import UserError, check_real, shown
+from kerasllm.checks import UserError, check_choice, check_real
 
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "sigmoid_norm")
 
@@ -39,7 +39,12 @@ def reward_loss(
     chosen, rejected = _floats(
         chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards
     )
-    _check_not_negative("center_coefficient", center_coefficient)
+    check_real(
+        "center_coefficient",
+        center_coefficient,
+        lambda value: value >= 0,
+        "at least 0",
+    )
     difference = chosen - rejected
     if margin is not None:
         difference = difference - ops.cast(
@@ -121,12 +126,12 @@ def dpo_loss(
 def check_dpo(beta=0.1, loss_type="sigmoid", label_smoothing=0.0):
     """Raise a `UserError` if `dpo_loss` cannot take these arguments."""
     check_real("beta", beta, lambda value: value > 0, "positive")
-    if loss_type not in LOSS_TYPES:
-        raise UserError(
-            f"`loss_type` must be one of {', '.join(LOSS_TYPES)}. Received: "
-            f"loss_type={shown(loss_type)}. Use 'sigmoid' for the loss of the "
-            "paper."
-        )
+    check_choice(
+        "loss_type",
+        loss_type,
+        LOSS_TYPES,
+        cure="Use 'sigmoid' for the loss of the paper.",
+    )
     check_real(
         "label_smoothing",
         label_smoothing,
@@ -140,10 +145,6 @@ def check_dpo(beta=0.1, loss_type="sigmoid", label_smoothing=0.0):
             f"'sigmoid_norm'. Received: label_smoothing={label_smoothing}, "
             f"loss_type={loss_type!r}. Change one of them."
         )
-
-
-def _check_not_negative(name, value):
-    check_real(name, value, lambda value: value >= 0, "at least 0")
 
 
 def _floats(**arrays):

@@ -59,7 +59,10 @@ def test_rewards_may_be_tensors():
         (([REWARDS], 4), "must be flat"),
         (([], 4), "must be flat"),
         ((REWARDS, 1), "`num_generations` must be an int of at least 2"),
-        ((REWARDS, 4, "std"), "`scale_rewards` must be one of group, batch"),
+        (
+            (REWARDS, 4, "std"),
+            "`scale_rewards` must be one of 'group'",
+        ),
         (([0.0, np.nan], 2), "`rewards` must be finite. .* index 1"),
     ],
 )
@@ -189,7 +192,7 @@ def test_a_completion_without_tokens_costs_nothing():
         ({"epsilon_high": -0.1}, "`epsilon_high` must be at least 0"),
         ({"beta": -1}, "`beta` must be at least 0"),
         ({"beta": 0.1}, "`reference_logprobs` must be given"),
-        ({"loss_type": "ppo"}, "`loss_type` must be one of grpo, dr_grpo"),
+        ({"loss_type": "ppo"}, "`loss_type` must be one of 'grpo', 'dr_grpo'"),
         ({"max_completion_length": 0}, "`max_completion_length` must be a po"),
     ],
 )

@@ -113,7 +113,7 @@ def test_losses_are_float32_scalars():
     [
         ({"beta": 0}, "`beta` must be positive. Received: beta=0"),
         ({"beta": float("nan")}, "`beta` must be positive"),
-        ({"loss_type": "kto"}, "`loss_type` must be one of sigmoid, hinge"),
+        ({"loss_type": "kto"}, "`loss_type` must be one of 'sigmoid', 'hinge'"),
         ({"label_smoothing": 0.5}, r"`label_smoothing` must be in \[0, 0.5\)"),
         (
             {"label_smoothing": 0.1, "loss_type": "ipo"},
