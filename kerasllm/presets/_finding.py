@@ -12,7 +12,7 @@ import keras_hub
 import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
 from kerasllm import backend, files, gguf
 from kerasllm.checks import UserError, shown
-from kerasllm.gguf import GGUFCausalLM  # noqa: F401  As a GGUF file was.
+from kerasllm.gguf import GGUFCausalLM
 from kerasllm.presets._failures import explain_failure
 from kerasllm.presets._names import OFFLINE_PRESETS
 
@@ -45,6 +45,12 @@ def preset_source(name, task=keras_hub.models.CausalLM):
         return str(files.assets_dir() / name)
     file = gguf.gguf_path(name)
     if file is not None:
+        if not issubclass(GGUFCausalLM, task):
+            raise UserError(
+                f"`name` must be a preset of {task.__name__}. Received: "
+                f"{shown(name, 200)}, a GGUF file with another model. Load it "
+                "with `ChatModel.from_preset`."
+            )
         return str(gguf.preset_of(file))
     if os.path.isdir(name):
         # KerasHub looks for a preset first, whose name a folder may have.

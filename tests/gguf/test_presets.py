@@ -18,6 +18,7 @@ from kerasllm.checks import (
     MissingFileError,
     UserError,
 )
+from kerasllm.gemma import Gemma
 from kerasllm.gguf import _cache
 from tests.gguf.small_files import write
 
@@ -161,3 +162,8 @@ def test_names_of_files_are_checked_early(tmp_path, small):
         presets.check_name("smolm")
     assert gguf.gguf_path("tiny") is None
     assert gguf.gguf_path("hf://a/b.gguf") is None
+
+
+def test_a_gemma_is_no_llama():
+    with pytest.raises(UserError, match="of Gemma3CausalLM.*x.gguf.*ChatModel"):
+        Gemma.from_preset("x.gguf")
