@@ -99,6 +99,7 @@ BEFORE = (
     "rich.console",
     "jupyter_client",
     "nbclient",
+    "nbconvert.exporters",
     "nbformat",
     "nbgrader.preprocessors",
 )
