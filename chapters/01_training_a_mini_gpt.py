@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Training a mini-GPT
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/01_training_a_mini_gpt.ipynb)
+#
 # We take a pile of text and end with a model that has an opinion about what
 # comes next in any sentence. On the way we cut text into tokens, tokens into
 # windows, stack a few Transformer decoders, and find out why the first steps
@@ -27,8 +29,9 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
     )
 
 # %%

@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Generative decoding
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/02_generative_decoding.ipynb)
+#
 # A language model does one thing: given some text, it scores every token of
 # its vocabulary as the next one. Here we turn that single answer into whole
 # texts. We write the loop by hand, find out where its time goes, make it
@@ -30,8 +32,9 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
     )
 
 # %%

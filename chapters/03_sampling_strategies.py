@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Sampling strategies
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/03_sampling_strategies.ipynb)
+#
 # A language model never says *which* token comes next; it says how likely
 # each of them is. Something else has to choose, and that choice shapes the
 # text as much as the model does. We look at one distribution closely, put
@@ -28,8 +30,9 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
     )
 
 # %%

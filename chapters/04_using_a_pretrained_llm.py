@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Using a pretrained LLM
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/04_using_a_pretrained_llm.ipynb)
+#
 # Pretraining is paid for once; afterwards a model can be loaded by its name.
 # This chapter loads a Gemma 3 that has only been pretrained, finds out what it
 # can be made to do by prompting alone and where that ends, and then talks to
@@ -31,8 +33,9 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
     )
 
 # %%

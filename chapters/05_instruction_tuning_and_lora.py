@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Instruction fine-tuning and LoRA
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/05_instruction_tuning_and_lora.ipynb)
+#
 # A base model knows much and answers hardly anything. Here it learns to answer,
 # from a few hundred requests with their answers, and we measure four things:
 # whether it then answers questions about facts that *no* request mentions; how
@@ -26,8 +28,9 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
     )
 
 # %%

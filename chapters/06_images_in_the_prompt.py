@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Images in the prompt
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/06_images_in_the_prompt.ipynb)
+#
 # A language model reads vectors; that they come from tokens is a habit. Gemma
 # 3 from 4B upwards has a vision encoder that turns an image into such vectors,
 # *soft tokens*, and they stand in the sequence between the words. The tiny
@@ -26,8 +28,9 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "kerasllm"], check=True
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
     )
 
 # %%

@@ -2,12 +2,15 @@
 
     python chapters/build.py [SOURCE.py ...]
 
-The sources are the `.py` files; this makes the `.ipynb` beside each.
+The sources are the `.py` files of the chapters and of `solutions/`. This
+writes the `.ipynb` beside each. Before that, it writes the badge and the cell
+that installs the package into the source (see `addresses.py`).
 """
 
 import pathlib
 import sys
 
+import addresses
 import jupytext
 import nbformat
 from nbclient import NotebookClient
@@ -52,9 +55,8 @@ def _join(outputs):
 
 def main():
     """Build the sources named on the command line, or all."""
-    folder = pathlib.Path(__file__).parent
-    sources = sys.argv[1:] or sorted(folder.glob("[0-9]*.py"))
-    for source in map(pathlib.Path, sources):
+    for source in map(pathlib.Path, sys.argv[1:] or addresses.sources()):
+        addresses.write_source(source)
         notebook = execute(source)
         nbformat.write(notebook, source.with_suffix(".ipynb"))
         print(source.with_suffix(".ipynb"))

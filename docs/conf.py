@@ -51,6 +51,7 @@ exclude_patterns = [
     "_build",
     "**/.ipynb_checkpoints",
     f"chapters/{cross_references.DOWNLOADS}",
+    f"chapters/solutions/{cross_references.DOWNLOADS}",
 ]
 
 html_theme = "furo"
@@ -67,6 +68,10 @@ nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+
+# Links from Markdown to entries of the reference work, and are warned about.
+# tests/test_docs.py follows every link of the pages.
+suppress_warnings = ["myst.xref_missing"]
 
 # `name` in a docstring is code, as in Keras.
 default_role = "code"
@@ -93,8 +98,23 @@ def copy_chapters():
     chapters.mkdir()
     for chapter in CHAPTERS:
         chapter.write(chapters)
+    copy_solutions(chapters / "solutions")
     student_notebooks.copy(
         ROOT / "chapters" / "homework", chapters / "homework"
+    )
+
+
+def copy_solutions(folder):
+    """Copy the solutions to the chapters' exercises, and write their list."""
+    folder.mkdir()
+    paths = sorted((ROOT / "chapters").glob("solutions/0*.ipynb"))
+    for path in paths:
+        cross_references.Chapter(path, "notebook").write(folder)
+    names = "\n".join(path.stem for path in paths)
+    (folder / "index.md").write_text(
+        "# Solutions\n\nOne way to solve the exercises of each chapter.\n\n"
+        f"```{{toctree}}\n:maxdepth: 1\n\n{names}\n```\n",
+        encoding="utf-8",
     )
 
 

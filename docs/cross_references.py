@@ -8,6 +8,7 @@ chapters that use it.
 import ast
 import importlib
 import json
+import re
 
 import kerasllm
 
@@ -91,10 +92,11 @@ def _with_its_room(name):
 
 
 class Chapter:
-    """A notebook with a page of its own.
+    """A notebook with a page of its own: a chapter, or its solutions.
 
     Args:
         path: path of the notebook.
+        kind: str, what the page calls it.
 
     Attributes:
         path: the path.
@@ -103,8 +105,9 @@ class Chapter:
         names: list of str, the full names that it uses.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, kind="chapter"):
         self.path = path
+        self.kind = kind
         self.notebook = json.loads(path.read_text(encoding="utf-8"))
         self.number = int(path.stem.partition("_")[0])
         cells = self.notebook["cells"]
@@ -119,24 +122,38 @@ class Chapter:
 
     def page(self):
         """Return the notebook with a link to itself and to the reference."""
-        first, *cells = self.notebook["cells"]
+        first, *cells = map(_with_links_of_the_site, self.notebook["cells"])
+        text = "".join(first["source"])
+        colab = re.search(r"\[!\[.*?\]\(.*?\)\]\((.*?)\)\n*", text)
         download = f"{DOWNLOADS}/{self.path.name}"
-        top = _markdown(f"{{download}}`Download this notebook <{download}>`")
+        line = f"{{download}}`Download this notebook <{download}>`"
+        if colab:  # its image would be fetched from another host
+            text = text.replace(colab[0], "")
+            line += f" or [open it in Colab]({colab[1]})"
+        top = [first | {"source": text}, _markdown(line)]
         links = "\n".join(
             f"- {{py:obj}}`{name.removeprefix('kerasllm.')} <{name}>`"
             for name in self.names
         )
-        end = _markdown(f"## Names used in this chapter\n\n{links}")
-        return self.notebook | {"cells": [first, top, *cells, end]}
+        end = _markdown(f"## Names used in this {self.kind}\n\n{links}")
+        return self.notebook | {"cells": [*top, *cells, end]}
 
     def write(self, folder):
         """Write the page, and the notebook to download, below a folder."""
         downloads = folder / DOWNLOADS
-        downloads.mkdir(exist_ok=True)
+        downloads.mkdir(parents=True, exist_ok=True)
         (downloads / self.path.name).write_bytes(self.path.read_bytes())
         (folder / self.path.name).write_text(
             json.dumps(self.page()), encoding="utf-8"
         )
+
+
+def _with_links_of_the_site(cell):
+    """Return a cell whose links to `docs/` lead where its pages are here."""
+    if cell["cell_type"] != "markdown":
+        return cell
+    text = re.sub(r"\]\(((\.\./)+)docs/", r"](\1", "".join(cell["source"]))
+    return cell | {"source": text}
 
 
 def _markdown(text):

@@ -7,6 +7,7 @@ import pytest
 
 CHAPTERS = pathlib.Path(__file__).parent.parent / "chapters"
 SOURCES = sorted(CHAPTERS.glob("[0-9]*.py"))
+SOLUTIONS = sorted(CHAPTERS.glob("solutions/[0-9]*.py"))
 
 jupytext = pytest.importorskip(
     "jupytext", reason='notebooks need `pip install -e ".[notebooks]"`'
@@ -78,7 +79,11 @@ def test_there_are_chapters():
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "source",
+    SOURCES + SOLUTIONS,
+    ids=lambda path: path.relative_to(CHAPTERS).with_suffix("").as_posix(),
+)
 def test_the_notebook_is_its_source_with_outputs(source):
     notebook = source.with_suffix(".ipynb")
     assert cells(notebook) == cells(source), (

@@ -5,6 +5,7 @@ reads offline.
 import collections
 import doctest
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -143,6 +144,40 @@ def test_every_chapter_has_a_page_with_its_outputs(site):
         assert any("_images/" in source for source in site[path].fetched)
 
 
+def test_solutions_have_pages(site):
+    pages = [path for path in site if path.parent.name == "solutions"]
+    notebooks = (ROOT / "chapters" / "solutions").glob("0*.ipynb")
+    assert {path.stem for path in pages} == {
+        "index",
+        *(path.stem for path in notebooks),
+    }
+
+
+def test_links_and_badge_of_a_chapter_become_those_of_its_page(
+    cross_references, tmp_path
+):
+    cells = [
+        "# A\n\n[![Open](https://h/x.svg)](https://h/x.ipynb)\n\nText.",
+        "[top-k](../docs/api/decoding.rst) and [`docs/x`](https://h/docs/x)",
+    ]
+    path = tmp_path / "01_a.ipynb"
+    path.write_text(
+        json.dumps(
+            {
+                "cells": [
+                    {"cell_type": "markdown", "source": text.splitlines(True)}
+                    for text in cells
+                ]
+            }
+        )
+    )
+    page = cross_references.Chapter(path).page()
+    first, links, second, _ = (cell["source"] for cell in page["cells"])
+    assert first == "# A\n\nText."
+    assert links.endswith("[open it in Colab](https://h/x.ipynb)")
+    assert second == cells[1].replace("../docs/", "../")
+
+
 def test_every_link_leads_somewhere(site):
     assert broken_links(site) == []
 
@@ -211,7 +246,11 @@ def test_chapters_and_reference_link_to_each_other(site, cross_references):
 
 def test_each_chapter_can_be_downloaded_as_it_is(site):
     for path in chapter_pages(site):
-        (link,) = (a for a in site[path].links if a.endswith(".ipynb"))
+        (link,) = (
+            link
+            for link in site[path].links
+            if link.endswith(".ipynb") and not is_external(link)
+        )
         downloaded = (path.parent / link).read_bytes()
         original = ROOT / "chapters" / f"{path.stem}.ipynb"
         assert downloaded == original.read_bytes()
