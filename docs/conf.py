@@ -25,6 +25,7 @@ ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import cross_references  # noqa: E402
+import history_figure  # noqa: E402
 import student_notebooks  # noqa: E402
 from docutils import nodes  # noqa: E402
 from docutils.utils.math import MathError  # noqa: E402
@@ -209,6 +210,7 @@ class PublicNames(SphinxDirective):
 def setup(app):
     """Register the hooks, and fetch the chapters before files are listed."""
     copy_chapters()
+    history_figure.draw(DOCS / "history.md", DOCS / "drawn" / "history.svg")
     import_lazy_names()
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
     app.add_directive("public-names", PublicNames)
