@@ -24,6 +24,29 @@ def test_there_are_five_short_examples():
     assert max(code.count("\n") for code in examples()) <= 16
 
 
+@pytest.mark.any_backend
+def test_the_table_of_the_tiny_gemma_is_what_its_cards_say():
+    """But for the column of chapter 5, which its own checks guard."""
+    text = README.read_text(encoding="utf-8")
+    rows = {
+        "sentences completed": ["completed"],
+        "held-out facts: questions": ["known"],
+        "taught facts: questions": ["taught"],
+        "names that exist": ["refused_known"],
+        "names that do not exist": ["refused_unknown"],
+        "new pictures": ["colour", "shape", "count"],
+    }
+    for column, preset in ((1, "tiny"), (3, "tiny_instruct")):
+        card = README.parent / "assets" / preset / "card.json"
+        scores = json.loads(card.read_text("utf-8"))["scores"]
+        for words, names in rows.items():
+            (row,) = re.findall(rf"^\|[^|]*{words}.*$", text, flags=re.M)
+            shown = re.findall(r"([\d.]+)%", row.split("|")[column + 1])
+            assert len(shown) == len(names), row
+            for share, name in zip(shown, names, strict=True):
+                assert abs(float(share) - 100 * scores[name]) <= 0.05, row
+
+
 @pytest.mark.once
 def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
