@@ -1,8 +1,11 @@
 """Training a SentencePiece vocabulary on a corpus."""
 
+import collections
 import io
+import itertools
 import pathlib
 import re
+import warnings
 
 import sentencepiece
 
@@ -22,6 +25,10 @@ from kerasllm.tokenizers._documents import (
 )
 from kerasllm.tokenizers._vocabularies import END_OF_TEXT, load_sentence_piece
 
+NUM_BYTES = 256
+# The least share of a text whose characters are tokens, if there is room:
+# SentencePiece's default.
+COVERAGE = 0.9995
 # Patterns in SentencePiece's own errors, and the reasons that they indicate.
 _REASONS = (
     (
@@ -57,6 +64,11 @@ def train_sentence_piece(
     Newlines and special tokens are single tokens and never part of another
     token. The same corpus and arguments give the same vocabulary, byte for
     byte.
+
+    The characters that make up 99.95% of the text are tokens, and the others
+    are encoded as bytes. Where a vocabulary is too small for that, as it may
+    be for Chinese, three quarters of its room goes to the most frequent
+    characters, and a warning says so.
 
     Args:
         files: list of shard paths (one document per line, newlines escaped as
@@ -96,7 +108,14 @@ def train_sentence_piece(
     )
     if path is not None:
         check_writable(pathlib.Path(path).parent)  # before training
-    proto = _train(_sample(files, sample_bytes), settings)
+    if not isinstance(files, tf.data.Dataset):
+        files = check_shards(files)
+    try:
+        proto = _train(_sample(files, sample_bytes), settings)
+    except _DoesNotFit:
+        proto = _train_on_fewer_characters(files, sample_bytes, settings)
+        if proto is None:
+            raise
     if path is not None:
         with whole_file(path, "wb") as file:
             file.write(proto)
@@ -143,8 +162,6 @@ def _sample(files, sample_bytes):
         "at least 1",
         cure="The default is 4 MB.",
     )
-    if not isinstance(files, tf.data.Dataset):
-        files = check_shards(files)
     share = sample_bytes / max(count_bytes(files), 1)
     return _sample_lines(read_documents(files), share)
 
@@ -162,6 +179,72 @@ def _train(sentences, settings):
             raise sentences.error from None
         raise _training_error(settings["vocab_size"], error) from error
     return model.getvalue()
+
+
+class _DoesNotFit(UserError):
+    """A vocabulary size does not fit the corpus."""
+
+
+def _train_on_fewer_characters(files, sample_bytes, settings):
+    """Train with tokens for the most frequent characters only.
+
+    The lines are split at all other characters. SentencePiece's own option,
+    `character_coverage`, covers 98% of a text at least.
+
+    Args:
+        files: see `train_sentence_piece`.
+        sample_bytes: see `train_sentence_piece`.
+        settings: dict of SentencePiece's arguments.
+
+    Returns:
+        The bytes of a vocabulary, or `None` if the number of characters is
+        not what makes the vocabulary too small, or that does not help.
+    """
+    counts = collections.Counter(
+        itertools.chain.from_iterable(_sample(files, sample_bytes))
+    )
+    size, own = settings["vocab_size"], _num_fixed_tokens(settings)
+    needed = own + _alphabet_size(counts)
+    kept = dict(counts.most_common(max(3 * (size - own) // 4, 0)))
+    if needed <= size or not kept:
+        return None
+    rare = {
+        ord(character): "\n" for character in counts if character not in kept
+    }
+    parts = (
+        part
+        for line in _sample(files, sample_bytes)
+        for part in line.translate(rare).split("\n")
+        if part
+    )
+    try:
+        proto = _train(parts, settings | {"character_coverage": 1.0})
+    except _DoesNotFit:  # too little text for this size
+        return None
+    share = 1 - sum(kept.values()) / counts.total()
+    warnings.warn(
+        f"The vocabulary has tokens for {len(kept):,} of the {len(counts):,} "
+        f"different characters. The others, {share:.1%} of the text, take a "
+        f"token for each byte. With `vocabulary_size={needed}` or more, "
+        f"{COVERAGE:.2%} of the text has tokens of its own.",
+        stacklevel=3,
+    )
+    return proto
+
+
+def _num_fixed_tokens(settings):
+    """Return how many tokens a vocabulary has before it sees any text."""
+    roles = {"unk", "bos", "eos"}  # those that SentencePiece always has
+    roles.update(key[:3] for key in settings if key.endswith("_piece"))
+    return NUM_BYTES + len(roles) + len(settings["user_defined_symbols"])
+
+
+def _alphabet_size(counts):
+    """Return how many characters SentencePiece makes tokens of: an int."""
+    covered = itertools.accumulate(
+        (count for _, count in counts.most_common()), initial=0
+    )
+    return sum(before < COVERAGE * counts.total() for before in covered)
 
 
 class _Watched:
@@ -236,6 +319,6 @@ def _training_error(vocabulary_size, error):
                 size=vocabulary_size, found=found[found.re.groups]
             )
             break
-    return UserError(
+    return _DoesNotFit(
         f"`vocabulary_size` must fit the corpus. Received: {reason}."
     )
