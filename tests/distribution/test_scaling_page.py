@@ -29,14 +29,15 @@ def test_the_page_tells_what_the_formulas_say():
     operations = 6 * parameters + 12 * book.num_layers * positions
     step = tokens * operations
     seconds = tokens / 200_000
-    assert f"a step takes {step / 1e12:.2f} TFLOP" in words
-    assert f"a step in {seconds * 1000:.0f} ms" in words
+    assert f"up to {step / 1e12:.2f} TFLOP per step" in words
+    assert f"a step takes {seconds * 1000:.0f} ms" in words
 
     gradients, in_parts = (
         4 * (parameters + times * table) for times in (1, book.loss_chunks)
     )
-    assert f"it serves: {gradients / 1e6:.0f} MB" in words
-    assert f"{book.loss_chunks} parts: {in_parts / 1e6:.0f} MB" in words
+    assert f"in float32, {gradients / 1e6:.0f} MB of them" in words
+    assert f"logits in {book.loss_chunks} chunks" in words
+    assert f"once per chunk, {in_parts / 1e6:.0f} MB in all" in words
     links = (300e9, 12.5e9, 1.25e9)
     for n in (1, 2, 4, 8, 16, 32, 64, 128):
         sent = 2 * (n - 1) / n * gradients
@@ -52,24 +53,26 @@ def test_the_page_tells_what_the_formulas_say():
 
     sums = 6 * book.num_layers + 2
     activations = 4 * sums * tokens * hidden
-    assert f"add up activations, {sums} times in a step" in words
-    assert f"step: {activations / 1e9:.2f} GB" in words
-    assert f"{activations / gradients:.1f} times the gradients" in words
+    assert f"add up activations {sums} times per step" in words
+    assert f"step, {activations / 1e9:.2f} GB in all" in words
+    assert f"{activations / gradients:.1f} times the size of the" in words
     memory = 16 * parameters
     whole = norm + book.num_layers * (2 * norm + 2 * hidden)
-    assert f"are {memory / 1e6:.0f} MB on each device" in words
+    assert f"take {memory / 1e6:.0f} MB on each device" in words
     part = 16 * ((parameters - whole) / 8 + whole)
-    assert f"group of eight has {part / 1e6:.0f} MB" in words
+    assert (
+        f"and {part / 1e6:.0f} MB on each device of a group of eight" in words
+    )
     assert whole < parameters / 100
 
     everything = 1e12 / 4
     days = everything / 200_000 / 86_400
     assert f"is {everything / 1e9:.0f} billion tokens" in words
     assert f"{everything / tokens / 1e6:.1f} million steps" in words
-    assert f"and {days:.1f} days" in words
+    assert f"or {days:.1f} days" in words
     assert f"4,096 files of {1e12 / 4096 / 1e6:.0f} MB" in words
     assert f"and {8 * 200_000 * 4 / 1e6:.1f} MB/s" in words
-    assert f"do it for the others: {everything / 1e6 / 3600:.1f} hours" in words
+    assert f"takes {everything / 1e6 / 3600:.1f} hours, once" in words
     for hosts in (1, 8, 64):
         own = everything / hosts
         assert (
