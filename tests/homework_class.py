@@ -169,12 +169,12 @@ def fred(work):
     work.leave_undone(kept=("held_out_number", "split_documents", LAST))
 
 
-@student(PARTLY, "counts a pair once a word", MOST - 5 - 15)
+@student(PARTLY, "counts a pair once a word", MOST - 5)
 def gina(work):
     work.replace("pair_counts", "+= count", "+= 1")
 
 
-@student(PARTLY, "merges overlap", MOST - 5 - 15 - 20)
+@student(PARTLY, "merges overlap", MOST - 5)
 def hans(work):
     work.replace("merge_pair", "i += 2", "i += 1")
 
@@ -344,7 +344,7 @@ def cyrus(work):
         )
 
 
-@student(HOSTILE, "takes the encoder from a library", MOST - 20)
+@student(HOSTILE, "takes the encoder from a library", MOST - 10)
 def doris(work):
     work["encode"] = (
         "from kerasllm.tokenizers import *\n"

@@ -34,13 +34,13 @@
 # ---
 
 # %% [markdown]
-# # Homework 1: tokens and windows
+# # Homework 1: Tokens and windows
 #
-# A language model sees neither letters nor documents. It sees rows of numbers
-# of equal length. Here you build all that lies between: a small byte-pair
-# encoder, the packing of documents into windows, a split that does not leak,
-# and the arithmetic of it all. Chapter 1 of the course does the same, with
-# another kind of subwords.
+# A language model does not read letters or documents. It reads sequences of
+# integers that all have the same length. In this homework you write everything
+# between the two: a small byte-pair encoder, code that packs documents into
+# windows, a split that does not leak, and the arithmetic behind an epoch.
+# Chapter 1 of the course does the same with a different kind of subword.
 #
 # | part | points |
 # |---|---|
@@ -50,20 +50,24 @@
 # | 4 Counting | 5 |
 # | 5 A figure, graded by a person | 15 |
 #
-# It takes most people three to four hours. Rules:
+# Rules:
 #
-# - Replace each `raise NotImplementedError()` by your code. The functions keep
-#   their names and arguments. Add cells and functions as you like.
-# - The cells with tests cannot be changed. Grading restores them, and runs more
-#   tests than you see, on inputs that differ each time.
-# - You may use the standard library, NumPy and Matplotlib. The libraries that
-#   have what you are asked to write cannot be imported in grading.
-# - Do not use the variables of test cells in your own: in grading the tests run
-#   in another process, which calls your functions.
-# - In grading a cell may take a minute, a call of a function 20 seconds, and
-#   all together 4 GB of memory. The whole notebook needs less than a minute.
-# - Before you hand it in, restart and run all, or
-#   `kerasllm homework check hw1_tokens_and_windows.ipynb`.
+# - Replace each `raise NotImplementedError()` with your code. Keep the names
+#   and arguments of the functions. You may add cells and functions.
+# - You cannot change the test cells. Grading restores them. It also runs tests
+#   that you do not see, on inputs that differ each time.
+# - If the test of one of your functions fails in grading, the tests that follow
+#   use the solution's version of that function. So one mistake costs its own
+#   points and no others. On your own machine the later tests use your function,
+#   so fix the first failing test first.
+# - You may use the standard library, NumPy, and Matplotlib. Libraries that
+#   already contain what you are asked to write cannot be imported in grading.
+# - Do not use the variables of test cells in your code. In grading, the tests
+#   run in a separate process that calls your functions.
+# - In grading, a cell may take one minute, a call of a function may take 20
+#   seconds, and the whole notebook may use 4 GB of memory.
+# - Before you hand the notebook in, restart and run all cells, or run `kerasllm
+#   homework check hw1_tokens_and_windows.ipynb`.
 
 # %%
 import collections
@@ -76,8 +80,8 @@ import numpy as np
 # %% [markdown]
 # ## The text
 #
-# Pages of Python's own manual, which every installation carries. Everybody in
-# the class has the same ones this term.
+# The documents are pages of Python's own manual, which every installation
+# contains. Everyone in the class works on the same pages this term.
 
 # %%
 SEED = 0
@@ -101,10 +105,10 @@ print(documents[0][:300])
 # %% [markdown]
 # ## 1 A byte-pair encoder
 #
-# Byte-pair encoding starts from single bytes, so that there is no text it
-# cannot write, and merges the most frequent pair of neighbours into a new
-# token, again and again. Merges stay within words. A word is cut like this,
-# and nothing of the text is lost:
+# Byte-pair encoding starts with single bytes, so it can represent any text. It
+# then finds the most frequent pair of neighboring tokens, merges that pair into
+# a new token, and repeats. Merges never cross the border of a word. The
+# function below cuts a text into words without losing any of it:
 
 
 # %% nbgrader={"grade": false, "grade_id": "split_words", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -127,14 +131,15 @@ print(to_symbols("thé"))
 # %% [markdown]
 # ### 1.1 Counting pairs (5 points)
 #
-# `words` maps each different word, as a tuple of symbols, to how often it
-# occurs. Count each pair of neighbours, as often as its word occurs. In
-# `(b"a", b"a", b"a")` the pair `(b"a", b"a")` occurs twice.
+# The dict `words` maps each distinct word, as a tuple of symbols, to the number
+# of times that it occurs. Count each pair of neighboring symbols once for every
+# occurrence of its word. The pair `(b"a", b"a")` occurs twice in `(b"a", b"a",
+# b"a")`.
 
 
 # %% nbgrader={"grade": false, "grade_id": "pair_counts", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def pair_counts(words):
-    """Count the pairs of neighbouring symbols.
+    """Count the pairs of neighboring symbols.
 
     Args:
         words: dict from tuple of bytes to int.
@@ -155,12 +160,12 @@ def pair_counts(words):
 counts = pair_counts({(b"a", b"b", b"a"): 3, (b"b", b"a"): 2, (b"c",): 9})
 assert counts is not None, "`pair_counts` must return its counts."
 assert dict(counts) == {(b"a", b"b"): 3, (b"b", b"a"): 5}, (
-    "A pair counts once for each time that its word occurs, over all words, "
-    "and a word of one symbol has no pair."
+    "A pair counts once for each occurrence of its word, summed over all "
+    "words, and a word of one symbol has no pair."
 )
 counts = dict(pair_counts({(b"a", b"a", b"a"): 1}))
 assert counts == {(b"a", b"a"): 2}, (
-    "Pairs may overlap: three times the same symbol is the pair twice."
+    "Pairs may overlap: three equal symbols contain the pair twice."
 )
 assert dict(pair_counts({})) == {}, "No words have no pairs."
 ### BEGIN HIDDEN TESTS
@@ -183,7 +188,7 @@ for _ in range(20):
             pair = symbols[i], symbols[i + 1]
             expected[pair] = expected.get(pair, 0) + count
     assert counts == expected, (
-        "The counts must be right for any words. For some random ones they "
+        "The counts must be right for any words. For some random words they "
         "are not."
     )
 ### END HIDDEN TESTS
@@ -191,13 +196,13 @@ for _ in range(20):
 # %% [markdown]
 # ### 1.2 Merging (5 points)
 #
-# Replace a pair by one symbol wherever it occurs, from left to right. A symbol
-# goes into one merge only.
+# Replace a pair with one symbol wherever it occurs, from left to right. A
+# symbol can be part of only one merge.
 
 
 # %% nbgrader={"grade": false, "grade_id": "merge_pair", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def merge_pair(symbols, pair):
-    """Join each occurrence of a pair of neighbours into one symbol.
+    """Join a pair of neighbors into one symbol wherever it occurs.
 
     Args:
         symbols: tuple of bytes.
@@ -222,17 +227,17 @@ def merge_pair(symbols, pair):
 # %% nbgrader={"grade": true, "grade_id": "test_merge_pair", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 merged = merge_pair((b"t", b"h", b"e", b"t", b"h"), (b"t", b"h"))
 assert merged == (b"th", b"e", b"th"), (
-    f"Every occurrence is merged, the last one too, into a tuple. Received: "
-    f"{merged!r}."
+    "Every occurrence is merged, including the last. The result is a tuple. "
+    f"Received: {merged!r}."
 )
 merged = merge_pair((b"a", b"a", b"a"), (b"a", b"a"))
 assert merged == (b"aa", b"a"), (
-    f"A symbol goes into one merge, from left to right. Received: {merged!r}."
+    "A symbol is part of one merge only, from left to right. Received: "
+    f"{merged!r}."
 )
 merged = merge_pair((b"a", b"bc"), (b"ab", b"c"))
 assert merged == (b"a", b"bc"), (
-    f"Only symbols are compared, not their bytes in a row. Received: "
-    f"{merged!r}."
+    f"Whole symbols are compared, not their joined bytes. Received: {merged!r}."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -262,10 +267,11 @@ for _ in range(50):
 # %% [markdown]
 # ### 1.3 Training (15 points)
 #
-# Start from bytes. Find the pair with the highest count, merge it in all
-# words, and go on. Of pairs with equal counts take the smallest, as Python
-# compares tuples of bytes. Stop after `num_merges`, or when no pair occurs
-# twice. Words, not texts, are what to count: most occur many times.
+# Start from bytes. Find the pair with the highest count, merge it in all words,
+# and repeat. If several pairs have the highest count, take the smallest, in the
+# order in which Python compares tuples of bytes. Stop after `num_merges`
+# merges, or when no pair occurs at least twice. Count over distinct words
+# rather than over the texts, because most words occur many times.
 
 
 # %% nbgrader={"grade": false, "grade_id": "train_bpe", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -324,7 +330,7 @@ for _ in range(10):
     assert len(found) == len(merges), "Each merge must make a new token."
     for token in found:
         assert text.encode().count(token) >= 1, (
-            "A merge must be of neighbours that the text has."
+            "A merge must be of neighbors that the text has."
         )
 ### END HIDDEN TESTS
 
@@ -341,7 +347,7 @@ assert train_bpe([page], 10) == merges[:10], (
 
 ### BEGIN HIDDEN TESTS
 def brute_force(texts, num_merges):
-    """Train on the plain list of all words, as slowly as it gets."""
+    """Train on the plain list of all words, in the slowest way."""
     words = [to_symbols(w) for text in texts for w in split_words(text)]
     merges = []
     for _ in range(num_merges):
@@ -380,21 +386,18 @@ for _ in range(8):
     ]
     merges = train_bpe(texts, 15)
     assert list(merges) == brute_force(texts, 15), (
-        "Each merge must be the most frequent pair in what earlier merges "
-        "left, the smallest of equals, until none occurs twice. For some "
+        "Each merge must be the most frequent pair after all earlier merges, "
+        "the smallest of equals, until no pair occurs twice. For some "
         "random texts it is not."
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 1.4 Encoding and decoding (20 points)
+# ### 1.4 Encoding (10 points)
 #
-# Ids 0 to 255 are the bytes, 256 is the end of a text, and merge number `i`
-# has made token `257 + i`. To encode, cut a text into words and apply the
-# merges to each in the order in which they were learned. To decode, put the
-# bytes of all tokens together and read them as UTF-8, with
-# `errors="replace"`, because a model may well write half a character. The end
-# of a text has no bytes.
+# Ids 0 to 255 are the bytes. Id 256 is the end of a text. Merge number `i`
+# makes token `257 + i`. To encode a text, cut it into words and apply the
+# merges to each word, in the order in which they were learned.
 
 # %%
 END = 256
@@ -429,24 +432,6 @@ def encode(text, merges):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": false, "grade_id": "decode", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def decode(ids, merges):
-    """Turn token ids back into a text.
-
-    Args:
-        ids: list of int.
-        merges: what `train_bpe` returns.
-
-    Returns:
-        str.
-    """
-    ### BEGIN SOLUTION
-    tokens = [bytes([byte]) for byte in range(256)] + [b""]
-    tokens += [left + right for left, right in merges]
-    return b"".join(tokens[i] for i in ids).decode("utf-8", errors="replace")
-    ### END SOLUTION
-
-
 # %% nbgrader={"grade": true, "grade_id": "test_encode", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 merges = [(b"t", b"h"), (b"th", b"e"), (b" ", b"the")]
 ids = encode("the the", merges)
@@ -459,7 +444,7 @@ assert list(encode("hé", [])) == [104, 195, 169], (
 )
 ids = encode("abc", [(b"b", b"c"), (b"a", b"b")])
 assert list(ids) == [97, 257], (
-    f"An earlier merge goes before a later one. Received: {ids!r}."
+    f"An earlier merge is applied before a later one. Received: {ids!r}."
 )
 assert list(encode("", merges)) == [], "An empty text has no tokens."
 ### BEGIN HIDDEN TESTS
@@ -498,10 +483,52 @@ for _ in range(8):
     assert len(ids) <= len(fewer) <= len(probe.encode()), (
         "More merges never make more tokens."
     )
+for _ in range(20):
+    text = "".join(
+        chr(rng.choice([rng.randrange(32, 127), rng.randrange(160, 0xD800),
+                        rng.randrange(0x10000, 0x11000), 10, 32]))
+        for _ in range(rng.randint(1, 40))
+    )  # fmt: skip
+    ids = list(encode(text, []))
+    assert all(isinstance(i, int) for i in ids), "`encode` must return ints."
+    assert ids == list(text.encode()), (
+        "Without merges the ids must be the bytes of the text, whatever "
+        "characters it has."
+    )
 ### END HIDDEN TESTS
 
+# %% [markdown]
+# ### 1.5 Decoding (10 points)
+#
+# To decode, join the bytes of all tokens and read the result as UTF-8. The end
+# of a text has no bytes. Use `errors="replace"`, because a model can produce
+# half of a character.
+
+
+# %% nbgrader={"grade": false, "grade_id": "decode", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def decode(ids, merges):
+    """Turn token ids back into a text.
+
+    Args:
+        ids: list of int.
+        merges: what `train_bpe` returns.
+
+    Returns:
+        str.
+    """
+    ### BEGIN SOLUTION
+    tokens = [bytes([byte]) for byte in range(256)] + [b""]
+    tokens += [left + right for left, right in merges]
+    return b"".join(tokens[i] for i in ids).decode("utf-8", errors="replace")
+    ### END SOLUTION
+
+
 # %% nbgrader={"grade": true, "grade_id": "test_round_trip", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
-merges = train_bpe(["naïve café, naïve café 🙂🙂 und so weiter"], 12)
+merges = [(b"t", b"h"), (b"\xc3", b"\xa9"), (b"th", b"\xc3\xa9")]
+text = decode([259, 32, 97], merges)
+assert text == "th\u00e9 a", (
+    f"Token 257 + i has the bytes of merge number i. Received: {text!r}."
+)
 for text in ["", "café", " two  spaces\n\tand a tab ", "漢字 🙂", "\x00\x7f"]:
     again = decode(encode(text, merges), merges)
     assert again == text, (
@@ -511,7 +538,7 @@ assert decode([104, 256, 105], merges) == "hi", (
     "The end of a text (256) has no bytes."
 )
 assert decode([195], []) == "\ufffd", (
-    'Half a character is read with errors="replace".'
+    'Half of a character is read with errors="replace".'
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -519,31 +546,21 @@ import random
 
 term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
 rng = random.Random(f"{term} round trip")
-pages = read_documents(rng.random(), count=3)
-merges = train_bpe([page[:2000] for page in pages], 40)
-# Random characters are hardly ever merged; these are, all the time.
-for page in pages:
-    assert decode(encode(page[:2000], merges), merges) == page[:2000], (
-        "A page must come back unchanged, with merges that were learned on it."
-    )
+(page,) = read_documents(rng.random(), count=1)
+page = page[:2000]
+# Merges of the page's own neighbors, so that they occur all the time.
+merges, known = [], [bytes([b]) for b in page.encode()]
+for _ in range(30):
+    i = rng.randrange(len(known) - 1)
+    merges.append((known[i], known[i + 1]))
+    known[i : i + 2] = [known[i] + known[i + 1]]
+assert decode(encode(page, merges), merges) == page, (
+    "A page must come back unchanged, with merges that occur on it."
+)
+tokens = [bytes([b]) for b in range(256)] + [b""]
+tokens += [a + b for a, b in merges]
 for _ in range(20):
-    text = "".join(
-        chr(rng.choice([rng.randrange(32, 127), rng.randrange(160, 0xD800),
-                        rng.randrange(0x10000, 0x11000), 10, 32]))
-        for _ in range(rng.randint(1, 40))
-    )  # fmt: skip
-    ids = list(encode(text, merges))
-    assert all(isinstance(i, int) and i != 256 for i in ids), (
-        "`encode` must return ints, and writes no end of text."
-    )
-    again = decode(ids, merges)
-    assert again == text, (
-        "A text must come back unchanged, whatever characters it has. For "
-        "some random ones it does not."
-    )
     ids = [rng.randrange(257 + len(merges)) for _ in range(20)]
-    tokens = [bytes([b]) for b in range(256)] + [b""]
-    tokens += [a + b for a, b in merges]
     expected = b"".join(tokens[i] for i in ids).decode("utf-8", "replace")
     assert decode(ids, merges) == expected, (
         "Any ids must be decoded: all their bytes in a row, read as UTF-8."
@@ -555,8 +572,9 @@ for _ in range(20):
 #
 # ### 2.1 One stream (5 points)
 #
-# Documents differ in length, rows must not. Put all documents into one stream,
-# each with the end token behind it. An empty document is its end token alone.
+# Documents differ in length, but sequences must not. Join all documents into
+# one stream, and put the end token after each document. An empty document
+# becomes the end token alone.
 
 
 # %% nbgrader={"grade": false, "grade_id": "pack", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -578,8 +596,8 @@ def pack(documents, end_id):
 # %% nbgrader={"grade": true, "grade_id": "test_pack", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 stream = pack([[1, 2], [], [3]], 9)
 assert list(stream) == [1, 2, 9, 9, 3, 9], (
-    "Each document is followed by the end token, the last and an empty one "
-    f"too. Received: {stream!r}."
+    "Each document is followed by the end token, including the last one and "
+    f"an empty one. Received: {stream!r}."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -612,10 +630,10 @@ for _ in range(20):
 # %% [markdown]
 # ### 2.2 Windows (10 points)
 #
-# Cut the stream into windows of `sequence_length + 1` tokens, one behind the
-# other without overlap. `x` is a window without its last token, `y` is the same
-# window without its first: at each position, the token that comes next. Tokens
-# at the end that do not fill a window are left out.
+# Cut the stream into consecutive windows of `sequence_length + 1` tokens that
+# do not overlap. `x` is the window without its last token. `y` is the window
+# without its first token, so it holds the token that comes next at each
+# position. Leave out tokens at the end that do not fill a window.
 
 
 # %% nbgrader={"grade": false, "grade_id": "make_windows", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -646,10 +664,10 @@ assert isinstance(x, np.ndarray) and x.dtype == np.int32, (
     "`x` and `y` are NumPy arrays of int32."
 )
 assert x.shape == y.shape == (2, 4), (
-    f"11 tokens fill two windows of 4 + 1. Received: {x.shape}, {y.shape}."
+    f"11 tokens fill two windows of 5. Received: {x.shape}, {y.shape}."
 )
 assert x.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8]], (
-    "Windows follow each other without overlap and without a gap. Received: "
+    "Windows follow each other without overlaps or gaps. Received: "
     f"{x.tolist()}."
 )
 assert y.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]], (
@@ -657,7 +675,7 @@ assert y.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]], (
 )
 x, y = make_windows([1, 2], 4)
 assert x.shape == y.shape == (0, 4), (
-    "Too few tokens for a window give arrays without rows, but with columns."
+    "Too few tokens for a window give arrays of no rows and 4 columns."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -680,17 +698,17 @@ for _ in range(30):
         "exactly once and in order."
     )
     assert np.array_equal(x[:, 1:], y[:, :-1]), (
-        "`y` must be `x` one place further."
+        "`y` must be `x` shifted by one position."
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### 2.3 Batches (5 points)
 #
-# Shuffle the rows, with a generator of your own made from `seed`, and cut them
-# into batches. The last batch may be smaller. Rows of `x` and `y` stay
-# together, the same seed gives the same order, and `x` and `y` themselves are
-# not changed.
+# Shuffle the rows with a random generator that you create from `seed`, and cut
+# them into batches. The last batch may be smaller. Keep the rows of `x` and `y`
+# together. The same seed must give the same order. Do not change `x` or `y`
+# themselves.
 
 
 # %% nbgrader={"grade": false, "grade_id": "make_batches", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -722,7 +740,7 @@ x = np.arange(40, dtype="int32").reshape(10, 4)
 batches = make_batches(x, x + 1, 4, seed=3)
 sizes = [len(a) for a, _ in batches]
 assert sizes == [4, 4, 2], (
-    f"10 rows are batches of 4, 4 and 2. Received: {sizes}."
+    f"10 rows make batches of 4, 4, and 2. Received: {sizes}."
 )
 assert all(np.array_equal(a + 1, b) for a, b in batches), (
     "Rows of `x` and `y` must stay together."
@@ -768,21 +786,22 @@ assert len(orders) > 6, "Different seeds must give different orders."
 # %% [markdown]
 # ## 3 A split that does not leak
 #
-# We hold documents out to measure on. Documents occur more than once, new ones
-# come later, files are read in another order on another machine. If the text
-# alone decides the side of a document, none of this moves a document to the
-# other side, and copies stay together.
+# We hold out some documents to evaluate the model. A corpus changes over time:
+# some documents occur more than once, new ones arrive, and another machine may
+# read the files in another order. If the text of a document alone decides its
+# side, none of this moves it to the other side, and all copies stay together.
 #
 # ### 3.1 A number for a text (5 points)
 #
-# Take the SHA-256 of the text's UTF-8 bytes (`hashlib.sha256`), read its first
-# 8 bytes as a big-endian integer and divide by 2 to the power of 64. (Python's
-# own `hash` gives other numbers each time that Python starts.)
+# Compute the SHA-256 hash of the text's UTF-8 bytes (`hashlib.sha256`). Read
+# its first 8 bytes as a big-endian integer, and divide by 2 to the power of 64.
+# (Python's own `hash` does not work here: for strings it returns different
+# numbers each time Python starts.)
 
 
 # %% nbgrader={"grade": false, "grade_id": "held_out_number", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def held_out_number(text):
-    """Return a number in [0, 1) that the text alone decides.
+    """Return a number in [0, 1) that depends on the text alone.
 
     Args:
         text: str.
@@ -799,8 +818,8 @@ assert isinstance(number, float) and 0 <= number < 1, (
     f"The number lies in [0, 1). Received: {number!r}."
 )
 assert abs(number - 0.7284) < 1e-4, (
-    "The number comes from the first 8 bytes of the SHA-256 of the text, the "
-    f"first of them the most significant. Received: {number!r} for 'abc'."
+    "The number comes from the first 8 bytes of the SHA-256 of the text. The "
+    f"first byte is the most significant. Received: {number!r} for 'abc'."
 )
 ### BEGIN HIDDEN TESTS
 import hashlib
@@ -814,15 +833,16 @@ for _ in range(20):
     expected = int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) / 2**64
     number = held_out_number(text)
     assert number is not None and abs(number - expected) < 1e-12, (
-        "The number must be right for any text, empty or not ASCII too."
+        "The number must be right for any text, including an empty one and "
+        "characters that are not ASCII."
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### 3.2 The split (10 points)
 #
-# A document is for validation if its number is below `fraction`. Both sides
-# keep the order of the documents, and all their copies.
+# A document is held out for validation if its number is below `fraction`. Both
+# sides keep the order of the documents and all copies.
 
 
 # %% nbgrader={"grade": false, "grade_id": "split_documents", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -884,24 +904,24 @@ for text in rng.sample(pages, 20):
 some = rng.sample(pages, 150)
 train_2, validation_2 = split_documents(some + some[:50], fraction)
 assert set(validation_2) == set(some) & set(validation), (
-    "Neither the order nor the other documents nor copies may move a "
-    "document to the other side."
+    "The order, the other documents, and copies must not move a document "
+    "to the other side."
 )
 assert validation_2 == [t for t in some + some[:50] if t in set(validation)], (
     "Each side must keep the order and the copies."
 )
 _, more = split_documents(pages, fraction + 0.2)
 assert set(validation) <= set(more), (
-    "What is held out at a small fraction is held out at a larger one."
+    "What is held out at a small fraction must be held out at a larger one."
 )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ## 4 Counting (5 points)
 #
-# How long will an epoch be? Before anything is cut, from the number of tokens
-# alone: how many windows are there, how many batches (the last may be
-# smaller), and how many tokens are left out at the end?
+# How long is an epoch? Compute it from the number of tokens alone, before
+# anything is cut: how many windows are there, how many batches (the last one
+# may be smaller), and how many tokens are left over at the end?
 
 
 # %% nbgrader={"grade": false, "grade_id": "count_batches", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -925,8 +945,8 @@ def count_batches(num_tokens, sequence_length, batch_size):
 # %% nbgrader={"grade": true, "grade_id": "test_count_batches", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
 counted = count_batches(52, 4, 4)
 assert tuple(counted) == (10, 3, 2), (
-    "52 tokens are 10 windows of 4 + 1, in batches of 4, 4 and 2, and 2 "
-    f"tokens are left. Received: {counted!r}."
+    "52 tokens make 10 windows of 5, in batches of 4, 4, and 2, and leave 2 "
+    f"tokens. Received: {counted!r}."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -946,8 +966,8 @@ for _ in range(30):
     used = sum(map(len, rows))
     expected = (len(rows), len(batches), num - used)
     assert tuple(count_batches(num, length, size)) == expected, (
-        "The counts must be those of windows and batches really made. For "
-        "some random sizes they are not."
+        "The counts must match real windows and batches. For some random "
+        "sizes they do not."
     )
 big = 10**20 + rng.randrange(10**6)
 assert tuple(count_batches(big, 256, 128))[0] == big // 257, (
@@ -961,10 +981,10 @@ assert tuple(count_batches(big, 256, 128))[0] == big // 257, (
 # ### 5.1 What merges buy (10 points, graded by a person)
 #
 # Split `documents` with a fraction of 0.2. Learn 200 merges from the training
-# side. Draw how many bytes a token stands for, on each side, against the
-# number of merges from 0 to 200 (six points of each curve will do). One pair
-# of axes, two curves, labelled, readable by somebody who has not read this
-# page.
+# side. For each side, plot the number of bytes per token against the number of
+# merges, from 0 to 200. Six points on each curve are enough. Draw both curves
+# on one pair of axes, and label them so that a reader who has not seen this
+# page understands the figure.
 
 # %% nbgrader={"grade": true, "grade_id": "figure", "locked": false, "points": 10, "schema_version": 3, "solution": true, "task": false}
 ### BEGIN SOLUTION
@@ -991,14 +1011,17 @@ plt.show()
 # %% [markdown]
 # ### 5.2 What the figure says (5 points, graded by a person)
 #
-# In three to six sentences: why do the curves rise quickly at first and slowly
-# later? Is there a gap between them, and what would you expect of it on text of
-# another kind, say, a novel? What does a larger vocabulary cost a model?
+# Write three to six sentences. Why do the curves rise quickly at first and
+# slowly later? Is there a gap between the two curves, and what would you expect
+# for another kind of text, such as a novel? About how many more merges would it
+# take to reach half a byte per token more than you have at 200? Say how you
+# estimate this.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "discussion", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# The first merges join pairs that are everywhere, such as a space and a letter;
-# later ones spell rarer words and touch ever less of the text. The gap is
-# small and may have either sign: 200 merges are so common that they fit all
-# pages of the manual alike, and pages differ more than that. On a novel the
-# curve would stay lower. Each token more is a row more in the embedding and in
-# the output of the model.
+# The first merges join pairs that are very common, such as a space and a
+# letter. Later merges spell out rarer words and affect less and less of the
+# text. The gap is small and can have either sign: 200 merges are so common that
+# they fit all pages of the manual equally well, and the pages themselves differ
+# more than that. On a novel the curve would be lower. The last 40 merges add
+# about 0.1 bytes per token, so at that rate half a byte more would take about
+# 200 merges. The curve keeps flattening, so I expect 300 or more.

@@ -10,6 +10,7 @@ import unicodedata
 from kerasllm.files import remember, whole_file
 from kerasllm.homework._cells import rebuild
 from kerasllm.homework._course import Course
+from kerasllm.homework._lending import plan_loans
 from kerasllm.homework._notebooks import (
     MachineError,
     Result,
@@ -85,6 +86,7 @@ class Autograder:
         settings.graded = self.metadata.get("graded", [])
         settings.forbidden = self.metadata.get("forbidden", [])
         settings.assets = self.metadata.get("assets", [])
+        settings.plan = plan_loans(source)
         settings.tests = {
             cell.metadata.nbgrader.grade_id: {
                 "source": cell.source,

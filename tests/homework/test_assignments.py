@@ -21,6 +21,15 @@ pytest.importorskip(
 ASSIGNMENTS = homework.sources()
 
 
+ASSIGNMENTS_BY_COST = [
+    # These compile and train for a while.
+    pytest.param(name, marks=pytest.mark.slow)
+    if name.startswith(("hw2", "hw4"))
+    else name
+    for name in ASSIGNMENTS
+]
+
+
 ADAPTERS = "hw4_adapters_and_instructions"
 
 
@@ -41,9 +50,10 @@ def run_cells(notebook, changes=(), only=None):
     """Run an assignment here; return the message of each failed test.
 
     The figure, which a person grades, is left out, and so are all tests but
-    `only` where one is named.
+    `only` where one is named. A test is lent what it would be in grading.
     """
     namespace, failures = {"__name__": "__main__"}, {}
+    loans = homework.Loans(homework.plan_loans(notebook))
     changes = dict(changes)
     for cell in notebook.cells:
         details = cell.metadata.get("nbgrader", {})
@@ -56,14 +66,50 @@ def run_cells(notebook, changes=(), only=None):
         for old in [old for old in changes if old in source]:
             if details.get("solution"):
                 source = source.replace(old, changes.pop(old))
-        try:
-            exec(compile(source, details.get("grade_id", "cell"), "exec"),
-                 namespace)  # fmt: skip
-        except Exception as error:
-            if not is_test:
-                raise
-            failures[details.grade_id] = f"{type(error).__name__}: {error}"
+        if is_test:
+            run_test(cell, loans, namespace, failures)
+        else:
+            run(source, namespace)
     assert not changes, f"not in any solution: {list(changes)}"
+    return failures
+
+
+def run(source, namespace):
+    """Run the code of a cell, but what would change Keras for other tests."""
+    if "def switch_off(" in source:
+        source = source.replace("\nswitch_off()", "")
+    exec(compile(source, "cell", "exec"), namespace)
+
+
+def run_test(cell, loans, namespace, failures):
+    """Run a test with what it is lent; add its message if it fails."""
+    test = cell.metadata.nbgrader.grade_id
+    homework.lend(*(loans.of(test) or ([], [])), namespace)
+    try:
+        run(cell.source, namespace)
+    except Exception as error:
+        failures[test] = f"{type(error).__name__}: {error}"
+    finally:
+        homework.lend([], [], namespace)
+    loans.record(test, test not in failures)
+
+
+def run_tests_alone(notebook):
+    """Run each test with nothing of the student's but what it grades.
+
+    All other functions are as if never written, and their tests have failed.
+    """
+    plan = homework.plan_loans(notebook)
+    loans, failures = homework.Loans(plan), {}
+    tests = {cell.id: cell for cell in notebook.cells}
+    for test, graded in plan["tests"].items():
+        namespace = {"__name__": "__main__"}
+        for source in plan["base"]:
+            run(source, namespace)
+        for name in graded:
+            run(plan["functions"][name], namespace)
+        run_test(tests[test], loans, namespace, failures)
+        loans.record(test, passed=False)
     return failures
 
 
@@ -76,22 +122,22 @@ def helpers(name, *grade_ids):
     return namespace
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # These train for a while.
-        pytest.param(name, marks=pytest.mark.slow)
-        if name.startswith(("hw2", "hw4"))
-        else name
-        for name in ASSIGNMENTS
-    ],
-)
+@pytest.mark.parametrize("name", ASSIGNMENTS_BY_COST)
 def test_the_solution_passes_in_any_term(name, monkeypatch):
     """Another one on each backend."""
     seed = 1 + ["jax", "tensorflow", "torch"].index(keras.backend.backend())
     monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", str(seed))
     notebook = homework.read_source(ASSIGNMENTS[name], seed)
     assert run_cells(notebook) == {}
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ASSIGNMENTS_BY_COST)
+def test_a_test_needs_only_what_it_grades(name, monkeypatch):
+    """Where nothing else was ever written, it gives all of its points."""
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "4")
+    notebook = homework.read_source(ASSIGNMENTS[name], 4)
+    assert run_tests_alone(notebook) == {}
 
 
 @pytest.mark.any_backend
@@ -123,6 +169,9 @@ def test_a_mistake_costs_points(mistake, monkeypatch):
     notebook = homework.read_source(ASSIGNMENTS["hw1_tokens_and_windows"])
     failures = run_cells(notebook, {old: new})
     assert test in failures
+    # No points but those of the function with the mistake.
+    graded = homework.plan_loans(notebook)["tests"]
+    assert {each for each in failures if graded[each] != graded[test]} == set()
     message = failures[test]
     # A test says which rule is broken, in a sentence.
     assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message

@@ -28,6 +28,7 @@ from nbgrader.preprocessors import Execute
 from traitlets import Any, Dict, Float, Integer, List, Unicode
 
 from kerasllm.files import assets_dir
+from kerasllm.homework._lending import Loans
 from kerasllm.homework._notebooks import STOPPED
 from kerasllm.homework.kernels._manager import (
     OwnKernelManager,
@@ -132,6 +133,12 @@ class Judge(NotebookClient):
         if reply is None or reply["content"]["status"] != "ok":
             raise RuntimeError(f"The tests could not begin: {reply}")
 
+    def lend(self, sources, names):
+        """Put right functions in the place of the student's, or give back."""
+        code = f"_student.lend({sources!r}, {names!r})"
+        reply = self.async_wait_for_reply(self.kc.execute(code, silent=True))
+        _within(self.timeout + _GRACE, reply)
+
     def run(self, cell, seconds=None):
         """Run a cell; keep that it failed, of its outputs nothing.
 
@@ -172,6 +179,7 @@ class JudgedExecute(Execute):
     """nbgrader's `Execute` for two kernels."""
 
     tests = Dict(help="source of each locked cell, by its id").tag(config=True)
+    plan = Dict(help="what can be lent, see `plan_loans`").tag(config=True)
     graded = List(help="names that students define").tag(config=True)
     forbidden = List(help="modules that they may not use").tag(config=True)
     private = List(help="folders that they may not read").tag(config=True)
@@ -198,6 +206,7 @@ class JudgedExecute(Execute):
     def preprocess(self, nb, resources, km=None):
         self.judge, self.ended, self.timeouts = None, None, 0
         self.group, self.has_begun = None, False
+        self.loans = Loans(self.plan)
         self.deadline = time.monotonic() + self.total_seconds
         # Not below the course, which is not readable from there.
         self.folder = tempfile.mkdtemp()
@@ -263,7 +272,8 @@ class JudgedExecute(Execute):
             raise RuntimeError(f"The cell {grade_id} is not the instructor's.")
         else:
             if locked["is_test"]:
-                self._run_judge(cell)
+                self._run_judge(cell, self.loans.of(grade_id))
+                self.loans.record(grade_id, passed=not cell.outputs)
             else:  # a helper, which both sides may use
                 self._run_judge(copy.deepcopy(cell))
                 self._run_student(cell, index)
@@ -316,7 +326,8 @@ class JudgedExecute(Execute):
             self._stop(f"it ran for more than {self.total_seconds} s")
         return bool(self.ended)
 
-    def _run_judge(self, cell):
+    def _run_judge(self, cell, loan=None):
+        """Run a cell of the instructor, with what it is lent."""
         cell.outputs = []
         if self._is_over():
             cell.outputs = [_error(STOPPED, self.ended)]
@@ -332,6 +343,8 @@ class JudgedExecute(Execute):
                 self.seed,
                 self.backend,
             )
+        if loan:
+            self.judge.lend(*loan)
         self.judge.run(cell, min(2 * self.timeout, self._left()))
         if cell.outputs:
             # A call that ran out of time may still be running.
@@ -340,6 +353,8 @@ class JudgedExecute(Execute):
                 self.timeouts += 1
             if self.timeouts > 1:
                 self._stop("two of its cells or functions ran out of time")
+        if loan and not self.ended:
+            self.judge.lend([], [])
 
     def _stop(self, reason):
         """End the student's kernel; what it earned so far remains."""

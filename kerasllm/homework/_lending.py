@@ -1,0 +1,104 @@
+"""Right functions for the tests of what is built on wrong ones.
+
+`train_bpe` calls `merge_pair`. If `merge_pair` is wrong, its own test fails,
+and so would the test of `train_bpe`, however good that is. So a function whose
+test has failed is replaced by the solution's while later tests run, and one
+mistake costs its points once.
+
+A function is lent only after all of its own tests have run. Whatever a
+submission does with what it is lent, there is no test left that asks for it.
+"""
+
+import ast
+
+from kerasllm.homework._notebooks import is_cell, is_locked
+
+
+def plan_loans(source):
+    """Return what can be lent of an assignment, as a dict of plain data.
+
+    A test grades the functions that are written between it and the test before
+    it, or, if there are none, those that the test before it grades.
+
+    Args:
+        source: notebook with solutions and hidden tests.
+    """
+    plan = {"tests": {}, "functions": {}, "base": []}
+    written, since = [], []
+    for cell in source.cells:
+        if cell.cell_type != "code":
+            continue
+        if is_cell(cell, "grade"):
+            if is_locked(cell):
+                written = since or written
+                plan["tests"][cell.metadata.nbgrader.grade_id] = written
+                since = []
+        elif is_cell(cell, "solution"):
+            plan["functions"][cell.id] = cell.source
+            since = [*since, cell.id]
+        elif is_locked(cell):
+            plan["base"].append(cell.source)
+        else:
+            plan["base"].append(_without_work(cell.source))
+    return plan
+
+
+def _without_work(source):
+    """Return of a cell what it imports and the constants that it defines."""
+    kept = []
+    for node in ast.parse(source).body:
+        constant = isinstance(node, ast.Assign) and isinstance(
+            node.value, ast.Constant
+        )
+        if constant or isinstance(node, ast.Import | ast.ImportFrom):
+            kept.append(ast.unparse(node))
+    return "\n".join(kept)
+
+
+class Loans:
+    """What the tests of one submission are lent.
+
+    Args:
+        plan: dict, what `plan_loans` returns.
+    """
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.passed = {}  # by test: whether it did
+
+    def record(self, test, passed):
+        """Note that a test has run."""
+        if test in self.plan["tests"]:
+            self.passed[test] = bool(passed)
+
+    def of(self, test):
+        """Return what a test is lent, or `None` for nothing.
+
+        Returns:
+            A pair of lists of str: sources to run, in order, and the names of
+            the functions that take the place of the student's.
+        """
+        tests, functions = self.plan["tests"], self.plan["functions"]
+        if test not in tests:
+            return None
+        earlier = list(functions)
+        earlier = earlier[: earlier.index(tests[test][0])]
+        tested = [
+            name
+            for name in earlier
+            if all(each in self.passed for each in self._tests_of(name))
+        ]
+        failed = [
+            name
+            for name in tested
+            if not all(self.passed[each] for each in self._tests_of(name))
+        ]
+        if not failed:
+            return None
+        # Those that pass, too: the solution's functions use each other.
+        return [*self.plan["base"], *map(functions.get, tested)], failed
+
+    def _tests_of(self, name):
+        return [
+            test for test, names in self.plan["tests"].items() if name in names
+        ]
