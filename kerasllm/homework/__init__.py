@@ -36,7 +36,7 @@ _FILE_OF = {
     "library_folders": "kernels._kernel",
     "limit": "kernels._sandbox",
     "Limits": "_grade",
-    "Loans": "_lending",
+    "Loans": "kernels._lending",
     "LONGEST_MESSAGE": "kernels._remote",
     "MachineError": "_notebooks",
     "MARKS": "_notebooks",  # the first version's name of `DELIMITERS`
@@ -48,7 +48,7 @@ _FILE_OF = {
     "rebuild": "_cells",
     "release": "_course",
     "RemoteObject": "kernels._remote",
-    "plan_loans": "_lending",
+    "plan_loans": "kernels._lending",
     "restrict": "kernels._sandbox",
     "Result": "_notebooks",
     "run_kernel": "kernels._kernel",

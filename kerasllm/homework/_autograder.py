@@ -10,7 +10,6 @@ import unicodedata
 from kerasllm.files import remember, whole_file
 from kerasllm.homework._cells import rebuild
 from kerasllm.homework._course import Course
-from kerasllm.homework._lending import plan_loans
 from kerasllm.homework._notebooks import (
     MachineError,
     Result,
@@ -22,6 +21,7 @@ from kerasllm.homework._notebooks import (
 )
 from kerasllm.homework._notes import find_notes
 from kerasllm.homework.kernels._apart import run_apart
+from kerasllm.homework.kernels._lending import plan_loans
 from kerasllm.homework.kernels._resources import make_cgroup, remove_cgroup
 from kerasllm.homework.shown import clean_page
 

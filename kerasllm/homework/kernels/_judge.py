@@ -28,8 +28,8 @@ from nbgrader.preprocessors import Execute
 from traitlets import Any, Dict, Float, Integer, List, Unicode
 
 from kerasllm.files import assets_dir
-from kerasllm.homework._lending import Loans
 from kerasllm.homework._notebooks import STOPPED
+from kerasllm.homework.kernels._lending import Loans
 from kerasllm.homework.kernels._manager import (
     OwnKernelManager,
     environment,
