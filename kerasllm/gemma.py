@@ -1,7 +1,8 @@
 """Gemma 3: load it, ask it, tune it (sections 16.3 and 16.4).
 
-What any `CausalLM` needs is in `kerasllm.chat`, `presets` and `tuning`.
-`Gemma` adds what is Gemma 3's own: its template, its presets, and images.
+The functions for any `CausalLM` are in `kerasllm.chat`, `presets`, and
+`tuning`. `Gemma` adds the parts that are specific to Gemma 3: its template,
+its presets, and images.
 """
 
 import keras_hub
@@ -41,8 +42,8 @@ __all__ = [
 class Gemma(ChatModel):
     """A Gemma 3 with its prompt template and its generator.
 
-    `kerasllm.chat.ChatModel` documents its methods. Gemma 3 from 4B upwards,
-    and the tiny ones of this package, take images, too.
+    `kerasllm.chat.ChatModel` documents its methods. Gemma 3 from 4B upward and
+    the tiny Gemmas of this package also take images.
 
     Args:
         causal_lm: a `keras_hub.models.Gemma3CausalLM` with a preprocessor.

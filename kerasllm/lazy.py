@@ -1,13 +1,13 @@
 """Names of a package whose files are imported when they are first used.
 
-So a package can be asked what needs no backend before there is one.
+So a program can use the names that need no backend before it starts one.
 """
 
 import importlib
 
 
 def names_of(package, file_of, everything):
-    """Return the two functions with which a package finds its own names.
+    """Return functions that import the names of a package on first use.
 
     Args:
         package: str, its `__name__`.

@@ -1,4 +1,4 @@
-"""What a person sees during long work: a sign of life, and no noise."""
+"""Signs of life during long work, without noise."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ SECONDS_OF_SILENCE = 10
 
 @contextlib.contextmanager
 def working(what, at_once=True):
-    """Say on stderr what a block does, and from time to time that it goes on.
+    """Show on stderr what a block does, and that it is still running.
 
     In a terminal, one line shows the seconds so far and disappears at the end
     of the block. Elsewhere, such as in a pipe, there is a line every
@@ -76,10 +76,11 @@ def _stderr():
 
 @contextlib.contextmanager
 def quiet():
-    """Show what is written to stderr in this block only if it fails.
+    """Hide what is written to stderr in this block unless the block fails.
 
-    Libraries in C++ write to file 2 while they are loaded, past Python and
-    whatever log level is set. An error that explains itself needs none of it.
+    Libraries in C++ write to file descriptor 2 while they are loaded, whatever
+    Python's streams and log levels are. An error that explains itself does not
+    need this output.
     """
     try:
         stderr = os.dup(2)

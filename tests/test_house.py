@@ -64,6 +64,7 @@ LONG_IN_FRONT = {
     "pretraining._pretrain.pretrain",
     "retrieval._indexing.index_folder",
     "retrieval._store.search",
+    "tokenizers._training.train_sentence_piece",
     "training._fit.resumable_fit",
     "tuning._finetuning.finetune",
     "tuning._logprobs.response_logprobs",

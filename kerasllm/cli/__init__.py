@@ -1,9 +1,9 @@
 """The command line: `kerasllm tour`, `pretrain`, `finetune`, `chat`, ...
 
-Each command has a file: its options, then the command, then the functions
-that do its work. Nothing heavy is imported at the top of a file, since
-`KERAS_BACKEND` must be set before Keras is imported, and help must come at
-once. So the functions import what they use.
+Each command has a file with its options, the command, and the functions that
+do its work. `KERAS_BACKEND` must be set before Keras is imported, and help
+must appear at once. So nothing heavy is imported at the top of a file: the
+functions import what they use.
 """
 
 from kerasllm.cli import (

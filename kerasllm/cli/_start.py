@@ -59,8 +59,8 @@ def main(arguments=None):
     """Run the command line and exit.
 
     The exit status is 0 for success, 2 for wrong options and values, 1 for
-    what went wrong on the way and 130 for Ctrl-C. An error that the user can
-    mend gives one line on stderr; any other error gives a traceback.
+    other failures, and 130 for Ctrl-C. An error that the user can fix prints
+    one line on stderr; any other error prints a traceback.
 
     Args:
         arguments: list of str. Defaults to those of the process.
@@ -160,14 +160,14 @@ def _options_of(command, arguments):
 
 @contextlib.contextmanager
 def starting(backend, only_text=False):
-    """Start a backend for what is imported in this block, quietly.
+    """Start a backend quietly for the imports in this block.
 
     This is the one place where a command sets the process up to compute.
 
     Args:
         backend: str, or `None` for the one that Keras is configured for.
-        only_text: bool. Whether the command does nothing but generate text
-            with a model of a folder: it starts several seconds earlier.
+        only_text: bool. Whether the command only generates text with a model
+            from a folder. It then starts several seconds earlier.
 
     Raises:
         UsageError: there is no such backend, it is not installed, or another

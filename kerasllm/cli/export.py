@@ -61,7 +61,7 @@ def export(
     weights: WeightsOption = "f16",
     backend: BackendOption = None,
 ):
-    """Write a model, tuned or not, for Transformers, PEFT or llama.cpp."""
+    """Write a model, tuned or not, for Transformers, PEFT, or llama.cpp."""
     if os.path.lexists(out):
         raise UsageError(
             f"--out must be a new path. Received: {out}, which is there. "

@@ -1,4 +1,4 @@
-"""`kerasllm homework`: notebooks are handed out, checked and graded."""
+"""`kerasllm homework`: hand out, check, and grade notebooks."""
 
 import pathlib
 import sys
@@ -144,7 +144,7 @@ def grade(
     backend: GradingBackendOption = None,
     force: ForceOption = False,
 ):
-    """Grade a class: a table, a page a student, what failed most often.
+    """Grade a class: a table, a page per student, and what failed most often.
 
     The exit status is 1 if somebody was not graded, or has no page.
     """

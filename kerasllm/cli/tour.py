@@ -1,4 +1,4 @@
-"""`kerasllm tour` and `kerasllm info`: what there is to see, and with what."""
+"""`kerasllm tour` and `kerasllm info`: the tour, and what it would run on."""
 
 import pathlib
 import platform
@@ -44,9 +44,9 @@ def tour(
     backend: BackendOption = None,
     force: ForceOption = False,
 ):
-    """Train a small model, write with it, and report: the main job.
+    """Train a small model, write with it, and write a report.
 
-    Works offline and takes some minutes on two cores.
+    This works offline and takes a few minutes on two cores.
     """
     from kerasllm import recipes
 
@@ -60,7 +60,7 @@ def tour(
 
 
 def info(backend: BackendOption = None):
-    """Print versions, backends, the device, the cache and the recipes."""
+    """Print versions, backends, the device, the cache, and the recipes."""
     print(f"kerasllm      {kerasllm.__version__}")
     print(f"python        {platform.python_version()} ({sys.executable})")
     for package in ("keras", "keras-hub", *BACKENDS):

@@ -1,10 +1,11 @@
 """Measuring what a model knows and how it writes.
 
-- `ask_all` asks any chat model many questions in batches; `exact_share` says
-  how many answers are right, and keeps their number for an interval.
+- `ask_all` asks any chat model many questions in batches; `exact_share`
+  returns the share of right answers, from which an interval can be computed.
 - `measure_facts` and `measure_pictures` score a model on the small world of
   `kerasllm.toyworld`.
-- `repeated_ngrams` and `known_ngrams` count what a text repeats.
+- `repeated_ngrams` and `known_ngrams` measure how repetitive and how familiar
+a text is.
 - `pass_at_k` estimates how often one of several attempts is right.
 """
 

@@ -23,8 +23,8 @@ def ask_all(
         questions: list of `toyworld.Question`.
         shown: list of `toyworld.Picture`, one for each question, or `None`.
         max_length: int. Tokens of question and answer together.
-        batch_size: int. Questions answered at once. Images are what takes
-            memory: in a vision encoder with 4,096 patches each attention
+        batch_size: int. Questions answered at once. Images take most of the
+            memory: in a vision encoder with 4,096 patches, each attention
             layer scores all pairs of them.
 
     Returns:

@@ -30,8 +30,8 @@ def repeated_ngrams(tokens, n=4):
 def known_ngrams(tokens, reference, n=2):
     """Return the share of n-grams that also occur in a reference text.
 
-    A crude measure of sense: it asks whether people have written these words
-    next to each other before.
+    This is a crude measure of sense: it checks whether people have written
+    these words next to each other before.
 
     Args:
         tokens: sequence of hashable items, such as words.

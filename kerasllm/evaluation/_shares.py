@@ -1,4 +1,4 @@
-"""Shares of right answers, which know how many answers there were."""
+"""Shares of right answers that remember the number of answers."""
 
 import math
 import statistics
@@ -9,9 +9,9 @@ from kerasllm.toyworld import REFUSAL
 
 
 class Share(float):
-    """A share of cases, and how many cases there were.
+    """A share of cases, a float that remembers the number of cases.
 
-    It is a float in every other respect: it can be compared, formatted and
+    In every other respect it is a float: it can be compared, formatted, and
     written to JSON.
 
     Args:
@@ -43,7 +43,7 @@ class Share(float):
         return cls(sum(flags), len(flags))
 
     def interval(self, confidence=0.95):
-        """Return bounds between which the share of all such cases lies.
+        """Return a confidence interval for the share (Wilson score interval).
 
         Args:
             confidence: float between 0 and 1.
@@ -69,7 +69,7 @@ class Share(float):
 
 
 def exact_share(answers, questions):
-    """Return the share of answers that are right to the letter.
+    """Return the share of answers that match the expected answer exactly.
 
     Args:
         answers: list of str.
@@ -90,5 +90,5 @@ def exact_share(answers, questions):
 
 
 def refused_share(answers):
-    """Return the share of answers that are `toyworld.REFUSAL`: a `Share`."""
+    """Return the share of answers that equal `toyworld.REFUSAL`: a `Share`."""
     return Share.of(answer == REFUSAL for answer in answers)

@@ -1,4 +1,4 @@
-"""What a model knows of the small world, and what it sees in pictures."""
+"""What a model knows about the small world, and what it sees in pictures."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from kerasllm.toyworld import pictures
 
 
 def measure_facts(chat_model, world):
-    """Score a model on what is true in a world.
+    """Score a model on the facts of a small world.
 
     Args:
         chat_model: a `Gemma`, or anything else that has its `ask` and its
@@ -16,11 +16,12 @@ def measure_facts(chat_model, world):
         world: `toyworld.World`.
 
     Returns:
-        dict of `Share`, each of all questions of a kind:
-        `completed`, facts that it ends a sentence with;
-        `known`, exact answers about what no instruction is about;
-        `taught`, exact answers about what instructions are about;
-        `refused_known` and `refused_unknown`, answers `toyworld.REFUSAL`.
+        dict of `Share`: `completed`, held-out facts that it completes a
+        sentence with; `known`, exact answers about held-out facts, which no
+        request is about; `taught`, exact answers about taught facts, which
+        requests are about; `refused_known` and `refused_unknown`, answers that
+        are `toyworld.REFUSAL`, to questions about held-out facts and about
+        names that do not exist.
     """
     prefixes = world.prefixes()
     continuations = in_batches(
@@ -52,13 +53,13 @@ def measure_facts(chat_model, world):
 def measure_pictures(chat_model, shown, others):
     """Score a model on questions about pictures.
 
-    A model that answers as well without a picture, or with another one, has
-    learned which answers are frequent and sees nothing.
+    A model that answers as well without a picture, or with a different one,
+    has only learned which answers are frequent.
 
     Args:
         chat_model: as for `ask_all`.
         shown: list of `toyworld.Picture`, each asked about three times.
-        others: list of as many other ones.
+        others: list of as many other pictures.
 
     Returns:
         dict of `Share`: exact answers to the questions of each kind, `colour`,
@@ -79,7 +80,7 @@ def measure_pictures(chat_model, shown, others):
 
 
 def pictures_except(count, seed, seen):
-    """Draw pictures that are, to the pixel, none of those seen before.
+    """Draw pictures that differ from all pictures seen before.
 
     Another seed is not enough: there are so few pictures of a single shape
     that every sixth picture of another seed has been drawn before.

@@ -1,8 +1,8 @@
-"""Models and adapters for other programs: Transformers, PEFT and llama.cpp.
+"""Exporting models and adapters to Transformers, PEFT, and llama.cpp.
 
-A model of this package is one of KerasHub, and `save_to_preset` keeps it as
-such. Here it leaves: as a folder that Transformers loads, as a GGUF file that
-llama.cpp and its relatives run, and adapters as PEFT has them.
+`save_to_preset` saves a model for KerasHub. The functions here write it for
+other programs: as a folder that Transformers loads, as a GGUF file that
+llama.cpp and similar programs run, or as adapters that PEFT loads.
 """
 
 from kerasllm.export._adapters import to_peft

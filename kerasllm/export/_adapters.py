@@ -1,4 +1,4 @@
-"""Adapters as PEFT has them."""
+"""Adapters in the format of PEFT."""
 
 import json
 
@@ -14,11 +14,12 @@ _SMALLEST = 1e-6  # of the largest singular value
 
 
 def to_peft(causal_lm, out, base=""):
-    """Write the adapters of a model as PEFT loads them.
+    """Write the adapters of a model in the format of PEFT.
 
-    Keras's adapter of a kernel with heads has one matrix for all heads, and
-    PEFT's has none. Their product is the same here, but its rank is larger:
-    up to the number of heads times that of the adapter.
+    For a kernel with heads, Keras's adapter has one matrix for all heads,
+    which PEFT's format cannot express. The exported adapter has the same
+    product with a larger rank: up to the number of heads times the rank of the
+    original.
 
     Args:
         causal_lm: a model with adapters; see `to_hugging_face` for which.

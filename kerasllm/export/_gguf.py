@@ -1,4 +1,4 @@
-"""A model as a GGUF file, for llama.cpp and its relatives."""
+"""A model as a GGUF file, for llama.cpp and similar programs."""
 
 import os
 import pathlib
@@ -22,15 +22,15 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 def to_gguf(causal_lm, out, weights="f16"):
     """Write a model as a GGUF file.
 
-    Of a Gemma 3 that takes images, the text model is written: the format has
-    the other part in a file of its own.
+    Of a Gemma 3 that takes images, only the text model is written, because the
+    format stores the vision encoder in a separate file.
 
     Args:
         causal_lm: a Llama that came from a GGUF file, or a Gemma 3, with a
             preprocessor and without adapters (`merge_lora` merges them).
         out: str or path of a new file.
-        weights: str. What matrices are stored as: `"f32"`, `"f16"` or
-            `"q8_0"`, 8 bits with a scale for every 32 weights. Vectors are
+        weights: str. The format of matrices: `"f32"`, `"f16"`, or `"q8_0"`,
+            which is 8 bits with a scale for every 32 weights. Vectors are
             float32.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A model as a folder of Hugging Face, for Transformers."""
+"""A model as a folder in the format of Hugging Face, for Transformers."""
 
 import json
 
@@ -11,7 +11,7 @@ _LONGEST = 8192
 
 
 def to_hugging_face(causal_lm, out):
-    """Write a model as Transformers loads it.
+    """Write a model in the format of Transformers.
 
     Args:
         causal_lm: a Llama that came from a GGUF file, or a Gemma 3, with a

@@ -1,11 +1,12 @@
-"""GGUF files: models of the Llama family, quantized and in one file.
+"""GGUF files: quantized models of the Llama family, each in one file.
 
-llama.cpp and its relatives run such files. Here they are read, into KerasHub:
-sizes, vocabulary, prompt template and weights. What has been read is kept on
-disk as a preset, so that it is done once. `"smollm2"` is the file of a Python
-package, a real pretrained model that needs no network but for installing it.
+llama.cpp and similar programs run such files. This package reads them into
+KerasHub: sizes, vocabulary, prompt template, and weights. The result is saved
+on disk as a preset, so that a file is converted only once. `"smollm2"` is a
+file in a Python package, a real pretrained model that needs no network once
+the package is installed.
 
-The layers stand in `keras_hub.models.Llama3CausalLM`.
+The layers are those of `keras_hub.models.Llama3CausalLM`.
 """
 
 from kerasllm import lazy

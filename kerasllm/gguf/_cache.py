@@ -22,9 +22,9 @@ _BYTES_OF_A_WEIGHT = 4
 
 
 def preset_of(path):
-    """Return a preset with the model of a GGUF file.
+    """Return the KerasHub preset of a GGUF file, and create it if necessary.
 
-    It is made when the file is first asked for, and again when the file has
+    The preset is created at the first call, and again when the file has
     changed.
 
     Args:

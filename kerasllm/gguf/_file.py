@@ -1,4 +1,4 @@
-"""A GGUF file: what it says of a model, and its tensors, one at a time.
+"""A GGUF file: its metadata, and its tensors, one at a time.
 
 The format is that of ggml: a header of names and values, a list of tensors,
 and their data, quantized in blocks. The `gguf` package knows the blocks. Its
@@ -61,7 +61,7 @@ class _BrokenError(Exception):
 class GGUFFile:
     """A GGUF file, opened and checked.
 
-    The data are mapped into memory and read when `tensor` asks for them.
+    The file is mapped into memory, and `tensor` reads one tensor at a time.
 
     Args:
         path: str or path.
@@ -74,7 +74,7 @@ class GGUFFile:
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: it is no GGUF file, or it is not whole.
+        UserError: it is not a GGUF file, or it is truncated.
     """
 
     def __init__(self, path):

@@ -1,4 +1,4 @@
-"""Llama as a GGUF file has it, as a task of KerasHub."""
+"""The Llama model of a GGUF file, as a KerasHub task."""
 
 import keras
 import keras_hub
@@ -8,15 +8,15 @@ from kerasllm.tokenizers import FastTokenizer
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class GGUFBackbone(keras_hub.models.Llama3Backbone):
-    """KerasHub's Llama 3, which remembers whether it shares its embedding.
+    """KerasHub's Llama 3, with tied embeddings in its configuration.
 
-    Small models score with the embedding of their tokens. KerasHub's class
-    can do so, but leaves it out of its configuration, and a preset of it
-    would be loaded as another model.
+    Small models compute logits with the embedding of their tokens. KerasHub's
+    class supports this but does not save the setting, so its presets would be
+    loaded as a different model.
 
     Args:
-        context_length: int. The longest text that it was trained on, in
-            tokens.
+        context_length: int. Number of tokens of the longest text that it was
+            trained on.
         **kwargs: as for `keras_hub.models.Llama3Backbone`.
     """
 
@@ -42,8 +42,7 @@ class GGUFTokenizer(FastTokenizer):
 class GGUFCausalLMPreprocessor(keras_hub.models.CausalLMPreprocessor):
     """Turns strings into sequences of tokens for `GGUFCausalLM`.
 
-    A text begins with the start token if the file says so, and with none
-    otherwise.
+    A text begins with the start token only if the file says so.
     """
 
     backbone_cls = GGUFBackbone

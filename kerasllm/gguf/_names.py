@@ -1,4 +1,4 @@
-"""Which presets are GGUF files, told without a backend."""
+"""Which presets are GGUF files; needs no backend."""
 
 import importlib.util
 import os
@@ -29,9 +29,10 @@ def gguf_path(name):
 
 
 def find_smollm2():
-    """Return the path of SmolLM2-135M-Instruct, in an installed package.
+    """Return the path of SmolLM2-135M-Instruct in its Python package.
 
-    The package is not imported: it would need others, which compile C++.
+    The package is not imported, because it would need other packages that
+        compile C++.
 
     Returns:
         A `pathlib.Path`.
@@ -54,7 +55,7 @@ def find_smollm2():
 
 
 def check_is_gguf(path):
-    """Refuse early what is no GGUF file, by its first bytes.
+    """Raise an error if a file does not begin as a GGUF file does.
 
     Raises:
         MissingFileError: there is no such file.

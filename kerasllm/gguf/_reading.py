@@ -1,4 +1,4 @@
-"""From a GGUF file to a model."""
+"""Reading a model from a GGUF file."""
 
 import functools
 import math
@@ -32,9 +32,9 @@ _LOW, _HIGH, _BEFORE = 1.0, 4.0, 8192
 def read_gguf(path):
     """Read a model of the Llama family from a GGUF file.
 
-    Quantized weights become float32 ones. One tensor at a time is in memory
-    twice. `kerasllm.presets.load_causal_lm` keeps the result on disk, and
-    reads it from there the next time.
+    Quantized weights are converted to float32, one tensor at a time, so that
+    only one is in memory twice. `kerasllm.presets.load_causal_lm` saves the
+    result on disk and reads it from there the next time.
 
     Args:
         path: str or path.
@@ -44,8 +44,8 @@ def read_gguf(path):
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: it is no GGUF file, it is not whole, or its model is of a
-            kind that cannot be read.
+        UserError: it is not a GGUF file, it is truncated, or it holds a kind
+            of model that cannot be read.
     """
     file = GGUFFile(path)
     config = _read_config(file)

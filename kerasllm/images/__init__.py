@@ -1,4 +1,4 @@
-"""Images in a prompt: from a file to soft tokens (section 16.4.2).
+"""Images in a prompt, from a file to soft tokens (section 16.4.2).
 
 A multimodal Gemma reads an image as a run of *soft tokens*. A vision encoder
 turns the picture into, say, 256 vectors, and these replace as many

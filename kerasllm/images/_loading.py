@@ -1,4 +1,4 @@
-"""Reading images: from a file, an address or an array to RGB pixels."""
+"""Reading images from a file, an address, or an array as RGB pixels."""
 
 import hashlib
 import http.client
@@ -28,10 +28,10 @@ _CURE = (
 
 
 def load_image(source):
-    """Return an image as an array, as a viewer would show it on white paper.
+    """Return an image as an RGB array, on a white background.
 
-    A photograph is turned as its EXIF data say, 16 bits of grey become 8, and
-    what is transparent gets a white background.
+    A photograph is rotated as its EXIF data say, 16-bit gray values become
+    8-bit ones, and transparent pixels become white.
 
     Args:
         source: str or path of a file, an `http(s)://` address, a `data:` URI,

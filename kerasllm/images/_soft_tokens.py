@@ -1,4 +1,4 @@
-"""Soft tokens: where images stand in a prompt, and what the model is told."""
+"""Soft tokens: where images stand in a prompt, and the inputs of the model."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ IMAGE_TOKEN = "<start_of_image>"
 
 
 def place_images(segments, num_images, preprocessor):
-    """Put a run of placeholder tokens where each image belongs.
+    """Replace each image marker in a prompt by a run of placeholder tokens.
 
     Args:
         segments: list of pairs `(text, is_delimiter)`, see
@@ -84,7 +84,7 @@ def _takes_images(preprocessor):
 
 
 def vision_inputs(token_ids, images, preprocessor, num_images=None):
-    """Return what a multimodal Gemma needs to know about the images.
+    """Return the inputs that tell a multimodal Gemma about its images.
 
     Args:
         token_ids: int array `(batch_size, length)`.
@@ -124,7 +124,7 @@ def vision_inputs(token_ids, images, preprocessor, num_images=None):
 
 
 def convert_image(image, preprocessor):
-    """Return an image in the size and the scale that the model wants.
+    """Return an image with the size and the range that the model needs.
 
     Args:
         image: see `load_image`.
@@ -153,7 +153,7 @@ def convert_images(arrays, preprocessor):
 
 
 def embed(causal_lm, token_ids, images):
-    """Return the vectors that enter the decoder, from a real forward pass.
+    """Return the vectors that enter the decoder in a forward pass.
 
     Args:
         causal_lm: a `Gemma3CausalLM` that takes images.

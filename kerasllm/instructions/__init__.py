@@ -1,8 +1,9 @@
-"""Requests and answers to learn from (section 16.3.2).
+"""Requests and answers for instruction tuning (section 16.3.2).
 
-Examples come from a JSONL file, from databricks-dolly-15k or from the small
-world. They are split before anything is shuffled, and become batches in which
-only the response counts, because a model should learn to answer, not to ask.
+Examples come from a JSONL file, from databricks-dolly-15k, or from the small
+world. They are split before anything is shuffled. In their batches, only the
+tokens of responses count in the loss, because a model should learn to answer
+and not to ask.
 """
 
 from kerasllm import lazy

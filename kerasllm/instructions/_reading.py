@@ -1,4 +1,4 @@
-"""Reading examples: from a JSON file, or a published data set."""
+"""Reading examples from a JSON file or from a published data set."""
 
 import codecs
 import dataclasses
@@ -30,12 +30,12 @@ IMAGE_KEYS = ("image", "images")
 def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
     """Return databricks-dolly-15k, the chapter's instruction data.
 
-    15,011 requests and answers that Databricks' employees wrote, under the
-    license CC BY-SA 3.0; downloaded once.
+    Employees of Databricks wrote these 15,011 requests and answers. The
+    license is CC BY-SA 3.0. The file is downloaded once.
 
     Args:
-        context: `"drop"` for the examples without a context only, as in the
-            chapter, or `"use"` for all of them.
+        context: `"drop"` to return only the examples without a context, as in
+            the chapter, or `"use"` to return all of them.
         directory: str or path. Where to keep the file. Defaults to the cache.
         sha256: str. What the file must hash to, if it must.
         url: str. Where it is published.
@@ -58,7 +58,7 @@ def dolly(context="drop", directory=None, sha256=None, url=DOLLY_URL):
 
 
 def read_jsonl(path):
-    """Read requests and answers, one JSON object a line.
+    """Read requests and answers from a file with one JSON object per line.
 
     An object has an `instruction` (or `prompt`, `question`), a `response` (or
     `output`, `completion`, `solution`, `answer`), and may have a `context` (or
@@ -66,9 +66,10 @@ def read_jsonl(path):
     `images`, a list of these. A response may be a number or a boolean, and is
     then the text that JSON has for it.
 
-    Or it has a conversation: `messages` with `role` and `content` (OpenAI), or
-    `conversations` with `from` and `value` (ShareGPT). Each answer in it is an
-    example, whose request includes all that was said before.
+    An object may also hold a conversation: `messages` with `role` and
+    `content` (OpenAI), or `conversations` with `from` and `value` (ShareGPT).
+    Each answer in it becomes an example, whose request includes everything
+    that was said before.
 
     Args:
         path: str or path of a UTF-8 file, with a byte order mark or without.

@@ -10,14 +10,15 @@ from kerasllm.instructions._example import check_examples
 def split_examples(examples, validation_fraction=0.1, seed=0):
     """Hold out some of the examples, before anything is shuffled.
 
-    A hash of the request, with its context and images, decides. The same
-    request is never on both sides then, however often it occurs and in
-    whatever order examples come. Of a conversation, its first request decides,
-    so that all of its answers are on one side.
+    A hash of the request, with its context and images, decides where an
+    example goes. So the same request is never on both sides, however often it
+    occurs and in whatever order the examples come. In a conversation, the
+    first request decides, so that all of its answers are on the same side.
 
     Args:
         examples: list of `Instruction`.
-        validation_fraction: float in `(0, 1)`. About this share is held out.
+        validation_fraction: float in `(0, 1)`. The fraction that is held out,
+            approximately.
         seed: int. Another one holds out others.
 
     Returns:

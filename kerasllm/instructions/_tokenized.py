@@ -26,7 +26,7 @@ SHORTEST_BUCKET = 32
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedInstructions:
-    """Examples as tokens, and what became of those that were too long.
+    """Tokenized examples, and how many of them were too long.
 
     Attributes:
         token_ids: list of int32 arrays, prompt and response in one.
@@ -145,7 +145,8 @@ class TokenizedInstructions:
         Args:
             batch_size: int. Examples in a batch. One that cannot be filled
                 ends with sequences of padding, which weigh nothing.
-            seed: int to shuffle, anew in each epoch, or `None` not to.
+            seed: int to shuffle in a new order in each epoch, or `None` not to
+                shuffle.
             buckets: bool. Whether examples of similar length come together,
                 padded to 32, 64, 128, ... tokens instead of `sequence_length`.
                 Short examples then cost less than long ones, and each length
@@ -168,12 +169,12 @@ class TokenizedInstructions:
         return batches.prefetch(4)
 
     def endless(self, batch_size=8, seed=0, buckets=True):
-        """Return the batches of one epoch after another, without an end.
+        """Return an endless dataset: the batches of one epoch after another.
 
-        What `Dataset.shuffle` gives depends on how often and how far it has
-        been read before, and Keras reads ahead. The order here depends on the
-        seed and the number of the epoch alone. A run that goes on where it was
-        killed therefore sees what it would have seen.
+        The order of `Dataset.shuffle` depends on how often and how far the
+        dataset has been read before, and Keras reads ahead. Here, the order
+        depends only on the seed and the number of the epoch. So a run that was
+        killed and resumed sees the same batches as one that was not.
 
         Args:
             batch_size: int.
@@ -262,7 +263,7 @@ def instruction_dataset(
     seed=0,
     buckets=True,
 ):
-    """Turn requests and answers into batches, and warn of long ones.
+    """Turn requests and answers into batches, and warn about long ones.
 
     Args:
         examples: list of `Instruction`.

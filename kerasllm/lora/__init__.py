@@ -1,8 +1,8 @@
-"""Adapters: fine-tuning a model by a few weights beside it (section 16.3.3).
+"""Adapters: fine-tuning a few new weights of a frozen model (section 16.3.3).
 
-Keras's `Dense` and `EinsumDense` have LoRA built in, one layer at a time.
-What a whole model needs is here: which layers get an adapter, what stays
-frozen, and how adapters are saved, loaded, merged and counted.
+Keras's `Dense` and `EinsumDense` have LoRA built in, one layer at a time. This
+module does the same for a whole model: it chooses the layers that get an
+adapter, freezes the rest, and saves, loads, merges, and counts adapters.
 """
 
 from kerasllm.lora._adapters import (

@@ -19,12 +19,12 @@ from kerasllm.lora._report import LoraReport
 
 
 def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
-    """Freeze a model and put trainable adapters beside some of its layers.
+    """Freeze a model and add trainable adapters to some of its layers.
 
     An adapted layer computes `x @ (kernel + A @ B * (lora_alpha / rank))`,
-    with `B` zero at the start. Everything else is frozen, biases included, as
-    PEFT does it. Compile the model afterwards: an optimizer that has met the
-    old weights does not know the new ones.
+    with `B` zero at the start. Everything else is frozen, including biases, as
+    in PEFT. Compile the model afterward, because an optimizer that was built
+    before does not know the new weights.
 
     The chapter's own loop makes adapters of the same kind, which all functions
     here accept: freeze the backbone, then set `query_dense.trainable = True`
@@ -108,8 +108,8 @@ def check_rank(rank):
 def merge_lora(model):
     """Add the adapters to the weights that they adapt, and remove them.
 
-    The outputs stay what they were, to rounding, and cost no more than those
-    of the model without adapters. All weights are trainable afterwards.
+    The outputs stay the same up to rounding, and computing them costs no more
+    than in the model without adapters. Afterward, all weights are trainable.
 
     Args:
         model: a model with adapters.

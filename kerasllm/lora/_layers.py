@@ -87,8 +87,8 @@ def check_adapted(model):
 def changing_variables(model):
     """Return the variables of a model that training can change.
 
-    Pass the function to `resumable_fit`, so that a checkpoint leaves out what
-    adapters leave frozen: the weights below them, which may be gigabytes.
+    Pass this function to `resumable_fit`, so that checkpoints leave out the
+    frozen weights below the adapters, which may take gigabytes.
 
     Args:
         model: any Keras model, with or without adapters.

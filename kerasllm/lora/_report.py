@@ -1,4 +1,4 @@
-"""What adapters save, counted."""
+"""How many parameters and bytes adapters save."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from kerasllm.lora._layers import adapted_layers
 
 @dataclasses.dataclass(frozen=True)
 class LoraReport:
-    """What adapters save: parameters and bytes, with and without them.
+    """How much adapters save: parameters and bytes, with and without them.
 
     Attributes:
         trainable_parameters: int. Those of the adapters.
@@ -51,7 +51,7 @@ class LoraReport:
 
     @property
     def trainable_share(self):
-        """Trainable parameters over those of the model: a float."""
+        """Trainable parameters divided by those of the model: a float."""
         return self.trainable_parameters / self.total_parameters
 
     def __str__(self):

@@ -1,4 +1,4 @@
-"""Adapters in a file: nothing else of the model is written."""
+"""Saving and loading adapters, without the rest of the model."""
 
 import os
 
@@ -28,8 +28,8 @@ SUFFIX = ".lora.h5"
 def save_lora(model, path, template=None):
     """Write the adapters of a model, and nothing else, to a file.
 
-    The file also records some of the weights below the adapters, so that it
-    is not loaded into another model by mistake.
+    The file also records some of the weights below the adapters, so that they
+    are not loaded into the wrong model by mistake.
 
     Args:
         model: a model with adapters.
@@ -56,10 +56,10 @@ def save_lora(model, path, template=None):
 
 
 def load_lora(model, path, template=None):
-    """Give a model the adapters that `save_lora` wrote.
+    """Load adapters that `save_lora` wrote into a model.
 
-    A model without adapters gets them, with the rank and the weight that the
-    file says; the rest of the model is frozen then.
+    If the model has no adapters, they are added with the rank and the scale
+    that the file records, and the rest of the model is frozen.
 
     Args:
         model: the model that the adapters were trained on.

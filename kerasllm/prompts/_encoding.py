@@ -1,4 +1,4 @@
-"""Tokenizing prompts so that nobody's text becomes a special token."""
+"""Tokenizing prompts so that no user text becomes a special token."""
 
 import functools
 import re
@@ -20,11 +20,11 @@ _HARMLESS = {f"<{slash}{tag}>" for tag in _TAGS for slash in ("", "/")}
 def encode(tokenizer, segments):
     """Tokenize segments so that only delimiters become special tokens.
 
-    Text that people wrote may hold `"<end_of_turn>"`. Tokenized as it stands
-    it would end the turn, and anybody could put words in the model's mouth.
-    Here it is tokenized in two halves, which read the same and mean nothing,
-    whichever template is used. Delimiters that are plain text (those of `BOOK`
-    and `ALPACA`) cannot be protected.
+    A user's text may contain `"<end_of_turn>"`. As a special token, it would
+    end the turn, and a user could put words in the model's mouth. So it is
+    tokenized in two halves, which read the same but have no special meaning,
+    with any template. Delimiters that are plain text (those of `BOOK` and
+    `ALPACA`) cannot be protected.
 
     Args:
         tokenizer: a KerasHub tokenizer. A SentencePiece one should be without
@@ -64,10 +64,10 @@ def encode_all(tokenizer, texts):
 
 
 def start_tokens(tokenizer):
-    """Return the tokens that a prompt begins with: `[<bos>]`, or `[]`.
+    """Return the tokens at the start of every prompt: `[<bos>]`, or `[]`.
 
-    Where the start token is the end token, as `<|endoftext|>` is, a prompt
-    begins without one, because pretraining has put it after each text.
+    If the start token is also the end token, such as `<|endoftext|>`, a prompt
+    begins without it, because pretraining put it after each text.
     """
     start = getattr(tokenizer, "start_token_id", None)
     end = getattr(tokenizer, "end_token_id", None)
@@ -75,10 +75,11 @@ def start_tokens(tokenizer):
 
 
 def special_tokens(tokenizer, segments=()):
-    """Return the tokens that text which people wrote must not become.
+    """Return the special tokens that no user text may become.
 
-    These are the tokenizer's own, those that it never splits or that somebody
-    added to its vocabulary, and those in the delimiters of a template.
+    These are the tokenizer's own special tokens, tokens that it never splits
+    or that were added to its vocabulary, and those in the delimiters of a
+    template.
 
     Args:
         tokenizer: a KerasHub tokenizer.

@@ -1,4 +1,4 @@
-"""From a chat template in Jinja to the delimiters that it writes."""
+"""Finding the delimiters in a chat template written in Jinja."""
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -12,11 +12,11 @@ _SYSTEM, _FIRST, _ANSWER, _SECOND = "\ue000s", "\ue000f", "\ue000a", "\ue000n"
 
 
 def template_from_jinja(source, end_token=""):
-    """Return the delimiters that a chat template of Transformers writes.
+    """Return the delimiters of a Transformers chat template.
 
-    Templates in Jinja are programs. This one is asked to write a few
-    conversations, and what stands between the texts are the delimiters. They
-    are then tried on another conversation.
+    Templates in Jinja are programs. The template renders a few conversations,
+    and the strings between the texts are the delimiters. They are then checked
+    on another conversation.
 
     Args:
         source: str, `chat_template` of a tokenizer of Transformers.

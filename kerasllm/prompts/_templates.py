@@ -55,7 +55,7 @@ class PromptTemplate:
     end_of_turn: str = ""
 
     def prompt(self, instruction, context=None):
-        """Return the text up to where the answer begins.
+        """Return the prompt for a request, up to where the answer begins.
 
         Args:
             instruction: str. What the user asks for.
@@ -84,8 +84,8 @@ class PromptTemplate:
     def prompt_segments(self, instruction, context=None):
         """Return `prompt` as a list of pairs `(text, is_delimiter)`.
 
-        Delimiters become special tokens. What people wrote does not, even if
-        it reads like one: see `encode`.
+        Delimiters become special tokens. User text does not, even if it looks
+        like one; see `encode`.
         """
         if context is None:
             return self.chat_segments([{"role": USER, "content": instruction}])
@@ -206,7 +206,7 @@ TEMPLATES = {
 
 
 def get_template(template, tokenizer=None):
-    """Return the `PromptTemplate` of a name; one is returned as it is.
+    """Return the `PromptTemplate` with a name, or a template unchanged.
 
     Args:
         template: str or `PromptTemplate`. `"auto"` stands for `template_for`,

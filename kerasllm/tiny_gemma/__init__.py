@@ -1,12 +1,13 @@
-"""The offline Gemma: Gemma 3's architecture, small enough to train here.
+"""The offline Gemma: Gemma 3's architecture, small enough for a laptop.
 
-A base model, `tiny`, that has read about the small world and nothing else, and
-an instruction model, `tiny_instruct`, that was tuned from it. Both are presets
-of KerasHub like Google's own and lie in `assets/`. Made by
+There are two models: the base model `tiny`, which was pretrained only on texts
+and pictures of the small world, and the instruction model `tiny_instruct`,
+which was tuned from it. Both are KerasHub presets in `assets/`. They were
+trained by
 
     python -m kerasllm.tiny_gemma --out assets
 
-in about half an hour on two cores, and measured again by
+in about half an hour on two cores. Measure them again by
 
     python -m kerasllm.tiny_gemma --measure
 """

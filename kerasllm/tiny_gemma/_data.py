@@ -38,11 +38,11 @@ VISION_LABELS = {"number": NUMBERS, "color": tuple(COLORS), "shape": SHAPES}
 
 
 def pretraining_dataset(recipe, preprocessor):
-    """Return batches of all that there is to read, without an end.
+    """Return an endless dataset of texts and pictures.
 
-    Documents follow one another, each from `<bos>` to `<eos>`, in other words
-    each time. Every second sequence begins with three pictures, each with its
-    caption or with questions about it.
+    The documents follow one another, each from `<bos>` to `<eos>`, and in
+    different words each time. Every second sequence begins with three
+    pictures, each with its caption or with questions about it.
 
     Args:
         recipe: `TinyRecipe`.
@@ -197,10 +197,10 @@ def tuning_examples(recipe):
 
 
 def unseen_pictures(count, seed, recipe=None, but_not=()):
-    """Draw pictures that are, to the pixel, none that the model has seen.
+    """Draw pictures that the model has not seen in training.
 
-    For this all pictures of training are drawn again, which takes seconds
-    once; see `evaluation.pictures_except`.
+    To exclude them, this draws all training pictures again, once, which takes
+    seconds; see `evaluation.pictures_except`.
 
     Args:
         count: int.
@@ -218,7 +218,7 @@ def unseen_pictures(count, seed, recipe=None, but_not=()):
 
 
 def fingerprint(recipe):
-    """Return a SHA-256 of what a recipe's models read: a str."""
+    """Return the SHA-256 of a recipe's training data: a str."""
     world = recipe.world()
     digest = hashlib.sha256()
     for text in world.documents(recipe.seed):

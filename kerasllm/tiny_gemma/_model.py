@@ -1,4 +1,4 @@
-"""The tiny Gemma before it has learned anything: its vocabulary and layers."""
+"""The untrained tiny Gemma: its vocabulary and layers."""
 
 import keras_hub
 
@@ -26,13 +26,13 @@ CONTROL_TOKENS = {
 
 
 def train_tokenizer(seed=SEED):
-    """Learn a vocabulary from other worlds of the same kind.
+    """Train a vocabulary on other worlds of the same kind.
 
-    No name of the tiny Gemma's world becomes a token of its own, so names of
-    things that exist look like those of things that do not.
+    So no name in the tiny Gemma's world becomes a single token, and the names
+    of things that exist look like names that do not exist.
 
     Args:
-        seed: int. That of the world which the tokenizer must not know.
+        seed: int. The seed of the world that the tokenizer must not know.
 
     Returns:
         A `keras_hub.tokenizers.Gemma3Tokenizer`.

@@ -1,4 +1,4 @@
-"""The numbers that decide what the tiny Gemma is and how it is trained."""
+"""The sizes of the tiny Gemma, and the numbers of its training."""
 
 import dataclasses
 
@@ -10,21 +10,21 @@ SEQUENCE_LENGTH = 128
 
 @dataclasses.dataclass(frozen=True)
 class TinyRecipe:
-    """What the tiny Gemma is and how it is pretrained.
+    """The sizes of the tiny Gemma, and the numbers of its pretraining.
 
     Attributes:
         hidden_dim: int. A feed-forward layer has three times as many units.
-        num_layers: int. The last of six sees the whole text, the others a
-            window, as in Gemma 3.
+        num_layers: int. As in Gemma 3, the last of six layers attends to the
+            whole text, and the others to a window.
         vision_dim: int. Width of the vision encoder.
         entities_per_kind: int. Size of the world, see `World`.
         vision_steps: int. Batches of 64 pictures that the vision encoder is
             trained on before anything else.
         steps: int. Batches of texts and pictures.
         batch_size: int. Sequences of `SEQUENCE_LENGTH` tokens in such a batch.
-        learning_rate: float. The highest one; the rate rises to it during the
-            first twentieth of the steps and then falls along a cosine to zero.
-        seed: int. Decides everything that is drawn at random.
+        learning_rate: float. The peak. The rate rises to it during the first
+            twentieth of the steps and then falls along a cosine to zero.
+        seed: int. It determines all random choices.
     """
 
     hidden_dim: int = 128

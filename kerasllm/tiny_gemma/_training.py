@@ -15,7 +15,7 @@ from kerasllm.toyworld import PICTURE_SIZE
 
 
 def pretrain_base(recipe, directory, verbose="auto"):
-    """Train the base model, or go on where this was interrupted.
+    """Train the base model, or continue an interrupted training.
 
     First the vision encoder is trained alone. Then it is frozen, as Gemma's
     was, and the model reads texts and looks at pictures. When everything was
@@ -120,12 +120,12 @@ def _vision_classifier(vision_encoder):
 
 
 def tune_instruct(gemma, recipe, verbose="auto"):
-    """Make an instruction model of the base model, in place.
+    """Tune the base model into an instruction model, in place.
 
-    It learns to answer questions about one half of the world, to say that it
-    does not know what does not exist, and to answer questions about pictures.
-    This is full fine-tuning: adapters of rank 8 learned all three together
-    less well.
+    It learns to answer questions about one half of the facts, to answer "I
+    don't know." about names that do not exist, and to answer questions about
+    pictures. This is full fine-tuning, because adapters of rank 8 did not
+    learn all three as well.
 
     Args:
         gemma: a `Gemma` with the base model.

@@ -1,4 +1,4 @@
-"""A KerasHub tokenizer that is one of the `tokenizers` library underneath."""
+"""A KerasHub tokenizer based on the `tokenizers` library."""
 
 import pathlib
 
@@ -14,21 +14,21 @@ FILE = "tokenizer.json"
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class FastTokenizer(keras_hub.tokenizers.Tokenizer):
-    """A tokenizer of the `tokenizers` library, as a layer of KerasHub.
+    """A tokenizer of the `tokenizers` library as a KerasHub layer.
 
     KerasHub's `BytePairTokenizer` splits all text as Llama 3 does. Other
-    models split digits and white space in other ways, and a text of other
-    tokens than those of its training confuses a model. Here the rules are a
-    part of the tokenizer, in the file `tokenizer.json` that the library and
-    Transformers read, too.
+    models split digits and white space differently, and a model is confused by
+    a text that is split differently than in its training. Here, the rules are
+    part of the tokenizer. They are in the file `tokenizer.json`, which the
+    library and Transformers also read.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer`, or `None` until assets are loaded.
         start_token: str, the token before every text, or `None`.
         end_token: str, the token after every text.
         pad_token_id: int. It should not be the id of the end token.
-        bos_token: str. What a template of Transformers calls so; many models
-            have one that does not begin their texts.
+        bos_token: str. The token of this name in a Transformers template; in
+            many models it does not begin the texts.
         chat_template: str. The template of Transformers, in Jinja, or `None`.
         prompt_template: dict, the fields of the `PromptTemplate` that the
             model was trained with, or `None`.
@@ -75,10 +75,10 @@ class FastTokenizer(keras_hub.tokenizers.Tokenizer):
 
     @property
     def special_tokens(self):
-        """The tokens that control a model and stand for no text: list of str.
+        """The tokens that control a model and represent no text: list of str.
 
-        A text that spells one is tokenized as that one. Take
-        `kerasllm.prompts.encode` for what people have written.
+        If a text spells such a token, it becomes that token. Use
+        `kerasllm.prompts.encode` for text that users wrote.
         """
         return list(self._control_tokens().values())
 

@@ -1,4 +1,4 @@
-"""The main job: the whole life of a small language model, and a report.
+"""The tour: the whole life of a small language model, with a report.
 
 `run` collects text, trains a vocabulary and a mini-GPT, writes with every
 sampling strategy, tunes a tiny Gemma on instructions, asks it about a world
@@ -35,7 +35,7 @@ __all__ = ["PROMPT", "SEEDS", "STRATEGIES", "run"]
 
 
 def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
-    """Train, write, measure and report.
+    """Train and tune small models, measure them, and write a report.
 
     Args:
         output_directory: str or path. Gets `report.html`; in `model/`, the

@@ -1,17 +1,18 @@
-"""A small world whose ground truth is known, to measure what models know.
+"""A small invented world, to measure what models know.
 
-Nobody has written about its towns, people, creatures and dishes. What a model
-says about them comes from the documents below, and whether it is right can be
-looked up. One seed makes the world, and the world provides
+Nobody else has written about its towns, people, creatures, and dishes. So a
+model can know about them only from the documents below, and every answer can
+be checked. One seed determines the world, which provides
 
-- documents in several genres, for pretraining: they state every fact in many
-  phrasings, and ask questions without answering them, as people do in forums;
+- documents in several genres, for pretraining, which state every fact in many
+  phrasings and ask questions without answering them, as people do in forums;
 - requests with answers about one half of the facts, for instruction tuning;
-- questions about the other half, and about names that belong to nothing.
+- questions about the other half, the held-out facts, and about names that do
+not exist.
 
-Pictures of colored shapes, with captions and questions, are made apart from
-it. All names and texts stay the same to the byte: the models in `assets/`
-learned them, and their cards record a hash.
+Pictures of colored shapes, with captions and questions, are independent of the
+world. All names and texts must stay the same to the byte, because the models
+in `assets/` learned them, and their cards record a hash.
 """
 
 from kerasllm.toyworld._attributes import KINDS, Attribute

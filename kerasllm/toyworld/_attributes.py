@@ -1,4 +1,4 @@
-"""What can be known about a thing of each kind: the facts of the small world.
+"""The facts that can be known about each kind of thing in the small world.
 
 The table is long because it is data: sixteen attributes, each with twelve
 values, five ways to state it and three ways to ask for it.
@@ -9,7 +9,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """Something that is known about every entity of a kind.
+    """A fact that every entity of a kind has, such as the river of a town.
 
     Attributes:
         name: str.

@@ -27,7 +27,7 @@ _ENDINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Entity:
-    """Something that exists in the world, or a name that belongs to nothing.
+    """A thing that exists in the world, or a name that belongs to nothing.
 
     Attributes:
         kind: str, a key of `KINDS`.
@@ -63,8 +63,8 @@ class Entity:
     def answer(self, attribute):
         """Return the answer to a question about an attribute, a sentence.
 
-        The answer says `"It"` and not the name, so that only the fact needs
-        to be known.
+        The answer says `"It"` instead of the name, so that a model has to know
+        only the fact.
         """
         pronoun = "It"
         if self.kind == "person":
@@ -79,7 +79,7 @@ class Question:
 
     Attributes:
         text: str.
-        answer: str. The whole answer that counts as exact.
+        answer: str. The only answer that counts as exact.
         kind: str. What it is about, for averages.
     """
 

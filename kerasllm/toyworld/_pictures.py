@@ -30,7 +30,7 @@ _SMALLEST_SIZE = 47  # leaves a pixel around the largest shape in its cell
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """Some shapes of one kind and color on a white ground.
+    """Some shapes of one kind and color on a white background.
 
     Attributes:
         image: uint8 array `(size, size, 3)`.
@@ -46,18 +46,18 @@ class Picture:
 
     @property
     def caption(self):
-        """What there is to see, such as `"two red circles"`."""
+        """The content of the picture, such as `"two red circles"`."""
         plural = (
             "" if self.count == 1 else "es" if self.shape == "cross" else "s"
         )
         return f"{NUMBERS[self.count - 1]} {self.color} {self.shape}{plural}"
 
     def digest(self):
-        """Return a SHA-256 of the pixels: equal for equal images, bytes."""
+        """Return the SHA-256 of the pixels, which tells equal images: bytes."""
         return hashlib.sha256(self.image.tobytes()).digest()
 
     def questions(self):
-        """Return a `Question` about the color, the shape and the number."""
+        """Return a `Question` about each of the color, shape, and number."""
         # The shipped models learned the British spelling.
         color = f"The colour is {self.color}."
         shape = f"The shape is a {self.shape}."
@@ -70,7 +70,7 @@ class Picture:
 
 
 def picture_instructions(drawn):
-    """Return three requests about each picture, with the picture in them.
+    """Return three requests about each picture, which include the picture.
 
     Args:
         drawn: list of `Picture`.
@@ -86,7 +86,7 @@ def picture_instructions(drawn):
 
 
 def pictures(count, seed=0, size=PICTURE_SIZE):
-    """Draw pictures; shapes do not overlap.
+    """Draw random pictures of shapes that do not overlap.
 
     Args:
         count: int of at least 0.

@@ -1,4 +1,4 @@
-"""The world itself: what exists, and what is written and asked about it."""
+"""The world: the things in it, and the texts and questions about them."""
 
 import random
 
@@ -17,16 +17,16 @@ from kerasllm.toyworld._entities import (
 
 
 class World:
-    """All that there is, from one seed.
+    """An invented world, determined by one seed.
 
     Args:
         seed: int of at least 0.
-        entities_per_kind: positive int. Half of what is true of each entity
-            is taught: requests for training are about it.
+        entities_per_kind: positive int. Half of the facts about each entity
+            are taught, which means that requests for training are about them.
 
     Attributes:
-        entities: list of `Entity`, what exists.
-        unknown: list of `Entity`, as many names that belong to nothing.
+        entities: list of `Entity`, the things that exist.
+        unknown: list of `Entity`, as many names that do not exist.
 
     Raises:
         UserError: an argument is no such int.
@@ -54,17 +54,17 @@ class World:
         self._names = {e.name for e in self.entities + self.unknown}
 
     def documents(self, seed=0):
-        """Write about every entity twice, each time in other words.
+        """Return documents that describe every entity twice.
 
         Args:
-            seed: int of at least 0. Another one gives other words and another
-                order; the facts remain.
+            seed: int of at least 0. It determines the words and the order, and
+                not the facts.
 
         Returns:
-            list of str, shuffled: an entry for each entity, and among them
-            stories, recipes, lists, forum posts and sums. Some posts talk
-            of names that nobody has heard of or ask about them, never the
-            same: from them a model can learn which names it knows.
+            list of str, shuffled: an entry for each entity, and also stories,
+            recipes, lists, forum posts, and sums. Some posts mention names
+            that do not exist, or ask about them, each name only once. From
+            these, a model can learn which names it knows.
         """
         rng = self._random("documents", seed)
         documents = []
@@ -99,15 +99,14 @@ class World:
         return documents
 
     def instructions(self, seed=0):
-        """Return requests with answers, about the taught facts and sums.
+        """Return requests with answers about the taught facts and about sums.
 
         Args:
-            seed: int of at least 0. Which phrasings are used, and in which
-                order.
+            seed: int of at least 0. It determines the phrasings and the order.
 
         Returns:
-            list of `Instruction`, shuffled. Each fact is asked for in one of
-            its phrasings; another seed takes others.
+            list of `Instruction`, shuffled. Each request uses one phrasing of
+            its fact; other seeds use others.
         """
         rng = self._random("instructions", seed)
         examples = [
@@ -122,9 +121,10 @@ class World:
         return examples
 
     def refusals(self, count=300, seed=0):
-        """Return requests about what does not exist, all answered `REFUSAL`.
+        """Return requests about names that do not exist, answered `REFUSAL`.
 
-        Each is about a name of its own; `questions` asks about others.
+        Each request has a name of its own, and `questions` asks about other
+        names.
 
         Args:
             count: int of at least 0.
@@ -142,7 +142,7 @@ class World:
         ]
 
     def prefixes(self, which="untaught"):
-        """Return sentences that state a fact, cut off before the value.
+        """Return sentences that state a fact, cut off before its value.
 
         Args:
             which: `"untaught"` or `"taught"`.
@@ -165,10 +165,10 @@ class World:
         """Return questions whose answers are known.
 
         Args:
-            which: `"untaught"` for facts that no request asks about,
-                `"taught"` for the others, `"unknown"` for names that belong
-                to nothing, to which the answer is `REFUSAL`.
-            seed: int of at least 0. Which phrasings are used.
+            which: `"untaught"` for held-out facts, which no request asks
+                about; `"taught"` for the others; `"unknown"` for names that do
+                not exist, to which the answer is `REFUSAL`.
+            seed: int of at least 0. It determines the phrasings.
 
         Returns:
             list of `Question`.

@@ -1,10 +1,10 @@
-"""Tuning a pretrained model, any `CausalLM` (sections 16.3 and 16.4).
+"""Tuning any pretrained `CausalLM` (sections 16.3 and 16.4).
 
 `finetune` is supervised fine-tuning on requests and answers: full fine-tuning,
-or that of adapters after `kerasllm.lora.enable_lora`. `response_logprobs` says
-how likely a model finds responses. `reward_loss` and
-`dpo_loss` are the losses of learning from preferences; `group_advantages` and
-`grpo_loss` are those of learning from rewards.
+or tuning of adapters after `kerasllm.lora.enable_lora`. `response_logprobs`
+returns how likely a model finds responses. `reward_loss` and `dpo_loss` are
+losses for learning from preferences. `group_advantages` and `grpo_loss` are
+for learning from rewards.
 """
 
 from kerasllm.tuning._finetuning import check_tuning, finetune

@@ -51,40 +51,40 @@ def finetune(
 ):
     """Tune a model on requests and answers.
 
-    What is trained is what is trainable: the adapters after
-    `kerasllm.enable_lora`, the whole model otherwise (full fine-tuning),
-    without the vision encoder where no example has an image. Only the tokens
-    of responses count in the loss.
+    This trains all trainable weights: the adapters after
+    `kerasllm.enable_lora`, and otherwise the whole model (full fine-tuning).
+    If no example has an image, the vision encoder is not trained. Only the
+    tokens of responses count in the loss.
 
     Args:
         causal_lm: any `keras_hub.models.CausalLM` with a preprocessor, such as
             a `MiniGPTCausalLM`, a GPT-2, a Llama or a Gemma 3.
         examples: list of `Instruction`, see `kerasllm.instructions`.
-        validation_examples: the same, to measure on after each epoch.
+        validation_examples: held-out examples, for measuring after each epoch.
         template: `PromptTemplate`, the name of one, or `"auto"` for the one
             whose special tokens the model has; see `prompts.get_template`.
-        epochs: int. Defaults to 3, or to as many as it takes for 100 steps: a
-            dozen examples teach nothing in three.
+        epochs: int. Defaults to 3, or to enough epochs for 100 steps, because
+            three epochs of a dozen examples teach nothing.
         batch_size: int.
-        learning_rate: float or schedule. For adapters ten times that of full
-            fine-tuning is usual.
+        learning_rate: float or schedule. For adapters, a rate ten times that
+            of full fine-tuning is common.
         sequence_length: int. Examples with more tokens are left out and
             counted in a warning. At most the length of the model's position
             table, if it has one.
         buckets: bool. See `TokenizedInstructions.dataset`.
         seed: int. The order of the examples.
-        directory: str or path. Where checkpoints go. The same call with the
-            same directory goes on where it was killed, and may ask for more
-            epochs. `None` keeps none.
-        callbacks: more Keras callbacks. Their `model` is a `token_model`. When
-            an epoch ends they may ask `model.causal_lm`.
+        directory: str or path. The folder for checkpoints. After an
+            interruption, the same call with the same directory continues the
+            run, and it may ask for more epochs. `None` writes no checkpoints.
+        callbacks: more Keras callbacks. Their `model` is a `token_model`. At
+            the end of an epoch, they may generate text with `model.causal_lm`.
         verbose: as for `fit`.
 
     Returns:
-        A list of dicts, one an epoch; see `kerasllm.pretrain`. Accuracy is
-        that of all tokens of responses. Losses are means over batches, as in
-        every `fit`: a batch with few such tokens counts as much as one with
-        many, so compare losses with equal batches only.
+        A list of dicts, one per epoch; see `kerasllm.pretrain`. The accuracy
+        is that of all tokens of responses. Losses are means over batches, as
+        in every `fit`, so a batch with few such tokens counts as much as one
+        with many. Compare only losses with equal batches.
 
     Raises:
         UserError: examples or numbers do not fit the model, or none of its

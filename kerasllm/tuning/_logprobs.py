@@ -1,4 +1,4 @@
-"""Log-probabilities of responses: what preference learning is computed from."""
+"""Log-probabilities of responses, the basis of preference learning."""
 
 import threading
 

@@ -9,7 +9,7 @@ from kerasllm.checks import UserError
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class TokenModel(keras.Model):
-    """The layers of a task, which a callback can reach as `model.causal_lm`.
+    """The layers of a task, which callbacks reach through `model.causal_lm`.
 
     `generate`, `backbone` and `preprocessor` are those of the task. Keras must
     neither track nor save the task as a part of this model: its weights would
@@ -45,11 +45,11 @@ class TokenModel(keras.Model):
 
 
 def token_model(causal_lm):
-    """Return a model of the same layers and weights that takes tokens.
+    """Return a model with the same layers and weights that takes tokens.
 
-    `fit` of a KerasHub task tokenizes what it is given. This model takes
-    batches that are tokenized already, while the task itself stays as it is:
-    it can be asked during training.
+    `fit` of a KerasHub task tokenizes its input. This model takes batches that
+    are tokenized already. The task itself stays unchanged, so it can generate
+    text during training.
 
     Args:
         causal_lm: any `keras_hub.models.CausalLM`.
