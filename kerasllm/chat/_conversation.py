@@ -1,4 +1,4 @@
-"""A conversation: turns that are remembered, as far as there is room."""
+"""A conversation that remembers as many turns as fit."""
 
 import math
 

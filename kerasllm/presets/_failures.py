@@ -1,4 +1,4 @@
-"""Why a preset could not be loaded, and what helps.
+"""Explaining why a preset could not be loaded, and what to do.
 
 Failures are told apart by the classes of the exceptions and by the status
 codes of HTTP. Where these are missing, a table of patterns reads the message:

@@ -1,4 +1,4 @@
-"""What a model needs in memory, before it is loaded."""
+"""The memory that a model needs, estimated before it is loaded."""
 
 import dataclasses
 import os
@@ -10,11 +10,11 @@ from kerasllm.presets._sizes import published_sizes, read_sizes
 
 @dataclasses.dataclass(frozen=True)
 class MemoryEstimate:
-    """What a model needs, before it is loaded; activations come on top.
+    """The memory that a model needs, not counting activations.
 
     Attributes:
         parameters: int.
-        lora_parameters: int. Those of adapters at query and value.
+        lora_parameters: int. Those of adapters on query and value.
         weights_bytes: int.
         adam_bytes: int. Weights, gradients and Adam's two moments.
         lora_bytes: int. Weights, adapters, their gradients and moments.
@@ -38,13 +38,13 @@ class MemoryEstimate:
 
 
 def estimate_memory(name, dtype="float32", rank=8):
-    """Tell what a model needs without loading or downloading it.
+    """Estimate the memory of a model without loading or downloading it.
 
     Args:
         name: the name of a preset of Gemma 3, or a folder with any preset;
             see `load_causal_lm`.
-        dtype: a Keras dtype. That of weights and optimizer; with a mixed one
-            they are float32. A vision encoder and adapters always are.
+        dtype: a Keras dtype for weights and optimizer. With a mixed policy,
+            they are float32. A vision encoder and adapters are always float32.
         rank: int. That of the adapters.
 
     Returns:
@@ -52,8 +52,8 @@ def estimate_memory(name, dtype="float32", rank=8):
 
     Raises:
         UserError: there is no such preset or dtype.
-        UnknownSizeError: there may be such a preset, but nothing is known of
-            its size, as of all with an address, `"hf://..."`.
+        UnknownSizeError: there may be such a preset, but its size is unknown,
+            as for every address such as `"hf://..."`.
     """
     policy = check_dtype(dtype)
     lora.check_rank(rank)

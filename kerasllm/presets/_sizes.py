@@ -1,4 +1,4 @@
-"""The sizes of models that nobody has loaded yet."""
+"""The sizes of models that are not loaded."""
 
 import json
 import math
@@ -46,7 +46,7 @@ VISION_ARCHITECTURE = (1152, 27, 4304, 14, 896)
 
 
 class UnknownSizeError(UserError):
-    """Nothing is known of the size of a model before it is loaded."""
+    """The size of a model is unknown before it is loaded."""
 
 
 def published_sizes(name):

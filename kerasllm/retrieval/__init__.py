@@ -1,8 +1,8 @@
-"""Passages that fit a question: stores, reading files, and chunks.
+"""Finding the passages that fit a question: documents, chunks, and stores.
 
-`index_folder` brings the documents of a folder into a `Store`: it reads them
-(`read_document`), splits them (`chunk_document`) and embeds the chunks that
-are new. `Store.search` finds the chunks that fit a question, by vectors, by
+`index_folder` adds the documents of a folder to a `Store`: it reads them
+(`read_document`), splits them into chunks (`chunk_document`), and embeds the
+new chunks. `Store.search` finds the chunks that fit a question, by vectors, by
 words, or by both.
 
 An embedder is any callable from a list of str to float32 `(n, dim)`. Nothing

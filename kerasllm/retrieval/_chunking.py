@@ -37,24 +37,24 @@ class Chunk:
 
     @property
     def titled(self):
-        """The text with the title in front, as it is embedded and shown."""
+        """The title followed by the text, as it is embedded and shown."""
         return f"{self.title}\n\n{self.text}" if self.title else self.text
 
 
 def chunk_document(document, max_tokens=200, overlap=40, tokenizer=str.split):
     """Split a document into chunks of whole sentences.
 
-    A chunk lies in one section and has its title in front. A sentence that is
-    too long is split between words, and a word that is too long between
-    characters.
+    A chunk never crosses a section, and the title of the section precedes it.
+    A sentence that is too long is split between words, and a word that is too
+    long is split between characters.
 
     Args:
         document: `Document`, or a str, which is one section without a title.
         max_tokens: int. The largest number of tokens of a chunk, with its
             title. A title that needs more than half of them is left out.
-        overlap: int, less than `max_tokens`. A chunk begins with the last
-            sentences of the one before it, as many as have so many tokens
-            together.
+        overlap: int, less than `max_tokens`. The largest number of tokens, in
+            whole sentences, that a chunk repeats from the end of the one
+            before it.
         tokenizer: callable from a str to a sequence of tokens. The default
             counts words.
 

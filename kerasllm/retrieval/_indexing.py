@@ -1,4 +1,4 @@
-"""Folders of documents in a store, brought up to date."""
+"""Indexing folders of documents, and keeping the index up to date."""
 
 import collections
 import contextlib
@@ -26,15 +26,16 @@ from kerasllm.retrieval._reading import (
 
 @dataclasses.dataclass(frozen=True)
 class IndexReport:
-    """What `index_folder` has done.
+    """The result of `index_folder`.
 
     Attributes:
         files: int. The number of files that were read.
-        chunks: int. The number of chunks of them.
-        added: int. Those that the store did not have; only they were embedded.
-        deleted: int. Chunks of the store that are in the folder no more.
+        chunks: int. The number of their chunks.
+        added: int. Chunks that were new to the store; only these were
+            embedded.
+        deleted: int. Chunks of the store that are no longer in the folder.
         skipped: dict from the source of a file that could not be read to the
-            reason, a str. What the store has of it stays.
+            reason, a str. Its chunks stay in the store.
     """
 
     files: int
@@ -56,10 +57,10 @@ def index_folder(
 ):
     """Bring a store up to date with the documents of a folder.
 
-    All text, Markdown and PDF files of the folder and its subfolders are read
-    and split into chunks, but for hidden ones. Chunks that the store has
-    already are not embedded again. What was interrupted goes on so, and a
-    second run embeds only what has changed.
+    This reads all text, Markdown, and PDF files of the folder and its
+    subfolders, except hidden ones, and splits them into chunks. Chunks that
+    are already in the store are not embedded again. So an interrupted run can
+    be continued, and a second run embeds only what has changed.
 
     The metadata of a chunk are its `source`, such as `"docs/guide.md"`, its
     `title`, `start` and `end`, and the `collection` and `folder` that it
@@ -68,14 +69,14 @@ def index_folder(
     Args:
         store: `Store`.
         folder: str or path.
-        name: str. Name of the collection, which begins all sources. `None`
-            takes that of the folder. A store may have many collections.
+        name: str. Name of the collection, with which all sources begin. `None`
+            uses the name of the folder. A store may have many collections.
         max_tokens: int, as in `chunk_document`.
         overlap: int, as in `chunk_document`.
         tokenizer: callable, as in `chunk_document`.
         batch_size: int. The number of chunks that are embedded at a time and
             added in one transaction.
-        verbose: int. 0 says nothing; 1 says what goes on, on stderr.
+        verbose: int. 0 prints nothing; 1 prints the progress on stderr.
 
     Returns:
         An `IndexReport`.

@@ -1,4 +1,4 @@
-"""What a store holds, and the checks of what is put into it."""
+"""The passages of a store, and the checks of texts that are added."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ _LARGEST_INT = 2**63 - 1  # of SQLite
 
 @dataclasses.dataclass(frozen=True)
 class Passage:
-    """A text of a store.
+    """A text in a store, with its id and its metadata.
 
     Attributes:
         id: str.
@@ -47,7 +47,7 @@ class Hit(Passage):
     """A passage that a search has found.
 
     Attributes:
-        score: float. More is better. See `Store.search`.
+        score: float. Higher is better. See `Store.search`.
         rank: int. 1 for the best hit.
     """
 

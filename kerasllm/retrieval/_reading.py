@@ -1,4 +1,4 @@
-"""Documents: the text of files, and where their sections begin and end."""
+"""Documents: the texts of files and their sections."""
 
 import dataclasses
 import importlib.util
@@ -37,7 +37,7 @@ class Document:
 
     Attributes:
         text: str.
-        source: str. Where it is from, such as the name of a file.
+        source: str. Where the text comes from, such as the name of a file.
         sections: tuple of `Section`, in the order of the text.
     """
 
@@ -56,7 +56,7 @@ def read_document(path, source=None):
     Args:
         path: str or path. Its suffix decides: `.md` and `.markdown` are
             Markdown, `.pdf` is PDF, and all others are text.
-        source: str, the name for citations. `None` takes the path.
+        source: str, the name for citations. `None` uses the path.
 
     Returns:
         A `Document`. The sections of Markdown begin at the headings that are
@@ -92,16 +92,16 @@ def read_document(path, source=None):
 
 
 def plain(text, source=""):
-    """Return a text as a `Document` with one section without a title."""
+    """Return a plain text as a `Document` with one section and no title."""
     return Document(text, source, (Section("", 0, len(text)),))
 
 
 def markdown(text, source=""):
-    """Return a text in Markdown as a `Document` with a section a heading.
+    """Return a Markdown text as a `Document` with one section per heading.
 
     Args:
-        text: str. Headings begin with `#`. In a block of code, between lines
-            of three backquotes or tildes, there are none.
+        text: str. Headings begin with `#`. Lines in a code block, which is
+            fenced by three backquotes or tildes, are not headings.
         source: str.
     """
     sections, titles = [], {}

@@ -1,4 +1,4 @@
-"""A store of passages that are found by their vectors and by their words."""
+"""A store of passages that are searched by vectors and by words."""
 
 import itertools
 import json
@@ -28,11 +28,12 @@ from kerasllm.retrieval._passages import (
 
 
 class Store:
-    """Passages in one SQLite file, to be searched by vectors and by words.
+    """Passages in an SQLite file, searchable by vectors and by words.
 
-    The vectors are kept by `sqlite-vec`, and the words by SQLite's FTS5. A
-    change is one transaction: a process that is killed leaves the state before
-    it. Several processes may read while one writes. Threads may share a store.
+    `sqlite-vec` stores the vectors, and SQLite's FTS5 indexes the words. Every
+    change is one transaction, so a killed process leaves the state from before
+    the change. Several processes may read while one writes. Threads may share
+    a store.
 
     Example:
     ```python
@@ -44,12 +45,11 @@ class Store:
 
     Args:
         path: str or path of the file, or `":memory:"` for a store that ends
-            with the program. A file that does not exist is made, and its
-            folder, too.
-        embedder: callable from a list of str to float32 `(n, dim)`. A store
-            remembers its name: the attribute `name`, or that of the function
-            or class. It also remembers the vector of one sentence, which it
-            compares when it first needs the embedder.
+            with the program. A missing file is created, and so is its folder.
+        embedder: callable from a list of str to float32 `(n, dim)`. The store
+            records its name, which is the attribute `name` or the name of the
+            function or class. It also records the vector of one sentence, and
+            compares it when it first uses the embedder.
 
     Raises:
         RunError: the file is no store, it is damaged, or another embedder or
@@ -79,7 +79,7 @@ class Store:
         self.close()
 
     def close(self):
-        """Close the file. To close it twice does no harm."""
+        """Close the file. Closing it twice is harmless."""
         with self._lock, explained(self.path):
             self._connection.close()
 
@@ -90,18 +90,17 @@ class Store:
     def add(self, texts, ids=None, metadata=None):
         """Add texts, all of them or none.
 
-        A text under an id that the store has replaces the one that is there.
-        If that is the same text, it is not embedded again; its metadata are
-        still replaced.
+        If an id exists already, its text and metadata are replaced. If the
+        text is the same, it is not embedded again.
 
         Args:
             texts: list of str that are not blank.
             ids: list of str, one for each text, no two the same. `None`
                 numbers the texts: `"1"`, `"2"` and so on.
             metadata: list of dicts, one for each text, from str to str, int,
-                float, bool or `None`. A search gives them back, and `where`
-                selects by them. `"source"`, `"start"` and `"end"` say where
-                the text is from.
+                float, bool, or `None`. A search returns them, and `where`
+                selects by them. `"source"`, `"start"`, and `"end"` record
+                where the text comes from.
 
         Returns:
             The ids, a list of str.
@@ -142,7 +141,7 @@ class Store:
             vectors.update(zip(missing, found, strict=True))
 
     def delete(self, ids):
-        """Delete passages. Ids that the store does not have are passed over.
+        """Delete passages. Ids that are not in the store are ignored.
 
         Args:
             ids: list of str.
@@ -198,7 +197,7 @@ class Store:
             return [name for (name,) in found]
 
     def search(self, query, k=5, mode="vector", where=None):
-        """Return the passages that fit a query best.
+        """Return the passages that fit a query best, best first.
 
         `"vector"` scores by cosine similarity. A text whose vector is all
         zeros has no direction and is never found by it.
@@ -223,8 +222,8 @@ class Store:
             query: str, any text that is not blank.
             k: int in [1, 4096]. The largest number of hits.
             mode: str, `"vector"`, `"bm25"` or `"hybrid"`.
-            where: dict. Only passages with these metadata are searched. A
-                list of values takes each of them:
+            where: dict. Only passages with these metadata are searched. A list
+                of values accepts each of them:
                 `where={"source": ["a.md", "b.md"]}`.
 
         Returns:
