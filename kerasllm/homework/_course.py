@@ -50,7 +50,7 @@ def release(directory, folder=None, seed=None, force=False):
 
     directory = pathlib.Path(directory)
     released = {}
-    with Course() as course:
+    with course_folder() as root, Course(root) as course:
         for name, path in sources(folder).items():
             source = read_source(path, seed)
             notebook = course.generate(name, source)
@@ -111,11 +111,42 @@ def find_leaks(source, released):
     return leaks
 
 
-class Course:
-    """A course folder of nbgrader, temporary unless it is named.
+@contextlib.contextmanager
+def course_folder(directory=None):
+    """Make a folder that only its owner can read; give its path.
 
     Args:
-        directory: path of a new folder, or `None` for a temporary one.
+        directory: path of a new folder, or `None` for one that is removed at
+            the end.
+
+    Raises:
+        UserError: the folder exists.
+    """
+    if directory is None:
+        root = pathlib.Path(tempfile.mkdtemp()).resolve()
+    else:
+        root = pathlib.Path(directory).resolve()
+        if root.exists():
+            raise UserError(
+                "`course` must be a new folder. Received: "
+                f"{directory}, which exists. Name another."
+            )
+        root.mkdir(parents=True)
+    root.chmod(0o700)
+    try:
+        yield root
+    finally:
+        if directory is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+class Course:
+    """A course of nbgrader.
+
+    As a context manager it keeps the shell from steering nbgrader.
+
+    Args:
+        root: path of its folder.
 
     Attributes:
         root: path of the folder.
@@ -123,10 +154,9 @@ class Course:
 
     Raises:
         HomeworkError: nbgrader is missing.
-        UserError: the folder exists.
     """
 
-    def __init__(self, directory=None):
+    def __init__(self, root):
         try:
             import nbgrader.apps  # noqa: F401
         except ImportError as error:
@@ -138,8 +168,7 @@ class Course:
             ) from None
         from traitlets.config import Config
 
-        self.is_temporary = directory is None
-        self.root = _new_folder(directory)
+        self.root = pathlib.Path(root)
         self.config = Config()
         self.config.CourseDirectory.root = str(self.root)
         self.config.CourseDirectory.course_id = "kerasllm"
@@ -162,8 +191,6 @@ class Course:
         os.environ.clear()
         os.environ.update(self.variables)
         self.warnings.__exit__(*error)
-        if self.is_temporary:
-            shutil.rmtree(self.root, ignore_errors=True)
 
     def api(self):
         """Return nbgrader's functions for this course."""
@@ -219,19 +246,3 @@ class Course:
             database.execute(
                 "INSERT INTO alembic_version VALUES (?)", (version,)
             )
-
-
-def _new_folder(directory):
-    """Make a folder that only its owner can read, and return its path."""
-    if directory is None:
-        root = pathlib.Path(tempfile.mkdtemp()).resolve()
-    else:
-        root = pathlib.Path(directory).resolve()
-        if root.exists():
-            raise UserError(
-                "`course` must be a new folder. Received: "
-                f"{directory}, which exists. Name another."
-            )
-        root.mkdir(parents=True)
-    root.chmod(0o700)
-    return root

@@ -25,7 +25,7 @@ from kerasllm.files import (
     whole_file,
 )
 from kerasllm.homework._autograder import Autograder, Vouching
-from kerasllm.homework._course import Course
+from kerasllm.homework._course import course_folder
 from kerasllm.homework._notebooks import (
     HomeworkError,
     MachineError,
@@ -160,8 +160,10 @@ def grade(
     _check_forbidden(source)
     for left in find_leftovers(submissions, [name], outputs):
         progress(f"left out: {left}")
-    with Course(course) as made:
-        autograder = Autograder(made, name, source, settings)
+    with (
+        course_folder(course) as root,
+        Autograder(root, name, source, settings) as autograder,
+    ):
         table = _Table(csv_path, autograder.points)
         vouching = Vouching(name, source, settings)
         for student in sorted({*found, *notes}):

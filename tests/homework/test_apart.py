@@ -2,11 +2,8 @@
 
 import os
 import pathlib
-import re
-import signal
-import subprocess
 import sys
-import tempfile
+import threading
 import time
 
 import pytest
@@ -14,11 +11,11 @@ import pytest
 from kerasllm import homework
 from kerasllm.homework import _grade
 from kerasllm.homework.kernels import (
-    _apart,
     _namespaces,
     _resources,
     _sandbox,
 )
+from kerasllm.homework.kernels.apart import Workers, _workers
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -28,72 +25,59 @@ pytestmark = [
 ]
 
 ROOT = pathlib.Path(__file__).parents[2]
-HERE = _namespaces.find_way()
-# Each way of this system, and what every other one has.
-WAYS = sorted({HERE, ""})
+START = "tests.homework.jobs:start"
+WITH, WITHOUT = "with namespaces", "without namespaces"
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: way or "without namespaces")
-def apart(request):
-    """Run a job in this way."""
-    return lambda job: _apart.run_apart(job, request.param, 1, 0.02)
+@pytest.fixture(scope="module")
+def workers():
+    with Workers(START) as workers:
+        yield workers
+
+
+@pytest.fixture(params=[WITH, WITHOUT])
+def apart(request, workers):
+    """Do a job of `jobs`, with what the system has and without."""
+    way = "" if request.param == WITHOUT else _namespaces.find_way()
+    if request.param == WITH and not way:
+        pytest.skip("this system allows no namespaces")
+
+    def run(name, **arguments):
+        arguments = {"name": name, **arguments}
+        return workers.run(arguments, way, 1, 0.02)
+
+    return run
 
 
 def test_what_a_job_tells_arrives(apart):
-    def job(tell):
-        tell(text="\ud800\x1b" + "x" * 10**6, number=1)
-        tell(number=2)
-
-    outcome = apart(job)
+    outcome = apart("answer")
     assert outcome.problem == "" and outcome.told["number"] == 2
     assert outcome.told["text"] == "\ud800\x1b" + "x" * 10**6
 
 
-def test_a_large_program_can_grade(apart):
-    """What it has in memory is not counted as the job's."""
-    kept = bytearray(3 * 2**29)
-    outcome = apart(lambda tell: tell(size=len(kept)))
-    assert outcome.problem == "" and outcome.told["size"] == 3 * 2**29
-
-
-def sleep(tell):
-    tell(begin="sleeping", seconds=0.2)
-    time.sleep(1000)
-
-
-def search(tell):
-    """In C, where nothing but a signal interrupts it."""
-    tell(begin="searching", seconds=0.2)
-    re.match("(a+)+$", "a" * 50 + "b")
-
-
-def hoard(tell):
-    tell(begin="hoarding", seconds=60)
-    bytearray(3 * 2**30)
-
-
-def die(tell):
-    tell(begin="dying", seconds=60)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail(tell):
-    tell(begin="failing", seconds=60)
-    raise RecursionError("deep")
-
-
-def tell_all(tell):
-    tell(begin="telling", seconds=60, text="x" * (_apart._LONGEST + 2**20))
+def test_a_worker_is_no_fork_of_the_program_that_grades(apart, monkeypatch):
+    """Whatever that has: threads, variables, modules."""
+    monkeypatch.setenv("KERASLLM_OTHER", "x")
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    told = apart("look_around").told
+    end.set()
+    thread.join()
+    assert told["threads"] == 1
+    assert told["group"] != os.getpgid(0)
+    assert "KERASLLM_OTHER" not in told["variables"]
+    assert not told["has_keras"]
 
 
 @pytest.mark.parametrize(
     "job, problem",
     [
-        (sleep, "sleeping took more than 0.2 s"),
-        (search, "searching took more than 0.2 s"),
-        (hoard, "hoarding failed (MemoryError: )"),
-        (die, "its process was killed while dying"),
-        (fail, "failing failed (RecursionError: deep)"),
+        ("sleep", "sleeping took more than 0.2 s"),
+        ("search", "searching took more than 0.2 s"),
+        ("hoard", "hoarding failed (MemoryError: )"),
+        ("die", "its process was killed while dying"),
+        ("fail", "failing failed (RecursionError: deep)"),
     ],
 )
 def test_whatever_goes_wrong_is_said(apart, job, problem):
@@ -103,33 +87,15 @@ def test_whatever_goes_wrong_is_said(apart, job, problem):
 
 
 def test_a_job_that_tells_too_much_is_ended(apart, monkeypatch):
-    monkeypatch.setattr(_apart, "_LONGEST", 2**17)
-    assert apart(tell_all).problem == "starting gave too much"
+    monkeypatch.setattr(_workers, "_LONGEST", 2**17)
+    assert apart("tell_all", size=2**20).problem == "starting gave too much"
 
 
-def test_nothing_outlives_a_job(apart, tmp_path):
+def test_nothing_outlives_a_job(apart):
     """Not even what has left its session and its parents."""
     mark = f"{os.getpid()}.25"
-
-    def job(tell):
-        # A group of its own in a session of its own, and no parent.
-        code = (
-            "import os, sys\n"
-            "if os.fork() == 0:\n"
-            "    os.setsid()\n"
-            "    if os.fork() == 0:\n"
-            f"        os.execvp('sleep', ['sleep', '{mark}'])\n"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
-        kept = pathlib.Path(tempfile.gettempdir()) / "kept"
-        kept.write_text("x")
-        import ctypes
-
-        number = ctypes.CDLL(None).shmget(0, 4096, 0o1666)
-        tell(folder=str(kept.parent), shared=number)
-
     before = _resources.shared_objects()
-    outcome = apart(job)
+    outcome = apart("leave_behind", mark=mark)
     assert outcome.problem == "" and outcome.told["shared"] >= 0
     assert not os.path.exists(outcome.told["folder"])
     assert _resources.shared_objects() <= before
@@ -145,30 +111,52 @@ def test_ctrl_c_ends_a_job(apart, monkeypatch):
         os.read(reading, 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_apart, "_listen", interrupt)
+    before = _namespaces.descendants()  # the server
+    with monkeypatch.context() as patch:
+        patch.setattr(_workers, "_listen", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            apart("sleep")
+    assert _namespaces.descendants() <= before
+    assert apart("answer").problem == ""
+
+
+def test_who_kills_the_server_ends_one_job_and_not_the_class(
+    workers, apart, monkeypatch
+):
+    listen = _workers._listen
+
+    def kill(reading):
+        workers._process.kill()
+        return listen(reading)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_workers, "_listen", kill)
+        assert "was killed while" in apart("sleep").problem
+    assert apart("answer").problem == ""
+
+
+@pytest.mark.parametrize(
+    "start, kind, said",
+    [
+        ("kerasllm.checks:check_int", homework.HomeworkError, "`k` must be"),
+        ("os:chdir", homework.MachineError, "Received: TypeError"),
+        ("os:abort", homework.MachineError, "must start on this machine"),
+    ],
+)
+def test_why_a_server_does_not_start_is_said(start, kind, said):
     before = _namespaces.descendants()
-    with pytest.raises(KeyboardInterrupt):
-        apart(sleep)
+    with pytest.raises(kind, match=said):
+        Workers(start, "k", "one", 1)
     assert _namespaces.descendants() <= before
 
 
-@pytest.mark.skipif(not HERE, reason="this system allows no namespaces")
-def test_a_job_has_processes_files_and_a_network_of_its_own():
+def test_a_job_has_processes_files_and_a_network_of_its_own(workers):
+    way = _namespaces.find_way()
+    if not way:
+        pytest.skip("this system allows no namespaces")
     own = ("pid", "ipc", "net", "mnt", "uts")
-
-    def job(tell):
-        path = pathlib.Path(tempfile.gettempdir()) / "large"
-        try:
-            path.write_bytes(bytes(2**25))
-        except OSError as error:
-            tell(error_number=error.errno)
-        tell(processes=sorted(filter(str.isdigit, os.listdir("/proc"))),
-             links=[os.readlink(f"/proc/self/ns/{kind}") for kind in own],
-             networks=os.listdir("/proc/self/net/dev_snmp6")
-             if os.path.exists("/proc/self/net/dev_snmp6") else ["lo"],
-             user=os.geteuid())  # fmt: skip
-
-    told = _apart.run_apart(job, HERE, 1, 0.02).told
+    arguments = {"name": "describe_namespaces", "kinds": own}
+    told = workers.run(arguments, way, 1, 0.02).told
     assert told["error_number"] == 28  # no space left, of 20 MB
     assert told["processes"] == ["1", "2"]
     assert told["networks"] == ["lo"] and told["user"] == os.geteuid()

@@ -1,6 +1,5 @@
 """The shell and the machine decide on no points."""
 
-import contextlib
 import csv
 import json
 import os
@@ -146,13 +145,10 @@ def test_a_kernel_that_does_not_start_costs_no_points(
     nbgrader, tmp_path, monkeypatch, capsys
 ):
     """Nobody gets a 0, and the command does not succeed."""
-    from kerasllm.homework.kernels import _judge
+    from kerasllm.homework import _autograder
 
-    said = "import sys; sys.exit('no kernel today')"
     monkeypatch.setattr(
-        _judge.StudentKernelManager,
-        "format_kernel_cmd",
-        lambda *_, **__: [sys.executable, "-c", said],
+        _autograder, "_PREPARE", "tests.homework.jobs:prepare_without_kernels"
     )
     a_class(tmp_path, ann=RIGHT, bob=RIGHT)
     arguments = ["homework", "grade", tmp_path / "class",
@@ -179,6 +175,12 @@ def test_what_the_solution_fails_too_is_left_open(monkeypatch):
         def __init__(self, course, name, source, limits):
             pass
 
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
         def grade_notebook(self, student, notebook):
             assert "HIDDEN TESTS" not in "".join(
                 each.source for each in notebook.cells
@@ -186,7 +188,6 @@ def test_what_the_solution_fails_too_is_left_open(monkeypatch):
             return homework.Result(student, {}, {"test_double": "No disk."})
 
     monkeypatch.setattr(_autograder, "Autograder", SolutionFails)
-    monkeypatch.setattr(_autograder, "Course", contextlib.nullcontext)
     source = jupytext.reads(TINY, "py:percent")
     vouching = _autograder.Vouching("tiny", source, {})
     scores = {"test_double": 0, "test_total": 3, "picture": None}

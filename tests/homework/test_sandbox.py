@@ -72,17 +72,12 @@ print(json.dumps([
 def test_what_is_private_is_so_below_libraries_too(
     nbgrader, tmp_path, monkeypatch
 ):
-    from kerasllm.homework.kernels import _judge
+    from kerasllm.homework import _autograder
 
+    monkeypatch.setattr(
+        _autograder, "_PREPARE", "tests.homework.jobs:prepare_with_libraries"
+    )
     libraries = tmp_path / "site-packages"
-    variables = _judge.environment
-
-    def with_libraries(*arguments):
-        environment = variables(*arguments)
-        environment["PYTHONPATH"] += f"{os.pathsep}{libraries}"
-        return environment
-
-    monkeypatch.setattr(_judge, "environment", with_libraries)
     folder = libraries / "checkout" / "chapters" / "homework"
     library = libraries / "library.py"
     private = [

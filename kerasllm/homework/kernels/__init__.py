@@ -1,8 +1,8 @@
 """The processes that notebooks run in while they are checked and graded.
 
-`_apart` has one for each submission and ends all that it starts, `_namespaces`
-and `_resources` are the system's means for it. In it, `_judge` runs two
-kernels: the cells of the student in `_kernel`, which `_sandbox` locks in, and
-the tests in another, which calls the student's functions by `_remote`.
-`_manager` starts kernels.
+`apart` has some for each submission and ends all that it starts; in them
+`_worker` grades. `_namespaces` and `_resources` are the system's means for it.
+There `_judge` runs two kernels: the cells of the student in `_kernel`, which
+`_sandbox` locks in, and the tests in another, which calls the student's
+functions by `_remote`. `_manager` starts kernels.
 """
