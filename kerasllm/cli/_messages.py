@@ -21,6 +21,7 @@ _SAMPLERS = {
 _OTHER_NAMES = {
     "pretrain": {
         "directory": "--out",
+        "data": "--data or --documents",
         "paths": "--data",
         "pattern": "--data",
         "files": "--data",
@@ -32,6 +33,8 @@ _OTHER_NAMES = {
         "name": "--preset",
         "directory": "--out",
         "examples": "--data",
+        "model": "--preset",
+        "adapters": "--rank or --targets",
         "validation_fraction": "--validation",
         "validation_examples": "--validation",
     },

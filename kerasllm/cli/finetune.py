@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import pathlib
 import shlex
 import warnings
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 
 from kerasllm import checks, files
-from kerasllm.checks import UserError
+from kerasllm.checks import RunError, UserError
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
@@ -31,6 +32,7 @@ from kerasllm.cli._start import UsageError, starting
 from kerasllm.progress import quiet, working
 
 ADAPTERS = "adapters.lora.h5"
+OPTIONS = "options.json"
 FEW_EXAMPLES = 100
 # A model that has learned to answer chooses among a few tokens at a time.
 HIGH_PERPLEXITY = 50
@@ -132,25 +134,29 @@ def finetune(
     from kerasllm import instructions
 
     # What can be told without the model is told before it is loaded.
-    if out is not None:
-        _check_out(out, force, learning_rate, batch_size, seed)
+    preset = _full_name(preset)
     targets = [target.strip() for target in targets.split(",")]
+    options = {
+        "data": files.sha256(data), "preset": preset, "rank": rank,
+        "targets": ",".join(targets), "batch_size": batch_size,
+        "learning_rate": learning_rate, "sequence_length": sequence_length,
+        "template": template, "validation": validation, "seed": seed,
+        "dtype": dtype,
+    }  # fmt: skip
+    _check_out(out, force, options)
     examples = instructions.read_jsonl(data)
     train, held_out = _split(examples, validation, seed)
     with working(f"Loading {preset}"):
         with starting(backend):
             import kerasllm.chat  # noqa: F401  It starts the backend.
 
-        preset = _full_name(preset)
         model = _load(preset, dtype, template, rank, targets, seed)
-    if sequence_length is None:
-        sequence_length = model.causal_lm.preprocessor.sequence_length
+    longest = model.causal_lm.preprocessor.sequence_length
+    sequence_length = sequence_length or longest  # 0 is refused above
     if out is None:
-        out = _default_folder(
-            data, preset, rank, targets, batch_size, learning_rate,
-            sequence_length, model.template, validation, seed, dtype,
-        )  # fmt: skip
+        out = _default_folder(options, sequence_length, model.template)
     num_trained_on = _report_lengths(model, train, sequence_length)
+    _note_options(out, options)
     history = model.finetune(
         train,
         held_out,
@@ -161,22 +167,52 @@ def finetune(
         seed=seed,
         directory=out / "checkpoint",
     )
-    adapters = _save(model, out)
-    for line in _what_to_expect(preset, num_trained_on, history):
-        print(line)
-    print("Ask the tuned model with")
-    print(f"  {_chat_command(preset, adapters, template, dtype)}")
+    command = _chat_command(preset, _save(model, out), template, dtype)
+    said = _what_to_expect(preset, num_trained_on, history)
+    print(*said, "Ask the tuned model with", f"  {command}", sep="\n")
 
 
-def _check_out(out, force, learning_rate, batch_size, seed):
+def _check_out(out, force, options):
     """Refuse a folder of another run, as far as is known without a model."""
-    files.check_unchanged([out / ADAPTERS], force)
-    known = {
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
+    if out is None:
+        return  # the folder is going to be named after the run
+    files.check_unchanged([out / ADAPTERS, out / OPTIONS], force)
+    former = _read_options(out)
+    different = [
+        "another `data`"
+        if name == "data"
+        else f"`{name}={former[name]}`, not {value}"
+        for name, value in options.items()
+        if name in former
+        and value != former[name]
+        # What the model decides by itself is compared once it is loaded.
+        and not {value, former[name]} & {None, DEFAULT_TEMPLATE}
+    ]
+    if different and files.has_results(out / "checkpoint"):
+        raise RunError(
+            f"`out` must hold one run only. Received: {out}, with a run of "
+            f"{' and of '.join(different)}. Use another `out`, or the "
+            "original options."
+        )
+    known = ("learning_rate", "batch_size", "seed")
+    known = {name: options[name] for name in known}
     files.check_same_run(out / "checkpoint", known)
+
+
+def _read_options(out):
+    """Return the options with which the run in a folder began: a dict."""
+    try:
+        return dict(json.loads((out / OPTIONS).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        return {}  # the run keeps a record of its own
+
+
+def _note_options(out, options):
+    """Record the options of a run that begins."""
+    if not files.has_results(out / "checkpoint"):
+        with files.whole_file(out / OPTIONS) as file:
+            json.dump(options, file, indent=2)
+        files.remember(out / OPTIONS)
 
 
 def _report_lengths(model, examples, sequence_length):
@@ -242,10 +278,8 @@ def _full_name(preset):
 
     if preset in presets.OFFLINE_PRESETS or preset == gguf.SMOLLM2:
         return preset
-    file = gguf.gguf_path(preset)
-    if file is not None:
-        return str(file.absolute())
-    return presets.preset_source(preset)
+    is_path = gguf.gguf_path(preset) is not None or os.path.isdir(preset)
+    return os.path.abspath(preset) if is_path else preset
 
 
 def _split(examples, validation, seed):
@@ -300,18 +334,16 @@ def _load(preset, dtype, template, rank, targets, seed):
     return model
 
 
-def _default_folder(data, preset, rank, targets, batch_size, learning_rate,
-                    sequence_length, template, validation, seed,
-                    dtype):  # fmt: skip
+def _default_folder(options, sequence_length, template):
     """Return a folder in the cache that is this run's and no other's.
 
     It is named after all that decides the run except the number of epochs,
     since a run with more of them continues it.
     """
-    decisions = [
-        files.sha256(data), preset, rank, targets, batch_size, learning_rate,
-        sequence_length, dataclasses.asdict(template), validation, seed, dtype,
-    ]  # fmt: skip
+    decisions = options | {
+        "sequence_length": sequence_length,
+        "template": dataclasses.asdict(template),
+    }
     digest = hashlib.sha256(json.dumps(decisions).encode()).hexdigest()
     return files.cache_dir("runs") / f"adapters-{digest[:12]}"
 

@@ -71,7 +71,9 @@ def check_same_run(directory, identity):
         return
     found = read_run(directory)
     different = [
-        f"`{key}`" for key in identity if found.get(key) != identity[key]
+        _in_what(key, found.get(key), value)
+        for key, value in identity.items()
+        if found.get(key) != value
     ]
     if different:
         raise RunError(
@@ -79,6 +81,16 @@ def check_same_run(directory, identity):
             f"{directory}, with a run of another {' and '.join(different)}. "
             "Use another `directory`, or the original arguments."
         )
+
+
+def _in_what(key, found, value):
+    """Say which argument differs, and where a recipe differs in little."""
+    names = []
+    if isinstance(value, dict) and isinstance(found, dict):
+        names = [name for name in value if found.get(name) != value[name]]
+    if not 0 < len(names) < 3:
+        return f"`{key}`"
+    return f"`{key}` ({', '.join(f'`{name}`' for name in names)})"
 
 
 def _check_nobodys_results(directory):

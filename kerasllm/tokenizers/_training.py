@@ -110,12 +110,7 @@ def train_sentence_piece(
         check_writable(pathlib.Path(path).parent)  # before training
     if not isinstance(files, tf.data.Dataset):
         files = check_shards(files)
-    try:
-        proto = _train(_sample(files, sample_bytes), settings)
-    except _DoesNotFit:
-        proto = _train_on_fewer_characters(files, sample_bytes, settings)
-        if proto is None:
-            raise
+    proto = _train_on_sample(files, sample_bytes, settings)
     if path is not None:
         with whole_file(path, "wb") as file:
             file.write(proto)
@@ -181,6 +176,17 @@ def _train(sentences, settings):
     return model.getvalue()
 
 
+def _train_on_sample(files, sample_bytes, settings):
+    """Return the bytes of a vocabulary; see `train_sentence_piece`."""
+    try:
+        return _train(_sample(files, sample_bytes), settings)
+    except _DoesNotFit:
+        proto = _train_on_fewer_characters(files, sample_bytes, settings)
+        if proto is None:
+            raise
+        return proto
+
+
 class _DoesNotFit(UserError):
     """A vocabulary size does not fit the corpus."""
 
@@ -227,7 +233,7 @@ def _train_on_fewer_characters(files, sample_bytes, settings):
         f"different characters. The others, {share:.1%} of the text, take a "
         f"token for each byte. With `vocabulary_size={needed}` or more, "
         f"{COVERAGE:.2%} of the text has tokens of its own.",
-        stacklevel=3,
+        stacklevel=4,  # the caller of `train_sentence_piece`
     )
     return proto
 

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import pathlib
 import shlex
@@ -26,8 +27,9 @@ def test_finetune_writes_adapters_that_chat_reads(
     # Finished, it is not begun again.
     status, again, _ = run(*command)
     assert status == 0 and "Epoch 1/1" not in again
-    status, _, err = run(*command, "--learning-rate", 0.1)
-    assert status == 2 and "a run of another --learning-rate" in err
+    # What the options do not say, the library compares.
+    status, _, err = run(*command, "--sequence-length", 60)
+    assert status == 2 and "a run of another --sequence-length" in err
 
     monkeypatch.setattr("sys.stdin", io.StringIO("Say 3.\n\n"))
     status, out, err = run(
@@ -92,6 +94,67 @@ def test_numbers_are_refused_before_a_model_is_loaded(
         )  # fmt: skip
         assert status == 2
         assert option in one_line(err)
+
+
+@pytest.mark.any_backend
+def test_a_folder_of_another_run_is_refused_before_a_backend_starts(
+    run, untrained, instructions_file, tmp_path, monkeypatch
+):
+    from kerasllm.chat import ChatModel
+    from kerasllm.cli import finetune
+
+    checkpoint = tmp_path / "out" / "checkpoint"
+
+    def finish(self, *args, **kwargs):
+        """Leave what a finished run leaves, and its record of numbers."""
+        checkpoint.mkdir()
+        (checkpoint / "checkpoint.npz").write_bytes(b"")
+        numbers = {"learning_rate": 1e-3, "batch_size": 8, "seed": 0}
+        (checkpoint / "run.json").write_text(json.dumps(numbers))
+        return []
+
+    monkeypatch.setattr(ChatModel, "finetune", finish)
+    options = {
+        "--data": instructions_file, "--out": tmp_path / "out",
+        "--sequence-length": 70, "--template": "chatml", "--validation": 0.25,
+        "--dtype": "bfloat16", "--targets": "query, value",
+    }  # fmt: skip
+    status, _, err = run("finetune", *itertools.chain(*options.items()))
+    assert status == 0, err
+    monkeypatch.delattr(finetune, "starting")
+    other = tmp_path / "other.jsonl"
+    other.write_text(instructions_file.read_text() * 2)
+    for option, value, said in (
+        ("--preset", "tiny_instruct", "--preset tiny, not tiny_instruct"),
+        ("--rank", 4, "--rank 8, not 4"),
+        ("--targets", "query", "--targets query,value, not query"),
+        ("--batch-size", 4, "--batch-size 8, not 4"),
+        ("--learning-rate", 0.1, "--learning-rate 0.001, not 0.1"),
+        ("--sequence-length", 60, "--sequence-length 70, not 60"),
+        ("--template", "book", "--template chatml, not book"),
+        ("--validation", 0, "--validation 0.25, not 0.0"),
+        ("--seed", 1, "--seed 0, not 1"),
+        ("--dtype", "float32", "--dtype bfloat16, not float32"),
+        ("--data", other, "a run of another --data"),
+    ):
+        changed = options | {option: value}
+        status, _, err = run("finetune", *itertools.chain(*changed.items()))
+        assert status == 2
+        assert said in one_line(err)
+
+
+@pytest.mark.any_backend
+def test_a_run_that_has_trained_nothing_may_have_other_options(
+    run, untrained, instructions_file, tmp_path
+):
+    for rank in (2, 4):
+        status, _, err = run(
+            "finetune", "--data", instructions_file, "--out", tmp_path / "out",
+            "--rank", rank,
+        )  # fmt: skip
+        assert status == 0, err
+    recorded = json.loads((tmp_path / "out" / "options.json").read_text())
+    assert recorded["rank"] == 4
 
 
 @pytest.mark.any_backend

@@ -25,7 +25,7 @@ MISTAKES = [
     ("pretrain --data mini-c4 --data FILE", "must stand alone"),
     ("pretrain --data LATIN", "must be UTF-8"),
     ("pretrain --data FILE --out FILE/x", "Not a directory"),
-    ("pretrain --data FILE --out RUN", "a run of another --recipe and --data"),
+    ("pretrain --data FILE --out RUN", "--recipe and --data or --documents"),
     ("pretrain --out RUN --seed 1", "a run of another --recipe and --seed"),
     ("pretrain --sample EMPTY", "--sample must have some text"),
     ("pretrain --devices 0", "--devices must be auto or a positive"),

@@ -79,6 +79,17 @@ def test_pretrain_finds_the_text(run, monkeypatch, options, shards, trained):
     assert options == expected
 
 
+@pytest.mark.any_backend
+def test_a_run_with_another_vocabulary_is_told_by_its_option(
+    run, a_run, monkeypatch
+):
+    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
+    command = ("pretrain", "--recipe", "tiny", "--out", a_run)
+    status, _, err = run(*command, "--vocabulary-size", 512)
+    assert status == 2
+    assert "of another --recipe (--vocabulary-size)." in one_line(err)
+
+
 def test_pretrain_then_generate(run, pretrained):
     directory, out = pretrained
     assert "val perplexity" in out

@@ -84,7 +84,7 @@ def test_a_run_that_trained_nothing_does_not_keep_its_folder(tmp_path, shards):
     done = pretrain_mini_gpt(TINY, shards, tmp_path / "run", verbose=0)
     assert done.record["recipe"] == TINY.identity()
     # Now there is something to lose.
-    with pytest.raises(RunError, match="a run of another `recipe`"):
+    with pytest.raises(RunError, match="another `recipe` .`learning_rate`"):
         pretrain_mini_gpt(hot, shards, tmp_path / "run", verbose=0)
 
 
