@@ -6,6 +6,7 @@ a figure or changes Matplotlib's settings. Colors always come with a marker, a
 line style or a label, so the figures also work in grayscale.
 """
 
+from kerasllm.plots._adapters import plot_low_rank, plot_memory
 from kerasllm.plots._pictures import plot_pictures, plot_soft_tokens
 from kerasllm.plots._strategies import plot_sampling_strategies
 from kerasllm.plots._training import (
@@ -19,6 +20,8 @@ __all__ = [
     "plot_comparison",
     "plot_curves",
     "plot_history",
+    "plot_low_rank",
+    "plot_memory",
     "plot_pictures",
     "plot_sampling_strategies",
     "plot_schedule",
