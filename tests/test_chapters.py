@@ -49,6 +49,15 @@ EFFECTS = {
         rf"count{PERCENT * 5}": [(85, 100), *[(0, 30)] * 2, (85, 100), (0, 30)],
         rf"before:{PERCENT}": [(0, 10)],
         rf"after:{PERCENT}": [(80, 100)],
+        # New examples without old ones: the old answers are forgotten.
+        rf"colour{PERCENT} without adapters,{PERCENT} with": [
+            (95, 100),
+            (0, 20),
+        ],
+        rf"count{PERCENT} without adapters,{PERCENT} with": [
+            (85, 100),
+            (0, 20),
+        ],
     },
 }
 # How many points the first of two shares may lie below the second: three, and
