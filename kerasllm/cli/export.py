@@ -17,8 +17,8 @@ ModelOption = Annotated[
     str,
     typer.Option(
         callback=checked(check_preset),
-        help="A preset, see chat: a folder that save_to_preset wrote, "
-        "smollm2, tiny, a GGUF file.",
+        help="A preset, as for chat: a folder that save_to_preset wrote, "
+        "smollm2, tiny, or a GGUF file.",
     ),
 ]
 ToOption = Annotated[
@@ -31,7 +31,7 @@ ToOption = Annotated[
     ),
 ]
 OutOption = Annotated[
-    pathlib.Path, typer.Option(help="A new folder, or a new file for gguf.")
+    pathlib.Path, typer.Option(help="New folder, or new file for gguf.")
 ]
 AdaptersOption = Annotated[
     pathlib.Path | None,
@@ -39,8 +39,8 @@ AdaptersOption = Annotated[
         "--lora",
         exists=True,
         dir_okay=False,
-        help="File that finetune wrote. It is merged into the weights, or "
-        "written alone for peft.",
+        help="File that finetune wrote. The adapters are merged into the "
+        "weights, or written alone for peft.",
     ),
 ]
 WeightsOption = Annotated[
@@ -48,7 +48,7 @@ WeightsOption = Annotated[
     typer.Option(
         parser=one_of(WEIGHTS),
         metavar=f"[{'|'.join(WEIGHTS)}]",
-        help="What a GGUF file has matrices as.",
+        help="Format of the matrices in a GGUF file.",
     ),
 ]
 

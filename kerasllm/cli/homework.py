@@ -11,14 +11,14 @@ from kerasllm.cli._start import BACKENDS
 from kerasllm.progress import working
 
 app = typer.Typer(
-    help="Hand out homework, check it at home, grade it.", no_args_is_help=True
+    help="Hand out homework, check it, and grade it.", no_args_is_help=True
 )
 
 SourcesOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="Folder of the assignments. Default: chapters/homework of the "
-        "checkout."
+        help="Folder with the assignments. Default: chapters/homework of the "
+        "clone."
     ),
 ]
 DirectoryArgument = Annotated[
@@ -27,7 +27,7 @@ DirectoryArgument = Annotated[
 ]
 TermSeedOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Which data the class works on this term."),
+    typer.Option(min=0, help="Selects the data of this term."),
 ]
 FileArgument = Annotated[
     pathlib.Path,
@@ -46,12 +46,12 @@ CsvOption = Annotated[
 ]
 AssignmentOption = Annotated[
     str | None,
-    typer.Option(help="Which one. Default: recognized by file names."),
+    typer.Option(help="Default: recognized by the file names."),
 ]
 HiddenSeedOption = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Draws the hidden inputs. Default: a new one, printed."
+        min=0, help="Seed of the hidden inputs. Default: a new one, printed."
     ),
 ]
 FeedbackOption = Annotated[
@@ -66,24 +66,24 @@ CourseOption = Annotated[
         help="New folder to keep as nbgrader's course, for its formgrader."
     ),
 ]
-MemoryOption = Annotated[float, typer.Option(help="GB a submission.")]
-CellSecondsOption = Annotated[int, typer.Option(help="Time of a cell.")]
+MemoryOption = Annotated[float, typer.Option(help="GB per submission.")]
+CellSecondsOption = Annotated[int, typer.Option(help="Limit per cell.")]
 CallSecondsOption = Annotated[
-    int, typer.Option(help="Time of a call by a test.")
+    int, typer.Option(help="Limit per call by a test.")
 ]
-TotalSecondsOption = Annotated[int, typer.Option(help="Time of a submission.")]
+TotalSecondsOption = Annotated[int, typer.Option(help="Limit per submission.")]
 GradingBackendOption = Annotated[
     str | None,
     typer.Option(
         parser=one_of(BACKENDS),
         metavar=f"[{'|'.join(BACKENDS)}]",
-        help="What Keras runs on. Default: its own choice, whatever "
-        "$KERAS_BACKEND says, so that a class is graded alike everywhere.",
+        help="Keras's backend. Default: its own choice, whatever "
+        "$KERAS_BACKEND says, so that grades are the same everywhere.",
     ),
 ]
 UnprotectedOption = Annotated[
     bool,
-    typer.Option("--unprotected", help="Grade without Landlock, too."),
+    typer.Option("--unprotected", help="Grade even without Landlock."),
 ]
 
 

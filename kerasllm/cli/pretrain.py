@@ -37,7 +37,7 @@ DataOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATH",
-        help="Text files or folders, may be repeated; or mini-c4, the "
+        help="Text file or folder; may be repeated. Or mini-c4, the "
         "chapter's download. Default: the documentation of the installed "
         "packages.",
     ),
@@ -47,7 +47,7 @@ DocumentsOption = Annotated[
     typer.Option(
         parser=one_of(DOCUMENTS),
         metavar=f"[{'|'.join(DOCUMENTS)}]",
-        help="What one document in the data is.",
+        help="What counts as one document in the data.",
     ),
 ]
 OutOption = Annotated[
@@ -69,8 +69,8 @@ VocabularySizeOption = Annotated[
     int | None,
     typer.Option(
         callback=at_least(1),
-        help="Number of different tokens. Default: the recipe's. A short text "
-        "needs fewer, one in many characters more.",
+        help="Number of tokens in the vocabulary. Default: the recipe's. A "
+        "short text needs fewer; many different characters need more.",
     ),
 ]
 DevicesOption = Annotated[
@@ -78,8 +78,8 @@ DevicesOption = Annotated[
     typer.Option(
         metavar="N",
         callback=checked(_check_devices),
-        help="How many devices share a batch, or auto: all, or the cores "
-        "of a CPU.",
+        help="Number of devices that share a batch, or auto: all of them, "
+        "or the cores of a CPU.",
     ),
 ]
 

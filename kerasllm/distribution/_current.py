@@ -31,7 +31,7 @@ def distributed(function):
     """Decorate a function to run under its argument `distribution`.
 
     Without the argument, the current distribution stays, if there is one.
-    Afterwards the previous distribution is restored.
+    Afterward the previous distribution is restored.
     """
 
     @functools.wraps(function)

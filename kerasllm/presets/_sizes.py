@@ -33,7 +33,7 @@ ARCHITECTURES = {
     "12b": (3840, 48, 16, 8, 256),
     "27b": (5376, 62, 32, 16, 128),
 }
-# Those from 4B upwards have a vision encoder, all the same but for the width
+# Those from 4B upward have a vision encoder, all the same but for the width
 # of its output.
 VISION_NAMES = (
     ("hidden_dim", "hidden_size"),

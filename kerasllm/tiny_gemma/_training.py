@@ -67,7 +67,7 @@ def pretrain_vision(vision_encoder, recipe, preprocessor, verbose="auto"):
     """Train a vision encoder to recognize the three words of a caption.
 
     A small head guesses number, color and shape from the encoder's soft
-    tokens, and is thrown away afterwards. This takes less than a minute and
+    tokens, and is discarded afterward. This takes less than a minute and
     is not resumed.
 
     Args:
