@@ -41,6 +41,9 @@ class Recipe:
         remat: bool. Gradient checkpointing; see `TransformerDecoder`.
         gradient_accumulation_steps: int, at least 2, or `None`. See
             `kerasllm.pretrain`.
+        decay: bool. Whether the rate falls to zero after the warmup, along
+            half a cosine that ends with the run (Loshchilov and Hutter, 2017,
+            arXiv:1608.03983). The chapter's stays where it is.
     """
 
     vocabulary_size: int
@@ -60,6 +63,7 @@ class Recipe:
     loss_chunks: int = 1
     remat: bool = False
     gradient_accumulation_steps: int | None = None
+    decay: bool = False
 
     def checked(self):
         """Return the recipe with plain Python numbers, which JSON can write.
@@ -108,8 +112,29 @@ class Recipe:
 
         A user who runs out of memory may change the others and resume.
         """
-        saves_memory = ("loss_chunks", "remat")
-        return {k: v for k, v in vars(self).items() if k not in saves_memory}
+        left_out = ("loss_chunks", "remat")
+        if not self.decay:  # as runs were recorded that did not know it
+            left_out += ("decay",)
+        return {k: v for k, v in vars(self).items() if k not in left_out}
+
+    def schedule(self, num_updates):
+        """Return the learning rate of a run as a function of the update.
+
+        Args:
+            num_updates: int. Number of weight updates in the run.
+        """
+        import keras
+
+        from kerasllm.schedules import WarmupSchedule
+
+        if not self.decay:
+            return WarmupSchedule(self.learning_rate, self.warmup_steps)
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            warmup_target=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            decay_steps=max(1, num_updates - self.warmup_steps),
+        )
 
     def build(self, vocabulary_size=None):
         """Return the untrained `mini_gpt` of this recipe.

@@ -27,6 +27,24 @@ def test_recipes_are_found_by_name_or_given():
         assert repr(wrong) in str(e.value)
 
 
+def test_a_rate_that_decays_ends_at_zero():
+    laptop = RECIPES["laptop"]
+    held = laptop.schedule(600)
+    assert float(held(600)) == pytest.approx(laptop.learning_rate)
+    falling = dataclasses.replace(laptop, decay=True).schedule(600)
+    rates = [float(falling(step)) for step in (0, 50, 100, 350, 600)]
+    expected = [0, 0.5, 1, 0.5, 0]  # half a cosine after the warmup
+    assert rates == pytest.approx(
+        [laptop.learning_rate * share for share in expected], abs=1e-9
+    )
+
+
+def test_a_run_is_known_as_before_unless_its_rate_decays():
+    laptop = RECIPES["laptop"]
+    assert "decay" not in laptop.identity()
+    assert dataclasses.replace(laptop, decay=True).identity()["decay"] is True
+
+
 def test_recipes_answer_where_the_first_version_had_them():
     for name in ("Recipe", "RECIPES", "get_recipe"):
         assert getattr(models, name) is getattr(recipes, name)

@@ -26,7 +26,6 @@ from kerasllm.pretraining._pretrained_model import (
 )
 from kerasllm.progress import working
 from kerasllm.recipes import get_recipe
-from kerasllm.schedules import WarmupSchedule
 from kerasllm.training import MODEL_FILE, RUN_FILE, claim, read_run, write_run
 
 
@@ -276,13 +275,12 @@ def _numbers_of_training(recipe, train_dataset):
     steps = recipe.steps_per_epoch
     if steps is None:
         steps = _share_of_one_pass(train_dataset, recipe.epochs)
+    accumulated = recipe.gradient_accumulation_steps or 1
     return {
         "epochs": recipe.epochs,
         "steps_per_epoch": steps,
         "validation_steps": recipe.validation_steps,
-        "learning_rate": WarmupSchedule(
-            recipe.learning_rate, recipe.warmup_steps
-        ),
+        "learning_rate": recipe.schedule(recipe.epochs * steps // accumulated),
         "loss_chunks": recipe.loss_chunks,
         "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
     }
