@@ -2,9 +2,10 @@
 
 `run` collects text, trains a vocabulary and a mini-GPT, writes with every
 sampling strategy, tunes a tiny Gemma on instructions, asks it about a world
-that it knows and about pictures, and sets down what it saw in one page,
-`report.html`, with commands to see it again. Each stage has a file here. What
-it measures is a value, and another function writes that value into the report.
+that it knows and about pictures, and asks a real model where one is installed.
+It sets down what it saw in one page, `report.html`, with commands to see it
+again. Each stage has a file here. What it measures is a value, and another
+function writes that value into the report.
 """
 
 import datetime
@@ -22,6 +23,7 @@ from kerasllm.tour._pretraining import (
     write_pretraining,
     write_text,
 )
+from kerasllm.tour._real_model import ask_real_model, write_real_model
 from kerasllm.tour._tuning import measure_tuning, write_tuning
 from kerasllm.tour._writing import (
     SEEDS,
@@ -96,9 +98,13 @@ def _pass_the_stages(report, directory, recipe, machine):
     report.stage("6. Pictures")
     write_pictures(report, measure_pictures(report, directory))
     link_chapters(report, directory, 6)
+
+    report.stage("7. A real model")
+    write_real_model(report, ask_real_model(report))
+    link_chapters(report, directory, 4)
     report.end_stage()
 
-    report.heading("7. What next")
+    report.heading("8. What next")
     write_next(report, directory, tuning.adapters["refusals"])
     write_about(report, machine, recipe)
 

@@ -10,7 +10,13 @@ import numpy as np
 
 from kerasllm.evaluation import Share
 from kerasllm.lora import LoraReport
-from kerasllm.tour import _pictures, _pretraining, _tuning, _writing
+from kerasllm.tour import (
+    _pictures,
+    _pretraining,
+    _real_model,
+    _tuning,
+    _writing,
+)
 from kerasllm.tour._machine import Machine
 from kerasllm.toyworld import pictures
 
@@ -139,6 +145,13 @@ def seen(directory):
     )
 
 
+REAL = _real_model.RealModel(
+    134_515_008,
+    "The capital of France is Paris.",
+    '{"name": "Ann", "age": 31}',
+)
+
+
 def stages(directory):
     """Return what replaces the stages of a tour, by their names."""
     return {
@@ -148,6 +161,7 @@ def stages(directory):
         "write": lambda *_: written(directory / "model"),
         "measure_tuning": lambda *_: tuning(directory),
         "measure_pictures": lambda *_: seen(directory),
+        "ask_real_model": lambda report: REAL,
     }
 
 

@@ -11,6 +11,7 @@ import typer
 
 from kerasllm import cli
 from kerasllm.cli.tour import FILES
+from kerasllm.gguf import _names
 from kerasllm.tour import _next, _pictures
 from tests.tour import numbers
 from tests.tour.numbers import commands_of
@@ -28,8 +29,8 @@ def test_the_stages_come_in_order(page):
     assert titles == [
         *("Contents", "1. Text", "2. Pretraining"),
         *("3. Choosing the next token", "4. Writing"),
-        *("5. Instructions and adapters", "6. Pictures", "7. What next"),
-        "About this page",
+        *("5. Instructions and adapters", "6. Pictures", "7. A real model"),
+        *("8. What next", "About this page"),
     ]
     assert page.count('src="data:image/png') == 2 + 5  # charts and pictures
 
@@ -42,7 +43,8 @@ def test_what_was_measured_is_on_the_page(page):
         *("66,048", "1,756,992", "61 s", "5,200", "660 requests"),
         *("10% repeated", "0% to 20%", "240", "A <tensor>."),
         *("It lies on the river Calder.", "This answer is right."),
-        "“It is famous for its kites.”",
+        *("“It is famous for its kites.”", "The capital of France is Paris."),
+        *('{"name": "Ann", "age": 31}', "134,515,008", "This is valid JSON"),
     ):
         assert shown in text, shown
     # Whoever reads a speed can see on which machine it was measured.
@@ -76,7 +78,7 @@ def test_every_command_is_one(page, measured, monkeypatch):
     """Options, values and files: all that can be told before a model."""
     prepare_files(measured, monkeypatch)
     commands = commands_of(page)
-    assert len(commands) == 1 + 9 + 4 + 2 + 6 + 1, commands
+    assert len(commands) == 1 + 9 + 4 + 2 + 2 + 6 + 1, commands
     for command in commands:
         words = shlex.split(command)
         if words[:2] == ["python", "-m"]:
@@ -96,6 +98,9 @@ def prepare_files(directory, monkeypatch):
     for path in (*tuning.adapters.values(), *seen.paths):
         path.write_bytes(b"")
     (directory / "my_examples.jsonl").write_text("")
+    smollm2 = directory / "smollm2.gguf"
+    smollm2.write_bytes(b"GGUF")
+    monkeypatch.setattr(_names, "find_smollm2", lambda: smollm2)
     monkeypatch.chdir(directory)
 
 
