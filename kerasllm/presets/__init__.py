@@ -1,12 +1,18 @@
 """Presets: find a pretrained model, tell its size, load it.
 
 A preset is a folder with a model's configuration, weights and vocabulary, or
-the name of one that KerasHub downloads. Two come with this package and need no
-network. Whatever goes wrong on the way is explained with its cure.
+the name of one that KerasHub downloads. Three come with this package and need
+no network. Whatever goes wrong on the way is explained with its cure.
 """
 
 from kerasllm import lazy
-from kerasllm.presets._names import OFFLINE_PRESETS, check_name, gemma_names
+from kerasllm.presets._names import (
+    DOCS_PRESET,
+    GEMMA_PRESETS,
+    OFFLINE_PRESETS,
+    check_name,
+    gemma_names,
+)
 
 # Names can be checked without a backend. The rest is imported when it is used.
 _FILE_OF = {
@@ -26,6 +32,8 @@ _FILE_OF = {
 
 __all__ = [  # noqa: PLE0604
     *_FILE_OF,
+    "DOCS_PRESET",
+    "GEMMA_PRESETS",
     "OFFLINE_PRESETS",
     "check_name",
     "gemma_names",

@@ -9,12 +9,12 @@ import pathlib
 import keras
 import keras_hub
 
-import kerasllm.models  # noqa: F401  A folder may hold a mini-GPT.
 from kerasllm import backend, files, gguf
 from kerasllm.checks import UserError, shown
 from kerasllm.gguf import GGUFCausalLM
+from kerasllm.models import MiniGPTCausalLM  # a folder may hold one, too
 from kerasllm.presets._failures import explain_failure
-from kerasllm.presets._names import OFFLINE_PRESETS
+from kerasllm.presets._names import DOCS_PRESET, OFFLINE_PRESETS
 
 _FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
 _MOST_NAMES = 40  # that a message lists
@@ -42,15 +42,13 @@ def preset_source(name, task=keras_hub.models.CausalLM):
     """
     name = os.fspath(name)
     if name in OFFLINE_PRESETS:
+        if name == DOCS_PRESET:
+            _check_task(MiniGPTCausalLM, task, f"{name}, a mini-GPT")
         return str(files.assets_dir() / name)
     file = gguf.gguf_path(name)
     if file is not None:
-        if not issubclass(GGUFCausalLM, task):
-            raise UserError(
-                f"`name` must be a preset of {task.__name__}. Received: "
-                f"{shown(name, 200)}, a GGUF file with another model. Load it "
-                "with `ChatModel.from_preset`."
-            )
+        what = f"{shown(name, 200)}, a GGUF file with another model"
+        _check_task(GGUFCausalLM, task, what)
         return str(gguf.preset_of(file))
     if os.path.isdir(name):
         # KerasHub looks for a preset first, whose name a folder may have.
@@ -65,6 +63,15 @@ def preset_source(name, task=keras_hub.models.CausalLM):
         f"of KerasHub's {task.__name__}{_list_names(name, presets)}. "
         f"Received: {shown(name, 200)}."
     )
+
+
+def _check_task(found, task, what):
+    """Refuse a model that is none of those which were asked for."""
+    if not issubclass(found, task):
+        raise UserError(
+            f"`name` must be a preset of {task.__name__}. Received: {what}. "
+            "Load it with `ChatModel.from_preset`."
+        )
 
 
 def _list_names(name, presets):

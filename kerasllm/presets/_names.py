@@ -9,7 +9,11 @@ import pathlib
 from kerasllm import gguf
 from kerasllm.checks import MissingFileError, UserError
 
-OFFLINE_PRESETS = ("tiny", "tiny_instruct")
+# What comes with the package: two Gemmas of a small world, and a mini-GPT that
+# has read documentation.
+GEMMA_PRESETS = ("tiny", "tiny_instruct")
+DOCS_PRESET = "mini_gpt_docs"
+OFFLINE_PRESETS = (*GEMMA_PRESETS, DOCS_PRESET)
 # The file of KerasHub with the names of Gemma 3's presets, in a dict.
 GEMMA_FILE = ("src", "models", "gemma3", "gemma3_presets.py")
 

@@ -13,7 +13,7 @@ from kerasllm import backend
 from kerasllm.evaluation import measure_facts, measure_pictures
 from kerasllm.files import assets_dir, cache_dir, whole_file, whole_folder
 from kerasllm.gemma import Gemma
-from kerasllm.presets import OFFLINE_PRESETS
+from kerasllm.presets import GEMMA_PRESETS
 from kerasllm.tiny_gemma._data import fingerprint, unseen_pictures
 from kerasllm.tiny_gemma._recipe import TinyRecipe
 from kerasllm.tiny_gemma._training import pretrain_base, tune_instruct
@@ -86,7 +86,7 @@ def main(arguments=None):
     backend.set_up()
     recipe = TinyRecipe()
     if options.measure:
-        for name in OFFLINE_PRESETS:
+        for name in GEMMA_PRESETS:
             scores = measure(Gemma.from_preset(options.out / name))
             print(name, json.dumps(scores, indent=2))
         return
@@ -100,11 +100,11 @@ def main(arguments=None):
     }
     causal_lm, history = pretrain_base(recipe, run, verbose=2)
     card["pretraining"] = history[-1]
-    _ship(Gemma(causal_lm), options.out / OFFLINE_PRESETS[0], card)
+    _ship(Gemma(causal_lm), options.out / GEMMA_PRESETS[0], card)
     # From what is shipped, so that anybody can do it again from there.
-    gemma = Gemma.from_preset(options.out / OFFLINE_PRESETS[0])
+    gemma = Gemma.from_preset(options.out / GEMMA_PRESETS[0])
     card["tuning"] = tune_instruct(gemma, recipe, verbose=2)[-1]
-    _ship(gemma, options.out / OFFLINE_PRESETS[1], card)
+    _ship(gemma, options.out / GEMMA_PRESETS[1], card)
 
 
 def _commit():

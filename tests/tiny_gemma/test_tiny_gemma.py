@@ -16,7 +16,7 @@ from kerasllm.evaluation import Share, ask_all, exact_share
 from kerasllm.files import assets_dir
 from kerasllm.gemma import Gemma
 from kerasllm.images import convert_images, vision_inputs
-from kerasllm.presets import OFFLINE_PRESETS
+from kerasllm.presets import GEMMA_PRESETS
 from kerasllm.tiny_gemma import TinyRecipe, _shipping
 from kerasllm.toyworld import pictures
 from tests.recipes import gemma_tokenizer
@@ -37,7 +37,7 @@ SMALL = dataclasses.replace(
 @pytest.fixture(scope="module")
 def presets():
     """Both presets as they are shipped."""
-    return {name: Gemma.from_preset(name) for name in OFFLINE_PRESETS}
+    return {name: Gemma.from_preset(name) for name in GEMMA_PRESETS}
 
 
 @pytest.mark.any_backend
@@ -125,7 +125,7 @@ def test_a_smaller_one_learns_in_a_minute(tmp_path):
 
 @pytest.mark.any_backend
 def test_the_cards_tell_where_the_weights_are_from():
-    for name in OFFLINE_PRESETS:
+    for name in GEMMA_PRESETS:
         folder = assets_dir() / name
         card = json.loads((folder / tiny_gemma.CARD_FILE).read_text())
         recipe = TinyRecipe(**card["recipe"])
@@ -280,7 +280,7 @@ def test_the_command_measures_what_is_there(presets, monkeypatch, capsys):
     runpy.run_module("kerasllm.tiny_gemma", run_name="__main__")
     shown = json.dumps(scores, indent=2)
     assert capsys.readouterr().out == "".join(
-        f"{name} {shown}\n" for name in OFFLINE_PRESETS
+        f"{name} {shown}\n" for name in GEMMA_PRESETS
     )
     assert set_up == [True]
 
