@@ -28,7 +28,7 @@ _OTHER_NAMES = {
         "prompt": "--sample",
         "sample_prompt": "--sample",
     },
-    "generate": {"directory": "--model", **_SAMPLERS},
+    "generate": {"name": "--preset", "directory": "--model", **_SAMPLERS},
     "finetune": {
         "name": "--preset",
         "directory": "--out",

@@ -1,7 +1,6 @@
 """`kerasllm chat`: a conversation with a model, line by line."""
 
 import dataclasses
-import json
 import pathlib
 import sys
 from typing import Annotated, Any
@@ -28,12 +27,15 @@ from kerasllm.cli._options import (
     one_of,
 )
 from kerasllm.cli._start import UsageError, starting
-from kerasllm.cli.generate import check_model, load_generator, print_pieces
-from kerasllm.gguf import gguf_path
-from kerasllm.presets import OFFLINE_PRESETS
+from kerasllm.cli.generate import (
+    check_model,
+    check_source,
+    load_generator,
+    needs_no_tensorflow,
+    print_pieces,
+)
 from kerasllm.progress import quiet, working
 
-WITHOUT_TENSORFLOW = ("keras_hub>Gemma3Backbone", "kerasllm>GGUFBackbone")
 # What is typed to leave, besides an empty line, Ctrl-D and Ctrl-C.
 WORDS_TO_LEAVE = ("/exit", "/quit")
 # What the models of the small world have learned, for somebody who meets them.
@@ -115,7 +117,7 @@ def chat(
             "`chat` must have lines to read. Received: a standard input that "
             "is closed. Type them, or send a file to it"
         )
-    _check_source(model, preset, only_preset)
+    check_source("chat", model, preset, only_preset)
     sampling = Sampling(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
     )
@@ -129,23 +131,6 @@ def chat(
     if sys.stdin.isatty():
         _greet(preset, adapters)
     _talk(voice, options_of(context.command))
-
-
-def _check_source(model, preset, only_preset):
-    """Refuse two models or none, and options that the given one ignores."""
-    if (model is None) == (preset is None):
-        raise UsageError(
-            "`chat` needs either a --preset or a --model. Received: "
-            f"{'none' if model is None else 'both'}. --preset tiny_instruct "
-            "needs no network."
-        )
-    given = [option for option, value in only_preset.items() if value]
-    if model is not None and given:
-        raise UsageError(
-            f"{', '.join(only_preset)} must come with a --preset. "
-            f"Received: {', '.join(given)} with --model, which continues text "
-            "and no more. Leave them out."
-        )
 
 
 @dataclasses.dataclass
@@ -204,7 +189,9 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
         _check_adapters(adapters)
     pictures = [load_image(source) for source in image or ()]
     with working(f"Loading {preset}"):
-        with starting(backend, only_text=not image and _is_tested(preset)):
+        with starting(
+            backend, only_text=not image and needs_no_tensorflow(preset)
+        ):
             from kerasllm.chat import ChatModel
 
         sampler = sampling.sampler()
@@ -217,17 +204,6 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
             model.load_lora(adapters)
         conversation = model.chat(max_length=max_length, sampler=sampler)
     return _Conversation(conversation, model.generator, pictures, seed)
-
-
-def _is_tested(preset):
-    """Return whether a preset is known to generate text without TensorFlow."""
-    if preset in OFFLINE_PRESETS or gguf_path(preset) is not None:
-        return True
-    try:
-        config = json.loads(pathlib.Path(preset, "config.json").read_text())
-        return config["registered_name"] in WITHOUT_TENSORFLOW
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
 
 
 def _check_adapters(path):

@@ -1,6 +1,7 @@
 """`kerasllm generate`: a pretrained model continues a prompt."""
 
 import itertools
+import json
 import pathlib
 import sys
 from typing import Annotated
@@ -11,11 +12,13 @@ from kerasllm import files
 from kerasllm.checks import UserError, check_int
 from kerasllm.cli._options import (
     BackendOption,
+    DtypeOption,
     FrequencyPenaltyOption,
     MaxLengthOption,
     MinPOption,
     OptionalSeedOption,
     PresencePenaltyOption,
+    PresetOption,
     Sampling,
     TemperatureOption,
     TopKOption,
@@ -23,8 +26,13 @@ from kerasllm.cli._options import (
     check_prompt,
     checked,
 )
-from kerasllm.cli._start import starting
+from kerasllm.cli._start import UsageError, starting
+from kerasllm.gguf import gguf_path
+from kerasllm.presets import OFFLINE_PRESETS
 from kerasllm.progress import quiet, working
+
+WITHOUT_TENSORFLOW = ("keras_hub>Gemma3Backbone", "kerasllm>GGUFBackbone")
+_DEFAULT_LENGTH = 64  # tokens, prompt included
 
 PromptArgument = Annotated[
     str,
@@ -33,7 +41,7 @@ PromptArgument = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    pathlib.Path,
+    pathlib.Path | None,
     typer.Option(
         exists=True, file_okay=False, help="Folder that pretrain wrote."
     ),
@@ -45,7 +53,9 @@ StreamOption = Annotated[
 
 def generate(
     prompt: PromptArgument,
-    model: ModelOption,
+    model: ModelOption = None,
+    preset: PresetOption = None,
+    dtype: DtypeOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     min_p: MinPOption = None,
@@ -59,15 +69,23 @@ def generate(
 ):
     """Continue a prompt.
 
+    With --model a model that pretrain wrote continues it, and with --preset
+    any other, without a prompt template: `chat` asks an instruction model.
     Without --top-k, --top-p, --min-p and --temperature each token is the most
     likely one (greedy search).
     """
     sampling = Sampling(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
     )
-    longest = check_model(model, max_length)
-    generator = load_generator(model, backend, sampling)
-    max_length = min(64, longest) if max_length is None else max_length
+    check_source("generate", model, preset, {"--dtype": dtype})
+    longest = _DEFAULT_LENGTH
+    if preset is None:
+        longest = check_model(model, max_length)
+        generator = load_generator(model, backend, sampling)
+    else:
+        generator = _load_preset(preset, dtype, backend, sampling)
+    if max_length is None:
+        max_length = min(_DEFAULT_LENGTH, longest)
     if stream:
         pieces = generator.stream(prompt, max_length, seed=seed)
         print_pieces(pieces, generator, prompt)
@@ -75,6 +93,44 @@ def generate(
         with working("Writing", at_once=False):
             text = generator.generate(prompt, max_length, seed=seed)
         print(text)
+
+
+def check_source(command, model, preset, only_preset):
+    """Refuse two models or none, and options that the given one ignores.
+
+    Args:
+        command: str, its name.
+        model: path of a folder, or `None`.
+        preset: str, or `None`.
+        only_preset: dict from options that only a preset has to their values.
+
+    Raises:
+        UsageError: see above.
+    """
+    if (model is None) == (preset is None):
+        raise UsageError(
+            f"`{command}` needs either a --preset or a --model. Received: "
+            f"{'none' if model is None else 'both'}. --preset tiny_instruct "
+            "needs no network."
+        )
+    given = [option for option, value in only_preset.items() if value]
+    if model is not None and given:
+        raise UsageError(
+            f"{', '.join(only_preset)} must come with a --preset. "
+            f"Received: {', '.join(given)} with --model, the folder of a "
+            "model that only continues text. Leave them out."
+        )
+
+
+def needs_no_tensorflow(preset):
+    """Return whether a preset is known to generate text without TensorFlow."""
+    if preset in OFFLINE_PRESETS or gguf_path(preset) is not None:
+        return True
+    try:
+        config = json.loads(pathlib.Path(preset, "config.json").read_text())
+        return config["registered_name"] in WITHOUT_TENSORFLOW
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def check_model(directory, max_length):
@@ -114,6 +170,19 @@ def load_generator(directory, backend, sampling):
         with quiet():
             trained = pretraining.PretrainedModel.load(directory)
         return trained.generator(sampler)
+
+
+def _load_preset(preset, dtype, backend, sampling):
+    """Return the generator of a preset, a folder with one or a GGUF file."""
+    with working(f"Loading {preset}"):
+        with starting(backend, only_text=needs_no_tensorflow(preset)):
+            from kerasllm.generation import TextGenerator
+            from kerasllm.presets import load_causal_lm
+
+        sampler = sampling.sampler()
+        with quiet():
+            causal_lm = load_causal_lm(preset, dtype)
+        return TextGenerator(causal_lm, sampler)
 
 
 def print_pieces(pieces, generator, prompt=""):

