@@ -15,14 +15,24 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/03_sampling_strategies.ipynb)
 #
-# A language model never says *which* token comes next; it says how likely
-# each of them is. Something else has to choose, and that choice shapes the
-# text as much as the model does. We look at one distribution closely, put
-# the well-known strategies side by side on it, go a few steps beyond the
-# book, and then measure what they trade: less repetition for less sense.
+# A language model never says *which* token comes next. It says how likely each
+# of them is. Something else has to choose, and that choice shapes the text as
+# much as the model does. In this chapter we look closely at one distribution,
+# compare the well-known strategies on it, and then measure what they trade.
 #
-# The model is the mini-GPT of the pretraining chapter, loaded from the cache
-# or, where it is missing, trained in a few minutes.
+# This chapter mirrors section 16.2.4 of Chollet and Watson, *Deep Learning with
+# Python*, third edition. Top-p, min-p and penalties go beyond it.
+#
+# ## What you will see
+#
+# - Greedy search, random sampling and top-k on the same distribution, and the
+#   code of each.
+# - What a temperature does, in numbers.
+# - Top-p and min-p, which admit few tokens where the model is certain and many
+#   where it is not.
+# - Penalties, which end a repetition without any chance.
+# - A table of fourteen strategies: how much each repeats itself, and how often
+#   it puts tokens together that nobody else has.
 
 # %%
 import importlib.util
@@ -48,45 +58,49 @@ import keras
 import numpy as np
 from keras import ops
 
+import kerasllm
 from kerasllm import backend, plots
 from kerasllm.corpora import local_docs, mini_c4
 from kerasllm.evaluation import known_ngrams, repeated_ngrams
-from kerasllm.generation import compiled_generate
-from kerasllm.pipeline import pretraining_dataset
-from kerasllm.pretraining import pretrain_mini_gpt
-from kerasllm.recipes import get_recipe
-from kerasllm.samplers import (
-    chain,
-    greedy_search,
-    min_p,
+from kerasllm.generation import TextGenerator, TokenizedPrompt
+from kerasllm.logit_filters import (
+    apply_penalties,
     min_p_filter,
-    random_sample,
-    top_k,
-    top_p,
+    top_k_filter,
     top_p_filter,
 )
+from kerasllm.pipeline import pretraining_dataset
+from kerasllm.presets import load_causal_lm
+from kerasllm.pretraining import pretrain_mini_gpt
+from kerasllm.samplers import chain, greedy_search, min_p, random_sample, top_p
 
 backend.set_up()  # for speed: how this process uses memory and GPUs
 
 # %% [markdown]
-# One name chooses the scale. `"book"` is the chapter's run, which takes about
-# six hours on a T4 GPU and an hour and a half on an A100 (some 200,000 tokens a
-# second).
+# The model is the one of the [last chapter](02_generative_decoding.ipynb), the
+# [preset](../docs/api/asking.rst) `mini_gpt_docs`. With
+# `SCALE = "book"` it is the book's model, which takes an hour and a half to
+# train on an A100 GPU.
 
 # %%
 SCALE = "laptop"  # or "book"
 
-recipe = get_recipe(SCALE)
-shards = local_docs() if SCALE == "laptop" else mini_c4()
-trained = pretrain_mini_gpt(recipe, shards, seed=0, verbose=2)
-model, tokenizer = trained.model, trained.tokenizer
+if SCALE == "laptop":
+    shards = local_docs()
+    causal_lm = load_causal_lm("mini_gpt_docs")
+else:
+    shards = mini_c4()
+    causal_lm = pretrain_mini_gpt("book", shards, seed=0).causal_lm()
+model = causal_lm.to_mini_gpt()
+tokenizer = causal_lm.preprocessor.tokenizer
+generator = TextGenerator(causal_lm)
 print(f"{model.count_params():,} parameters on {keras.backend.backend()}")
 
 # %% [markdown]
 # ## One distribution
 #
-# Here is what the model says after a prompt: a row of logits, one for each
-# token of the vocabulary. The softmax turns them into probabilities.
+# We begin where the last chapter began, with the prompt "Returns True if". The
+# softmax turns the logits at its last position into probabilities.
 
 # %%
 PROMPT = "Returns True if"
@@ -105,15 +119,28 @@ print(
 )
 
 # %% [markdown]
-# (In SentencePiece vocabularies `▁` stands for a space.) Keep that long tail
-# in mind. Each of its tokens is a bad guess, but together they are not rare.
+# (In SentencePiece vocabularies `▁` stands for a space.) The first five lines
+# are those of the last chapter, since it is the same model. The generator with
+# the cache agrees, too:
+
+# %%
+one_token = generator.generate(
+    PROMPT, token_ids.shape[1] + 1, stop_token_ids=None, return_logprobs=True
+)
+np.testing.assert_allclose(
+    np.exp(one_token.logprobs[0]), probabilities.max(), rtol=1e-3
+)
+
+# %% [markdown]
+# Keep the long tail in mind. Each of its tokens is a bad guess, but together
+# they are not rare.
 #
 # ## A strategy is a function of logits
 #
-# A **sampler** takes logits and returns a token id. That is the whole
-# contract, so a sampler can be tried on the row above, without any loop.
-# Greedy search takes the largest; `random_sample` draws each token as often
-# as the model says.
+# A **sampler** takes logits and returns a token id. That is all that is asked
+# of it, so we can try a sampler on these logits, without any loop. Greedy
+# search takes the largest. `random_sample` draws each token as often as the
+# model says. (Both are written out in the last chapter.)
 
 
 # %%
@@ -128,37 +155,40 @@ print("greedy_search:", draw(greedy_search, 5))
 print("random_sample:", draw(random_sample))
 
 # %% [markdown]
-# The same function plugs into the generating loop as `sample_fn`. An int
-# `seed` makes a text that comes out the same each time, on the same backend.
+# The same function plugs into the generating loop. An int `seed` makes a text
+# that comes out the same each time, on the same backend.
 
 
 # %%
-def write(sample_fn, seed=0, prompt=PROMPT, max_length=64):
-    """Print a continuation in quotes, so that line breaks can be seen."""
-    text = compiled_generate(
-        model, tokenizer, prompt, sample_fn, max_length, seed=seed
+def write(sampler, prompt=PROMPT, max_length=64, stop_token_ids="auto"):
+    """Print and return a continuation, in quotes to show line breaks."""
+    text = generator.generate(
+        prompt, max_length, stop_token_ids, seed=0, sampler=sampler
     )
     print(textwrap.fill(repr(text), 78), "\n")
+    return text
 
 
-write(greedy_search)
-write(random_sample)
+print("greedy_search:")
+greedy_text = write(greedy_search)
+print("random_sample:")
+random_text = write(random_sample)
 
 # %% [markdown]
-# Greedy search soon runs in a circle. Random sampling does not
-# get stuck, but it wanders off: at every step there is a fair chance to pick
-# something from the long tail, and every such pick becomes part of the prompt
-# for all that follows.
+# Random sampling does not go round in circles, but it wanders off. At each step
+# there is a fair chance of something from the long tail, and each such token
+# becomes part of the context for all that follow.
 #
 # ## Temperature
 #
-# Between the two lies a dial. Divide the logits by a **temperature** before
-# the softmax: below 1 the gaps between logits grow and the likely tokens gain,
-# above 1 the gaps shrink and the tail gains. At 0 it is greedy search; at
-# infinity all tokens would be alike.
+# Between the two lies a dial. Divide the logits by a **temperature** before the
+# softmax. Below 1, the gaps between logits grow, and the likely tokens gain.
+# Above 1, the gaps shrink, and the tail gains. A temperature of 0 stands for
+# greedy search, and at an infinite one all tokens would be alike.
 #
-# The *effective number of tokens*, the exponential of the entropy, says
-# between how many equally likely tokens a draw amounts to choosing.
+# How many tokens does a draw choose from? The *effective number of tokens*, the
+# exponential of the entropy, says to how many equally likely tokens the
+# distribution is equivalent.
 
 # %%
 print("temperature   best token   effective number of tokens")
@@ -168,7 +198,7 @@ for temperature in (0.2, 0.5, 0.8, 1.0, 1.5, 2.0):
     print(f"{temperature:11} {p.max():12.1%} {np.exp(entropy):14,.1f}")
 
 # %% [markdown]
-# `functools.partial` binds the number, and what comes out is again a plain
+# `functools.partial` binds the temperature, and the result is again a plain
 # function of logits:
 
 # %%
@@ -177,147 +207,10 @@ for temperature in (0.2, 0.8, 2.0):
     write(functools.partial(random_sample, temperature=temperature))
 
 # %% [markdown]
-# Cold, the text is close to greedy search. Hot, it is hardly text.
-#
-# ## Top-k
-#
-# A temperature never forbids anything. **Top-k** does: only the `k` likeliest
-# tokens may be drawn, all others get probability zero. That cuts off the tail
-# and leaves some choice among the good candidates.
-
-# %%
-print("top_k, k=5:   ", draw(functools.partial(top_k, k=5)))
-print()
-for k in (5, 20):
-    print(f"k = {k}:")
-    write(functools.partial(top_k, k=k))
-print("k = 5, temperature 0.5:")
-write(functools.partial(top_k, k=5, temperature=0.5))
-
-# %% [markdown]
-# ## All strategies on one distribution
-#
-# The upper row shows the three strategies of the book on the very same row of
-# logits: greedy search leaves one token, random sampling leaves them all, and
-# top-k lies between. The lower row holds temperature and two more, which come
-# next. Outlines are the model's probabilities, filled bars those with which
-# the strategy draws.
-
-# %%
-axes = plots.plot_sampling_strategies(logits, pieces)
-
-# %% [markdown]
-# ## How many candidates? Top-p and min-p
-#
-# A fixed `k` is a guess. Sometimes the model is sure and five candidates are
-# four too many; sometimes hundreds of tokens would do and five are too few.
-# Two strategies let the model's own certainty decide:
-#
-# - **top-p** (or *nucleus* sampling) keeps the fewest tokens whose
-#   probabilities together reach `p`;
-# - **min-p** keeps every token that is at least `p` times as likely as the
-#   best one.
-#
-# To see them adapt we take a text and look at all its positions. Where is
-# the model surest about the next token, and where least?
-
-# %%
-text = (
-    "Returns a new array of the given shape and type, filled with zeros.\n\n"
-    "Args:\n  shape: A tuple of integers.\n  dtype: The data type."
-)
-text_ids = ops.convert_to_numpy(tokenizer(text))
-rows = ops.convert_to_numpy(model(text_ids[None]))[0]
-certainty = ops.convert_to_numpy(ops.softmax(rows)).max(axis=-1)
-
-
-def count_kept(filtered):
-    return int(np.isfinite(ops.convert_to_numpy(filtered)).sum())
-
-
-print("after                          best   k=5  top-p 0.9  min-p 0.1")
-order = np.argsort(certainty)
-for i in (*order[:3], *order[-3:]):
-    context = tokenizer.detokenize([int(j) for j in text_ids[: i + 1]])
-    print(
-        f"{'…' + repr(context[-24:])[1:-1]:28.28} {certainty[i]:6.1%}     5"
-        f" {count_kept(top_p_filter(rows[i], 0.9)):10}"
-        f" {count_kept(min_p_filter(rows[i], 0.1)):10}"
-    )
-
-# %% [markdown]
-# In the lower lines, where the model is sure, top-p and min-p keep next to
-# nothing but the obvious token, while top-k still admits five. In the upper
-# lines they open up, top-p widely, min-p more carefully.
-
-# %%
-print("top-p 0.9:")
-write(functools.partial(top_p, p=0.9))
-print("min-p 0.1:")
-write(functools.partial(min_p, p=0.1))
-
-# %% [markdown]
-# ## Penalties, and several steps in one
-#
-# Repetition can also be fought head on. A **presence penalty** lowers the
-# logit of every token that the text already has; a **frequency penalty**
-# lowers it once for each time that it occurred. Both need to know the tokens
-# so far, and a sampler that has a parameter `token_ids` is given them.
-#
-# `chain` strings the steps together, always in the same order: penalties,
-# temperature, top-k, top-p, min-p.
-
-# %%
-print("greedy, with a penalty:")
-write(chain(temperature=0, frequency_penalty=1.0))
-print("top-k 20, temperature 0.8, with penalties:")
-write(
-    chain(
-        temperature=0.8,
-        top_k=20,
-        frequency_penalty=0.3,
-        presence_penalty=0.3,
-    )
-)
-
-# %% [markdown]
-# The first one draws no random number at all and yet leaves the circle: each
-# time round, the tokens in it become less attractive.
-#
-# ## A sampler of your own
-#
-# Because a sampler is only a function, a new idea takes three lines. In 1969
-# Georges Perec published a novel without the letter e. For us that is a row
-# of numbers to add to the logits: zero where a token may stay, minus infinity
-# where it may not. A logit of minus infinity has the probability zero, and
-# whatever comes after it, temperature or top-k, leaves it there.
-
-# %%
-FORBIDDEN = np.array(
-    [-np.inf if "e" in piece.lower() else 0 for piece in pieces], "float32"
-)
-
-
-def without_e(logits, seed=None):
-    allowed = ops.add(logits, FORBIDDEN)
-    return top_k(allowed, k=20, temperature=0.8, seed=seed)
-
-
-write(without_e, prompt="If a")
-
-# %% [markdown]
-# Its parameter `seed` is optional, but with it a text can be had again.
-#
-# ## What the dials trade
-#
-# Now we measure. *Repetition* is the share of 4-grams (runs of four tokens)
-# that have stood in the same text before. *Sense* is harder; a crude but
-# honest stand-in is the share of runs of three tokens that people have
-# written, too, somewhere in the training text. Nonsense puts tokens next to
-# each other that nobody has.
-#
-# The prompts are the first eight tokens of real text that training never saw,
-# so the real continuations can be measured in the same way.
+# At 2 it is hardly text any more. How close is the coldest text to greedy
+# search? A single text cannot tell: after one other token, the contexts differ.
+# So we ask at every position of some held-out text how likely a draw is to take
+# the token that greedy search would take.
 
 # %%
 LENGTH, PROMPT_LENGTH, NUM_TEXTS = 64, 8, 32
@@ -331,45 +224,286 @@ def read_windows(split, batch_size, num_batches):
         LENGTH,
         batch_size,
         split=split,
-        validation_fraction=recipe.validation_fraction,
         num_batches=num_batches,
     )
     return np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
 
 
 real = read_windows("validation", NUM_TEXTS, 1)
+all_logits = ops.convert_to_numpy(model.predict_on_batch(real))
+agreement = {
+    temperature: float(
+        np.mean(
+            ops.convert_to_numpy(ops.softmax(all_logits / temperature)).max(-1)
+        )
+    )
+    for temperature in (0.2, 0.5, 1.0, 2.0)
+}
+for temperature, share in agreement.items():
+    print(f"temperature {temperature}: greedy token in {share:.0%} of draws")
+assert agreement[0.2] > agreement[1.0] > agreement[2.0]
+
+# %% [markdown]
+# (Mean probability of the greedy token at 2,048 positions.) Even a cold draw
+# leaves the path of greedy search sooner or later, because a text has many
+# positions.
+#
+# ## Top-k
+#
+# A temperature forbids nothing. **Top-k** does: only the `k` most likely tokens
+# may be drawn (Fan et al., [2018](https://arxiv.org/abs/1805.04833)). This cuts
+# off the tail and leaves some choice among the good candidates.
+
+
+# %%
+def top_k(preds, k=5, temperature=1.0):
+    """Draw from the `k` most likely tokens."""
+    values, indices = ops.top_k(preds / temperature, k=k)
+    chosen = keras.random.categorical(values[None, :], num_samples=1)[0, 0]
+    return indices[chosen]
+
+
+# %% [markdown]
+# The package reaches the same distribution in another way. Its
+# [`top_k_filter`](../docs/api/decoding.rst) sets all other logits to minus
+# infinity, whose probability is zero. So several filters can be combined. The
+# candidates and their probabilities must be the same, and each draw must be one
+# of them:
+
+# %%
+values, indices = ops.top_k(ops.convert_to_tensor(logits), k=5)
+filtered = ops.convert_to_numpy(ops.softmax(top_k_filter(logits, 5)))
+np.testing.assert_allclose(
+    ops.convert_to_numpy(ops.softmax(values)),
+    filtered[ops.convert_to_numpy(indices)],
+    rtol=1e-4,
+)
+allowed = set(np.flatnonzero(filtered))
+assert len(allowed) == 5
+assert {int(top_k(logits)) for _ in range(20)} <= allowed
+assert {int(kerasllm.top_k(logits)) for _ in range(20)} <= allowed
+
+print("top_k, k=5:   ", draw(kerasllm.top_k))
+print()
+for k in (5, 20):
+    print(f"k = {k}:")
+    write(functools.partial(kerasllm.top_k, k=k))
+print("k = 5, temperature 0.5:")
+_ = write(functools.partial(kerasllm.top_k, k=5, temperature=0.5))
+
+# %% [markdown]
+# ## All strategies on one distribution
+#
+# Figure 3.1 compares the strategies of the book, in the upper row, and three
+# more, of which two come next.
+
+# %%
+axes = plots.plot_sampling_strategies(logits, pieces)
+
+# %% [markdown]
+# *Figure 3.1. One distribution under six strategies. Outlines are the
+# probabilities of the model, filled bars those with which the strategy draws,
+# and a cross marks what is never drawn. Greedy search leaves one token, random
+# sampling leaves all, and top-k lies between. The hatched bar is the tail.*
+#
+# ## How many candidates? Top-p and min-p
+#
+# A fixed `k` is a guess. Where the model is certain, five candidates are four
+# too many. Where hundreds of tokens would do, five are too few. Two strategies
+# adapt to the certainty of the model:
+#
+# - **top-p**, or *nucleus* sampling, keeps the fewest tokens whose cumulative
+#   probability reaches `p` (Holtzman et al.,
+#   [2020](https://arxiv.org/abs/1904.09751));
+# - **min-p** keeps every token that is at least `p` times as likely as the most
+#   likely one (Nguyen et al., [2024](https://arxiv.org/abs/2407.01082)).
+#
+# As masks of the tokens that they keep, both are short:
+
+
+# %%
+def top_p_mask(probabilities, p):
+    """Return which tokens the nucleus holds."""
+    order = np.argsort(-probabilities)
+    before = np.cumsum(probabilities[order]) - probabilities[order]
+    kept = np.zeros(len(probabilities), "bool")
+    kept[order[before < p]] = True  # until those before it reach p
+    return kept
+
+
+def min_p_mask(probabilities, p):
+    """Return which tokens are likely enough."""
+    return probabilities >= p * probabilities.max()
+
+
+# %%
+def kept_by(filtered):
+    """Return which tokens a filter of the package keeps."""
+    return np.isfinite(ops.convert_to_numpy(filtered))
+
+
+for p in (0.3, 0.6, 0.9):
+    np.testing.assert_array_equal(
+        top_p_mask(probabilities, p), kept_by(top_p_filter(logits, p))
+    )
+    np.testing.assert_array_equal(
+        min_p_mask(probabilities, p), kept_by(min_p_filter(logits, p))
+    )
+print("Both filters of the package keep the same tokens.")
+
+# %% [markdown]
+# To see them adapt, we take a text and look at all its positions. Where is the
+# model most certain about the next token, and where least?
+
+# %%
+text = (
+    "Returns a new array of the given shape and type, filled with zeros.\n\n"
+    "Args:\n  shape: A tuple of integers.\n  dtype: The data type."
+)
+text_ids = ops.convert_to_numpy(tokenizer(text))
+rows = ops.convert_to_numpy(model(text_ids[None]))[0]
+certainty = ops.convert_to_numpy(ops.softmax(rows)).max(axis=-1)
+
+print("after                          best   k=5  top-p 0.9  min-p 0.1")
+order = np.argsort(certainty)
+counts = []
+for i in (*order[:3], *order[-3:]):
+    context = tokenizer.detokenize([int(j) for j in text_ids[: i + 1]])
+    kept = [
+        kept_by(f(rows[i], p)).sum()
+        for f, p in ((top_p_filter, 0.9), (min_p_filter, 0.1))
+    ]
+    counts.append(kept)
+    print(
+        f"{'…' + repr(context[-24:])[1:-1]:28.28} {certainty[i]:6.1%}     5"
+        f" {kept[0]:10} {kept[1]:10}"
+    )
+assert np.max(counts[3:]) < 5 < np.min(counts[:3])
+assert all(by_top_p > by_min_p for by_top_p, by_min_p in counts[:3])
+
+# %% [markdown]
+# In the last three lines, where the model is certain, top-p and min-p keep
+# fewer than five tokens. In the first three they keep many more, top-p most of
+# all.
+
+# %%
+print("top-p 0.9:")
+write(functools.partial(top_p, p=0.9))
+print("min-p 0.1:")
+_ = write(functools.partial(min_p, p=0.1))
+
+# %% [markdown]
+# ## Penalties, and several steps in one
+#
+# Repetition can also be reduced directly. A **presence penalty** lowers the
+# logit of every token that the text already has. A **frequency penalty** lowers
+# it once for each time that the token has occurred.
+
+
+# %%
+def penalized(logits, token_ids, frequency=0.0, presence=0.0):
+    """Lower the logits of tokens that a text already has."""
+    counts = np.bincount(token_ids, minlength=len(logits))
+    return logits - frequency * counts - presence * (counts > 0)
+
+
+# %%
+np.testing.assert_allclose(
+    penalized(logits, text_ids, 0.5, 0.3),
+    ops.convert_to_numpy(apply_penalties(logits, text_ids, 0.5, 0.3)),
+    atol=1e-4,
+)
+
+# %% [markdown]
+# A sampler that has a parameter `token_ids` is given the tokens so far. The
+# package's [`chain`](../docs/api/decoding.rst) strings all steps together, in a
+# fixed order: penalties, temperature, top-k, top-p, min-p. We let greedy search
+# write a longer text, without a penalty and with one.
+
+# %%
+print("greedy:")
+longer = {"max_length": 128, "stop_token_ids": None}
+without_penalty = write(greedy_search, **longer)
+print("greedy, with a penalty:")
+with_penalty = write(chain(temperature=0, frequency_penalty=1.0), **longer)
+shares = [
+    repeated_ngrams([int(i) for i in tokenizer(text)])
+    for text in (without_penalty, with_penalty)
+]
+print(f"repeated 4-grams: {shares[0]:.1%} without, {shares[1]:.1%} with it")
+assert with_penalty != without_penalty and shares[1] < shares[0]
+
+# %% [markdown]
+# No random number was drawn, and yet the second text repeats less: each time
+# that a token occurs, it becomes less attractive.
+#
+# ## A sampler of your own
+#
+# Because a sampler is only a function, a new idea takes three lines. In 1969
+# Georges Perec published *La Disparition*, a novel without the letter e. For us
+# that is a vector to add to the logits: zero where a token may stay, and minus
+# infinity where it may not. Whatever comes after it, temperature or top-k,
+# leaves such a token with probability zero.
+
+# %%
+FORBIDDEN = np.array(
+    [-np.inf if "e" in piece.lower() else 0 for piece in pieces], "float32"
+)
+
+
+def without_e(logits, seed=None):
+    allowed = top_k_filter(ops.add(logits, FORBIDDEN), 20)
+    return keras.random.categorical(allowed[None, :] / 0.8, 1, seed=seed)[0, 0]
+
+
+lipogram = write(without_e, prompt="If a")
+assert "e" not in lipogram.lower()
+
+# %% [markdown]
+# With the optional parameter `seed`, a text can be repeated.
+#
+# ## What the dials trade
+#
+# Now we measure. *Repetition* is the share of 4-grams (runs of four tokens)
+# that have occurred earlier in the same text. The opposite fault is nonsense.
+# It puts tokens next to each other that nobody has. So we count *known
+# trigrams*: the share of runs of three tokens that occur somewhere in the
+# training text.
+#
+# The prompts are the first eight tokens of held-out text, so that we can
+# measure what people wrote after them in the same way. Figure 3.2 draws the
+# results.
+
+# %%
 known = set()
 for row in read_windows("train", 128, 200).tolist():
     known.update(zip(row, row[1:], row[2:], strict=False))
 print(f"{len(known):,} different runs of three tokens")
 
+prompts = [TokenizedPrompt(row[:PROMPT_LENGTH]) for row in real]
 
-def measure(rows):
-    """Return mean repetition and sense of what follows the prompts."""
-    texts = rows[:, PROMPT_LENGTH:].tolist()
-    return (
-        np.mean([repeated_ngrams(text, n=4) for text in texts]),
-        np.mean([known_ngrams(text, known, n=3) for text in texts]),
+
+def continue_all(sampler):
+    """Continue all prompts; return the new tokens of each."""
+    generations = generator.generate(
+        prompts,
+        LENGTH,
+        stop_token_ids=None,
+        seed=0,
+        return_logprobs=True,
+        sampler=sampler,
     )
+    return [list(generation.token_ids) for generation in generations]
 
 
-# %% [markdown]
-# Samplers take a batch of rows as well as a single one. So all texts can be
-# written at once, with the padded loop of the last chapter:
-
-
-# %%
-def write_many(sampler):
-    """Continue all prompts, and return the tokens (NUM_TEXTS, LENGTH)."""
-    seed = keras.random.SeedGenerator(0)
-    tokens = np.zeros_like(real)
-    tokens[:, :PROMPT_LENGTH] = real[:, :PROMPT_LENGTH]
-    for i in range(PROMPT_LENGTH, LENGTH):
-        logits = model.predict_on_batch(tokens)[:, i - 1]
-        so_far = np.where(np.arange(LENGTH) < i, tokens, -1)
-        chosen = sampler(logits, token_ids=so_far, seed=seed)
-        tokens[:, i] = ops.convert_to_numpy(chosen)
-    return tokens
+def measure(texts):
+    """Return the repetition and the known trigrams of each text."""
+    return np.array(
+        [
+            (repeated_ngrams(text, n=4), known_ngrams(text, known, n=3))
+            for text in texts
+        ]
+    )
 
 
 TEMPERATURES = (0.2, 0.5, 0.8, 1.0, 1.5, 2.0)
@@ -382,17 +516,24 @@ strategies = {
     "min-p 0.1": chain(min_p=0.1),
     "greedy, penalty 1": chain(temperature=0, frequency_penalty=1.0),
 }
-results = {name: measure(write_many(f)) for name, f in strategies.items()}
-results["real text"] = measure(real)
+measured = {name: measure(continue_all(f)) for name, f in strategies.items()}
+measured["real text"] = measure(real[:, PROMPT_LENGTH:].tolist())
+results = {name: values.mean(axis=0) for name, values in measured.items()}
 
-print("strategy            repetition   sense")
-for name, (repetition, sense) in results.items():
-    print(f"{name:18} {repetition:11.1%} {sense:7.1%}")
+print(f"{NUM_TEXTS} texts each; ± is a 95% interval of the mean")
+print("strategy             repetition      known trigrams")
+for name, values in measured.items():
+    means = results[name]
+    spread = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    print(
+        f"{name:18} {means[0]:8.1%} ± {spread[0]:5.1%} {means[1]:8.1%} ± "
+        f"{spread[1]:5.1%}"
+    )
 
 
 # %%
 def curve(names):
-    """Return sense as x and repetition as y."""
+    """Return known trigrams as x and repetition as y."""
     return tuple(zip(*(results[name][::-1] for name in names), strict=True))
 
 
@@ -404,64 +545,161 @@ ax = plots.plot_curves(
         "top-k, from 1 to all tokens": curve(by_k),
         "real text": curve(["real text"]),
     },
-    "sense: known runs of three tokens (share)",
+    "known runs of three tokens (share)",
     "repetition: repeated 4-grams (share)",
 )
 for name in ("greedy", "temperature 2.0", "temperature 1.0", "real text"):
     ax.annotate(
         name,
         results[name][::-1],
-        xytext=(4, 6),
+        xytext=(4, -12) if name == "temperature 1.0" else (4, 6),
         textcoords="offset points",
         fontsize=8,
     )
 
+repetition = {name: result[0] for name, result in results.items()}
+known_share = {name: result[1] for name, result in results.items()}
+assert repetition["greedy"] > repetition["temperature 0.8"]
+assert repetition["greedy"] > 2 * repetition["real text"]
+assert known_share["temperature 0.5"] > known_share["temperature 1.0"]
+assert known_share["temperature 1.0"] > known_share["temperature 2.0"]
+assert repetition["greedy, penalty 1"] < repetition["greedy"]
+
 # %% [markdown]
-# Follow either curve from greedy search, at the top. Repetition falls, fast
-# at first. Where hardly any is left, the rest of the way is paid for in sense:
-# temperature 2 ends in the lower left corner. Top-k ends earlier, at the
-# model's own distribution (temperature 1, all tokens).
+# *Figure 3.2. What the strategies trade. Follow either curve from greedy search
+# at the top. Repetition falls, fast at first. Where hardly any is left, the
+# rest of the way is paid for with trigrams that nobody has written. Top-k ends
+# at the model's own distribution (temperature 1, all tokens).*
 #
-# On this small model a little chance even *helps* the sense at first. A loop
-# leads greedy search into places where no text has ever been, and there the
-# model has nothing sensible to say.
-#
-# Real text stands apart from both curves: it hardly repeats itself *and* makes
-# sense. Which strategy comes closest to it?
+# Be careful with such numbers. Each of the two measures is easily fooled. A
+# program that copies a window of the training text has no unknown trigrams at
+# all and repeats as little as people do:
 
 # %%
-distances = {
-    name: np.hypot(*np.subtract(result, results["real text"]))
-    for name, result in results.items()
-    if name != "real text"
-}
-for name in sorted(distances, key=distances.get)[:3]:
-    print(f"{name:18} {distances[name]:.2f} away from real text")
+windows = read_windows("train", NUM_TEXTS, 1)[:, PROMPT_LENGTH:]
+copied = measure(windows.tolist())
+repeated, known_in_copies = copied.mean(axis=0)
+print(f"copied text: {known_in_copies:.1%} known trigrams,", end=" ")
+print(f"{repeated:.1%} repeated 4-grams")
+assert copied[:, 1].min() == 1
 
 # %% [markdown]
-# None of them arrives. A sampler chooses among what the model offers; to be
-# offered something better takes a better model.
+# So the measures find faults, and do not prove quality. A strategy that lies
+# near real text in Figure 3.2 need not write well. To judge that, read the
+# texts.
+#
+# What should you use, then? Where there is one right answer, use greedy search.
+# For everything else, a common choice is a temperature somewhat below 1,
+# together with top-k, top-p or min-p. A sampler can only choose among what the
+# model offers. For something better, you need a better model.
 #
 # ## What we have seen
 #
-# - A sampler is a function from logits to a token id; `functools.partial`
-#   binds its numbers, `chain` joins several steps.
-# - Temperature reshapes the distribution and forbids nothing; top-k, top-p
-#   and min-p forbid the tail; top-p and min-p follow the model's certainty.
-# - Penalties end a repetition without any randomness.
-# - The table measures the trade: the more a strategy explores, the less it
-#   repeats itself, and beyond a point the less sense it makes.
+# - A sampler is a function from logits to a token id. `functools.partial` binds
+#   its numbers, and `chain` joins several steps.
+# - A temperature reshapes the distribution and forbids nothing. Top-k, top-p
+#   and min-p forbid the tail, and top-p and min-p follow the certainty of the
+#   model: at its three most certain positions they kept fewer than five tokens.
+# - A penalty reduces repetition without any chance.
+# - The table measures the trade. Greedy search repeats more than twice as much
+#   as people do. Random sampling repeats little, and from temperature 1 to 2
+#   its known trigrams fall.
+# - Copied text passes both measures, so they must not be confused with quality.
 #
 # ## Try it
 #
-# 1. Add `chain(temperature=t, min_p=0.1)` for several temperatures to the
-#    figure. Does min-p make high temperatures usable?
-# 2. Sense as measured here is easily fooled. Which text scores 100% on it and
-#    says nothing? Try runs of two and of five tokens instead of three.
+# 1. Add `chain(temperature=t, min_p=0.1)` for several temperatures to
+#    Figure 3.2. Does min-p make high temperatures usable?
+# 2. Measure known runs of two and of five tokens instead of three. Which
+#    strategies look better then, and why?
 # 3. Write a sampler that never repeats the last token. It needs a parameter
-#    `token_ids`: the tokens so far, filled up with -1.
+#    `token_ids`: the tokens so far, padded with -1.
+# 4. Write *typical sampling* as a mask: keep the tokens whose surprise is
+#    closest to the entropy (Meister et al.,
+#    [2023](https://arxiv.org/abs/2202.00666)).
+# 5. How large must a frequency penalty be, so that greedy search repeats as
+#    little as real text does?
 #
-# *Mirrors section 16.2.4, "Sampling strategies", of Chollet & Watson, Deep
-# Learning with Python, third edition, chapter 16; top-p, min-p and penalties
-# go beyond it (Holtzman et al., 2020, arXiv:1904.09751; Nguyen et al., 2024,
-# arXiv:2407.01082).*
+# [Solutions](solutions/03_sampling_strategies.ipynb)
+
+# %% [markdown]
+# ## Quiz
+#
+# <details><summary>1. What does a temperature of 0.5 do to the gap between two
+# logits?</summary>
+#
+# It doubles it. The ratio of the two probabilities is squared.
+#
+# </details>
+# <details><summary>2. Does a temperature change which token is the most
+# likely?</summary>
+#
+# No. Dividing by a positive number keeps the order.
+#
+# </details>
+# <details><summary>3. What is top-k with k = 1?</summary>
+#
+# Greedy search.
+#
+# </details>
+# <details><summary>4. Why can the tail be a problem if each of its tokens is
+# unlikely?</summary>
+#
+# There are thousands of them. Together they are drawn every few tokens, and
+# each draw changes the context of all that follow.
+#
+# </details>
+# <details><summary>5. How many tokens does top-p keep if one token has a
+# probability of 95% and p is 0.9?</summary>
+#
+# One.
+#
+# </details>
+# <details><summary>6. With min-p 0.1, the best token has a probability of 40%.
+# Which tokens stay?</summary>
+#
+# Those with at least 4%.
+#
+# </details>
+# <details><summary>7. How do a presence and a frequency penalty
+# differ?</summary>
+#
+# A presence penalty counts a token once, a frequency penalty each time that it
+# has occurred.
+#
+# </details>
+# <details><summary>8. Why is a forbidden token given a logit of minus
+# infinity?</summary>
+#
+# Its probability is zero, and no later temperature or filter changes that.
+#
+# </details>
+# <details><summary>9. Why does it matter whether top-p comes before or after
+# the temperature?</summary>
+#
+# The temperature changes the probabilities, and thus how many tokens it takes
+# to reach p. In `chain`, top-p comes after it.
+#
+# </details>
+# <details><summary>10. A text has no unknown trigrams and repeats nothing. Is
+# it good?</summary>
+#
+# Not necessarily. It may be copied, or be a chain of common phrases without
+# meaning.
+#
+# </details>
+
+# %% [markdown]
+# ## Further reading
+#
+# - A. Fan, M. Lewis and Y. Dauphin, 2018, [*Hierarchical Neural Story
+#   Generation*](https://arxiv.org/abs/1805.04833): top-k.
+# - A. Holtzman et al., 2020, [*The Curious Case of Neural Text
+#   Degeneration*](https://arxiv.org/abs/1904.09751): top-p.
+# - M. Nguyen et al., 2024, [*Turning Up the Heat: Min-p
+#   Sampling*](https://arxiv.org/abs/2407.01082): min-p.
+# - C. Meister et al., 2023, [*Locally Typical
+#   Sampling*](https://arxiv.org/abs/2202.00666).
+# - N. S. Keskar et al., 2019,
+#   [*CTRL*](https://arxiv.org/abs/1909.05858): a penalty for repetition.
+# - KerasHub's [samplers](https://keras.io/keras_hub/api/samplers/).
