@@ -18,7 +18,47 @@ jupytext = pytest.importorskip(
 # points; where training decides, the bounds leave room for that and for what
 # backends round differently.
 PERCENT = r"\s*([\d.]+)%"
+NUMBER = r"\s*([\d,.]+)"
 EFFECTS = {
+    "01": {
+        # Documents that leak, and documents that were looked at.
+        rf"split by document:{NUMBER} of{NUMBER} doc": [(0, 0), (100, 1e5)],
+        rf"split by window:.*leak,{PERCENT}": [(80, 100)],
+        rf"sharing saves 16,384,000 parameters,{PERCENT}": [(28, 28)],
+        rf"mean:{NUMBER} without warmup,{NUMBER} with it": [(4, 6.5)] * 2,
+        rf"always .*:{PERCENT} right": [(5, 10)],
+        rf"the model:{PERCENT} right": [(17, 35)],
+    },
+    "02": {
+        rf"probability of the end there:{PERCENT}": [(5, 100)],
+        rf"everywhere else:{PERCENT}": [(0, 2)],
+        rf"greedy search{PERCENT} of the 4-grams": [(20, 100)],
+        rf"held-out text{PERCENT} of the 4-grams": [(0, 20)],
+    },
+    "03": {
+        rf"temperature 0.2: greedy token in{PERCENT} of draws": [(60, 100)],
+        # Of a single text.
+        rf"repeated 4-grams:{PERCENT} without,{PERCENT} with it": [
+            (5, 100),
+            (0, 30),
+        ],
+        rf"greedy {PERCENT} ±{PERCENT}{PERCENT} ±": [
+            (20, 100),
+            (0, 30),
+            (50, 100),
+        ],
+        rf"temperature 2.0 {PERCENT} ±{PERCENT}{PERCENT} ±": [
+            (0, 5),
+            (0, 10),
+            (0, 30),
+        ],
+        rf"real text {PERCENT} ±{PERCENT}{PERCENT} ±": [
+            (0, 20),
+            (0, 20),
+            (60, 100),
+        ],
+        rf"copied text:{PERCENT} known trigrams": [(100, 100)],
+    },
     "04": {
         rf"{PERCENT} of \d+ questions answered exactly": [(0, 10)],
     },
@@ -61,8 +101,14 @@ EFFECTS = {
     },
 }
 # How many points the first of two shares may lie below the second: three, and
-# two standard errors of a difference.
+# two standard errors of a difference. Less than zero, it must lie above it.
 MOST_LOST = {
+    "01": {rf"mean:{NUMBER} without warmup,{NUMBER} with it": -0.1},
+    "02": {
+        rf"greedy search{PERCENT}[^%]*% *, \d+ texts\n"
+        rf"random sampling{PERCENT}": -10,
+    },
+    "03": {rf"repeated 4-grams:{PERCENT} without,{PERCENT} with it": -2},
     "05": {rf"untaught facts: {PERCENT},{PERCENT} before": 3 + 4},
 }
 # How far apart two may lie.
@@ -79,7 +125,10 @@ def cells(path):
 
 
 def shares_in(printed, pattern):
-    return [float(share) for share in re.search(pattern, printed).groups()]
+    """Return the numbers that a pattern finds, without commas in them."""
+    found = re.search(pattern, printed)
+    assert found, f"nothing printed is like {pattern}"
+    return [float(share.replace(",", "")) for share in found.groups()]
 
 
 @pytest.mark.any_backend
@@ -139,10 +188,32 @@ def test_the_outputs_to_read_make_the_point(source):
     check_effects(source, jupytext.read(source.with_suffix(".ipynb")))
 
 
+def printed_by(number):
+    """Return what the committed notebook of a chapter prints."""
+    (path,) = CHAPTERS.glob(f"{number}_*.ipynb")
+    return "".join(
+        output.get("text", "")
+        for cell in jupytext.read(path).cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+
+
+@pytest.mark.any_backend
+def test_chapters_2_and_3_sample_from_one_distribution():
+    """Their models are one model: what it says first is the same."""
+    pattern = r"^ *[\d.]+%  '▁?[^']*'$"
+    second, third = (
+        re.findall(pattern, printed_by(number), re.MULTILINE)[:5]
+        for number in ("02", "03")
+    )
+    assert second == third and len(third) == 5
+
+
 @pytest.mark.chapters
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_chapter_runs(source, monkeypatch, shared_cache):
-    """A later chapter finds the model that the first one trained."""
+    """Each chapter runs by itself."""
     monkeypatch.setenv("KERAS_HOME", shared_cache)
     monkeypatch.delenv("XLA_FLAGS")  # it trains, as a reader would
     monkeypatch.syspath_prepend(CHAPTERS)
