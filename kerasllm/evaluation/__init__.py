@@ -5,7 +5,7 @@
 - `measure_facts` and `measure_pictures` score a model on the small world of
   `kerasllm.toyworld`.
 - `repeated_ngrams` and `known_ngrams` measure how repetitive and how familiar
-a text is.
+  a text is.
 - `pass_at_k` estimates how often one of several attempts is right.
 """
 
