@@ -15,12 +15,28 @@
 #     - keras_nlp
 #     - transformers
 #     forbidden_names:
+#     - AdditiveAttention
+#     - Attention
+#     - BatchNormalization
+#     - GroupNormalization
 #     - GroupQueryAttention
+#     - GroupedQueryAttention
+#     - LayerNorm
 #     - LayerNormalization
 #     - MultiHeadAttention
+#     - MultiheadAttention
+#     - RMSNorm
+#     - RMSNormalization
+#     - UnitNormalization
+#     - aten
+#     - batch_normalization
 #     - dot_product_attention
 #     - layer_normalization
+#     - multi_head_attention_forward
+#     - native_layer_norm
+#     - rms_normalization
 #     - scaled_dot_product_attention
+#     - standardize
 #     graded:
 #     - split_heads
 #     - join_heads
@@ -31,68 +47,111 @@
 #     - embed
 #     - unembed
 #     - language_model
-#     - count_parameters
-#     - learning_rate
-#     - make_model
-#     - pretrain
 # ---
 
 # %% [markdown]
-# # Homework 2: the decoder
+# # Homework 2: The decoder
 #
-# Given the tokens so far, a decoder scores every token that could come next.
-# Here you write one from matrix products up: causal attention, the block
-# around it, an embedding that is used in both directions. You count its
-# parameters, and teach it the spelling of Python's manual in a minute.
-# Chapters 1 and 2 of the course use each of these.
+# A decoder reads the tokens so far and scores every token that could come next.
+# In this homework you write one from matrix products up: causal attention, the
+# block around it, and an embedding that is used in both directions. Homework 2b
+# trains such a model. Chapter 1 of the course uses all of these parts.
 #
 # | part | points |
 # |---|---|
-# | 1 Attention | 30 |
-# | 2 The block | 20 |
-# | 3 The tied embedding | 15 |
-# | 4 Counting | 5 |
-# | 5 Warmup | 5 |
-# | 6 Pretraining, with a figure and a text graded by a person | 25 |
+# | 1 Attention | 40 |
+# | 2 The block | 25 |
+# | 3 The tied embedding | 20 |
+# | 4 A figure, graded by a person | 15 |
 #
-# It takes most people three to four hours. Rules:
+# Rules:
 #
-# - Replace each `raise NotImplementedError()` by your code. The functions keep
-#   their names and arguments. Add cells and functions as you like.
-# - Write parts 1 to 5 with `keras.ops`: products, sums, softmax, shapes. What
-#   has attention or normalization in it already is not allowed, such as
-#   `keras.layers.MultiHeadAttention`, `keras.layers.LayerNormalization`,
-#   `keras.ops.dot_product_attention`, `keras.ops.layer_normalization` or what
-#   PyTorch, JAX and TensorFlow call these. NumPy is for data: what is computed
-#   with it has no gradient, and part 6 needs one.
-# - Arrays come in as NumPy arrays, tensors or Keras variables, in float32, and
-#   a tensor of float32 goes out. Prefer `ops.add(a, b)` to `a + b` while
-#   neither is a tensor yet, or begin with `ops.convert_to_tensor`.
-# - It must run on JAX, TensorFlow and PyTorch. While TensorFlow trains, the
-#   size of a batch is unknown: leave it to `ops.reshape` as `-1`.
-# - The cells with tests cannot be changed. Grading restores them, and runs more
-#   tests than you see, on inputs that differ each time.
-# - Do not use the variables of test cells in your own: in grading the tests run
-#   in another process, which calls your functions.
-# - In grading a cell may take a minute, a call of a function 20 seconds, and
-#   all together 4 GB of memory.
-# - Before you hand it in, restart and run all, or
-#   `kerasllm homework check hw2_the_decoder.ipynb`.
+# - Replace each `raise NotImplementedError()` with your code. Keep the names
+#   and arguments of the functions. You may add cells and functions.
+# - Write with `keras.ops`: products, sums, softmax, shapes. Attention and
+#   normalization are what you are asked to write, so ready-made versions are
+#   not allowed, whether they come from Keras, PyTorch, JAX, or TensorFlow. The
+#   next cell but one switches them off.
+# - If a ready-made version appears in your code under any name, the question
+#   loses its points. Grading lists such names for the instructor. It also lists
+#   code that looks names up while it runs, such as `getattr` with a computed
+#   name.
+# - Arrays come in as NumPy arrays, tensors, or Keras variables, in float32.
+#   Return a float32 tensor. As long as no operand is a tensor, use `ops.add(a,
+#   b)` rather than `a + b`, or begin with `ops.convert_to_tensor`.
+# - Your code must run on JAX, TensorFlow, and PyTorch. In training, TensorFlow
+#   does not know the batch size in advance, so pass `-1` for it to
+#   `ops.reshape`.
+# - You cannot change the test cells. Grading restores them. It also runs tests
+#   that you do not see, on inputs that differ each time.
+# - If the test of one of your functions fails in grading, the tests that follow
+#   use the solution's version of that function. So one mistake costs its own
+#   points and no others. On your own machine the later tests use your function,
+#   so fix the first failing test first.
+# - Do not use the variables of test cells in your code. In grading, the tests
+#   run in a separate process that calls your functions.
+# - In grading, a cell may take one minute, a call of a function may take 20
+#   seconds, and the whole notebook may use 4 GB of memory.
+# - Before you hand the notebook in, restart and run all cells, or run `kerasllm
+#   homework check hw2_the_decoder.ipynb`.
 
 # %%
 import math
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
+
+# %% nbgrader={"grade": false, "grade_id": "switch_off", "locked": true, "schema_version": 3, "solution": false, "task": false}
+def switch_off():
+    """Make ready-made attention and normalization refuse to work here."""
+    import re
+    import sys
+
+    if "keras" not in sys.modules:
+        return  # the process that runs the tests has no use for them
+    names = re.compile(
+        r"(?i)attention|(layer|rms|batch|group|unit|instance)_?norm"
+        r"|normalization|standardize$"
+    )
+    modules = re.compile(
+        r"keras\.|(torch|torch\.nn(\..*)?|torch\._C(\._nn)?|torch\._VF)$"
+        r"|jax\.nn|jax\._src\.nn|tensorflow\..*nn$"
+    )
+
+    def refuse(self=None, *args, **kwargs):
+        raise NotImplementedError(
+            "Ready-made attention and normalization are switched off in this "
+            "notebook. Write them with products, sums, and softmax."
+        )
+
+    for place, module in list(sys.modules.items()):
+        if not modules.match(place):
+            continue
+        for name, value in list(vars(module).items()):
+            if not names.search(name) or not callable(value):
+                continue
+            if isinstance(value, type):
+                value.__init__ = refuse
+                continue
+            if hasattr(value, "__code__") and not value.__closure__:
+                value.__code__ = refuse.__code__
+            setattr(module, name, refuse)
+    for other in ("jax", "tensorflow", "torch"):
+        # Keras runs on one of them; the others are not needed here.
+        sys.modules.setdefault(other, None)
+
+
+switch_off()
+
+
 # %% [markdown]
 # ## The weights
 #
-# The functions that you write have no weights of their own: they are given
-# them, in dicts. So they can be tried with any weights, and be trained in the
-# end. `make_weights` makes a dict of them to begin with:
+# The functions that you write own no weights. They receive them as arguments,
+# in dicts, so you can try them with any weights. `make_weights` returns such a
+# dict:
 
 
 # %% nbgrader={"grade": false, "grade_id": "make_weights", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -164,12 +223,12 @@ for name, part in make_weights(50, 10, 8, 32, 1)["blocks"][0].items():
 # %% [markdown]
 # ## 1 Attention
 #
-# ### 1.1 Heads (5 points)
+# ### 1.1 Heads (10 points)
 #
-# A head is a slice of the vector at each position: of `dim` numbers, the first
-# `dim // num_heads` belong to head 0, the next to head 1, and so on.
-# `split_heads` gives heads an axis of their own, before that of the positions,
-# and `join_heads` undoes it.
+# A head is a slice of the vector at each position. The first `dim // num_heads`
+# of the `dim` numbers belong to head 0, the next ones to head 1, and so on.
+# `split_heads` gives the heads an axis of their own, in front of the axis of
+# the positions. `join_heads` undoes this.
 
 
 # %% nbgrader={"grade": false, "grade_id": "split_heads", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -192,7 +251,7 @@ def split_heads(x, num_heads):
 
 # %% nbgrader={"grade": false, "grade_id": "join_heads", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def join_heads(x):
-    """Put heads side by side again.
+    """Join heads side by side.
 
     Args:
         x: float array `(batch, num_heads, length, head_dim)`.
@@ -207,7 +266,7 @@ def join_heads(x):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "test_heads", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_heads", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
 x = np.arange(24, dtype="float32").reshape(1, 4, 6)
@@ -254,26 +313,26 @@ for _ in range(4):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 1.2 Who looks where (10 points)
+# ### 1.2 Attention weights (15 points)
 #
-# The score of a pair of positions is the product of the query of the one and
-# the key of the other, divided by the square root of the size of a head. A
-# position sees itself and what is before it: scores of later positions do not
-# count at all. Over the others runs a softmax, so that each row of the result
-# sums to one.
+# The score of two positions is the dot product of the first position's query
+# and the second position's key, divided by the square root of the head size.
+# Each position sees itself and the positions before it. Mask the scores of all
+# later positions, so that they do not count at all. Then apply a softmax to
+# each row, so that the row sums to one.
 
 
 # %% nbgrader={"grade": false, "grade_id": "attention_weights", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def attention_weights(query, key):
-    """Compute how much each position takes from each other.
+    """Compute how much each position attends to each other one.
 
     Args:
         query: float array `(batch, num_heads, length, head_dim)`.
         key: float array of the same shape.
 
     Returns:
-        float tensor `(batch, num_heads, length, length)`: in row `i` what
-        position `i` takes from each position.
+        float tensor `(batch, num_heads, length, length)`: row `i` holds
+        what position `i` takes from each position.
     """
     ### BEGIN SOLUTION
     length, size = query.shape[-2:]
@@ -285,7 +344,7 @@ def attention_weights(query, key):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "test_attention_weights", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_attention_weights", "locked": true, "points": 15, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
 query = np.ones((1, 1, 3, 4), "float32")
@@ -308,8 +367,8 @@ assert np.allclose(rows[0, 0, 2], 1 / 3, atol=1e-3), (
 key = np.array([[[[0, 0, 0, 0], [2, 2, 0, 0]]]], "float32")
 rows = to_array(attention_weights(query[:, :, :2], key))
 assert abs(rows[0, 0, 1, 1] - 1 / (1 + np.exp(-2))) < 1e-2, (
-    "Scores are divided by the square root of the size of a head: 4 becomes "
-    f"2 with four numbers a head. Received: a weight of {rows[0, 0, 1, 1]}."
+    "Scores are divided by the square root of the head size: 4 becomes 2 for "
+    f"a head size of four. Received: a weight of {rows[0, 0, 1, 1]}."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -333,7 +392,7 @@ for scale in (1, 1, 30):
     )
     assert rows.dtype == np.float32, "The weights must be float32."
     assert np.isfinite(rows).all(), (
-        "Weights must be numbers for large scores, too."
+        "Weights must be finite for large scores, too."
     )
     assert np.allclose(rows.sum(-1), 1, atol=1e-3), "Rows must sum to one."
     assert (abs(np.triu(rows, 1)) < 1e-6).all(), (
@@ -356,15 +415,15 @@ for scale in (1, 1, 30):
 # %% [markdown]
 # ### 1.3 Self-attention (15 points)
 #
-# Multiply the vectors by the matrices `query`, `key` and `value` (from the
-# right: `x @ weights["query"]`), split each result into heads, mix the values
-# with the weights of 1.2, join the heads, multiply by `output`. There are no
-# biases here.
+# Multiply the vectors by the matrices `query`, `key`, and `value`, from the
+# right: `x @ weights["query"]`. Split each result into heads. Use the weights
+# of 1.2 to mix the values, join the heads, and multiply by `output`. There are
+# no biases in this part.
 
 
 # %% nbgrader={"grade": false, "grade_id": "self_attention", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def self_attention(x, weights, num_heads):
-    """Let each position take from itself and from those before it.
+    """Let each position attend to itself and to those before it.
 
     Args:
         x: float array `(batch, length, dim)`.
@@ -456,23 +515,23 @@ for num_heads in rng.sample([1, 2, 3, 4], 3):
     } | {"output": w["output"][columns]}
     again = to_array(self_attention(x, moved, num_heads))
     assert np.allclose(y, again, atol=5e-3), (
-        "Heads that change places, with their rows of `output`, must change "
-        "nothing."
+        "Reordering the heads, and the rows of `output` with them, must "
+        "change nothing."
     )
     rows = rng.sample(range(batch), batch)
     again = to_array(self_attention(x[rows], w, num_heads))
     assert np.allclose(y[rows], again, atol=5e-3), (
-        "The rows of a batch must know nothing of each other."
+        "The rows of a batch must not influence each other."
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ## 2 The block
 #
-# ### 2.1 Normalization (5 points)
+# ### 2.1 Normalization (10 points)
 #
-# At each position subtract the mean of its numbers, divide by the square root
-# of their variance plus `EPSILON`, then multiply by `scale` and add `offset`.
+# At each position, subtract the mean of the numbers. Divide by the square root
+# of their variance plus `EPSILON`. Then multiply by `scale` and add `offset`.
 
 # %% nbgrader={"grade": false, "grade_id": "epsilon", "locked": true, "schema_version": 3, "solution": false, "task": false}
 EPSILON = 1e-5
@@ -498,7 +557,7 @@ def layer_norm(x, scale, offset):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "test_layer_norm", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_layer_norm", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
 x = np.random.default_rng(2).normal(3, 5, (2, 3, 64)).astype("float32")
@@ -540,7 +599,7 @@ for size in (1, 0.01, 0):
         ]
         assert np.allclose(y[b, i], expected, atol=5e-3), (
             "Each position must be normalized by itself, with the mean of the "
-            "squares as variance and EPSILON added to it below the root. "
+            "squares as variance and EPSILON added to it inside the root. "
             "For some random inputs it is not."
         )
 ### END HIDDEN TESTS
@@ -548,11 +607,26 @@ for size in (1, 0.01, 0):
 # %% [markdown]
 # ### 2.2 The block (15 points)
 #
-# Two steps, each with a residual sum that is then normalized:
+# A decoder block has two parts, attention and a feed-forward network. Each part
+# has a residual connection, which adds the part's input to its output. Models
+# differ in where they put the normalization:
 #
-# 1. self-attention, added to its input; `norm_1_scale`, `norm_1_offset`;
-# 2. a feed-forward network, added to its input: `up`, `up_bias`, ReLU, `down`,
-#    `down_bias`; then `norm_2_scale`, `norm_2_offset`.
+# | placement | one part of the block | example |
+# |---|---|---|
+# | post-norm | `x = norm(x + part(x))` | the Transformer of 2017, the model of Chapter 1 |
+# | pre-norm | `x = x + part(norm(x))` | GPT-2, the model of Homework 3 |
+# | both | `x = x + norm(part(norm(x)))` | Gemma 3, the model of Homework 4 |
+#
+# With post-norm, the sum itself is normalized. With pre-norm, the sum passes
+# through the block untouched, and only the input of each part is normalized.
+# Gemma normalizes the output of each part as well.
+#
+# Write a block with post-norm:
+#
+# 1. Self-attention, added to its input. Then normalize with `norm_1_scale` and
+#    `norm_1_offset`.
+# 2. A feed-forward network, added to its input: `up`, `up_bias`, ReLU, `down`,
+#    `down_bias`. Then normalize with `norm_2_scale` and `norm_2_offset`.
 
 
 # %% nbgrader={"grade": false, "grade_id": "decoder_block", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -593,8 +667,8 @@ silent = block | {"output": 0 * block["output"], "down": 0 * block["down"]}
 z = to_array(decoder_block(x, silent, 4))
 centered = x - x.mean(-1, keepdims=True)
 assert np.allclose(z, centered / centered.std(-1, keepdims=True), atol=1e-2), (
-    "Where attention and feed-forward network give zeros, only the "
-    "normalized input is left: each is added to its input."
+    "If attention and feed-forward network return zeros, the normalized "
+    "input is left, because each is added to its input."
 )
 loud = silent | {"down_bias": np.arange(32, dtype="float32")}
 assert not np.allclose(to_array(decoder_block(x, loud, 4)), z, atol=1e-2), (
@@ -664,11 +738,11 @@ for num_heads in rng.sample([1, 2, 3], 2):
 #
 # ### 3.1 Both directions (10 points)
 #
-# `embed` gives each token its row of `tokens` plus the row of `positions` of
-# its place. `unembed` goes back: the score of a token is the product of the
-# hidden state and the token's row, of the same matrix. A sequence longer than
-# the table of positions is an error: raise `ValueError`. (JAX would otherwise
-# answer with not-a-number.)
+# `embed` returns, for each token, its row of `tokens` plus the row of
+# `positions` for its position. `unembed` goes the other way: the score of a
+# token is the dot product of the hidden state and the token's row of the same
+# matrix. Raise `ValueError` if a sequence is longer than the table of
+# positions. (Without that check, JAX would return values that are not numbers.)
 
 
 # %% nbgrader={"grade": false, "grade_id": "embed", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -772,9 +846,9 @@ assert refused, "A sequence longer than `positions` must be a `ValueError`."
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 3.2 The whole model (5 points)
+# ### 3.2 The whole model (10 points)
 #
-# Embed, run the blocks one behind the other, and unembed with the same
+# Embed the tokens, run the blocks one after another, and unembed with the same
 # `tokens`.
 
 
@@ -798,7 +872,7 @@ def language_model(ids, weights, num_heads):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "test_language_model", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "test_language_model", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false}
 import numpy as np
 
 weights = make_weights(11, 6, 8, 16, 2, seed=4)
@@ -884,471 +958,63 @@ for num_blocks in rng.sample([0, 1, 2, 3], 2):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 4 Counting (5 points)
+# ## 4 A figure
 #
-# How many numbers are there in the weights? From the sizes alone, without
-# making them: the matrix of tokens counts once.
-
-
-# %% nbgrader={"grade": false, "grade_id": "count_parameters", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def count_parameters(vocabulary_size, length, dim, hidden_dim, num_blocks):
-    """Count the numbers in what `make_weights` would return.
-
-    Args:
-        vocabulary_size: int.
-        length: int, how many positions there are.
-        dim: int.
-        hidden_dim: int, width of the feed-forward networks.
-        num_blocks: int.
-
-    Returns:
-        int.
-    """
-    ### BEGIN SOLUTION
-    attention = 4 * dim * dim
-    feed_forward = 2 * dim * hidden_dim + hidden_dim + dim
-    norms = 4 * dim
-    blocks = num_blocks * (attention + feed_forward + norms)
-    return (vocabulary_size + length) * dim + blocks
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "test_count_parameters", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-counted = count_parameters(50, 10, 8, 32, 0)
-assert counted == 480, (
-    "Without blocks there are 50 rows for tokens and 10 for positions, of 8 "
-    f"numbers. Received: {counted!r}."
-)
-counted = count_parameters(50, 10, 8, 32, 3) - counted
-assert counted == 3 * 840, (
-    "A block has four matrices of attention, two of the feed-forward network "
-    "with a bias each, and two normalizations of two vectors: 840 numbers in "
-    f"all here. Received: {counted / 3} a block."
-)
-### BEGIN HIDDEN TESTS
-import os
-import random
-
-term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
-rng = random.Random(f"{term} count")
-
-
-def slow_size(part):
-    if isinstance(part, dict):
-        return sum(slow_size(each) for each in part.values())
-    if isinstance(part, list):
-        return sum(slow_size(each) for each in part)
-    return len(part.ravel())
-
-
-for _ in range(8):
-    sizes = [rng.randint(1, 20) for _ in range(4)] + [rng.randint(0, 4)]
-    expected = slow_size(make_weights(*sizes))
-    assert count_parameters(*sizes) == expected, (
-        "The count must be that of weights really made. For some random "
-        "sizes it is not."
-    )
-# Sizes whose weights no machine here would hold.
-dim, number = rng.randint(10**5, 10**6), rng.randint(100, 1000)
-one, more = (
-    count_parameters(10**6, 10**5, dim, 4 * dim, n) for n in (1, number)
-)
-assert one - count_parameters(10**6, 10**5, dim, 4 * dim, 0) == (
-    12 * dim * dim + 9 * dim
-), "With a hidden size of 4 * dim, a block has 12 dim^2 + 9 dim numbers."
-assert (more - one) == (number - 1) * (12 * dim * dim + 9 * dim), (
-    "All blocks have the same size: count with integers, and make no arrays."
-)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 5 Warmup (5 points)
+# ### 4.1 Why scores are scaled (10 points, graded by a person)
 #
-# The first gradients are large and point nowhere in particular. So the
-# learning rate rises in a straight line from 0 at step 0 to `rate` at step
-# `warmup_steps`, and stays there. In training `step` is a tensor of the
-# backend, and `if` on a tensor does not compile: use `keras.ops`.
-
-
-# %% nbgrader={"grade": false, "grade_id": "learning_rate", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def learning_rate(step, rate, warmup_steps):
-    """Return the learning rate of a step.
-
-    Args:
-        step: int, or int array or tensor of any shape.
-        rate: float, the rate after the warmup.
-        warmup_steps: int, at least 1.
-
-    Returns:
-        float32 tensor of the shape of `step`.
-    """
-    ### BEGIN SOLUTION
-    done = ops.cast(step, "float32") / warmup_steps
-    return rate * ops.minimum(done, 1.0)
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "test_learning_rate", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-import numpy as np
-
-assert to_array(learning_rate(0, 0.5, 10)) == 0, "The rate begins at zero."
-assert abs(to_array(learning_rate(5, 0.5, 10)) - 0.25) < 1e-6, (
-    "Half the warmup is half the rate."
-)
-for step in (10, 11, 10**6):
-    assert abs(to_array(learning_rate(step, 0.5, 10)) - 0.5) < 1e-6, (
-        f"From step 10 on the rate stays what it is. It does not at {step}."
-    )
-rates = to_array(learning_rate(np.arange(4, dtype="int32"), 1.0, 2))
-assert rates.dtype == np.float32 and rates.tolist() == [0, 0.5, 1, 1], (
-    f"An array of steps gives an array of rates. Received: {rates!r}."
-)
-### BEGIN HIDDEN TESTS
-import os
-import random
-
-term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
-rng = random.Random(f"{term} warmup")
-for _ in range(5):
-    rate, warmup = rng.uniform(1e-5, 2), rng.randint(1, 500)
-    steps = [0, 1, warmup - 1, warmup, warmup + 1, rng.randrange(10**4)]
-    rates = to_array(learning_rate(np.array(steps, "int32"), rate, warmup))
-    assert rates.shape == (6,), "There must be a rate for each step."
-    for step, found in zip(steps, rates.tolist()):
-        expected = rate if step >= warmup else rate * step / warmup
-        assert abs(found - expected) < 1e-5 * rate, (
-            "The rate must rise in a straight line up to the warmup's end "
-            "and then stay. For some random steps it does not."
-        )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ## 6 Pretraining
+# How evenly does a position spread its attention? The entropy of a row of
+# attention weights, $-\sum_j w_j \log w_j$ in nats, measures this. It is $\log
+# n$ if all $n$ positions get the same weight, and 0 if one position gets
+# everything.
 #
-# ### 6.1 A model that Keras can train (5 points)
-#
-# Write a subclass of `keras.Model` and let `make_model` return one. It holds
-# the weights as `keras.Variable`s (Keras finds them in attributes, also in
-# dicts and lists), and its `call` is `language_model`.
-
-
-# %% nbgrader={"grade": false, "grade_id": "make_model", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def make_model(weights, num_heads):
-    """Make a trainable model that begins with these weights.
-
-    Args:
-        weights: dict as `make_weights` returns it.
-        num_heads: int.
-
-    Returns:
-        keras.Model from ids `(batch, length)` to scores.
-    """
-    ### BEGIN SOLUTION
-    return Decoder(weights, num_heads)
-
-
-class Decoder(keras.Model):
-    def __init__(self, weights, num_heads):
-        super().__init__()
-        self.num_heads = num_heads
-        self.tokens = keras.Variable(weights["tokens"])
-        self.positions = keras.Variable(weights["positions"])
-        self.blocks = [
-            {name: keras.Variable(part) for name, part in block.items()}
-            for block in weights["blocks"]
-        ]
-
-    def call(self, ids):
-        weights = {
-            "tokens": self.tokens,
-            "positions": self.positions,
-            "blocks": self.blocks,
-        }
-        return language_model(ids, weights, self.num_heads)
-
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "test_make_model", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-import numpy as np
-
-weights = make_weights(7, 5, 8, 16, 2, seed=5)
-ids = np.array([[1, 2, 3], [4, 5, 6]], "int32")
-model = make_model(weights, 2)
-scores = to_array(model(ids))
-assert np.allclose(
-    scores, to_array(language_model(ids, weights, 2)), atol=1e-3
-), (
-    "The model must begin with the weights that it is given, and be "
-    "`language_model`."
-)
-counted = model.count_params()
-assert counted == count_parameters(7, 5, 8, 16, 2), (
-    "Keras must find each weight once, as `count_parameters` does. Received: "
-    f"{counted}."
-)
-### BEGIN HIDDEN TESTS
-import os
-import random
-
-term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
-rng = random.Random(f"{term} keras")
-for _ in range(2):
-    num_heads, num_blocks = rng.randint(1, 2), rng.randint(1, 3)
-    dim, hidden = 6 * num_heads, rng.randint(4, 9)
-    size, length = rng.randint(5, 20), rng.randint(4, 8)
-    weights = make_weights(
-        size, length, dim, hidden, num_blocks, rng.randrange(10**6)
-    )
-    model = make_model(weights, num_heads)
-    ids = np.random.default_rng(rng.randrange(10**6))
-    ids = ids.integers(0, size, (2, length)).astype("int32")
-    scores = to_array(model(ids))
-    assert scores.shape == (2, length, size), "The model must return scores."
-    assert np.allclose(
-        scores, to_array(language_model(ids, weights, num_heads)), atol=1e-3
-    ), "The model must be `language_model` with the weights that it was given."
-    expected = (size + length) * dim + num_blocks * (
-        4 * dim**2 + 2 * dim * hidden + hidden + 5 * dim
-    )
-    assert model.count_params() == expected, (
-        "Keras must find each weight once, of all blocks. The embedding is "
-        "tied: one matrix of tokens."
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ### 6.2 Training (5 points)
-#
-# Compile the model with Adam and fit it. The learning rate is that of part 5
-# (subclass `keras.optimizers.schedules.LearningRateSchedule`; Keras calls it
-# with the step), the loss is the mean cross-entropy of the next token, in
-# nats. The model gives scores, no probabilities: tell the loss so.
-
-
-# %% nbgrader={"grade": false, "grade_id": "pretrain", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def pretrain(model, train, validation, rate, warmup_steps, batch_size, epochs):
-    """Train a model to predict the next token.
-
-    Args:
-        model: what `make_model` returns; it is changed.
-        train: pair of int32 arrays `(rows, length)`, inputs and targets.
-        validation: pair of the same kind, which is only measured on.
-        rate: float, the learning rate after the warmup.
-        warmup_steps: int.
-        batch_size: int.
-        epochs: int.
-
-    Returns:
-        dict with the lists `loss` and `val_loss`, a float for each epoch.
-    """
-    ### BEGIN SOLUTION
-    model.compile(
-        optimizer=keras.optimizers.Adam(Warmup(rate, warmup_steps)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    history = model.fit(
-        *train,
-        validation_data=tuple(validation),
-        batch_size=batch_size,
-        epochs=epochs,
-        verbose=0,
-    ).history
-    return {name: history[name] for name in ("loss", "val_loss")}
-
-
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, rate, warmup_steps):
-        self.rate = rate
-        self.warmup_steps = warmup_steps
-
-    def __call__(self, step):
-        return learning_rate(step, self.rate, self.warmup_steps)
-
-    ### END SOLUTION
-
-
-# %% nbgrader={"grade": true, "grade_id": "test_pretrain", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false}
-import numpy as np
-
-# 0 1 2 3 0 1 2 3 ...: what comes next is no secret.
-stream = np.arange(64 * 9) % 4
-rows = stream.reshape(64, 9).astype("int32")
-train = rows[:, :-1], rows[:, 1:]
-model = make_model(make_weights(4, 8, 16, 32, 1, seed=6), 2)
-losses = pretrain(model, train, train, 0.01, 5, 4, 3)
-assert len(losses["loss"]) == len(losses["val_loss"]) == 3, (
-    "Each epoch has a loss of training and one of validation."
-)
-assert 0.1 < losses["loss"][0] < 2, (
-    "The loss begins at about the logarithm of the size of the vocabulary, "
-    "1.39 here, and falls. Received: a mean of "
-    f"{losses['loss'][0]} in the first epoch."
-)
-# Computed again: the model, and not what is said of it, must have learned.
-shares = np.exp(to_array(model(train[0])).astype("float64"))
-shares /= shares.sum(axis=-1, keepdims=True)
-after = -np.log(np.take_along_axis(shares, train[1][..., None], -1)).mean()
-assert after < 0.7, (
-    "A sequence that repeats itself must be learned in 48 steps. Received: a "
-    f"model with a loss of {after}."
-)
-assert abs(losses["val_loss"][-1] - after) < 2e-2, (
-    "The last loss of validation must be that of the model after training. "
-    f"Received: {losses['val_loss'][-1]} instead of {after}."
-)
-### BEGIN HIDDEN TESTS
-import os
-import random
-
-term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
-rng = random.Random(f"{term} train")
-
-
-def slow_loss(scores, targets):
-    total = 0
-    for b, i in np.ndindex(*targets.shape):
-        row = scores[b, i].astype("float64")
-        total += np.log(np.exp(row - row.max()).sum()) + row.max()
-        total -= row[targets[b, i]]
-    return total / targets.size
-
-
-size = rng.randint(6, 9)
-noise = np.random.default_rng(rng.randrange(10**6))
-weights = make_weights(size, 6, 12, 24, 1, rng.randrange(10**6))
-weights["tokens"] *= 20
-model = make_model(weights, 3)
-train, held_out = (
-    tuple(noise.integers(0, size, (2, rows, 6)).astype("int32"))
-    for rows in (4, 3)
-)
-expected = [slow_loss(to_array(model(x)), y) for x, y in (train, held_out)]
-# Each epoch is one step.
-losses = pretrain(model, train, held_out, 0.01, 5, 4, 30)
-assert abs(losses["loss"][0] - expected[0]) < 2e-2, (
-    "The loss must be the mean cross-entropy of the targets, with scores "
-    "taken for scores. For a random model it is not."
-)
-assert abs(losses["loss"][1] - losses["loss"][0]) < 1e-3, (
-    "The first step has a learning rate of zero and must change nothing."
-)
-assert abs(losses["val_loss"][0] - expected[1]) < 2e-2, (
-    "The second loss must be that of the rows held out."
-)
-after = slow_loss(to_array(model(train[0])), train[1])
-assert after < 0.6 * expected[0], (
-    "The same few rows, again and again, must be learned by heart. For some "
-    "random rows the loss does not fall."
-)
-final = slow_loss(to_array(model(held_out[0])), held_out[1])
-assert abs(losses["val_loss"][-1] - final) < 2e-2 * max(1, final), (
-    "The losses of validation must be measured after each epoch. For the last "
-    "one this is not so."
-)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ### 6.3 A figure (10 points, graded by a person)
-#
-# Pages of Python's own manual, which every installation carries, character by
-# character. Everybody in the class has the same ones this term.
-
-# %%
-SEED = 0
-
-
-# %% nbgrader={"grade": false, "grade_id": "read_rows", "locked": true, "schema_version": 3, "solution": false, "task": false}
-def read_rows(seed, length):
-    """Cut pages of Python's manual, drawn with a seed, into rows.
-
-    Returns:
-        The alphabet, a str, in which the id of a character is its place, and
-        two pairs of inputs and targets: of 32 pages to train with, and of 8
-        others.
-    """
-    import pydoc_data.topics
-    import random
-
-    import numpy as np
-
-    pages = [text for _, text in sorted(pydoc_data.topics.topics.items())]
-    pages = random.Random(seed).sample(pages, 40)
-    alphabet = "".join(sorted(set("".join(pages))))
-    known = {character: i for i, character in enumerate(alphabet)}
-    sides = []
-    for part, most in ((pages[:32], 100_000), (pages[32:], 20_000)):
-        ids = [known[character] for character in "".join(part)[:most]]
-        num_rows = len(ids) // (length + 1)
-        rows = np.array(ids[: num_rows * (length + 1)], "int32")
-        rows = rows.reshape(num_rows, length + 1)
-        sides.append((rows[:, :-1], rows[:, 1:]))
-    return alphabet, *sides
-
-
-def continue_text(model, alphabet, text, length, count=200, seed=0):
-    """Let a model write `count` characters more.
-
-    What stands behind the last character does not matter: it is not seen.
-    """
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        ids = [alphabet.index(character) for character in text[-length:]]
-        row = np.array([ids + [0] * (length - len(ids))], "int32")
-        scores = model.predict_on_batch(row)[0, len(ids) - 1]
-        chances = np.exp((scores - scores.max()).astype("float64") / 0.7)
-        text += alphabet[rng.choice(len(alphabet), p=chances / chances.sum())]
-    return text
-
-
-# %%
-LENGTH = 32
-alphabet, train, validation = read_rows(SEED, LENGTH)
-print(len(alphabet), "characters;", train[0].shape, validation[0].shape)
-
-# %% [markdown]
-# Train a model of two blocks, with `dim` 64, `hidden_dim` 256 and 4 heads, for
-# 4 epochs in batches of 32. A rate of 0.004 after 50 steps of warmup is a good
-# start. It takes half a minute or less; if your machine needs more, take fewer
-# epochs. Draw both losses against the epochs. For comparison draw the loss of
-# somebody who knows how often each character occurs on the training pages, and
-# nothing else. Below, print what `continue_text` makes of `"The "`.
+# Draw random queries and keys from a standard normal distribution, for 32
+# positions and head sizes of 1, 2, 4, and so on up to 256. Compute the mean
+# entropy of the last row, over at least 50 heads, in two ways: with
+# `attention_weights` as it is, and without the division by the square root of
+# the head size. (You can multiply the queries by that square root first.) Plot
+# both means against the head size, and draw $\log 32$ for comparison. Think
+# about the scale of the axis, and label axes and curves.
 
 # %% nbgrader={"grade": true, "grade_id": "figure", "locked": false, "points": 10, "schema_version": 3, "solution": true, "task": false}
 ### BEGIN SOLUTION
-keras.utils.set_random_seed(SEED)
-model = make_model(make_weights(len(alphabet), LENGTH, 64, 256, 2), 4)
-losses = pretrain(model, train, validation, 4e-3, 50, 32, 4)
-often = np.bincount(train[1].ravel(), minlength=len(alphabet)) + 1
-frequencies = -np.log(often / often.sum())[validation[1]].mean()
-epochs = range(1, 1 + len(losses["loss"]))
+rng = np.random.default_rng(0)
+sizes = [2**i for i in range(9)]
+scaled, unscaled = [], []
+for size in sizes:
+    query, key = rng.normal(size=(2, 1, 100, 32, size)).astype("float32")
+    for means, factor in ((scaled, 1), (unscaled, np.float32(size**0.5))):
+        rows = to_array(attention_weights(factor * query, key))[:, :, -1]
+        entropies = -np.sum(rows * np.log(rows + 1e-30), axis=-1)
+        means.append(float(entropies.mean()))
 figure, ax = plt.subplots()
-ax.plot(epochs, losses["loss"], label="training pages, during the epoch")
-ax.plot(epochs, losses["val_loss"], label="held-out pages, after it")
-ax.axhline(frequencies, color="gray", label="frequencies of characters")
-ax.set_xlabel("epochs")
-ax.set_ylabel("loss, nats a character")
+ax.plot(sizes, scaled, marker="o", label="scores divided by the root")
+ax.plot(sizes, unscaled, marker="o", label="scores as they are")
+ax.axhline(np.log(32), color="gray", label="equal weights, log 32")
+ax.set_xscale("log", base=2)
+ax.set_xlabel("head size")
+ax.set_ylabel("entropy of the last row, nats")
 ax.set_ylim(bottom=0)
 ax.legend()
 plt.show()
-print(losses)
-print(continue_text(model, alphabet, "The ", LENGTH))
+print(scaled, unscaled)
 ### END SOLUTION
 
+
 # %% [markdown]
-# ### 6.4 What the figure says (5 points, graded by a person)
+# ### 4.2 What the figure says (5 points, graded by a person)
 #
-# In three to six sentences: how far below the line of frequencies does the
-# model come, and what must it have learned for that? What in the text that it
-# writes is right, and what is not? In the first epoch the loss on held-out
-# pages may well be below that on training pages: why?
+# Write three to six sentences. Why does one curve fall and the other one stay
+# level? What would small entropies at the start mean for training? In a model
+# with pre-norm blocks nothing normalizes the sum that runs through the blocks.
+# What happens to that sum as the model gets deeper, and what should happen to
+# it before `unembed`?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "discussion", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# The model comes about one nat below the frequencies, so it gives the next
-# character almost three times their chance: it uses the characters before. It
-# has common words, spaces after commas, indentation; sentences make no sense,
-# for which model and text are too small. The loss of training is a mean over
-# the epoch, with the first steps in it, when the model knew nothing; that of
-# the held-out pages is measured at the epoch's end.
+# Without scaling, the variance of a score is the head size, because a score is
+# a sum of that many products with variance one. The largest score is then far
+# above the others, and the softmax gives it nearly everything. Divided by the
+# square root, scores have variance one at every size, so the curve stays level.
+# With a small entropy each position copies a single other one, and the gradient
+# through the softmax is close to zero, so training starts slowly. With
+# pre-norm, every part adds to the sum, so it grows with the depth. It should be
+# normalized once more before `unembed`.

@@ -34,37 +34,41 @@
 # ---
 
 # %% [markdown]
-# # Homework 3: decoding
+# # Homework 3: Decoding
 #
-# A language model returns a logit for each token that could come next. What
-# text comes out is decided afterwards: by how a token is chosen from logits,
-# again and again. Here you write the usual ways to choose, a search for the
-# most probable continuation, and the cache that makes all of them fast.
-# Chapters 2 and 3 of the course use most of these.
+# A language model returns a logit for each token that could come next. The text
+# that comes out also depends on how a token is chosen from these logits, again
+# and again. In this homework you write the usual ways to choose, a search for
+# the most probable continuation, and the cache that makes all of them fast.
+# Chapters 2 and 3 of the course use most of them.
 #
 # | part | points |
 # |---|---|
 # | 1 From logits to a token | 15 |
 # | 2 Leaving tokens out | 20 |
-# | 3 Penalties, and generating | 15 |
+# | 3 Penalties and generation | 15 |
 # | 4 Beam search | 15 |
 # | 5 A cache | 20 |
 # | 6 A figure, graded by a person | 15 |
 #
-# It takes most people three to four hours. Rules:
+# Rules:
 #
-# - Replace each `raise NotImplementedError()` by your code. The functions keep
-#   their names and arguments. Add cells and functions as you like.
-# - The cells with tests cannot be changed. Grading restores them, and runs more
-#   tests than you see, on inputs that differ each time.
-# - You may use the standard library, NumPy and Matplotlib. The libraries that
-#   have what you are asked to write cannot be imported in grading.
-# - Do not use the variables of test cells in your own: in grading the tests run
-#   in another process, which calls your functions.
-# - In grading a cell may take a minute, a call of a function 20 seconds, and
-#   all together 4 GB of memory. The whole notebook needs less than a minute.
-# - Before you hand it in, restart and run all, or
-#   `kerasllm homework check hw3_decoding.ipynb`.
+# - Replace each `raise NotImplementedError()` with your code. Keep the names
+#   and arguments of the functions. You may add cells and functions.
+# - You cannot change the test cells. Grading restores them. It also runs tests
+#   that you do not see, on inputs that differ each time.
+# - If the test of one of your functions fails in grading, the tests that follow
+#   use the solution's version of that function. So one mistake costs its own
+#   points and no others. On your own machine the later tests use your function,
+#   so fix the first failing test first.
+# - You may use the standard library, NumPy, and Matplotlib. Libraries that
+#   already contain what you are asked to write cannot be imported in grading.
+# - Do not use the variables of test cells in your code. In grading, the tests
+#   run in a separate process that calls your functions.
+# - In grading, a cell may take one minute, a call of a function may take 20
+#   seconds, and the whole notebook may use 4 GB of memory.
+# - Before you hand the notebook in, restart and run all cells, or run `kerasllm
+#   homework check hw3_decoding.ipynb`.
 
 # %%
 import matplotlib.pyplot as plt
@@ -73,14 +77,14 @@ import numpy as np
 # %% [markdown]
 # ## The model
 #
-# In parts 1 to 4 the model is the simplest there is: an n-gram table. With two
-# axes, `model[a]` holds the logits after token `a`; with three, `model[a, b]`
-# those after `a, b`; and so on. `next_logits` looks at as many of the last
-# tokens as the table wants. Your functions get a table and must not care how
-# many axes it has.
+# In parts 1 to 4 the model is an n-gram table, the simplest model there is. If
+# the table has two axes, `model[a]` holds the logits after token `a`. If it has
+# three, `model[a, b]` holds the logits after the tokens `a, b`, and so on.
+# `next_logits` looks at as many of the last tokens as the table needs. Your
+# functions receive a table and must work for any number of axes.
 #
-# One such table comes from pages of Python's own manual, its tokens are words.
-# Everybody in the class has the same pages this term.
+# One such table comes from pages of Python's own manual. Its tokens are words.
+# Everyone in the class works on the same pages this term.
 
 # %%
 SEED = 0
@@ -138,7 +142,8 @@ print("after `the`:", [words[i] for i in np.argsort(-after_the)[:8]])
 #
 # ### 1.1 Greedy (5 points)
 #
-# Take the token with the largest logit, the first of equals.
+# Take the token with the largest logit. If several logits are equal, take the
+# first.
 
 
 # %% nbgrader={"grade": false, "grade_id": "greedy", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -185,10 +190,9 @@ for _ in range(20):
 # %% [markdown]
 # ### 1.2 Softmax with a temperature (5 points)
 #
-# Token $i$ has the probability
-# $e^{l_i / T} / \sum_j e^{l_j / T}$. Logits may be large, and $T$ small:
-# subtract what keeps the exponential from overflowing. A logit of `-inf` is a
-# probability of 0.
+# Token $i$ has the probability $e^{l_i / T} / \sum_j e^{l_j / T}$. Logits may
+# be large and $T$ may be small, so subtract a number that keeps the exponential
+# from overflowing. A logit of `-inf` means a probability of 0.
 
 
 # %% nbgrader={"grade": false, "grade_id": "softmax", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -262,9 +266,9 @@ for _ in range(20):
 # %% [markdown]
 # ### 1.3 Drawing a token (5 points)
 #
-# A number drawn evenly from [0, 1) chooses the token: the first at which the
-# running sum of the probabilities is larger than the number. Rounding may end
-# the running sum a little below 1. Even then the token must be one of those
+# A number drawn uniformly from [0, 1) chooses the token: the first one at which
+# the cumulative probability exceeds the number. Because of rounding, the
+# cumulative probability may end slightly below 1. Even then, return a token
 # whose probability is not 0.
 
 
@@ -316,7 +320,7 @@ for _ in range(3):
     assert len(counts) == 6 and np.all(
         np.abs(counts - 120 * probabilities) <= 1
     ), (
-        "Numbers spread evenly must draw each token as often as its "
+        "Evenly spaced numbers must draw each token as often as its "
         "probability says."
     )
     assert drawn == sorted(drawn), (
@@ -340,15 +344,16 @@ for zeros in (0, 1, 3):
 # %% [markdown]
 # ## 2 Leaving tokens out
 #
-# Each token of the tail is unlikely, but there are many, and one bad word
-# leads a text astray. So some tokens are left out before drawing. Each function
-# here returns new logits: unchanged for tokens that stay, `-inf` for those that
-# go. The argument is not changed. Logits that are `-inf` already stay so.
+# Each token in the tail of the distribution is unlikely, but there are many of
+# them, and one bad word can lead a text astray. Therefore some tokens are left
+# out before drawing. Each function in this part returns new logits: unchanged
+# for the tokens that stay, and `-inf` for those that go. Do not change the
+# argument. Logits that are already `-inf` stay `-inf`.
 #
 # ### 2.1 Top-k (5 points)
 #
-# The `k` largest logits stay. Of equal ones the first stay, so that there are
-# never more than `k`. If there are no more than `k`, all stay.
+# Keep the `k` largest logits. If logits are equal, keep the first ones, so that
+# there are never more than `k`. If there are no more than `k` tokens, keep all.
 
 
 # %% nbgrader={"grade": false, "grade_id": "keep_top_k", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -413,10 +418,10 @@ for _ in range(40):
 # %% [markdown]
 # ### 2.2 Top-p (10 points)
 #
-# The fewest tokens that together have a probability of at least `p` stay. Go
-# down from the most likely, the first of equals, until the sum reaches `p`. So
-# one token always stays. At `p = 1` all stay, whatever rounding does to the
-# sum.
+# Keep the smallest set of tokens that together have a probability of at least
+# `p`. Go down from the most likely token until the sum reaches `p`, and take
+# the first of equal tokens first. At least one token always stays. At `p = 1`
+# all tokens stay, no matter how the sum is rounded.
 
 
 # %% nbgrader={"grade": false, "grade_id": "keep_top_p", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -449,7 +454,7 @@ import numpy as np
 logits = np.log([0.15, 0.5, 0.05, 0.3])
 kept = keep_top_p(logits, 0.7)
 assert np.array_equal(np.isfinite(kept), [False, True, False, True]), (
-    "The token with which the sum reaches p stays: 0.5 is not enough for 0.7, "
+    "The token that makes the sum reach p stays: 0.5 is not enough for 0.7, "
     f"0.5 + 0.3 is. Received: {kept}."
 )
 assert np.array_equal(kept[[1, 3]], logits[[1, 3]]), (
@@ -515,8 +520,8 @@ for p in (0.0, 1e-12, 0.5):
 # %% [markdown]
 # ### 2.3 Min-p (5 points)
 #
-# A token stays if its probability is at least `p` times that of the most likely
-# token.
+# A token stays if its probability is at least `p` times the probability of the
+# most likely token.
 
 
 # %% nbgrader={"grade": false, "grade_id": "keep_min_p", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -577,13 +582,14 @@ for _ in range(30):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 3 Penalties, and generating
+# ## 3 Penalties and generation
 #
 # ### 3.1 Frequency and presence (5 points)
 #
-# Against repetition, tokens that the text has already lose some of their
-# logit: `frequency` for each time that they occur, and `presence` once if they
-# occur at all. Other tokens lose nothing.
+# To reduce repetition, lower the logits of tokens that are already in the text.
+# Subtract `frequency` once for each occurrence of a token, and subtract
+# `presence` once if the token occurs at all. The logits of other tokens do not
+# change.
 
 
 # %% nbgrader={"grade": false, "grade_id": "penalize", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -650,17 +656,21 @@ for _ in range(30):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 3.2 Generating (10 points)
+# ### 3.2 Generation (10 points)
 #
-# Put it together. For each new token: the logits of `next_logits`, penalties
-# for all of the text so far, prompt included; division by the temperature;
-# top-k, top-p and min-p in this order, each on what the one before it left;
-# softmax; and a draw with a number from your own `np.random.default_rng(seed)`.
-# What is `None` is left out. At a temperature of 0 the token is the greedy one
-# after the penalties.
+# Now combine the parts. For each new token:
 #
-# Then try it:
-# `" ".join(words[i] for i in generate(bigrams, [0], 30, seed=1, min_p=0.1))`.
+# 1. Get the logits from `next_logits`.
+# 2. Apply the penalties for all of the text so far, including the prompt.
+# 3. At a temperature of 0, take the greedy token. Otherwise divide the logits
+#    by the temperature.
+# 4. Apply top-k, top-p, and min-p in this order, each to what the previous one
+#    left. Skip those that are `None`.
+# 5. Apply the softmax, and draw a token with a number from your own
+#    `np.random.default_rng(seed)`.
+#
+# Then try it: `" ".join(words[i] for i in generate(bigrams, [0], 30, seed=1,
+# min_p=0.1))`.
 
 
 # %% nbgrader={"grade": false, "grade_id": "generate", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -831,15 +841,16 @@ for _ in range(10):
 # %% [markdown]
 # ## 4 Beam search (15 points)
 #
-# Greedy decoding may start with a likely token that leads nowhere good. Beam
-# search keeps the `num_beams` most probable beginnings. At each step each of
-# them is continued with every token, and the best `num_beams` of all
-# continuations go on.
+# Greedy decoding may start with a likely token after which only unlikely ones
+# can follow. Beam search keeps the `num_beams` most probable sequences. At each
+# step it continues each of them with every token, and keeps the best
+# `num_beams` of all continuations.
 #
-# A sequence has the sum of the log-probabilities of its tokens as its score. A
-# sequence that ends in `end_id` is finished: it is not continued, keeps its
-# score, and competes with the others for a place. (The tokens of the prompt end
-# nothing.) Search until all are finished or have `num_tokens` tokens.
+# The score of a sequence is the sum of the log-probabilities of its tokens. A
+# sequence that ends with `end_id` is finished. It is not continued, keeps its
+# score, and still competes with the others. (Tokens of the prompt do not finish
+# a sequence.) Search until all sequences are finished or have `num_tokens`
+# tokens.
 
 
 # %% nbgrader={"grade": false, "grade_id": "beam_search", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1005,11 +1016,11 @@ for case in range(18):
 # %% [markdown]
 # ## 5 A cache
 #
-# A transformer's keys and values at a position depend on the tokens up to
-# there, and on nothing that comes later. Whoever keeps them computes each only
-# once. Here is a small transformer with one head, and how it computes the
-# logits at all positions, without a cache. Read it well: your step must do the
-# same for one position.
+# In a transformer, the key and the value at a position depend on the tokens up
+# to that position and on nothing that comes later. If you keep them, you
+# compute each of them only once. Here is a small transformer with one head, and
+# a function that computes the logits at all positions without a cache. Read it
+# carefully: your step must do the same for one position.
 
 
 # %% nbgrader={"grade": false, "grade_id": "transformer", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -1048,7 +1059,7 @@ def normalize(x):
 
 
 def attend(queries, keys, values):
-    """Let each position look at itself and those before it.
+    """Let each position attend to itself and to those before it.
 
     Args:
         queries: float array `(length, dim)`.
@@ -1092,16 +1103,16 @@ def empty_cache(model):
 
 
 # %% [markdown]
-# ### 5.1 Attention of one position (5 points)
+# ### 5.1 Attention at one position (5 points)
 #
-# The new position's key and value go to the end of the cache, and its query
-# looks at all that is in it then. Return a new cache: the old one is not
-# changed, so that two texts can go on from the same beginning.
+# Append the key and the value of the new position to the cache. The query then
+# attends to everything in the cache. Return a new cache and do not change the
+# old one, so that two texts can continue from the same prefix.
 
 
 # %% nbgrader={"grade": false, "grade_id": "attend_with_cache", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def attend_with_cache(query, key, value, cache):
-    """Let a new position look at itself and those in the cache.
+    """Let a new position attend to itself and to those in the cache.
 
     Args:
         query: float array `(dim,)`.
@@ -1136,8 +1147,7 @@ assert np.shape(cache[0]) == np.shape(cache[1]) == (1, 2), (
 )
 output, longer = attend_with_cache(np.zeros(2), two, one, cache)
 assert np.allclose(output, [2, 3]), (
-    "A query of zeros sees all positions alike, the new one too. Received: "
-    f"{output}."
+    f"A query of zeros attends to all positions equally. Received: {output}."
 )
 assert np.array_equal(longer[0], [one, two]), (
     f"Keys stay in the order of their positions. Received: {longer[0]}."
@@ -1169,9 +1179,9 @@ for _ in range(6):
 # %% [markdown]
 # ### 5.2 One step of the transformer (10 points)
 #
-# `forward` for one new token. All that is known of the tokens before it is
-# the cache, a list with a pair for each block. Its length is the position of
-# the new token.
+# Compute what `forward` computes, for one new token. Everything that you know
+# about the earlier tokens is in the cache, a list with one pair for each block.
+# The length of the cache is the position of the new token.
 
 
 # %% nbgrader={"grade": false, "grade_id": "decode_step", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1255,8 +1265,9 @@ for num_blocks in (1, 2, 3):
                     "A step must not compute the rows of earlier positions "
                     "again."
                 )
-    # Keys and values that come from no text. Who asks the cache uses them;
-    # who computes the past again, from tokens kept elsewhere, does not.
+    # Keys and values that come from no text. Code that reads the cache uses
+    # them. Code that computes the past again, from tokens that it has kept
+    # elsewhere, does not.
     length = int(rng.integers(1, 9))
     cache = [
         tuple(rng.normal(size=(2, length, dim))) for _ in range(num_blocks)
@@ -1274,20 +1285,21 @@ for num_blocks in (1, 2, 3):
         x = x + (y @ block["up"]).clip(0) @ block["down"]
     expected = model["tokens"] @ (x / np.sqrt(np.mean(x**2) + 1e-6))
     assert np.allclose(logits, expected, rtol=0, atol=1e-6), (
-        "What a step knows of the past must come from the keys and values in "
+        "What a step uses of the past must come from the keys and values in "
         "its cache, and from nothing else."
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 5.3 What it saves (5 points)
+# ### 5.3 What the cache saves (5 points)
 #
-# Count the multiplications in the products of matrices of one block of
-# `forward`, to get the logits after one token more: the four projections, the
-# two layers behind them, and in `attend` the scores (all of them, also those
-# that are set to `-inf`) and the sums of values. A product of `(a, b)` and
-# `(b, c)` has `a * b * c`. The input before the new token has `past` tokens.
-# Without a cache, all positions are computed again; with it, only the last.
+# Count the multiplications in the matrix products of one block of `forward`
+# that are needed for the logits after one more token. Include the four
+# projections, the two feed-forward layers, and, in `attend`, the scores (also
+# those that are set to `-inf`) and the weighted sums of the values. The product
+# of an `(a, b)` and a `(b, c)` matrix has `a * b * c` multiplications. There
+# are `past` tokens before the new one. Without a cache, all positions are
+# computed again. With a cache, only the last one is.
 
 
 # %% nbgrader={"grade": false, "grade_id": "step_multiplications", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1346,12 +1358,12 @@ for _ in range(20):
 #
 # ### 6.1 How many tokens stay (10 points, graded by a person)
 #
-# Take the model of the manual, `bigrams`, and 100 of its words as contexts. For
-# temperatures from 0.5 to 2 (seven will do), count the tokens that stay with
-# top-k of 20, with top-p of 0.9 and with min-p of 0.1, each alone and after the
-# temperature. Draw the mean over the contexts against the temperature: one pair
-# of axes, three curves, labelled, readable by somebody who has not read this
-# page. Think about the scale of the axis.
+# Use `bigrams`, the model of the manual, with 100 of its words as contexts. For
+# temperatures from 0.5 to 2 (seven are enough), count the tokens that stay with
+# top-k of 20, with top-p of 0.9, and with min-p of 0.1. Apply each alone, after
+# the temperature. Plot the mean over the contexts against the temperature. Draw
+# three curves on one pair of axes, and label them so that a reader who has not
+# seen this page understands the figure. Think about the scale of the axis.
 
 # %% nbgrader={"grade": true, "grade_id": "figure", "locked": false, "points": 10, "schema_version": 3, "solution": true, "task": false}
 ### BEGIN SOLUTION
@@ -1378,16 +1390,19 @@ plt.show()
 # %% [markdown]
 # ### 6.2 What the figure says (5 points, graded by a person)
 #
-# In four to six sentences: why does each of the three curves go as it does?
-# Which of the three would you use at a high temperature, and why? And what does
-# the cache of part 5 cost, as a text grows?
+# Write four to six sentences. Why does the curve of top-p rise so much faster
+# than that of min-p? Suppose that tokens were left out before the logits are
+# divided by the temperature. What would the three curves look like, and what
+# would the temperature still change? Finally, suppose that beam search used the
+# cache of part 5. What must happen to the cache of a beam when it is replaced
+# by a continuation of another beam?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "discussion", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# Top-k never looks at the probabilities, so its curve is flat: 20 tokens stay
-# where the model is sure of one, and 20 where hundreds are possible. A higher
-# temperature moves probability into the long tail, and top-p has to go far down
-# it to collect 0.9. Min-p compares each token with the best one; the tail stays
-# far below that for longer, so fewer tokens come in. At a high temperature I
-# would use min-p, because it keeps out what the model has hardly seen. The
-# cache holds a key and a value for each token in each block, so its memory
-# grows with the text, and each step still reads all of it.
+# A higher temperature moves probability into the long tail. Top-p has to go far
+# down the tail to collect 0.9, while min-p compares each token with the best
+# one, and most of the tail stays far below a tenth of that. If tokens were left
+# out before the temperature, the three sets would be those at temperature 1, so
+# all curves would be flat. The temperature would still change how evenly the
+# draw chooses among the tokens that stay. In beam search, the new beam needs
+# the keys and values of the beam that it continues, so that cache must be
+# copied.

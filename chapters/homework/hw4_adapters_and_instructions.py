@@ -37,39 +37,46 @@
 # ---
 
 # %% [markdown]
-# # Homework 4: adapters and instructions
+# # Homework 4: Adapters and instructions
 #
-# A base model goes on with text. It may know the answer to a question and
-# still not give it, because most questions in its texts were followed by
-# something else. Here you teach a small Gemma to answer: you write the
-# adapters that are trained beside its frozen weights, turn requests into
-# tokens, count only the answers in the loss, and measure what it knows about
-# things that no request mentions. Chapter 5 of the course does the same.
+# A base model continues a text. It may know the answer to a question and still
+# not give it, because it has not learned that a question is followed by its
+# answer. In this homework you teach a small Gemma to answer. You write adapters
+# that are trained beside the frozen weights, turn requests into tokens, compute
+# the loss on the answers only, and measure what the model knows about facts
+# that no request mentions. Chapter 5 of the course does the same.
 #
 # | part | points |
 # |---|---|
 # | 1 Adapters | 30 |
 # | 2 Requests and answers | 30 |
-# | 3 Loss and measure | 15 |
+# | 3 Loss and evaluation | 15 |
 # | 4 Tuning, with a figure and a text graded by a person | 25 |
 #
-# It takes most people three to four hours. Rules:
+# Rules:
 #
-# - Replace each `raise NotImplementedError()` by your code. Names and arguments
-#   stay. Add cells and functions as you like.
-# - Write with Keras and `keras.ops`. What has adapters or the loss in it
-#   already is not allowed, such as `enable_lora` and `lora_rank` of Keras's own
-#   layers, or `SparseCategoricalCrossentropy`. NumPy is for data: what is
-#   computed with it has no gradient.
-# - It must run on JAX, TensorFlow and PyTorch.
-# - The cells with tests cannot be changed. Grading restores them, and runs more
-#   tests than you see, on inputs that differ each time.
-# - Do not use the variables of test cells in your own: in grading the tests run
-#   in another process, which calls your functions.
-# - In grading a cell may take a minute, a call of a function 20 seconds, and
-#   all together 4 GB of memory. Graders give the figure more.
-# - Before you hand it in, restart and run all, or
-#   `kerasllm homework check hw4_adapters_and_instructions.ipynb`.
+# - Replace each `raise NotImplementedError()` with your code. Keep names and
+#   arguments. You may add cells and functions.
+# - Write with Keras and `keras.ops`. Ready-made adapters and losses are not
+#   allowed, such as `enable_lora` and `lora_rank` of Keras's own layers, or
+#   `SparseCategoricalCrossentropy`. If one appears in your code, the question
+#   loses its points. Grading lists such names for the instructor. Use NumPy for
+#   data only, because a result of NumPy has no gradient.
+# - Your code must run on JAX, TensorFlow, and PyTorch.
+# - You cannot change the test cells. Grading restores them. It also runs tests
+#   that you do not see, on inputs that differ each time. Losses that your code
+#   reports are computed again.
+# - If the test of one of your functions fails in grading, the tests that follow
+#   use the solution's version of that function. So one mistake costs its own
+#   points and no others. On your own machine the later tests use your function,
+#   so fix the first failing test first.
+# - Do not use the variables of test cells in your code. In grading, the tests
+#   run in a separate process that calls your functions.
+# - In grading, a cell may take one minute, a call of a function may take 20
+#   seconds, and the whole notebook may use 4 GB of memory. Graders allow more
+#   time for the figure.
+# - Before you hand the notebook in, restart and run all cells, or run `kerasllm
+#   homework check hw4_adapters_and_instructions.ipynb`.
 
 # %%
 import keras
@@ -80,12 +87,12 @@ from keras import ops
 # %% [markdown]
 # ## The model
 #
-# `gemma_logits` is a Gemma 3 from its first matrix to its last, without images
-# and without a cache. It is given its weights in nested dicts. In place of a
-# matrix there may be a layer: it is then called with what would have been
-# multiplied. `read_gemma` reads the weights of `tiny`, which comes with the
-# course and has read about a small world of its own; `random_gemma` makes
-# smaller ones, for tests.
+# `gemma_logits` is a complete Gemma 3, without images and without a cache. It
+# receives its weights in nested dicts. You can put a layer in place of a
+# matrix: it is then called with the vectors that would have been multiplied by
+# the matrix. `read_gemma` reads the weights of `tiny`, a model that comes with
+# the course and was trained on texts about a small invented world.
+# `random_gemma` makes smaller models for tests.
 
 
 # %% nbgrader={"grade": false, "grade_id": "gemma", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -212,7 +219,7 @@ def gemma_logits(ids, weights):
         return ops.transpose(x, (0, 2, 1, 3))
 
     def turn(x, wavelength):
-        """Let vectors say where they stand: rotary embeddings."""
+        """Rotate vectors by their position: rotary embeddings."""
         powers = -np.arange(0, size, 2) / size
         angles = np.outer(np.arange(length), wavelength**powers)
         cos, sin = (
@@ -224,7 +231,7 @@ def gemma_logits(ids, weights):
 
     x = ops.take(weights["tokens"], ids, axis=0) * dim**0.5
     for i, w in enumerate(weights["blocks"]):
-        # Gemma 3: every sixth block looks far.
+        # Gemma 3: every sixth block has a longer range.
         wavelength = 1e6 if i % 6 == 5 else 1e4
         y = norm(x, w["before_attention"])
         query = norm(split(project(y, w["query"])), w["query_norm"])
@@ -287,15 +294,18 @@ for name, part in weights["blocks"][0].items():
 #
 # ### 1.1 A layer (15 points)
 #
-# Beside a matrix $W$ of $m \times n$, which is not trained, stand $A$, of
-# $m \times r$, and $B$, of $r \times n$. The layer computes
+# The matrix $W$, of shape $m \times n$, is frozen. Beside it there are two
+# trainable matrices, $A$ of shape $m \times r$ and $B$ of shape $r \times n$.
+# The layer computes
 #
 # $$x W + \frac{\alpha}{r} \, (x A) \, B.$$
 #
-# $A$ begins with random numbers, $B$ with zeros: so the model begins as it was,
-# and yet there is a gradient. `add_weight` of `keras.Layer` makes weights; the
-# matrix is one, too, with `trainable=False`. Without `lora_alpha` the change
-# counts as it is, $\alpha = r$.
+# $A$ starts with random numbers and $B$ with zeros. So the model starts
+# unchanged, and there is still a gradient. Create the weights with `add_weight`
+# of `keras.Layer`. The frozen matrix is a weight, too, with `trainable=False`.
+# Without `lora_alpha`, $\alpha = r$, and the change is not scaled. Give the
+# layer the attributes that its docstring lists, because the next question uses
+# them.
 
 
 # %% nbgrader={"grade": false, "grade_id": "LoraLinear", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -308,6 +318,12 @@ class LoraLinear(keras.Layer):
         kernel: float array `(m, n)`.
         rank: int.
         lora_alpha: float; `None` for `rank`.
+
+    Attributes:
+        kernel: the frozen matrix, a weight `(m, n)`.
+        a: trainable weight `(m, rank)`.
+        b: trainable weight `(rank, n)`.
+        scale: float, `lora_alpha / rank`.
     """
 
     def __init__(self, kernel, rank, lora_alpha=None):
@@ -343,6 +359,11 @@ x = rng.normal(size=(3, 5)).astype("float32")
 layer = LoraLinear(kernel, 2)
 y = to_array(layer(x))
 assert y.shape == (3, 7), f"(3, 5) must become (3, 7). Received: {y.shape}."
+assert [to_array(part).shape for part in (layer.kernel, layer.a, layer.b)] == [
+    (5, 7),
+    (5, 2),
+    (2, 7),
+], "The attributes are `kernel` (m, n), `a` (m, rank), and `b` (rank, n)."
 assert np.allclose(y, x @ kernel, atol=1e-4), (
     "The change must be zero at the start: B begins with zeros."
 )
@@ -360,7 +381,8 @@ scaled = LoraLinear(kernel, 2, lora_alpha=8)
 set_adapter(scaled, a, b)
 assert np.allclose(
     to_array(scaled(x)), x @ kernel + 4 * (x @ a @ b), atol=1e-3
-), "The change counts lora_alpha / rank: 4 times with 8 and 2."
+), "The change is scaled by lora_alpha / rank, which is 4 for 8 and 2."
+assert scaled.scale == 4, f"`scale` is a float. Received: {scaled.scale}."
 ### BEGIN HIDDEN TESTS
 import os
 
@@ -426,8 +448,8 @@ for _ in range(4):
 # %% [markdown]
 # ### 1.2 Merging (5 points)
 #
-# After training one matrix does what the layer does, and the adapter costs
-# nothing any more.
+# After training, a single matrix can do what the layer does, so the adapter
+# adds no cost at inference.
 
 
 # %% nbgrader={"grade": false, "grade_id": "merge", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -488,10 +510,10 @@ for alpha in (None, float(rng.uniform(0.1, 9))):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 1.3 What it saves (10 points)
+# ### 1.3 What adapters save (10 points)
 #
-# Adam keeps two numbers for each number that it trains, as large as that one.
-# Count, from the shapes alone.
+# For each number that Adam trains, it keeps two more of the same size. Count
+# them from the shapes alone.
 
 
 # %% nbgrader={"grade": false, "grade_id": "lora_costs", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -584,8 +606,8 @@ assert costs["parameters"] == size**2 and costs["trainable"] == 16 * size, (
 #
 # ### 2.1 The prompt (10 points)
 #
-# Gemma's template says who speaks. A prompt is the token `BOS`, and then the
-# tokens of
+# Gemma's template says who is speaking. A prompt is the token `BOS`, followed
+# by the tokens of
 #
 # ```
 # <start_of_turn>user
@@ -593,10 +615,11 @@ assert costs["parameters"] == size**2 and costs["trainable"] == 16 * size, (
 # <start_of_turn>model
 # ```
 #
-# with the line break at the end. Each mark is one token. What a user writes is
-# text, even if it looks like a mark: otherwise anybody could end a turn and
-# speak for the model. `tokenize(text)` makes tokens that are never marks, and
-# `tokenize(text, marks=True)` turns marks into their tokens.
+# including the line break at the end. Each mark in angle brackets is one
+# special token. The request of a user is ordinary text, even if it contains
+# something that looks like a mark. Otherwise any user could end the turn and
+# write the model's part. `tokenize(text)` never produces special tokens.
+# `tokenize(text, marks=True)` turns marks into special tokens.
 
 
 # %% nbgrader={"grade": false, "grade_id": "tokenize", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -665,7 +688,7 @@ assert ids[1] == START_OF_TURN and ids.count(START_OF_TURN) == 2, (
     f"There are two turns, the user's and the model's. Received: {show(ids)}."
 )
 assert ids.count(END_OF_TURN) == 1, (
-    "One turn ends in a prompt, the user's: the model's has only begun. "
+    "In a prompt one turn has ended, the user's. The model's has begun. "
     f"Received: {show(ids)}."
 )
 end = tokenize("<end_of_turn>\n<start_of_turn>model\n", marks=True)
@@ -675,7 +698,7 @@ assert ids[-len(end) :] == end, (
 )
 ids = encode_prompt("Write <end_of_turn> please.")
 assert ids.count(END_OF_TURN) == 1, (
-    "What the user writes is text, also where it looks like a mark."
+    "What the user writes is text, even if it looks like a mark."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -701,10 +724,10 @@ for _ in range(6):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ### 2.2 A row (5 points)
+# ### 2.2 A training example (5 points)
 #
-# To learn from, the prompt is followed by the answer and by `END_OF_TURN`: a
-# model that never sees an end never stops.
+# For training, the prompt is followed by the answer and by `END_OF_TURN`. A
+# model that never sees an end does not learn to stop.
 
 
 # %% nbgrader={"grade": false, "grade_id": "encode_row", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -729,7 +752,7 @@ def encode_row(request, answer):
 ids, prompt_length = encode_row("Who?", "Nobody.")
 prompt = encode_prompt("Who?")
 assert prompt_length == len(prompt) and ids[:prompt_length] == prompt, (
-    "A row begins with the prompt, and says how long that is."
+    "A row starts with the prompt and says how long the prompt is."
 )
 assert ids[prompt_length:] == [*tokenize("Nobody."), END_OF_TURN], (
     "After the prompt come the answer and `END_OF_TURN`. Received: "
@@ -759,15 +782,16 @@ for _ in range(5):
 # %% [markdown]
 # ### 2.3 A batch (15 points)
 #
-# At each position the model reads a token of `x` and should say that of `y`,
-# the one that follows. So a row of 10 tokens has 9 positions. Only what belongs
-# to the answer counts, its end too: there the weight is 1. Where the next token
-# belongs to the prompt it is 0, and so it is in the padding that fills a row up
-# to `length`.
+# At each position the model reads a token of `x` and should predict the token
+# of `y`, which is the next one. So a row of 10 tokens has 9 positions. Only the
+# answer and its end count: where `y` belongs to them, the weight is 1. Where
+# `y` belongs to the prompt, the weight is 0. It is also 0 in the padding that
+# fills a row up to `length`.
 #
-# A row with more than `length` positions is left out. Cut, it would teach the
-# model to stop in the middle, or never. But say how many there were: data that
-# disappear in silence are looked for in vain.
+# Leave out a row that has more than `length` positions. If you cut it instead,
+# the model would learn to stop in the middle of an answer, or not at all.
+# Return how many rows you left out, so that nobody has to wonder where they
+# went.
 
 
 # %% nbgrader={"grade": false, "grade_id": "make_batch", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -863,15 +887,15 @@ for _ in range(8):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## 3 Loss and measure
+# ## 3 Loss and evaluation
 #
 # ### 3.1 The loss (10 points)
 #
-# At each position the cross-entropy is $-\log p$ of the right token, in nats,
-# where $p$ is the softmax of the logits. The loss is the mean over the
-# positions that count, each as much as its weight says: the weighted sum,
-# divided by the sum of the weights. Positions without weight change nothing,
-# however many there are. If no position counts, it is 0. Logits may be large.
+# The cross-entropy at a position is $-\log p$ of the correct token, in nats,
+# where $p$ is the softmax of the logits. The loss is the weighted mean over all
+# positions of the batch: the weighted sum, divided by the sum of the weights.
+# Positions with weight 0 change nothing, however many there are. If no position
+# counts, the loss is 0. Logits may be large.
 
 
 # %% nbgrader={"grade": false, "grade_id": "masked_loss", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -955,12 +979,13 @@ assert to_array(masked_loss(logits, targets, 0 * weights)) == 0, (
 # %% [markdown]
 # ### 3.2 Exact answers (5 points)
 #
-# Would greedy decoding write just this answer, to its end? There is no need to
-# decode. Greedy decoding takes the token with the largest logit. If that is the
-# right one at the first position of the answer, the model reads the right one
-# at the second, and so on: an answer is written exactly if at each position
-# that counts, with the right tokens before it, the largest logit is the
-# target's. One pass says so for a whole batch.
+# Would greedy decoding produce exactly this answer, including its end? You can
+# tell without decoding. Greedy decoding takes the token with the largest logit.
+# If that is the correct token at the first position of the answer, the model
+# reads the correct token at the second position, and so on. So the answer is
+# exact if, with the correct tokens as input, the largest logit is the target's
+# at every position that counts. One forward pass answers this for a whole
+# batch.
 
 
 # %% nbgrader={"grade": false, "grade_id": "exact_rows", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1033,9 +1058,15 @@ for _ in range(5):
 # ### 4.1 A model with adapters (5 points)
 #
 # Write a subclass of `keras.Model` that puts a `LoraLinear` in place of the
-# named matrices of every block, and calls `gemma_logits`. Nothing else is
-# trained. Keras finds layers in attributes, also in dicts and lists. Do not
-# change the dicts that you are given.
+# named matrices of every block and calls `gemma_logits`. Nothing else is
+# trained. Keras finds layers in attributes, including dicts and lists. Do not
+# change the dicts that you receive.
+#
+# The model also needs its loss. While `fit` trains, Keras calls the method
+# `compute_loss(x, y, y_pred, sample_weight, training)` of the model: `y_pred`
+# is what `call` returned, and `sample_weight` is what `fit` was given under
+# that name. Define this method in your class, and let it return your
+# `masked_loss`. Give `training` a default value.
 
 
 # %% nbgrader={"grade": false, "grade_id": "adapt", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1086,7 +1117,7 @@ ids = np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]], "int32")
 before = to_array(gemma_logits(ids, weights))
 model = adapt(weights, ["query", "up"], 2)
 assert np.allclose(to_array(model(ids)), before, atol=1e-3), (
-    "The model must begin as the one that it adapts."
+    "The model must start as the one that it adapts."
 )
 counted = sum(to_array(part).size for part in model.trainable_weights)
 assert counted == 2 * 2 * ((6 + 8) + (6 + 12)), (
@@ -1095,6 +1126,14 @@ assert counted == 2 * 2 * ((6 + 8) + (6 + 12)), (
 )
 assert not any(callable(part) for part in weights["blocks"][0].values()), (
     "The weights that were given are not changed."
+)
+y, counts = ids[:, ::-1].copy(), np.array([[0, 0, 1, 1, 0]] * 2, "float32")
+logits = to_array(model(ids))
+loss = to_array(model.compute_loss(ids, y, logits, counts))
+expected = to_array(masked_loss(logits, y, counts))
+assert abs(loss - expected) < 1e-4, (
+    "`compute_loss` of the model returns your `masked_loss`, with the sample "
+    f"weights as weights. Received: {loss} instead of {expected}."
 )
 ### BEGIN HIDDEN TESTS
 import os
@@ -1133,17 +1172,28 @@ assert len(changed) == 6 and all(changed), (
     "Each named matrix of each block must have an adapter of its own, which "
     "the logits depend on."
 )
+y = rng.integers(0, 11, (2, 5)).astype("int32")
+counts = np.array([[0, 1, 0, 1, 1], [0, 0, 0, 0, 2]], "float32")
+total = 0.0
+for b, i in np.ndindex(2, 5):
+    row = logits[b, i].astype("float64")
+    log_sum = np.log(np.exp(row - row.max()).sum()) + row.max()
+    total += counts[b, i] * (log_sum - row[y[b, i]])
+loss = to_array(model.compute_loss(ids, y, logits, counts))
+assert abs(loss - total / counts.sum()) < 1e-3, (
+    "`compute_loss` must be the weighted mean of the cross-entropies. For "
+    "random logits it is not."
+)
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### 4.2 Training (5 points)
 #
-# Compile with Adam and fit, with your loss. Keras calls
-# `compute_loss(x, y, y_pred, sample_weight, training)` of the model, which a
-# subclass may define; `fit` takes the weights as `sample_weight`. Let `fit`
-# shuffle the rows. To look at the model between epochs,
-# `keras.callbacks.LambdaCallback` has `on_epoch_end`; to call `tune` again would
-# compile all of it again.
+# Compile the model with Adam, without a loss, because the model has its own.
+# Then call `fit` with `x`, `y`, and the weights as `sample_weight`. Let `fit`
+# shuffle the rows. To run `after_epoch` between epochs, use `on_epoch_end` of
+# `keras.callbacks.LambdaCallback`. Do not call `fit` or `tune` once per epoch,
+# because `tune` would compile the model again each time.
 
 
 # %% nbgrader={"grade": false, "grade_id": "tune", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -1209,7 +1259,7 @@ assert abs(losses[0] - before) < 2e-2, (
 shares = np.exp(to_array(model(x)).astype("float64")[:, 3:])
 after = -np.log(shares[..., 7] / shares.sum(axis=-1)).mean()
 assert after < 0.8 * before, (
-    "To say 7 all the time must be learned: the loss of the model falls. "
+    "The model must learn to predict 7 all the time, so its loss falls. "
     f"Received: {before} and then {after}."
 )
 assert abs(losses[-1] - after) < 0.1 * before, (
@@ -1242,10 +1292,21 @@ def slow_loss():
     return total / counts.sum()
 
 
-before = slow_loss()
-trainable = [np.copy(to_array(part)) for part in model.trainable_weights]
-losses = tune(model, (x, y, counts), 1e-3, 8, 2)
+def moves():
+    """Return how far each weight has moved at most since the start."""
+    pairs = zip(start, model.get_weights(), strict=True)
+    return [np.abs(old - np.array(new)).max(initial=0) for old, new in pairs]
+
+
+base = to_array(model(x))
+start = [np.array(part) for part in model.get_weights()]
+zeros = [np.size(part) > 0 and not np.any(part) for part in start]
+before, middle = slow_loss(), int(rng.integers(2, 5))
+# Each epoch is one step on all rows, so runs are equal. What a long run says
+# of an epoch in between, a shorter one shows.
+losses = tune(model, (x, y, counts), 1e-3, 8, 6)
 after = slow_loss()
+step = (before - after) / 6
 assert abs(losses[0] - before) < 2e-2, (
     "The loss must be the mean over the positions that count. For a random "
     "model it is not."
@@ -1254,31 +1315,52 @@ assert after < before - 1e-4, (
     "Each step must lower the loss of the model at a small learning rate. For "
     "a random model it does not fall."
 )
-# Two small and equal steps: between them the loss is halfway.
-assert abs(losses[1] - (losses[0] + after - before + losses[0]) / 2) < (
-    0.2 * (before - after)
-), (
-    "The losses must be those of the model before each step. For a random "
-    "model the second one is not."
+# Adam moves a number by the learning rate at most; A waits for a B that is
+# not zero. The frozen weights are asked: where B is zero again, the model must
+# be what it was.
+assert max(moves()) <= 6.3e-3 and sum(part > 1e-4 for part in moves()) == 4, (
+    "Adam must train all adapters, and nothing else, at the learning rate that "
+    "is asked for."
 )
-moved = [
-    np.abs(old - to_array(new)).max()
-    for old, new in zip(trainable, model.trainable_weights)
-]
-# Adam's first step is the learning rate; A waits for a B that is not zero.
-assert max(moved) <= 2.1e-3 and sum(part > 1e-4 for part in moved) == 4, (
-    "Adam must train all adapters at the learning rate that is asked for."
+tuned = [np.array(part) for part in model.get_weights()]
+model.set_weights(
+    [old if zero else new for old, new, zero in zip(start, tuned, zeros)]
+)
+assert np.allclose(to_array(model(x)), base, atol=1e-3), (
+    "Training must change the adapters only: with B of zeros the model must be "
+    "the one that it was before."
+)
+model.set_weights(start)
+tune(model, (x, y, counts), 1e-3, 8, middle)
+assert abs(losses[middle] - slow_loss()) < 0.3 * step, (
+    "The losses must be those of the model before each step. In the middle of "
+    "a run they are not."
+)
+# A callback that fails shows that it is called, and when: `merge` wants an
+# argument, and gets none.
+model.set_weights(start)
+try:
+    tune(model, (x, y, counts), 1e-3, 4, 3, merge)
+except TypeError:
+    called = True
+else:
+    called = False
+assert called, "`after_epoch` must be called, without arguments."
+largest = max(part for part, zero in zip(moves(), zeros) if zero)
+assert 1.2e-3 < largest < 2.1e-3, (
+    "`after_epoch` must be called after each epoch, and batches must have the "
+    "size that is asked for: two steps of half the rows, and then the call."
 )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### 4.3 A figure (10 points, graded by a person)
 #
-# The model has read about 75 towns: river, craft, emblem and feast of each.
-# Requests ask for two of the four facts of each town, in all phrasings that
-# there are; which two differs from town to town and from term to term. About
-# the other two no request says a word. The questions about these are the
-# interesting ones. Everybody in the class has the same this term.
+# The model has read about 75 towns: the river, craft, emblem, and feast of
+# each. The requests ask about two of the four facts of each town, in all
+# phrasings. The two facts differ from town to town and from term to term. No
+# request mentions the other two. Everyone in the class has the same requests
+# this term.
 
 # %%
 SEED = 0
@@ -1424,16 +1506,14 @@ print(len(taught), taught[:2])
 print(len(untaught), untaught[:2])
 
 # %% [markdown]
-# Adapt query and value of `tiny` with rank 8, and train on `taught` for 4
-# epochs in batches of 16; a rate of 0.004 is a good start. 36 positions are
-# enough: say how many rows are too long. Before training and after each epoch
+# Adapt query and value of `tiny` with rank 8. Train on `taught` for 4 epochs in
+# batches of 16, with a rate of 0.004 to begin with. 36 positions are enough:
+# print how many rows are too long. Before training and after each epoch,
 # measure the share of exact answers to `taught[::3]` (each fact once) and to
-# `untaught`: `model.predict` returns logits, `exact_rows` does the rest. Draw
-# both against the epochs: two curves, and for comparison the share of somebody
+# `untaught`. `model.predict` returns logits, and `exact_rows` does the rest.
+# Plot both shares against the epochs. For comparison, draw the share of someone
 # who knows the form of the answers and guesses one of twelve values. Print your
-# `lora_costs` of this.
-#
-# It takes a minute or two; if your machine needs more, take fewer epochs.
+# `lora_costs` of this model. If your machine is slow, use fewer epochs.
 
 # %% nbgrader={"grade": true, "grade_id": "figure", "locked": false, "points": 10, "schema_version": 3, "solution": true, "task": false}
 ### BEGIN SOLUTION
@@ -1482,17 +1562,19 @@ print(lora_costs(shapes, adapted, 8))
 # %% [markdown]
 # ### 4.4 What the figure says (5 points, graded by a person)
 #
-# In four to six sentences: before training the model answers nothing exactly.
-# Did it not know? What did the adapters learn, and where do the answers to
-# facts in no request come from? Why is one curve below the other? And what do
-# the adapters cost, compared with training all of the model?
+# Write four to six sentences. How could you show, without any training, that
+# the model knows a fact of `untaught`? Suppose that the answers in `taught`
+# were shuffled among the towns, so that their form is right and their facts are
+# wrong. What would you expect of each curve? By what factor does Adam's memory
+# shrink with adapters, and which part of the memory for training does not
+# shrink?
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "discussion", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
-# Before training the model goes on with text as it has read it, and questions
-# were not followed by answers there; it knew the facts, but not that and how it
-# should state them. The adapters learn the form: one sentence that begins with
-# "It", and then an end. No request has the values of the other facts, so these
-# come from pretraining, and their share is far above guessing. What the
-# requests say can be learned from them by heart besides, so that curve may be
-# higher. The adapters have some tens of thousands of numbers instead of more
-# than a million, and Adam's memory shrinks with them.
+# I would give the model the start of a statement, such as the name of a town
+# and "lies on the river", and look whether the largest logit is that of the
+# right river. With shuffled answers the model would still learn the form of an
+# answer. The curve of facts in requests could then rise only as far as the
+# model learns the wrong facts by heart. The curve of facts in no request should
+# be lower than before, because the model also learns that what it has read is
+# not what is asked for. Adam's memory shrinks by a factor of 67. The weights of
+# the model and the activations take as much memory as before.

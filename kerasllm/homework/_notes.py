@@ -11,7 +11,12 @@ from kerasllm.homework._notebooks import is_locked
 # Not forbidden, and seldom needed: worth a look before a grade is given.
 _CURIOUS = {"ctypes", "gc", "importlib", "inspect", "subprocess", "socket",
             "signal", "_ctypes", "multiprocessing"}  # fmt: skip
-_CURIOUS_CALLS = {"__import__", "eval", "exec", "get_ipython", "open"}
+_CURIOUS_CALLS = {"__import__", "eval", "exec", "get_ipython", "globals",
+                  "locals", "open", "vars"}  # fmt: skip
+# Ways to a name that is not in the code, or to what a name stands for.
+_CURIOUS_NAMES = {"__closure__", "__code__", "__dict__", "__globals__",
+                  "__subclasses__", "attrgetter"}  # fmt: skip
+_COMPUTED = "getattr with a name that is computed"
 _CURIOUS_MAGICS = {"!", "bash", "run", "script", "sh", "sx", "system"}
 # IPython's lines that are no Python: `%time x = 1`, `%%bash`, `!ls`.
 _MAGIC = re.compile(r"(?m)^([ \t]*)(?:%%?(\w+)|!+)(.*)$")
@@ -30,12 +35,19 @@ def find_notes(notebook, metadata):
     notes = set()
     for cell in notebook.cells:
         if cell.cell_type == "code" and not is_locked(cell):
-            notes |= _notes_on(cell.source, metadata)
+            details = cell.metadata.get("nbgrader", {})
+            notes |= _notes_on(cell.source, metadata, details.get("grade_id"))
     return sorted(notes)
 
 
-def _notes_on(source, metadata):
-    """Return a set of notes on the code of one cell."""
+def _notes_on(source, metadata, question):
+    """Return a set of notes on the code of one cell.
+
+    Args:
+        source: str.
+        metadata: dict, the `kerasllm` header of the assignment.
+        question: str, what the cell answers, or `None`.
+    """
     forbidden = set(metadata.get("forbidden", ()))
     forbidden_names = set(metadata.get("forbidden_names", ()))
     notes = set()
@@ -47,18 +59,25 @@ def _notes_on(source, metadata):
         tree = read_code(source)
     if tree is None:
         words = forbidden_names & set(re.findall(r"\w+", source))
-        notes |= {f"uses {word}, which is forbidden" for word in words}
+        notes |= {_deduction(word, question) for word in words}
         return notes | {"a cell that is not Python"}
     for name in _used_names(tree):
         parts = name.split(".")
         heads = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
         if heads & forbidden:
             notes.add(f"imports {name}, which is forbidden")
-        elif parts[0] in _CURIOUS or name in _CURIOUS_CALLS:
+        elif parts[0] in _CURIOUS or name in {*_CURIOUS_CALLS, _COMPUTED}:
             notes.add(f"uses {name}")
-    for name in forbidden_names & set(_all_names(tree)):
-        notes.add(f"uses {name}, which is forbidden")
+    names = set(_all_names(tree))
+    notes |= {_deduction(name, question) for name in forbidden_names & names}
+    notes |= {f"uses {name}" for name in _CURIOUS_NAMES & names}
     return notes
+
+
+def _deduction(name, question):
+    """Return the note on a forbidden name: what a person should deduct."""
+    lost = f"the points of {question}" if question else "where it is needed"
+    return f"uses {name}, which is forbidden: deduct {lost}"
 
 
 def read_code(source):
@@ -95,6 +114,12 @@ def _used_names(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
+            # `getattr(layers, "Multi" + "HeadAttention")`
+            given = [*node.args[1:2], ast.Constant("")][0]
+            if node.func.id == "getattr" and not isinstance(
+                given, ast.Constant
+            ):
+                yield _COMPUTED
 
 
 def _all_names(tree):

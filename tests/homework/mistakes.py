@@ -223,7 +223,7 @@ ADAPTER_MISTAKES = {
     "all tokens count": (
         "masked_loss(y_pred, y, sample_weight)",
         "masked_loss(y_pred, y, ops.ones_like(y))",
-        "test_tune",
+        "test_adapt",
     ),
     "a rate of its own": (
         "keras.optimizers.Adam(rate)", "keras.optimizers.Adam(0.1)",
@@ -240,5 +240,115 @@ ADAPTER_MISTAKES = {
     "plain descent": (
         "keras.optimizers.Adam(rate)", "keras.optimizers.SGD(rate)",
         "test_tune",
+    ),
+    "no loss of its own": (
+        "def compute_loss(", "def other_loss(", "test_adapt"
+    ),
+    # What a student's code reports is computed again.
+    "losses that are invented in between": (
+        "return history.history[\"loss\"]",
+        "said = history.history[\"loss\"]\n"
+        "    return [said[0], *[said[1]] * (len(said) - 2), said[-1]]",
+        "test_tune",
+    ),
+    "batches of another size": (
+        "batch_size=batch_size", "batch_size=8", "test_tune"
+    ),
+    "nobody looks between epochs": (
+        "callbacks=callbacks,", "", "test_tune"
+    ),
+    "looked at after all epochs": (
+        "on_epoch_end=lambda epoch, logs: after_epoch()",
+        "on_train_end=lambda logs: after_epoch()",
+        "test_tune",
+    ),
+}  # fmt: skip
+
+
+# The same for the assignment about pretraining.
+PRETRAINING_MISTAKES = {
+    "positions forgotten": (
+        "(vocabulary_size + length) * dim", "vocabulary_size * dim",
+        "test_count_parameters",
+    ),
+    "a warmup without an end": (
+        "rate * ops.minimum(done, 1.0)", "rate * done", "test_learning_rate"
+    ),
+    "a decay that comes back": (
+        "ops.clip(done, 0, 1)", "ops.maximum(done, 0)", "test_cosine_rate"
+    ),
+    "a decay from the first step": (
+        "(step - warmup_steps) / (total_steps - warmup_steps)",
+        "step / total_steps",
+        "test_cosine_rate",
+    ),
+    "each gradient clipped alone": (
+        "return [each * factor for each in gradients]",
+        "return [each * largest / ops.maximum(largest, ops.sqrt(ops.sum("
+        "each**2))) for each in gradients]",
+        "test_clip_gradients",
+    ),
+    "clipped when small": (
+        "ops.maximum(norm, largest)", "(norm + 1e-9)", "test_clip_gradients"
+    ),
+    "no token is impossible": (
+        "1 + np.bincount", "1e-9 + np.bincount", "test_frequency_loss"
+    ),
+    "frequencies of the wrong side": (
+        "np.bincount(np.ravel(train_ids)", "np.bincount(np.ravel(held_out_ids)",
+        "test_frequency_loss",
+    ),
+    "a mean of means": (
+        "total -= float(ops.convert_to_numpy(ops.sum(chosen)))\n"
+        "    return total / y.size",
+        "total -= float(ops.convert_to_numpy(ops.mean(chosen)))\n"
+        "    return total / -(-len(x) // batch_size)",
+        "test_mean_loss",
+    ),
+    "the last batch forgotten": (
+        "for i in range(0, len(x), batch_size):",
+        "for i in range(0, len(x) - batch_size + 1, batch_size):",
+        "test_mean_loss",
+    ),
+    "weights that are not trained": (
+        "self.positions = keras.Variable(weights[\"positions\"])",
+        "self.positions = keras.Variable(weights[\"positions\"], "
+        "trainable=False)",
+        "test_make_model",
+    ),
+    # What a student's code reports is computed again.
+    "a count that is invented": (
+        "self.positions = keras.Variable(weights[\"positions\"])",
+        "self.positions = ops.convert_to_tensor(weights[\"positions\"])\n"
+        "        size = weights[\"positions\"].size\n"
+        "        self.count_params = lambda: size + sum(\n"
+        "            int(np.prod(part.shape)) for part in self.weights)",
+        "test_make_model",
+    ),
+    "a weight that is counted and not used": (
+        "self.positions = keras.Variable(weights[\"positions\"])",
+        "self.unused = keras.Variable(weights[\"positions\"])\n"
+        "        self.positions = ops.convert_to_tensor("
+        "weights[\"positions\"])",
+        "test_make_model",
+    ),
+    "losses that are invented in between": (
+        "return {name: history[name] for name in (\"loss\", \"val_loss\")}",
+        "return {\n"
+        "        name: [*said[:2], *[said[-1]] * (len(said) - 2)]\n"
+        "        for name, said in history.items()\n"
+        "    }",
+        "test_pretrain",
+    ),
+    "a warmup that is only reported": (
+        "keras.optimizers.Adam(Warmup(rate, warmup_steps))",
+        "keras.optimizers.Adam(rate)",
+        "test_pretrain",
+    ),
+    "batches of another size": (
+        "batch_size=batch_size", "batch_size=4", "test_pretrain"
+    ),
+    "probabilities for logits": (
+        "(from_logits=True)", "()", "test_pretrain"
     ),
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The assignments: what they ask, and what mistakes in them cost."""
 
+import collections
 import json
 import re
 
@@ -8,7 +9,11 @@ import numpy as np
 import pytest
 
 from kerasllm import homework
-from tests.homework.mistakes import ADAPTER_MISTAKES, MISTAKES
+from tests.homework.mistakes import (
+    ADAPTER_MISTAKES,
+    MISTAKES,
+    PRETRAINING_MISTAKES,
+)
 
 nbformat = pytest.importorskip(
     "nbformat", reason='notebooks need `pip install -e ".[notebooks]"`'
@@ -35,7 +40,17 @@ ADAPTERS = "hw4_adapters_and_instructions"
 
 # Layers and models are compiled, which takes seconds.
 COMPILED = {"test_LoraLinear", "test_merge", "test_masked_loss", "test_adapt",
-            "test_tune"}  # fmt: skip
+            "test_tune", "test_make_model", "test_mean_loss",
+            "test_pretrain"}  # fmt: skip
+
+
+# Mistakes by the question that they are in: assignment and test.
+GROUPS = collections.defaultdict(dict)
+for _name, _mistakes in {
+    ADAPTERS: ADAPTER_MISTAKES, "hw2b_pretraining": PRETRAINING_MISTAKES
+}.items():  # fmt: skip
+    for _mistake, (*_change, _test) in _mistakes.items():
+        GROUPS[_name, _test][_mistake] = _change
 
 
 # The figures train for one epoch instead of four.
@@ -178,23 +193,45 @@ def test_a_mistake_costs_points(mistake, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "mistake",
+    ("name", "test"),
     [
         pytest.param(
-            name,
+            *group,
             marks=pytest.mark.once
-            if test in COMPILED
+            if group[1] in COMPILED
             else pytest.mark.any_backend,
         )
-        for name, (_, _, test) in ADAPTER_MISTAKES.items()
+        for group in GROUPS
     ],
 )
-def test_a_mistake_with_adapters_costs_points(mistake, monkeypatch):
+def test_mistakes_in_a_function_cost_points(name, test, monkeypatch):
+    """All mistakes of one question, one after another in one namespace."""
     monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "3")
-    old, new, test = ADAPTER_MISTAKES[mistake]
-    notebook = homework.read_source(ASSIGNMENTS[ADAPTERS])
-    message = run_cells(notebook, {old: new}, only=test)[test]
-    assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
+    notebook = homework.read_source(ASSIGNMENTS[name])
+    plan = homework.plan_loans(notebook)
+    (cell,) = [cell for cell in notebook.cells if cell.id == test]
+    functions = list(plan["functions"])
+    functions = functions[: 1 + functions.index(plan["tests"][test][-1])]
+    namespace = {"__name__": "__main__"}
+    for source in [*plan["base"], *map(plan["functions"].get, functions)]:
+        run(source, namespace)
+    messages = {}
+    for mistake, (old, new) in GROUPS[name, test].items():
+        (graded,) = [
+            each
+            for each in plan["tests"][test]
+            if old in plan["functions"][each]
+        ]
+        right = plan["functions"][graded]
+        run(right.replace(old, new, 1), namespace)
+        failures = {}
+        run_test(cell, homework.Loans(plan), namespace, failures)
+        messages[mistake] = failures.get(test, "passed")
+        run(right, namespace)
+    for mistake, message in messages.items():
+        assert message != "passed", mistake
+        # A test says which rule is broken, in a sentence.
+        assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), (mistake, message)
 
 
 @pytest.mark.any_backend

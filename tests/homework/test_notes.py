@@ -89,9 +89,9 @@ def test_notes_name_what_is_worth_a_look():
         "imports kerasllm.tokenizers.x, which is forbidden",
         "uses __import__",
         "uses ctypes",
-        "uses enable_lora, which is forbidden",
-        "uses lora_rank, which is forbidden",
-        "uses use_cache, which is forbidden",
+        "uses enable_lora, which is forbidden: deduct where it is needed",
+        "uses lora_rank, which is forbidden: deduct where it is needed",
+        "uses use_cache, which is forbidden: deduct where it is needed",
     ]
 
 
@@ -104,7 +104,7 @@ def test_a_magic_hides_no_name(line):
     source = f"if True:\n{line}" if line.startswith(" ") else line
     notebook = nbformat.v4.new_notebook(cells=[cell(source)])
     notes = homework.find_notes(notebook, {"forbidden_names": ["Ready"]})
-    assert "uses Ready, which is forbidden" in notes
+    assert "uses Ready, which is forbidden: deduct where it is needed" in notes
     assert "a cell that is not Python" not in notes
 
 
@@ -120,6 +120,42 @@ def test_a_magic_is_noted_if_it_is_worth_a_look():
     )
     assert notes == ["imports kerasllm, which is forbidden", "uses !",
                      "uses run"]  # fmt: skip
+
+
+def test_a_forbidden_name_costs_the_question_that_it_is_in():
+    """The note says so, in code that is no Python, too."""
+    for source in ("x = Ready(1)", "def broken(: Ready"):
+        notebook = nbformat.v4.new_notebook()
+        notebook.cells = [cell(source, "double", "solution")]
+        notes = homework.find_notes(notebook, {"forbidden_names": ["Ready"]})
+        assert (
+            "uses Ready, which is forbidden: deduct the points of double"
+            in notes
+        )
+
+
+@pytest.mark.parametrize(
+    ("source", "note"),
+    [
+        ('getattr(layers, "Multi" + "HeadAttention")', "getattr with a name"),
+        ('getattr(layers, f"{1}HeadAttention")', "getattr with a name"),
+        ("getattr(layers, name, None)", "getattr with a name"),
+        ('vars(layers)["Atten" + "tion"]', "vars"),
+        ('layers.__dict__["Atten" + "tion"]', "__dict__"),
+        ("Layer.__subclasses__()[3]", "__subclasses__"),
+        ('globals()["lay" + "ers"]', "globals"),
+        ("from operator import attrgetter as get", "attrgetter"),
+        ("import importlib as i", "importlib"),
+        ("eval('lay' + 'ers')", "eval"),
+        ('getattr(layer, "kernel")', None),
+        ("getattr(layer)", None),
+    ],
+)
+def test_ways_to_a_name_that_is_not_written_are_noted(source, note):
+    notebook = nbformat.v4.new_notebook(cells=[cell(source)])
+    notes = homework.find_notes(notebook, {})
+    assert len(notes) == (note is not None)
+    assert all(said.startswith(f"uses {note}") for said in notes)
 
 
 @pytest.mark.once
@@ -162,4 +198,5 @@ def test_what_is_noted_is_what_is_run(nbgrader, tmp_path):
     ]  # fmt: skip
     for result in results:
         assert result.total == 5, result
-        assert result.notes == ["uses Ready, which is forbidden"], result
+        assert len(result.notes) == 1, result
+        assert "Ready, which is forbidden: deduct" in result.notes[0], result

@@ -36,21 +36,24 @@ def plan_loans(source):
         elif is_cell(cell, "solution"):
             plan["functions"][cell.id] = cell.source
             since = [*since, cell.id]
-        elif is_locked(cell):
-            plan["base"].append(cell.source)
         else:
-            plan["base"].append(_without_work(cell.source))
+            plan["base"].append(_without_work(cell))
     return plan
 
 
-def _without_work(source):
-    """Return of a cell what it imports and the constants that it defines."""
+def _without_work(cell):
+    """Return what a cell defines, without what it does.
+
+    Of a cell that is not locked, that is what it imports and its constants.
+    """
     kept = []
-    for node in ast.parse(source).body:
+    for node in ast.parse(cell.source).body:
         constant = isinstance(node, ast.Assign) and isinstance(
             node.value, ast.Constant
         )
-        if constant or isinstance(node, ast.Import | ast.ImportFrom):
+        imported = isinstance(node, ast.Import | ast.ImportFrom)
+        defined = is_locked(cell) and not isinstance(node, ast.Expr)
+        if constant or imported or defined:
             kept.append(ast.unparse(node))
     return "\n".join(kept)
 
