@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kerasllm import checks, files
-from kerasllm.cli._start import BACKENDS, did_you_mean
+from kerasllm.cli._start import BACKENDS, UsageError, did_you_mean
 
 DEFAULT_TEMPLATE = "auto"  # the model's own
 TEMPLATES = ("auto", "gemma", "book", "alpaca", "vicuna", "chatml")
@@ -93,6 +93,17 @@ def check_preset(name, preset):
     from kerasllm import presets
 
     presets.check_name(preset)
+
+
+def check_adapters(path):
+    """Refuse a file that can hold no adapters, before a model is loaded."""
+    with open(path, "rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise UsageError(
+                "--lora must be a file that finetune wrote, such as "
+                f"adapters.lora.h5. Received: {path}, which is no HDF5 file. "
+                "Look at the path"
+            )
 
 
 GREEDY = "--temperature 0 takes the most likely token."

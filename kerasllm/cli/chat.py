@@ -24,6 +24,7 @@ from kerasllm.cli._options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    check_adapters,
     one_of,
 )
 from kerasllm.cli._start import UsageError, starting
@@ -186,7 +187,7 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
 
     # What can be told without the model is told before it is loaded.
     if adapters is not None:
-        _check_adapters(adapters)
+        check_adapters(adapters)
     pictures = [load_image(source) for source in image or ()]
     with working(f"Loading {preset}"):
         with starting(
@@ -204,17 +205,6 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
             model.load_lora(adapters)
         conversation = model.chat(max_length=max_length, sampler=sampler)
     return _Conversation(conversation, model.generator, pictures, seed)
-
-
-def _check_adapters(path):
-    """Refuse a file that can hold no adapters, before a model is loaded."""
-    with open(path, "rb") as file:
-        if file.read(8) != b"\x89HDF\r\n\x1a\n":
-            raise UsageError(
-                "--lora must be a file that finetune wrote, such as "
-                f"adapters.lora.h5. Received: {path}, which is no HDF5 file. "
-                "Look at the path"
-            )
 
 
 def _greet(preset, adapters):

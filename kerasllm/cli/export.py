@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from kerasllm.cli._options import BackendOption, check_preset, checked, one_of
+from kerasllm import files
+from kerasllm.cli._options import (
+    BackendOption,
+    check_adapters,
+    check_preset,
+    checked,
+    one_of,
+)
 from kerasllm.cli._start import UsageError, starting
 from kerasllm.progress import quiet, working
 
@@ -44,11 +51,11 @@ AdaptersOption = Annotated[
     ),
 ]
 WeightsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         parser=one_of(WEIGHTS),
         metavar=f"[{'|'.join(WEIGHTS)}]",
-        help="Format of the matrices in a GGUF file.",
+        help=f"Format of the matrices in a GGUF file. Default: {WEIGHTS[1]}.",
     ),
 ]
 
@@ -58,20 +65,11 @@ def export(
     to: ToOption,
     out: OutOption,
     adapters: AdaptersOption = None,
-    weights: WeightsOption = "f16",
+    weights: WeightsOption = None,
     backend: BackendOption = None,
 ):
     """Write a model, tuned or not, for Transformers, PEFT, or llama.cpp."""
-    if os.path.lexists(out):
-        raise UsageError(
-            f"--out must be a new path. Received: {out}, which is there. "
-            "Choose another, or remove it."
-        )
-    if to == "peft" and adapters is None:
-        raise UsageError(
-            "--to peft must come with adapters. Received: no --lora. Give it "
-            "the file that finetune wrote."
-        )
+    _check(to, out, adapters, weights)
     with working(f"Loading {model}"):
         with starting(backend):
             from kerasllm import export as exporting
@@ -88,7 +86,29 @@ def export(
             if adapters is not None:
                 lora.merge_lora(causal_lm)
             if to == "gguf":
-                exporting.to_gguf(causal_lm, out, weights)
+                exporting.to_gguf(causal_lm, out, weights or WEIGHTS[1])
             else:
                 exporting.to_hugging_face(causal_lm, out)
     print(f"{out} has been written.")
+
+
+def _check(to, out, adapters, weights):
+    """Refuse what needs no model to be told."""
+    if os.path.lexists(out):
+        raise UsageError(
+            f"--out must be a new path. Received: {out}, which is there. "
+            "Choose another, or remove it."
+        )
+    if to == "peft" and adapters is None:
+        raise UsageError(
+            "--to peft must come with adapters. Received: no --lora. Give it "
+            "the file that finetune wrote."
+        )
+    if to != "gguf" and weights is not None:
+        raise UsageError(
+            "--weights must come with --to gguf. Received: --weights "
+            f"{weights} with --to {to}, which has its own. Leave it out."
+        )
+    files.check_may_write(out.parent)
+    if adapters is not None:
+        check_adapters(adapters)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kerasllm.cli import export
 from kerasllm.cli.export import FORMATS, WEIGHTS
 from kerasllm.export import WEIGHT_TYPES
 from kerasllm.gguf import GGUFFile
@@ -49,14 +50,29 @@ def test_a_model_and_its_adapters_are_exported(run, adapters, tmp_path):
     assert json.loads(config.read_text())["peft_type"] == "LORA"
 
 
-def test_mistakes_are_told_before_a_model_is_loaded(run, tmp_path):
+def test_mistakes_are_told_before_a_model_is_loaded(run, tmp_path, monkeypatch):
+    monkeypatch.delattr(export, "starting")
     out = tmp_path / "new"
+    text = tmp_path / "text"
+    text.write_text("no adapters")
     for options, message in (
         (("--model", "tiny", "--to", "peft"), "--to peft must come with"),
         (("--model", "tiny", "--to", "hugging"), "Did you mean huggingface?"),
         (("--model", "none.gguf", "--to", "gguf"), "which is no file"),
+        (
+            ("--model", "tiny", "--to", "peft", "--lora", text),
+            "--lora must be a file that finetune wrote",
+        ),
+        (
+            ("--model", "tiny", "--to", "huggingface", "--weights", "f16"),
+            "--weights must come with --to gguf",
+        ),
+        (
+            ("--model", "tiny", "--to", "gguf", "--out", text / "new.gguf"),
+            "a folder that can be written to",
+        ),
     ):
-        status, _, err = run("export", *options, "--out", out)
+        status, _, err = run("export", "--out", out, *options)
         assert status == 2 and message in one_line(err), err
     assert not out.exists()
 
