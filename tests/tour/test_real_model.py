@@ -52,7 +52,7 @@ def test_a_cache_without_room_ends_no_tour(report, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "line, is_right",
+    "text, is_right",
     [
         ('{"name": "Ann", "age": 31}', True),
         ('{"age": 31, "name": "Ann"}\n', True),
@@ -61,11 +61,11 @@ def test_a_cache_without_room_ends_no_tour(report, monkeypatch, capsys):
         ("[]", False),
     ],
 )
-def test_json_is_called_right_if_it_is(report, line, is_right):
-    real = dataclasses.replace(numbers.REAL, line=line)
+def test_json_is_called_right_if_it_is(report, text, is_right):
+    real = dataclasses.replace(numbers.REAL, json=text)
     _real_model.write_real_model(report, real)
     assert ("valid JSON with the right values" in text_of(report)) == is_right
-    assert ("not the line of JSON" in text_of(report)) != is_right
+    assert ("not the JSON that was" in text_of(report)) != is_right
 
 
 @pytest.mark.once
@@ -77,5 +77,5 @@ def test_smollm2_answers_as_the_page_says(report, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     real = _real_model.ask_real_model(report)
     assert "Paris" in real.answer
-    assert '"' in real.line and "Ann" in real.line and "31" in real.line
+    assert real.is_right
     assert real.parameters == numbers.REAL.parameters
