@@ -8,7 +8,7 @@ be checked. One seed determines the world, which provides
   phrasings and ask questions without answering them, as people do in forums;
 - requests with answers about one half of the facts, for instruction tuning;
 - questions about the other half, the held-out facts, and about names that do
-not exist.
+  not exist.
 
 Pictures of colored shapes, with captions and questions, are independent of the
 world. All names and texts must stay the same to the byte, because the models
