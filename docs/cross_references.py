@@ -8,10 +8,12 @@ chapters that use it.
 import ast
 import importlib
 import json
+import pathlib
 import re
 
 import kerasllm
 
+DOCS = pathlib.Path(__file__).parent
 DOWNLOADS = "downloads"  # beside the pages, the notebooks as they are
 
 
@@ -91,6 +93,26 @@ def _with_its_room(name):
     return ".".join([package, *parts])
 
 
+def terms_used(prose):
+    """Return the terms of the glossary that occur in a text, sorted.
+
+    Args:
+        prose: str, Markdown.
+    """
+    glossary = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    words = " ".join(prose.split())
+    return [
+        term
+        for term in re.findall("^## (.*)", glossary, flags=re.MULTILINE)
+        if re.search(rf"\b{re.escape(term)}s?\b", words, flags=re.IGNORECASE)
+    ]
+
+
+def _anchor(heading):
+    """Return the anchor that MyST and GitHub give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 class Chapter:
     """A notebook with a page of its own: a chapter, or its solutions.
 
@@ -103,6 +125,7 @@ class Chapter:
         number: int.
         title: str.
         names: list of str, the full names that it uses.
+        terms: list of str, the terms of the glossary in a chapter's text.
     """
 
     def __init__(self, path, kind="chapter"):
@@ -113,12 +136,16 @@ class Chapter:
         cells = self.notebook["cells"]
         text = "".join(cells[0]["source"])
         self.title = text.splitlines()[0].removeprefix("# ")
-        code = "\n".join(
-            "".join(cell["source"])
-            for cell in cells
-            if cell["cell_type"] == "code"
+        code, prose = (
+            "\n".join(
+                "".join(cell["source"])
+                for cell in cells
+                if cell["cell_type"] == kind
+            )
+            for kind in ("code", "markdown")
         )
         self.names = names_used(code)
+        self.terms = terms_used(prose) if self.kind == "chapter" else []
 
     def page(self):
         """Return the notebook with a link to itself and to the reference."""
@@ -135,8 +162,14 @@ class Chapter:
             f"- {{py:obj}}`{name.removeprefix('kerasllm.')} <{name}>`"
             for name in self.names
         )
-        end = _markdown(f"## Names used in this {self.kind}\n\n{links}")
-        return self.notebook | {"cells": [*top, *cells, end]}
+        end = f"## Names used in this {self.kind}\n\n{links}"
+        if self.terms:
+            terms = ", ".join(
+                f"[{term}](../glossary.md#{_anchor(term)})"
+                for term in self.terms
+            )
+            end += f"\n\n## Terms in the glossary\n\n{terms}"
+        return self.notebook | {"cells": [*top, *cells, _markdown(end)]}
 
     def write(self, folder):
         """Write the page, and the notebook to download, below a folder."""
@@ -152,7 +185,8 @@ def _with_links_of_the_site(cell):
     """Return a cell whose links to `docs/` lead where its pages are here."""
     if cell["cell_type"] != "markdown":
         return cell
-    text = re.sub(r"\]\(((\.\./)+)docs/", r"](\1", "".join(cell["source"]))
+    source = "".join(cell["source"])
+    text = re.sub(r"\]\(\s*((\.\./)+)docs/", r"](\1", source)
     return cell | {"source": text}
 
 

@@ -38,6 +38,7 @@ def test_links_and_badge_of_a_chapter_become_those_of_its_page(
     cells = [
         "# A\n\n[![Open](https://h/x.svg)](https://h/x.ipynb)\n\nText.",
         "[top-k](../docs/api/decoding.rst) and [`docs/x`](https://h/docs/x)",
+        "Two key/value caches and [a sampler](\n../docs/api/decoding.rst).",
     ]
     path = tmp_path / "01_a.ipynb"
     path.write_text(
@@ -51,10 +52,20 @@ def test_links_and_badge_of_a_chapter_become_those_of_its_page(
         )
     )
     page = cross_references.Chapter(path).page()
-    first, links, second, _ = (cell["source"] for cell in page["cells"])
+    first, links, second, third, end = (
+        cell["source"] for cell in page["cells"]
+    )
     assert first == "# A\n\nText."
     assert links.endswith("[open it in Colab](https://h/x.ipynb)")
     assert second == cells[1].replace("../docs/", "../")
+    assert third.endswith("[a sampler](../api/decoding.rst).")
+    for term, anchor in {
+        "Key/value cache": "keyvalue-cache",
+        "Sampler": "sampler",
+        "Top-k": "top-k",
+    }.items():
+        assert f"[{term}](../glossary.md#{anchor})" in end
+    assert "glossary.md#top-p" not in end
 
 
 def test_names_are_found_in_a_program(cross_references):
