@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 
 from kerasllm.training import CHECKPOINT_FILE
-from tests.several_devices import start_two
+from tests.forked import start_two
 
 
 def check(directory, kills, seed, steps):

@@ -1,28 +1,20 @@
 """Programs for the tests of `distribution`: many devices, or many processes.
 
-How many devices a process has is settled when JAX starts, so none of this can
-run in the process of a test. Each program is a process of its own, forked from
-one that has imported everything and has started nothing: to import takes
-longer than most of these programs.
+The number of devices of a process is fixed when JAX starts, so none of this
+can run in the process of a test. `forked` starts a process for each program.
 """
 
-import atexit
 import collections
 import contextlib
 import dataclasses
 import errno
 import functools
 import json
-import multiprocessing.forkserver
 import os
 import pathlib
 import re
 import shutil
 import signal
-import socket
-import tempfile
-import traceback
-import unittest.mock
 
 import keras
 import numpy as np
@@ -38,7 +30,6 @@ from kerasllm.training import (
 )
 from tests.recipes import TINY, gemma_tokenizer
 
-ROOT = pathlib.Path(__file__).parent.parent
 BATCH_SIZE, LENGTH, VOCABULARY = 8, 16, 64
 EPOCHS, STEPS = 2, 5
 MINI_GPT = (VOCABULARY, LENGTH, 32, 64, 4)  # but for the layers
@@ -352,87 +343,3 @@ def cores(devices, number, batch_size, started):
         jax.devices()
     how = distribution.from_options(devices, batch_size)
     print(1 if how is None else how.device_mesh.devices.size)
-
-
-# --- How they are started ----------------------------------------------------
-
-
-class Program:
-    """A function of this module that runs in a process of its own.
-
-    Args:
-        name: str, the function's.
-        arguments: list of what it takes.
-        variables: dict of str, for its environment.
-    """
-
-    def __init__(self, name, arguments, variables):
-        self._folder = tempfile.TemporaryDirectory()
-        self._outputs = [f"{self._folder.name}/{n}" for n in ("out", "err")]
-        # JAX is what the process that it is forked from has started.
-        needed = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
-        environment = os.environ | needed | variables
-        self._process = FORKS.Process(
-            target=_run, args=(name, arguments, environment, self._outputs)
-        )
-        with unittest.mock.patch.dict(os.environ, needed):
-            multiprocessing.forkserver.ensure_running()
-        self._process.start()
-
-    def finish(self):
-        """Return its status, stdout and stderr when it has ended."""
-        self._process.join(280)
-        self._process.kill()
-        self._process.join()
-        out, err = (pathlib.Path(path).read_text() for path in self._outputs)
-        self._folder.cleanup()
-        return self._process.exitcode, out, err
-
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.several_devices"])
-
-
-def _run(name, arguments, environment, outputs):
-    """Do what Python does for a program that is started anew."""
-    os.environ.clear()
-    os.environ.update(environment)
-    for descriptor, path in enumerate(outputs, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    # Tests run on a core each; two processes on one wait for each other.
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, range(os.cpu_count()))
-    try:
-        globals()[name](*arguments)
-    except Exception:
-        traceback.print_exc()
-        raise SystemExit(1) from None
-    finally:
-        atexit._run_exitfuncs()  # JAX leaves the others in good order
-
-
-def start(name, *arguments, devices=1, flags=None, **variables):
-    """Start a program of this module with a number of devices."""
-    if flags is None:
-        flags = os.environ.get("XLA_FLAGS", "")
-        flags += f" --xla_force_host_platform_device_count={devices}"
-    return Program(name, arguments, {"XLA_FLAGS": flags} | variables)
-
-
-def start_two(name, arguments, other_arguments=None):
-    """Start a program as two processes; return both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        start(
-            name,
-            *of_one,
-            KERAS_DISTRIBUTION_JOB_ADDRESSES=f"127.0.0.1:{port}",
-            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
-            KERAS_DISTRIBUTION_PROCESS_ID=str(index),
-        )
-        for index, of_one in enumerate(
-            (arguments, other_arguments or arguments)
-        )
-    ]

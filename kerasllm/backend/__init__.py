@@ -41,6 +41,7 @@ from kerasllm.backend._set_up import (
 )
 from kerasllm.backend._variables import (
     LoadedValues,
+    companion_of,
     random_state,
     set_random_state,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "LoadedValues",
     "best_dtype_policy",
     "check_several",
+    "companion_of",
     "compiled",
     "device_name",
     "devices",

@@ -1,10 +1,15 @@
-"""What variables start with: loaded values, and the state of random numbers."""
+"""Initial values of variables, random states, and companions of models."""
+
+import threading
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasllm.backend._devices import name
+
+# Held while a companion is found or made.
+_FINDING = threading.RLock()
 
 
 def random_state():
@@ -102,3 +107,41 @@ class _Constant:
     def __call__(self, shape, dtype=None):
         # PyTorch would train the caller's tensor, which two may share.
         return ops.copy(self.value) if name() == "torch" else self.value
+
+
+def companion_of(model, attribute, make):
+    """Return what `make` makes of a model, and keep it with the model.
+
+    It is made once, such as for its compiled functions, and lives as long as
+    the model. It is made again if the model gets other variables, for example
+    through LoRA. New values of the same variables do not matter.
+
+    Args:
+        model: a Keras model.
+        attribute: str. The attribute of the model that keeps it.
+        make: callable from the model and the previous companion, or `None`,
+            to the new one.
+    """
+    with _FINDING:
+        kept = getattr(model, attribute, None)
+        if kept is None or not kept.fits(model.variables):
+            previous = kept and kept.companion
+            kept = _Kept(make(model, previous), list(model.variables))
+            setattr(model, attribute, kept)
+        return kept.companion
+
+
+class _Kept:
+    """A companion of a model, and the variables that the model had then.
+
+    Keras would track a list or a tuple of variables as weights of the model.
+    """
+
+    def __init__(self, companion, variables):
+        self.companion, self._variables = companion, variables
+
+    def fits(self, variables):
+        """Return whether these are still the same variables."""
+        return len(variables) == len(self._variables) and all(
+            a is b for a, b in zip(variables, self._variables, strict=True)
+        )

@@ -18,8 +18,6 @@ from kerasllm.generation._arguments import position_tables
 from kerasllm.images import vision_inputs
 
 SMALLEST_BUCKET = 8
-# Held while the decoder of a model is found or made.
-_FINDING = threading.Lock()
 
 
 class CachedDecoder:
@@ -58,19 +56,11 @@ class CachedDecoder:
         example through LoRA, it gets a new decoder. New values of the same
         variables do not matter.
         """
-        with _FINDING:
-            decoder = getattr(causal_lm, "_cached_decoder", None)
-            if decoder is None or not decoder._is_current():
-                count = 0 if decoder is None else decoder.num_compilations
-                decoder = causal_lm._cached_decoder = cls(causal_lm, count)
-            return decoder
 
-    def _is_current(self):
-        """Return whether the model still has the same variables."""
-        variables = self.causal_lm.variables
-        return len(variables) == len(self._variables) and all(
-            a is b for a, b in zip(variables, self._variables, strict=True)
-        )
+        def make(model, previous):
+            return cls(model, previous.num_compilations if previous else 0)
+
+        return backend.companion_of(causal_lm, "_cached_decoder", make)
 
     def _compile(self, function, donate=None, record=False):
         return backend.compiled(function, self._variables, donate, record)

@@ -1,7 +1,5 @@
 """Log-probabilities of responses, the basis of preference learning."""
 
-import threading
-
 import numpy as np
 from keras import ops
 
@@ -13,8 +11,6 @@ from kerasllm.instructions import Instruction, TokenizedInstructions
 from kerasllm.prompts import get_template
 
 LARGEST_LOGITS = 2**24  # logits in memory at the same time: 64 MiB
-# Held while the scorer of a model is found or made.
-_FINDING = threading.Lock()
 
 
 def response_logprobs(
@@ -140,23 +136,10 @@ class _Scorer:
 
     @classmethod
     def of(cls, causal_lm):
-        """Return the scorer of a model, a new one if its variables changed.
-
-        What is compiled then lives as long as the model.
-        """
-        with _FINDING:
-            scorer = getattr(causal_lm, "_response_scorer", None)
-            variables = causal_lm.variables
-            if (
-                scorer is None
-                or len(variables) != len(scorer.variables)
-                or any(
-                    a is not b
-                    for a, b in zip(variables, scorer.variables, strict=True)
-                )
-            ):
-                scorer = causal_lm._response_scorer = cls(causal_lm)
-            return scorer
+        """Return the scorer of a model; see `backend.companion_of`."""
+        return backend.companion_of(
+            causal_lm, "_response_scorer", lambda model, _: cls(model)
+        )
 
     def score(self, tokens, images):
         """Return the log-probability of each token after the first.

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from kerasllm import files
-from kerasllm.backend import LoadedValues
+from kerasllm.backend import LoadedValues, companion_of
 from kerasllm.presets import load_causal_lm
 
 
@@ -58,3 +58,22 @@ def test_a_preset_is_the_one_that_keras_hub_loads(dtype):
             ops.convert_to_numpy(ops.cast(a, "float32")),
             ops.convert_to_numpy(ops.cast(b, "float32")),
         )
+
+
+def test_a_companion_lives_as_long_as_the_variables_of_its_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    made = []
+
+    def make(model, previous):
+        made.append((len(model.variables), previous))
+        return f"companion {len(made)}"
+
+    assert companion_of(model, "_companion", make) == "companion 1"
+    model.layers[0].kernel.assign(np.ones((2, 2)))  # the same variable
+    assert companion_of(model, "_companion", make) == "companion 1"
+    assert companion_of(model, "_other", make) == "companion 2"
+    weights = len(model.variables)
+    model.layers[0].enable_lora(rank=1)
+    assert companion_of(model, "_companion", make) == "companion 3"
+    assert made == [(2, None), (2, None), (weights + 2, "companion 1")]
+    assert len(model.variables) == weights + 2  # nothing is counted twice

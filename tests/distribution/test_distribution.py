@@ -16,14 +16,13 @@ from kerasllm.checks import RunError, UserError
 from kerasllm.models import mini_gpt
 from kerasllm.pretraining import PretrainedModel, pretrain
 from tests import interruptions, several_devices
+from tests.forked import start, start_two
 from tests.several_devices import (
     BATCH_SIZE,
     LENGTH,
     MINI_GPT,
     STEPS,
     dataset,
-    start,
-    start_two,
 )
 
 on_jax = pytest.mark.skipif(

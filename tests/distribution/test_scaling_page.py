@@ -1,10 +1,12 @@
 """The numbers on the page about scaling are those of its formulas."""
 
+import pathlib
+
 import pytest
 
 from kerasllm.recipes import get_recipe
-from tests.several_devices import ROOT
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.any_backend
 
 
