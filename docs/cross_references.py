@@ -100,7 +100,8 @@ def terms_used(prose):
         prose: str, Markdown.
     """
     glossary = (DOCS / "glossary.md").read_text(encoding="utf-8")
-    words = " ".join(prose.split())
+    text = re.sub(r"\]\([^)]*\)", "]", prose)  # addresses are not text
+    words = " ".join(text.split())
     return [
         term
         for term in re.findall("^## (.*)", glossary, flags=re.MULTILINE)
