@@ -12,7 +12,7 @@ STUBS = ("NotImplementedError", "YOUR CODE HERE", "YOUR ANSWER HERE")
 
 INTRODUCTION = """# Homework
 
-Assignments to the chapters, as students get them: without solutions and
+Assignments for the chapters, as students get them: without solutions and
 without hidden tests.
 """
 LIST = """
@@ -24,7 +24,7 @@ LIST = """
 ```
 """
 NO_LIST = """
-This version has none yet.
+This version has no assignments yet.
 """
 
 logger = logging.getLogger(__name__)
