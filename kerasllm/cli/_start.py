@@ -224,7 +224,8 @@ class _LateDynamo(types.ModuleType):
         return function or (lambda function: function)
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # `inspect` looks at all modules
+        # `inspect` looks at all modules; who asks for a path imports a part.
+        if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
         if sys.modules.get(_DYNAMO) is self:
             del sys.modules[_DYNAMO]

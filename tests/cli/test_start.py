@@ -337,3 +337,17 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(
     assert status == 130
     assert said in one_line(err)
     assert "kerasllm tour --out 'my tour'" in err
+
+
+@pytest.mark.any_backend
+def test_a_part_of_pytorchs_compiler_is_imported_when_it_is_asked_for():
+    """What records a mini-GPT imports such a part."""
+    pytest.importorskip("torch")
+    result = in_a_process(
+        "import sys, torch\n"
+        "from kerasllm.cli import _start\n"
+        "sys.modules['torch._dynamo'] = _start._LateDynamo('torch._dynamo')\n"
+        "import torch._dynamo.aot_compile_types\n"
+        "print(hasattr(sys.modules['torch._dynamo'], '__file__'))\n"
+    )
+    assert result.stdout == "True\n", result.stderr
