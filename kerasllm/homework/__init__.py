@@ -56,7 +56,7 @@ _FILE_OF = {
     "serve": "kernels._remote",
     "sources": "_notebooks",
     "Student": "kernels._remote",
-    "StudentKernelManager": "kernels._judge",
+    "StudentKernelManager": "kernels._manager",
     "summarize": "_grade",
     "write_csv": "_grade",
 }

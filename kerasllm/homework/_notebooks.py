@@ -18,7 +18,7 @@ import re
 import stat
 
 from kerasllm.checks import ExplainedError, MissingFileError, UserError
-from kerasllm.homework.shown import visible
+from kerasllm.homework.shown import visible, without_surrogates
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
 # Nothing that stands between such delimiters is for students.
@@ -149,16 +149,11 @@ def read_submission(path):
         for cell in notebook.cells:
             if not is_text(cell.source) or not is_text(cell.cell_type):
                 return None, "a cell that is no text"
-            cell.source = _without_surrogates(cell.source)
+            cell.source = without_surrogates(cell.source)
             _drop_strange_details(cell)
         return notebook, None
     except Exception as error:  # whatever a broken file can raise
         return None, f"it is no notebook ({type(error).__name__})"
-
-
-def _without_surrogates(text):
-    """Return a text that UTF-8 can write: halves of pairs become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _drop_strange_details(cell):

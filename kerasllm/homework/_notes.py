@@ -18,6 +18,7 @@ _CURIOUS_NAMES = {"__closure__", "__code__", "__dict__", "__globals__",
                   "__subclasses__", "attrgetter"}  # fmt: skip
 _COMPUTED = "getattr with a name that is computed"
 _CURIOUS_MAGICS = {"!", "bash", "run", "script", "sh", "sx", "system"}
+_MOST_NOTES, _LONGEST_NOTE = 50, 200
 # IPython's lines that are no Python: `%time x = 1`, `%%bash`, `!ls`.
 _MAGIC = re.compile(r"(?m)^([ \t]*)(?:%%?(\w+)|!+)(.*)$")
 
@@ -30,14 +31,16 @@ def find_notes(notebook, metadata):
         metadata: dict, the `kerasllm` header of the assignment.
 
     Returns:
-        list of str, sorted.
+        list of str, sorted, of which a table can hold all.
     """
     notes = set()
     for cell in notebook.cells:
         if cell.cell_type == "code" and not is_locked(cell):
             details = cell.metadata.get("nbgrader", {})
             notes |= _notes_on(cell.source, metadata, details.get("grade_id"))
-    return sorted(notes)
+    first = [note[:_LONGEST_NOTE] for note in sorted(notes)[:_MOST_NOTES]]
+    more = len(notes) - len(first)
+    return [*first, f"{more} more notes"] if more else first
 
 
 def _notes_on(source, metadata, question):

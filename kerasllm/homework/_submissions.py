@@ -11,6 +11,7 @@ import pathlib
 import re
 import unicodedata
 
+from kerasllm.checks import UserError
 from kerasllm.homework.shown import visible
 
 # What systems and editors leave beside files, besides hidden files.
@@ -20,6 +21,7 @@ _LEFTOVERS = {
 }  # fmt: skip
 _SUFFIX = ".ipynb"
 _MOST_NAMED = 5  # files that a note names
+_MOST_FOLDERS = 20  # in each other
 
 
 @dataclasses.dataclass
@@ -52,10 +54,15 @@ def find_submissions(
         to the path of the notebook to grade; and a dict from student to a
         note, on what else was found. A student without a notebook is only in
         the second one. Both are sorted.
+
+    Raises:
+        UserError: all of the class is in one folder more.
     """
     directory = pathlib.Path(directory)
     handed_in = {}
-    for path, problem in _walk(directory, _real(outputs)):
+    found_there = [*_walk(directory, _real(outputs))]
+    _check_is_class(directory, found_there, names)
+    for path, problem in found_there:
         student = _student_of(path, directory, names)
         if student is None:
             continue
@@ -82,6 +89,33 @@ def find_submissions(
         if note:
             notes[student] = note
     return name, chosen, notes
+
+
+def _check_is_class(directory, found, names):
+    """Raise if all is in one folder, which has a folder for each student.
+
+    Archives often have their files in such a folder. It would be taken for one
+    student's.
+    """
+    notebooks = [
+        path.relative_to(directory).parts for path, problem in found
+        if not problem
+    ]  # fmt: skip
+    inside = {
+        parts[1]
+        for parts in notebooks
+        if len(parts) > 2 and not _assignment_of(pathlib.Path(parts[1]), names)
+    }
+    outer = {parts[0] for parts in notebooks}
+    if len(outer) == 1 and len(inside) > 1:
+        (folder,) = outer
+        raise UserError(
+            "The folder of submissions must hold a notebook or a folder for "
+            f"each student. Received: {directory}, where all notebooks are "
+            f"below {readable(folder)}, in folders such as "
+            f"{_listed(sorted(map(readable, inside))[:2])}. Name "
+            f"{directory / folder} instead."
+        )
 
 
 def find_leftovers(directory, names, outputs=()):
@@ -118,7 +152,7 @@ def _real(paths):
     return {os.path.realpath(path) for path in paths}
 
 
-def _walk(folder, outputs):
+def _walk(folder, outputs, depth=0):
     """Yield `(path, problem)` for all in a folder; "" for a notebook.
 
     Links are not followed: they may lead out of the folder, or in a circle.
@@ -132,7 +166,7 @@ def _walk(folder, outputs):
         elif _is_leftover(entry.name):
             yield path, "left by a system or an editor"
         elif entry.is_dir():
-            yield from _walk_below(path, outputs)
+            yield from _walk_below(path, outputs, depth + 1)
         elif not entry.is_file():
             yield path, "no file"  # but a pipe, which would be waited for
         elif path.suffix.lower() != _SUFFIX:
@@ -141,9 +175,12 @@ def _walk(folder, outputs):
             yield path, ""
 
 
-def _walk_below(folder, outputs):
+def _walk_below(folder, outputs, depth):
+    if depth > _MOST_FOLDERS:
+        yield folder, f"more than {_MOST_FOLDERS} folders in each other"
+        return
     try:
-        found = [*_walk(folder, outputs)]
+        found = [*_walk(folder, outputs, depth)]
     except OSError as error:
         yield folder, f"cannot be read: {error.strerror}"
         return

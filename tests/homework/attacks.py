@@ -1,6 +1,7 @@
 """A class of submissions that try to get points in other ways."""
 
 from kerasllm import homework
+from tests.homework.harmful import HARMFUL
 from tests.homework.tiny_course import RIGHT, TOTAL, WRONG, cell, submit
 
 # What a student writes for `double`, beside a right `total`, and what both
@@ -171,129 +172,7 @@ CLASS = {
     ),
 }  # fmt: skip
 
-
-# What one leaves to those after it, or takes from them. `ANY`: it may earn
-# something or nothing, as long as the others earn what they deserve.
-ANY = "any"
-CLASS |= {
-    "cuts_characters_in_half": (f"# \ud800 \udc00\n{RIGHT}", 5),
-    "sends_to_the_terminal": (
-        "def double(x):\n    raise ValueError('\x1b[2A\x1b[2Kforged')", 3
-    ),
-    "ends_slowly": (
-        f"{RIGHT}\n"
-        "import atexit, signal, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "atexit.register(time.sleep, 1000)",
-        5,
-    ),
-    "forges_replies": (
-        f"{RIGHT}\n"
-        "import threading\n"
-        "kernel = get_ipython().kernel\n"
-        "ident = kernel._parent_ident['shell']\n"
-        "def forge():\n"
-        "    while True:\n"
-        "        kernel.session.send(kernel.shell_stream, 'execute_reply',\n"
-        "            {'status': 'ok'}, {'msg_id': 'forged'}, ident=ident)\n"
-        "threading.Thread(target=forge, daemon=True).start()\n"
-        "while True: pass",
-        ANY,
-    ),
-    "leaves_its_session": (
-        f"{RIGHT}\n"
-        "import os\n"
-        "if not os.fork():\n"
-        "    os.setsid()\n"
-        "    os.closerange(0, 1024)\n"
-        "    if not os.fork():\n"
-        "        os.execvp('sleep', ['sleep', '31415'])\n"
-        "    os._exit(0)",
-        5,
-    ),
-    "fills_the_temporary_folder": (
-        f"{RIGHT}\n"
-        "import os, tempfile\n"
-        "if not os.fork():\n"
-        "    os.setsid()\n"
-        "    kept = []\n"
-        "    while True:\n"
-        "        kept.append(tempfile.TemporaryFile())\n"
-        "        while True:\n"
-        "            try:\n"
-        "                os.write(kept[-1].fileno(), bytes(10**6))\n"
-        "            except OSError:\n"
-        "                break\n"
-        "        if len(kept) > 100: os.execvp('sleep', ['sleep', '31415'])",
-        ANY,
-    ),
-    "fills_its_log": (
-        f"{RIGHT}\n"
-        "import os, sys\n"
-        "try:\n"
-        "    while True:\n"
-        "        os.write(sys.stderr._original_stdstream_copy, bytes(10**6))\n"
-        "except OSError: pass",
-        5,
-    ),
-    "takes_all_ports": (
-        f"{RIGHT}\n"
-        "import os, socket\n"
-        "for part in range(20):\n"
-        "    if os.fork(): continue\n"
-        "    os.setsid()\n"
-        "    kept = []\n"
-        "    for port in range(32768 + part, 61000, 20):\n"
-        "        try:\n"
-        "            kept.append(socket.create_server(('127.0.0.1', port)))\n"
-        "        except OSError: pass\n"
-        "    os.execvp('sleep', ['sleep', '31415'])",
-        ANY,
-    ),
-    "shares_memory": (
-        f"{RIGHT}\n"
-        "import ctypes\n"
-        "libc = ctypes.CDLL(None)\n"
-        "libc.shmat.restype = ctypes.c_void_p\n"
-        "at = libc.shmat(libc.shmget(0x4b4c4d, 4096, 0o1666), None, 0)\n"
-        "ctypes.memmove(at, b'code', 4)",
-        5,
-    ),
-    "shares_memory_of_others": (
-        "import ctypes\n"
-        "def double(x):\n"
-        "    if ctypes.CDLL(None).shmget(0x4b4c4d, 0, 0) >= 0: return 2 * x",
-        3,
-    ),
-    "maps_memory": (
-        "import ctypes, mmap\n"
-        "def double(x):\n"
-        "    hoard = mmap.mmap(-1, 3 << 30)\n"
-        "    at = ctypes.addressof(ctypes.c_char.from_buffer(hoard))\n"
-        "    ctypes.memset(at, 1, 3 << 30)\n"
-        "    return 2 * x",
-        0,
-    ),
-    "multiplies": (
-        f"{WRONG}\n"
-        "import os, time\n"
-        "for _ in range(300):\n"
-        "    if not os.fork(): time.sleep(1000)\n"
-        "time.sleep(2)\n"
-        f"{RIGHT}",
-        0,
-    ),
-}  # fmt: skip
-
-# What reads a submission, or shows it, meets these.
-TEXTS = {
-    "writes_a_formula_without_end": "\\begin{a}" * 20_000,
-    "writes_a_page_that_runs": (
-        "<script>alert(1)</script> <img src=x onerror=alert(1)> "
-        "[a link](javascript:alert(1))"
-    ),
-}
-
+CLASS |= HARMFUL
 
 if homework.landlock_version() >= 6:
     CLASS["kills_the_grader"] = (
@@ -303,6 +182,23 @@ if homework.landlock_version() >= 6:
         "    return 2 * x",
         3,
     )
+
+# What these do, they do in a function that is called, or in their own cell, and
+# the kernel is as good as before. So one notebook has them all.
+IN_ONE_NOTEBOOK = [
+    name
+    for name in CLASS
+    if name in {
+        "syntax_error", "hard_codes", "catches_and_passes", "prints_a_score",
+        "eats_memory_in_a_cell", "eats_memory_in_a_function",
+        "equals_everything", "looks_at_the_caller",
+        "looks_at_the_tests_process", "unblocks_what_is_forbidden",
+        "reads_the_solutions", "reads_other_students", "finds_the_course",
+        "writes_elsewhere", "calls_home", "limits_the_grader",
+        "shares_memory_of_others", "finds_the_key_of_others",
+        "kills_the_grader",
+    }
+]  # fmt: skip
 
 
 NEEDS_LANDLOCK = {

@@ -15,7 +15,8 @@ import time
 
 from kerasllm import homework
 from kerasllm.homework.kernels import _namespaces, _resources
-from tests.homework.attacks import CLASS, TEXTS
+from tests.homework.attacks import CLASS
+from tests.homework.harmful import TEXTS
 from tests.homework.tiny_course import (
     RIGHT,
     TINY,

@@ -78,6 +78,15 @@ def leave_behind(tell, mark):
     tell(folder=str(kept.parent), shared=number)
 
 
+def dig(tell, depth):
+    """Make folders in each other, more than a path can name."""
+    tell(folder=tempfile.gettempdir())
+    os.chdir(tempfile.gettempdir())
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+
+
 def describe_namespaces(tell, kinds):
     path = pathlib.Path(tempfile.gettempdir()) / "large"
     try:

@@ -15,6 +15,7 @@ from kerasllm.homework.kernels import (
     _resources,
     _sandbox,
 )
+from kerasllm.homework.kernels._manager import last_words
 from kerasllm.homework.kernels.apart import Workers, _workers
 
 pytestmark = [
@@ -162,6 +163,23 @@ def test_a_job_has_processes_files_and_a_network_of_its_own(workers):
     assert told["networks"] == ["lo"] and told["user"] == os.geteuid()
     ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in own]
     assert not set(told["links"]) & set(ours)
+
+
+def test_folders_deeper_than_python_can_walk_are_removed(apart):
+    """Where the grader has to, and where they are in memory."""
+    folder = apart("dig", depth=3000).told["folder"]
+    assert not os.path.exists(folder)
+
+
+def test_of_a_log_only_the_end_is_read(tmp_path):
+    """Otherwise a student's log would fill the memory of the worker."""
+    log = tmp_path / "log"
+    with open(log, "wb") as file:
+        file.truncate(2**35)  # without a block on the disk
+        file.seek(2**35)
+        file.write("\nit was \u00e9\n\n".encode())
+    assert last_words(log) == "it was \u00e9"
+    assert last_words(tmp_path / "none") == ""
 
 
 def test_a_watch_sees_memory_that_is_shared_and_many_processes(capfd):

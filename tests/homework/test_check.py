@@ -114,7 +114,7 @@ def check_with(tmp_path, total):
     ],
 )  # fmt: skip
 def test_check_ends_a_loop_and_goes_on(tmp_path, monkeypatch, total, failure):
-    monkeypatch.setattr(_check, "_CELL_SECONDS", 4)
+    monkeypatch.setattr(_check, "_CELL_SECONDS", 3)
     before = psutil.Process().children(recursive=True)
     result = check_with(tmp_path, total)
     left = set(psutil.Process().children(recursive=True)) - set(before)

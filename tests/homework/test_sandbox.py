@@ -5,6 +5,8 @@ import importlib
 import json
 import os
 import pathlib
+import platform
+import socket
 import subprocess
 import sys
 
@@ -22,6 +24,7 @@ from tests.homework.tiny_course import (
 pytestmark = pytest.mark.any_backend
 
 ROOT = pathlib.Path(__file__).parents[2]
+ADD_KEY = {"x86_64": 248, "aarch64": 217}.get(platform.machine())
 
 
 @pytest.mark.skipif(
@@ -113,6 +116,67 @@ def test_what_is_private_is_so_below_libraries_too(
     assert {each.student: each.total for each in results} == {
         "ann": 5, "bob": 3
     }  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not homework.landlock_version(), reason="this system has no Landlock"
+)
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64"),
+    reason="the numbers of system calls are not known here",
+)
+def test_nothing_reaches_or_outlives_the_sandbox(tmp_path):
+    """Neither by memory that nobody has, nor by a socket that is a file."""
+    address = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen()
+        said = in_a_process(f"""if True:
+            import ctypes, os, pathlib, resource, socket, sys, time
+            from kerasllm import homework
+            homework.limit(memory_gb=1, cpu_seconds=60)
+            homework.restrict(
+                ["/usr", "/lib", "/lib64", sys.prefix, sys.base_prefix,
+                 "/proc"], [{str(tmp_path)!r}])
+            libc = ctypes.CDLL(None, use_errno=True)
+            def call(name, *arguments):
+                if getattr(libc, name)(*arguments) < 0:
+                    raise OSError(ctypes.get_errno(), name)
+            parent = os.getppid()
+            file = socket.socket(socket.AF_UNIX)
+            tries = {{
+                "connect": lambda: file.connect({str(address)!r}),
+                "sysv memory": lambda: call("shmget", 0, 4096, 0o1600),
+                "sysv semaphore": lambda: call("semget", 0, 1, 0o1600),
+                "sysv queue": lambda: call("msgget", 0, 0o1600),
+                "memory file": lambda: os.memfd_create("x"),
+                "key": lambda: call("syscall", {ADD_KEY}, b"user", b"kerasllm",
+                                    b"x", 1, -4),
+                "limit": lambda: resource.prlimit(
+                    parent, resource.RLIMIT_CPU, (1, 1)),
+                "priority": lambda: os.setpriority(0, parent, 19),
+                "trace": lambda: call("ptrace", 16, parent, 0, 0),
+                "clock": lambda: time.clock_settime(0, 1e9),
+                "proc": lambda: open("/proc/self/oom_score_adj", "w"),
+                "memory of another": lambda: open(f"/proc/{{parent}}/mem"),
+                "files": lambda: resource.setrlimit(
+                    resource.RLIMIT_NOFILE, (10**5, 10**5)),
+            }}
+            for name, attempt in tries.items():
+                try:
+                    attempt()
+                    print(name, "works")
+                except (OSError, ValueError):
+                    pass
+            # And what numerical libraries and kernels need works.
+            resource.getrlimit(resource.RLIMIT_NOFILE)
+            os.setpriority(os.PRIO_PROCESS, 0, 19)
+            file.bind({str(tmp_path / "own")!r})
+            socket.socketpair()
+            os.waitpid(os.fork() or os._exit(0), 0)
+            print("done")
+        """)
+    assert said.splitlines() == ["done"]
 
 
 def test_python_may_be_installed_in_a_checkout(tmp_path, monkeypatch):

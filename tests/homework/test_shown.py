@@ -6,7 +6,13 @@ import re
 import pytest
 
 from kerasllm import homework
-from kerasllm.homework.shown import as_cell, clean_page, visible
+from kerasllm.homework.shown import (
+    as_cell,
+    clean_count,
+    clean_output,
+    clean_page,
+    visible,
+)
 
 pytest.importorskip("nh3", reason='pages need `pip install -e ".[instructor]"`')
 pytestmark = pytest.mark.any_backend
@@ -185,3 +191,62 @@ def test_a_cell_is_text_after_any_white_space(sign, before):
 def test_other_cells_stay_as_they_are():
     for text in ("", "ann", "a=b", "O'Brien", " ann", "5 - 3", "\u00e9"):
         assert as_cell(text) == text
+
+
+@pytest.mark.parametrize(
+    "kind, content",
+    [
+        ("stream", {"name": "stdout", "text": "a\n"}),
+        ("error", {"ename": "A", "evalue": "b", "traceback": ["c", "d"]}),
+        ("display_data", {"data": {"text/plain": "1"}, "metadata": {}}),
+        ("update_display_data",
+         {"data": {"image/png": "AA=="},
+          "metadata": {"image/png": {"width": 3, "height": 4}},
+          "transient": {"display_id": "x"}}),
+        ("execute_result",
+         {"data": {"text/html": "<b>"}, "metadata": {}, "execution_count": 2}),
+    ],
+)  # fmt: skip
+def test_what_a_cell_shows_is_kept(kind, content):
+    assert clean_output(kind, content) == content
+
+
+@pytest.mark.parametrize(
+    "kind, content",
+    [
+        ("stream", {"name": "stdin", "text": "a"}),
+        ("stream", {"name": "stdout", "text": 3}),
+        ("stream", {"name": "stdout"}),
+        ("stream", []),
+        ("error", {"ename": 1, "evalue": "b", "traceback": []}),
+        ("error", {"ename": "A", "evalue": "b", "traceback": 5}),
+        ("error", {"ename": "A", "evalue": "b", "traceback": [["c"]]}),
+        ("display_data", {"data": "x", "metadata": {}}),
+        ("display_data", {"data": {"text/plain": ["a", 1]}}),
+        ("display_data", {"data": {"text/html": {"a": "b"}}}),
+        ("display_data", {"data": {}, "metadata": [1]}),
+        ("display_data", {"data": {"image/png": "A"},
+                          "metadata": {"image/png": 5}}),
+        ("display_data", {"data": {"image/png": "A"},
+                          "metadata": {"image/png": {"width": "wide"}}}),
+        ("display_data", {"data": {}, "transient": {"display_id": [1]}}),
+    ],
+)  # fmt: skip
+def test_what_no_notebook_can_hold_is_not_kept(kind, content):
+    assert clean_output(kind, content) is None
+
+
+def test_of_what_a_cell_shows_only_what_is_seen_is_kept():
+    widget = "application/vnd.jupyter.widget-view+json"
+    content = {
+        "data": {"text/plain": "a\ud800", widget: {"model_id": 1}},
+        "metadata": {widget: {}, "image/png": {"width": 3, "onload": 1}},
+        "transient": None,
+        "execution_count": "3",
+    }
+    assert clean_output("execute_result", content) == {
+        "data": {"text/plain": "a\ufffd"},
+        "metadata": {},
+        "execution_count": None,
+    }
+    assert clean_count({"execution_count": True}) == {"execution_count": None}

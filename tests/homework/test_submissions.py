@@ -5,6 +5,7 @@ import os
 import pytest
 
 from kerasllm import homework
+from kerasllm.checks import UserError
 from kerasllm.homework import _submissions
 from tests.homework.tiny_course import nbformat
 
@@ -182,6 +183,30 @@ def test_nothing_that_is_handed_in_vanishes(tmp_path, monkeypatch):
         "ida": f"{none}ida (an empty folder)",
         "shut": f"{none}shut (cannot be read: Permission denied)",
     }
+
+
+def test_a_class_in_one_folder_more_is_not_one_student(tmp_path):
+    """As it comes out of an archive."""
+    hand_in(tmp_path, "class/ann/hw1_tokens.ipynb", "class/bob/mine.ipynb",
+            "__MACOSX/class/ann/._hw1_tokens.ipynb")  # fmt: skip
+    with pytest.raises(UserError, match=r"below class, in .* ann, bob\. Name"):
+        homework.find_submissions(tmp_path, NAMES)
+    _, found, _ = homework.find_submissions(tmp_path / "class", NAMES)
+    assert list(found) == ["ann", "bob"]
+    # Nor is one student of whom there are two assignments a class.
+    hand_in(tmp_path / "one", "ann/hw1_tokens/hw1_tokens.ipynb",
+            "ann/hw2_decoder/hw2_decoder.ipynb", "ann/old/i.ipynb")  # fmt: skip
+    _, found, _ = homework.find_submissions(tmp_path / "one", NAMES, NAMES[0])
+    assert list(found) == ["ann"]
+
+
+def test_folders_in_each_other_are_followed_only_so_far(tmp_path):
+    """Python would give up after some hundreds, and everybody be ungraded."""
+    hand_in(tmp_path, "ann/hw1_tokens.ipynb", "bob/1/2/3/hw1_tokens.ipynb",
+            "cem/" + "d/" * 700 + "hw1_tokens.ipynb")  # fmt: skip
+    _, found, notes = homework.find_submissions(tmp_path, NAMES)
+    assert list(found) == ["ann", "bob"] and list(notes) == ["cem"]
+    assert "d (more than 20 folders in each other)" in notes["cem"]
 
 
 def test_many_files_are_counted(tmp_path):

@@ -85,6 +85,28 @@ print("a picture by a person of taste")
 '''  # noqa: E501
 
 
+def with_copies(names):
+    """The tiny assignment with a function like `double` for each name.
+
+    Returns:
+        A pair: the assignment as text, and a function that returns the code of
+        a `double` as that of a copy.
+    """
+    head, *cells = TINY.split("\n# %%")
+    double, test = (part for part in cells if "double" in part.split("\n")[0])
+
+    def renamed(text, name):
+        return re.sub(r"\b(test_)?double\b", rf"\1{name}", text)
+
+    position = cells.index(test) + 1
+    cells[position:position] = [
+        renamed(part, name) for name in names for part in (double, test)
+    ]
+    graded = ", ".join(["double", "total", *names])
+    text = "\n# %%".join([head, *cells])
+    return text.replace("[double, total]", f"[{graded}]"), renamed
+
+
 RIGHT = "def double(x):\n    return 2 * x"
 
 

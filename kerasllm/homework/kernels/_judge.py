@@ -12,11 +12,9 @@ Needs nbgrader: `pip install -e ".[instructor]"` in a clone of kerasllm.
 import asyncio
 import contextlib
 import copy
-import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -31,14 +29,19 @@ from kerasllm.files import assets_dir
 from kerasllm.homework._notebooks import STOPPED
 from kerasllm.homework.kernels._lending import Loans
 from kerasllm.homework.kernels._manager import (
-    OwnKernelManager,
+    JudgeKernelManager,
+    StudentKernelManager,
     environment,
     last_words,
 )
 from kerasllm.homework.kernels._namespaces import mount_memory
 from kerasllm.homework.kernels._remote import LONGEST_MESSAGE
+from kerasllm.homework.kernels._resources import remove_folder
+from kerasllm.homework.shown import clean_count, clean_output
 
 _MOST_OUTPUT = 1_000_000  # characters that a cell may print
+_SHOWN = ("stream", "error", "display_data", "update_display_data",
+          "execute_result")  # fmt: skip
 _FEWEST_SECONDS = 1
 # What comes after the time of a cell: a kernel that is interrupted has this
 # long to say so, whatever else it says meanwhile.
@@ -50,30 +53,6 @@ _START_SECONDS = 60  # that a kernel may take to answer at first
 async def _within(seconds, awaitable):
     """Wait for something, however often it begins to wait anew."""
     return await asyncio.wait_for(awaitable, seconds)
-
-
-class StudentKernelManager(OwnKernelManager):
-    """Starts `kernels._kernel` in place of the usual kernel."""
-
-    settings = Dict()
-
-    def format_kernel_cmd(self, extra_arguments=None):
-        return [
-            sys.executable, "-m", "kerasllm.homework.kernels._kernel",
-            self.connection_file, json.dumps(self.settings),
-        ]  # fmt: skip
-
-
-class JudgeKernelManager(OwnKernelManager):
-    """Starts the usual kernel, without a debugger, in a third less time."""
-
-    def format_kernel_cmd(self, extra_arguments=None):
-        usual = super().format_kernel_cmd(extra_arguments)
-        start = (
-            "import sys; sys.modules['debugpy'] = None; "
-            "from ipykernel import kernelapp; kernelapp.launch_new_instance()"
-        )
-        return [sys.executable, "-c", start, *usual[3:]]
 
 
 class Judge(NotebookClient):
@@ -172,7 +151,7 @@ class Judge(NotebookClient):
     def close(self):
         if self.km is not None:
             self._cleanup_kernel()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
 
 class JudgedExecute(Execute):
@@ -226,7 +205,7 @@ class JudgedExecute(Execute):
                 self.judge.close()
             self._kill_group()
             for folder in (self.folder, self.own_folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
 
     def _report(self, error):
         """Tell whoever grades what this machine could not do."""
@@ -368,12 +347,40 @@ class JudgedExecute(Execute):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.group, signal.SIGKILL)
 
-    def output(self, outs, msg, display_id, cell_index):
-        """Keep an output unless the cell has printed enough."""
-        self.printed += len(str(msg["content"]))
-        if self.printed > _MOST_OUTPUT:
+    def on_cell_executed(self, **kwargs):
+        """Add an error that only the reply tells, in the form it should have.
+
+        Raises:
+            ValueError: it has another form. Then this is no reply of IPython's.
+        """
+        outputs = kwargs["cell"].outputs
+        num_shown = len(outputs)
+        super().on_cell_executed(**kwargs)
+        for output in outputs[num_shown:]:
+            content = clean_output("error", output)
+            if content is None or len(str(content)) > _MOST_OUTPUT:
+                outputs.remove(output)
+                raise ValueError("malformed reply")
+            output.update(content)
+
+    def process_message(self, msg, cell, cell_index):
+        """Keep what a cell shows, unless it is malformed or too much.
+
+        Widgets are not shown; nor is what they would do done here.
+        """
+        kind, content = msg["msg_type"], msg["content"]
+        if kind.startswith("comm"):
             return None
-        return super().output(outs, msg, display_id, cell_index)
+        if kind in _SHOWN:
+            self.printed += len(str(content))
+            content = clean_output(kind, content)
+            if content is None or self.printed > _MOST_OUTPUT:
+                return None
+        elif kind == "execute_input":
+            content = clean_count(content)
+        return super().process_message(
+            msg | {"content": content}, cell, cell_index
+        )
 
 
 def _error(name, message):

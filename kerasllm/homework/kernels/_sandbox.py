@@ -1,15 +1,16 @@
 """Limits that a process sets on itself, for code that is not trusted.
 
 `limit` limits memory, file sizes and time by `setrlimit`. `restrict` shuts off
-files, the network and other processes by Landlock, which needs no privileges
-and cannot be undone. Linux has Landlock since 5.13, with rules for the network
-since 6.7. On other systems only `limit` works.
+files, the network and other processes by Landlock and by a filter of system
+calls, which need no privileges and cannot be undone. Linux has Landlock since
+5.13, with rules for the network since 6.7. On other systems only `limit` works.
 """
 
 import contextlib
 import ctypes
 import os
 import pathlib
+import platform
 import struct
 
 MOST_THREADS = 1024  # numerical libraries start some for each core
@@ -25,6 +26,30 @@ _FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 _NUM_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # 16 from version 5 on
 _CONNECT_TCP = 2
 _SCOPES = 0b11  # abstract sockets and signals do not leave the sandbox
+_MOST_FILES = 4096  # that a process has open
+
+# linux/audit.h, and the numbers of system calls on either kind of processor.
+_PROCESSORS = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_REFUSED = {
+    # Landlock lets sockets that are files and UDP be connected.
+    "connect": (42, 203),
+    # These objects belong to no process: they outlive it, and nobody counts
+    # their memory.
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186),
+    "mq_open": (240, 180), "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    # What goes in by this ring is seen by no filter.
+    "io_uring_setup": (425, 425),
+}  # fmt: skip
+# Only if an argument, of this number, has another value.
+_REFUSED_UNLESS = {
+    "prlimit64": ((302, 261), 0, 0),  # of the process itself
+    "setpriority": ((141, 140), 1, 0),
+}
+_SET_FILTER = 22
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # with EPERM
 
 
 def landlock_version():
@@ -51,6 +76,7 @@ def limit(memory_gb, cpu_seconds, file_gb=1.0):
         resource.RLIMIT_CPU: int(cpu_seconds),
         resource.RLIMIT_FSIZE: int(file_gb * 2**30),
         resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: _MOST_FILES,
     }
     if hasattr(resource, "RLIMIT_NPROC"):
         limits[resource.RLIMIT_NPROC] = MOST_THREADS + _num_threads()
@@ -77,9 +103,9 @@ def _num_threads():
 def restrict(readable, writable, hidden=()):
     """Leave this process and its children only the files that are named.
 
-    Nor can they open a TCP connection, or signal processes other than
-    themselves, if the kernel's Landlock is recent enough. Without Landlock
-    nothing happens.
+    Nor can they connect to anything, make what outlives them, or limit other
+    processes; nor signal them, if the kernel's Landlock is recent enough.
+    Without Landlock nothing happens.
 
     Args:
         readable: paths, of files and folders, with all that is below.
@@ -123,7 +149,37 @@ def restrict(readable, writable, hidden=()):
     _drop_capabilities()
     _syscall(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
+    _refuse_calls()
     return True
+
+
+def _refuse_calls():
+    """Have the system refuse calls, on processors whose numbers are known."""
+    if platform.machine() not in _PROCESSORS:
+        return
+    processor, column = _PROCESSORS[platform.machine()]
+    # (what, if true, if false, value): how many steps to skip in either case.
+    refuse = [(_RETURN, 0, 0, _REFUSE)]
+    program = [(_LOAD, 0, 0, 4), (_IF_EQUAL, 1, 0, processor), *refuse]
+    program += [(_LOAD, 0, 0, 0)]
+    # The numbers of another way to call this kernel begin here.
+    program += [(_IF_AT_LEAST, 0, 1, 0x40000000), *refuse]
+    for numbers in _REFUSED.values():
+        program += [(_IF_EQUAL, 0, 1, numbers[column]), *refuse]
+    for numbers, argument, value in _REFUSED_UNLESS.values():
+        program += [
+            (_IF_EQUAL, 0, 4, numbers[column]),
+            (_LOAD, 0, 0, 16 + 8 * argument),
+            (_IF_EQUAL, 0, 1, value),
+            (_RETURN, 0, 0, _ALLOW),
+            *refuse,
+        ]
+    program += [(_RETURN, 0, 0, _ALLOW)]
+    steps = b"".join(struct.pack("HBBI", *step) for step in program)
+    steps = ctypes.create_string_buffer(steps, len(steps))
+    filter_ = struct.pack("HP", len(program), ctypes.addressof(steps))
+    filter_ = ctypes.create_string_buffer(filter_, len(filter_))
+    _prctl(_SET_FILTER, 2, ctypes.addressof(filter_))
 
 
 def _parts(path, hidden):

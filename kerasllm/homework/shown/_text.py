@@ -42,3 +42,8 @@ def as_cell(text):
     if head[:1] and head[0] in _SIGNS or text[:1] in ("\t", "\r", "\n"):
         return f"'{text}"
     return text
+
+
+def without_surrogates(text):
+    """Return a text that UTF-8 can write: halves of pairs become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -92,26 +92,27 @@ class Workers:
             self._begin()
         before = _resources.shared_objects()
         reading, writing = os.pipe()
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            message = {
-                "arguments": arguments,
-                "way": way,
-                "memory_gb": memory_gb,
-                "disk_gb": disk_gb,
-                "folder": folder,
-            }
-            try:
-                with contextlib.suppress(OSError):  # `_listen` says so
-                    socket.send_fds(self._channel, [b"\n"], [writing])
-                    self._send(message)
-                os.close(writing)
-                return _listen(reading)
-            finally:
-                self._end()
-                os.close(reading)
-                if not way:
-                    made = _resources.shared_objects() - before
-                    _resources.remove_shared_objects(made)
+        folder = tempfile.mkdtemp()
+        message = {
+            "arguments": arguments,
+            "way": way,
+            "memory_gb": memory_gb,
+            "disk_gb": disk_gb,
+            "folder": folder,
+        }
+        try:
+            with contextlib.suppress(OSError):  # `_listen` says so
+                socket.send_fds(self._channel, [b"\n"], [writing])
+                self._send(message)
+            os.close(writing)
+            return _listen(reading)
+        finally:
+            self._end()
+            os.close(reading)
+            _resources.remove_folder(folder)
+            if not way:
+                made = _resources.shared_objects() - before
+                _resources.remove_shared_objects(made)
 
     def _begin(self):
         """Start the server and wait until it has prepared the job."""
