@@ -192,14 +192,13 @@ def test_a_mistake_costs_points(mistake, monkeypatch):
     assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), message
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("name", "test"),
     [
         pytest.param(
             *group,
-            marks=pytest.mark.once
-            if group[1] in COMPILED
-            else pytest.mark.any_backend,
+            marks=pytest.mark.slow if group[1] in COMPILED else (),
         )
         for group in GROUPS
     ],
