@@ -41,7 +41,8 @@ def names_used(source):
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             root, *rest = ast.unparse(node).split(".")
-            if root in full:
+            # After a call, as in `f(x).y`, comes an attribute of its result.
+            if root in full and all(map(str.isidentifier, rest)):
                 dotted.add(".".join([full[root], *rest]))
     names = set(filter(None, map(_with_its_room, dotted)))
     attributes = {

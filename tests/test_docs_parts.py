@@ -79,6 +79,7 @@ gemma.ask(kerasllm.chain(top_k=2))
 p.plot_curves(os.path.join("a"))
 backend.set_up
 gemma.causal_lm.count_params()
+Gemma.from_preset("a.b").causal_lm.backbone
 """
     assert cross_references.names_used(program) == [
         "kerasllm.backend.set_up",
