@@ -152,6 +152,25 @@ def test_a_page_keeps_what_a_notebook_shows():
     assert r"<title>&lt;hw&gt;\x1b[2J</title>" in page
 
 
+def test_a_table_of_numbers_keeps_its_rows_and_its_head(nbgrader):
+    """As pandas shows it, with a style that is no text."""
+    nbformat = pytest.importorskip("nbformat")
+    from kerasllm.homework.shown._exporter import PageExporter
+
+    table = (
+        "<table><thead><tr><th>a</th></tr></thead>"
+        "<tbody><tr><td>1</td></tr></tbody></table>"
+    )
+    data = {"text/html": f"<style scoped>.x {{}}</style>{table}"}
+    cell = nbformat.v4.new_code_cell("df")
+    cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
+    exporter = PageExporter(sanitize_html=True)
+    page, _ = exporter.from_notebook_node(
+        nbformat.v4.new_notebook(cells=[cell])
+    )
+    assert table in page and "scoped" not in page
+
+
 @pytest.mark.parametrize(
     "text, shown",
     [

@@ -3,6 +3,8 @@
 import jinja2
 from nbconvert.exporters import HTMLExporter
 
+from kerasllm.homework.shown._page import clean_fragment
+
 
 class _Compiled(jinja2.BytecodeCache):
     """Compiled templates in memory, which child processes have, too."""
@@ -28,4 +30,6 @@ class PageExporter(HTMLExporter):
     def environment(self):
         environment = super().environment
         environment.bytecode_cache = _COMPILED
+        # nbconvert's own takes tables apart.
+        environment.filters["clean_html"] = clean_fragment
         return environment

@@ -70,20 +70,11 @@ def clean_page(page, title):
         page: str, HTML.
         title: str, the new page's title.
     """
-    import nh3
     from pygments.formatters import HtmlFormatter
 
     # The first one is nbgrader's: nothing of a student comes before it.
     _, _, body = page.partition("<body>")
-    body = nh3.clean(
-        body,
-        tags=_TAGS,
-        clean_content_tags={"script", "style", "title", "template"},
-        attributes=_ATTRIBUTES,
-        attribute_filter=_keep,
-        url_schemes={"data", "http", "https", "mailto"},
-        link_rel="noopener noreferrer nofollow",
-    )
+    body = clean_fragment(body)
     body = "\n".join(visible(line, "\t") for line in body.split("\n"))
     style = HtmlFormatter().get_style_defs(".highlight")
     return (
@@ -94,6 +85,27 @@ def clean_page(page, title):
         f"<title>{html.escape(visible(title))}</title>\n"
         f"<style>{_STYLE}{style}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def clean_fragment(fragment):
+    """Return HTML without anything that could run, with all tags closed.
+
+    Args:
+        fragment: str, or bytes in UTF-8.
+    """
+    import nh3
+
+    if isinstance(fragment, bytes):
+        fragment = fragment.decode("utf-8", "replace")
+    return nh3.clean(
+        fragment,
+        tags=_TAGS,
+        clean_content_tags={"script", "style", "title", "template"},
+        attributes=_ATTRIBUTES,
+        attribute_filter=_keep,
+        url_schemes={"data", "http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
     )
 
 
