@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -134,6 +136,27 @@ def test_who_kills_the_server_ends_one_job_and_not_the_class(
         patch.setattr(_workers, "_listen", kill)
         assert "was killed while" in apart("sleep").problem
     assert apart("answer").problem == ""
+
+
+def test_who_outlives_a_parent_that_ended_early_is_killed_all_the_same():
+    program = """
+    import os
+    from kerasllm.homework.kernels._namespaces import die_with_parent
+
+    parent = os.getpid()
+    if os.fork():
+        os._exit(0)
+    while os.getppid() == parent:
+        os.sched_yield()
+    die_with_parent(parent)
+    print("alive")
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,  # open until the child has ended
+        check=True,
+    )
+    assert ended.stdout == b""
 
 
 @pytest.mark.parametrize(

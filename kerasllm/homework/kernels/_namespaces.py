@@ -89,7 +89,7 @@ def run_as_child(way, kinds, run, watch=None):
         return _wait_for_all(first)
 
     def be_first():
-        die_with_parent()
+        die_with_parent(0)
         _mount(None, "/", None, _RECURSIVE | _PRIVATE)
         flags = _NO_SUID | _NO_DEVICES | _NO_EXECUTABLES
         _mount("proc", "/proc", "proc", flags)
@@ -192,9 +192,17 @@ def _set(option, value):
         ctypes.CDLL(None).prctl(ctypes.c_int(option), ctypes.c_ulong(value))
 
 
-def die_with_parent(signal_number=signal.SIGKILL):
-    """Have this process killed when its parent ends, on Linux."""
+def die_with_parent(parent, signal_number=signal.SIGKILL):
+    """Have this process killed when its parent ends, on Linux.
+
+    Args:
+        parent: int, the number of the parent, read before the fork. It is 0
+            for a parent outside of a namespace of processes.
+        signal_number: int, the signal that kills.
+    """
     _set(_DIE_WITH_PARENT, signal_number)
+    if os.getppid() != parent:  # it ended before
+        os.kill(os.getpid(), signal_number)
 
 
 def adopt_orphans():

@@ -63,18 +63,19 @@ def serve(number):
 
 def _do(job, message, writing, channel, lines):
     """Run a job until whoever asked for it says that it is enough."""
+    server = os.getpid()
     warden = os.fork()
     if not warden:
         lines.close()
         channel.close()
-        _namespaces.end_with(lambda: _guard(job, message, writing))
+        _namespaces.end_with(lambda: _guard(job, message, writing, server))
     os.close(writing)
     lines.read(1)
     _end(warden)
     channel.sendall(b"\n")
 
 
-def _guard(job, message, writing):
+def _guard(job, message, writing, server):
     """Be the warden: run the worker, and end when it ends."""
     way, folder = message["way"], message["folder"]
 
@@ -86,7 +87,7 @@ def _guard(job, message, writing):
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.setsid()
-    _namespaces.die_with_parent(signal.SIGTERM)
+    _namespaces.die_with_parent(server, signal.SIGTERM)
     # What a student's work has nbgrader say is for nobody's terminal.
     with open(os.devnull, "r+b") as null:
         for number in range(3):
