@@ -15,6 +15,14 @@ def ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def handler():
+    """Python's own, even where a shell in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_second_ctrl_c_acts_as_usual():
     before = signal.getsignal(signal.SIGINT)
     interrupts = Interrupts()
