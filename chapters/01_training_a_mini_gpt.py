@@ -139,8 +139,9 @@ ax.margins(0.15)
 # that is good at the next token is good at text.
 #
 # The simplest language model counts. To say what follows a word, it looks up
-# what has followed this word before:
-
+# what has followed this word before. The next cell does so for the word
+# "Returns".
+#
 # One name in the next cell chooses the scale of this chapter. `"laptop"`
 # trains for a few minutes on the documentation that this installation carries.
 # `"book"` is the published run: 41.8 million parameters and a billion tokens of
