@@ -73,8 +73,8 @@ EFFECTS = {
             (87, 100),
         ],
         rf"untaught facts, exact{PERCENT}{PERCENT}": [(87, 100), (87, 100)],
-        rf"adapters at query, key:{PERCENT}": [(40, 80)],
-        rf"adapters at query, value:{PERCENT}": [(82, 100)],
+        rf"adapters at query, key:{PERCENT}": [(40, 76)],
+        rf"adapters at query, value:{PERCENT}": [(74, 100)],
         rf"{PERCENT} of questions about unknown names: a fact, made up": [
             (90, 100)
         ],
