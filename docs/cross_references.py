@@ -86,8 +86,12 @@ def _with_its_room(name):
         parts.insert(0, kerasllm._ROOM_OF[parts[0]])
     if len(parts) < 2:
         return None
-    room, first, *_ = parts
+    room, first, *rest = parts
     thing = getattr(importlib.import_module(f"{package}.{room}"), first)
+    is_ours = type(thing).__module__.split(".")[0] == package
+    if rest and is_ours:  # a method of a constant is its class's
+        thing = type(thing)
+        parts[1] = thing.__name__
     home = (getattr(thing, "__module__", None) or "").split(".")
     if home[0] == package and len(home) > 1:
         parts[0] = home[1]  # a room may have a name from another one

@@ -73,7 +73,9 @@ def test_names_are_found_in_a_program(cross_references):
 import os, kerasllm
 from kerasllm import plots as p, backend
 from kerasllm.gemma import Gemma
+from kerasllm.prompts import BOOK
 
+BOOK.response("a")
 gemma = Gemma.from_preset("tiny")
 gemma.ask(kerasllm.chain(top_k=2))
 p.plot_curves(os.path.join("a"))
@@ -87,6 +89,8 @@ Gemma.from_preset("a.b").causal_lm.backbone
         "kerasllm.gemma.Gemma.ask",
         "kerasllm.gemma.Gemma.from_preset",
         "kerasllm.plots.plot_curves",
+        "kerasllm.prompts.BOOK",
+        "kerasllm.prompts.PromptTemplate.response",
         "kerasllm.samplers.chain",
     ]
 
