@@ -11,6 +11,7 @@ The layers are those of `keras_hub.models.Llama3CausalLM`.
 
 from kerasllm import lazy
 from kerasllm.gguf._names import (
+    INSTALL_SMOLLM2,
     SMOLLM2,
     check_is_gguf,
     find_smollm2,
@@ -36,6 +37,7 @@ _FILE_OF = {
 
 __all__ = [  # noqa: PLE0604
     *_FILE_OF,
+    "INSTALL_SMOLLM2",
     "SMOLLM2",
     "check_is_gguf",
     "find_smollm2",

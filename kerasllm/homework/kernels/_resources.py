@@ -65,14 +65,6 @@ def _proportional(process):
     return _resident(process)
 
 
-def data_size():
-    """Return what RLIMIT_DATA counts of this process, bytes; 0 if unknown."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        status = pathlib.Path("/proc/self/status").read_text()
-        return int(status.split("VmData:")[1].split()[0]) * 1024
-    return 0
-
-
 def make_cgroup(memory_gb):
     """Make a cgroup with limits; return its path, or `None` if none may be."""
     for parent in _delegated():
