@@ -31,8 +31,8 @@ def look_around(tell):
     )
 
 
-def sleep(tell):
-    tell(begin="sleeping", seconds=0.2)
+def sleep(tell, seconds=0.2):
+    tell(begin="sleeping", seconds=seconds)
     time.sleep(1000)
 
 

@@ -134,7 +134,7 @@ def test_who_kills_the_server_ends_one_job_and_not_the_class(
 
     with monkeypatch.context() as patch:
         patch.setattr(_workers, "_listen", kill)
-        assert "was killed while" in apart("sleep").problem
+        assert "was killed while" in apart("sleep", seconds=60).problem
     assert apart("answer").problem == ""
 
 
