@@ -120,7 +120,7 @@ RecipeOption = Annotated[
     typer.Option(
         parser=one_of(_recipes),
         metavar="NAME",
-        help="laptop (minutes on two cores) or book (a GPU).",
+        help="laptop or short (minutes on two cores), or book (a GPU).",
     ),
 ]
 PresetOption = Annotated[

@@ -40,13 +40,13 @@ OutOption = Annotated[
 
 def tour(
     out: OutOption = pathlib.Path("kerasllm-tour"),
-    recipe: RecipeOption = "laptop",
+    recipe: RecipeOption = "short",
     backend: BackendOption = None,
     force: ForceOption = False,
 ):
     """Train a small model, write with it, and write a report.
 
-    This works offline and takes a few minutes on two cores.
+    This works offline and takes about seven minutes on two cores.
     """
     from kerasllm import recipes
 

@@ -45,7 +45,7 @@ def pretrain_mini_gpt(
     """Train the vocabulary and the mini-GPT of a recipe, once.
 
     Args:
-        recipe: `"laptop"`, `"book"` or a `Recipe`.
+        recipe: `"laptop"`, `"book"`, `"short"` or a `Recipe`.
         data: list of shard paths, or one path, as returned by `local_docs()`,
             `mini_c4()` or `text_shards()`. Defaults to `local_docs()`.
         directory: str or path. The folder of the run. Defaults to a folder in

@@ -36,7 +36,7 @@ from kerasllm.tour._writing import (
 __all__ = ["PROMPT", "SEEDS", "STRATEGIES", "run"]
 
 
-def run(output_directory="kerasllm-tour", recipe="laptop", verbose="auto"):
+def run(output_directory="kerasllm-tour", recipe="short", verbose="auto"):
     """Train and tune small models, measure them, and write a report.
 
     Args:

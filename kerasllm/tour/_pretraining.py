@@ -10,7 +10,6 @@ from kerasllm.evaluation import Share
 from kerasllm.generation import compiled_generate
 from kerasllm.pretraining import VOCABULARY_FILE, pretrain_mini_gpt
 from kerasllm.recipes import get_recipe
-from kerasllm.schedules import WarmupSchedule
 from kerasllm.tour._commands import pretrain_command
 from kerasllm.tour._progress import StepsDone
 
@@ -181,13 +180,17 @@ def _write_epochs(report, history, numbers, machine):
 
 
 def _draw_epochs(report, history, numbers):
-    schedule = WarmupSchedule(numbers.learning_rate, numbers.warmup_steps)
+    steps = history[-1]["step"]
+    schedule, drawn = numbers.schedule(steps), 4 * numbers.warmup_steps
+    after = "stays there"
+    if numbers.decay:
+        drawn, after = steps, "then falls to zero"
     figures = []
     for size, shape in (((10, 3.8), (1, 2)), ((4, 6), (2, 1))):
         figure = report.empty_figure(*size)
         axes = figure.subplots(*shape)
         plots.plot_history(history, ax=axes[0])
-        plots.plot_schedule(schedule, 4 * numbers.warmup_steps, ax=axes[1])
+        plots.plot_schedule(schedule, drawn, ax=axes[1])
         figures.append(figure)
     first, last = history[0]["val_loss"], history[-1]["val_loss"]
     report.figure(
@@ -198,6 +201,6 @@ def _draw_epochs(report, history, numbers):
         alt=(
             f"Two line charts. The held-out loss goes from {first:.2f} after "
             f"the first epoch to {last:.2f} after the last. The learning rate "
-            f"rises to {numbers.learning_rate:g} and stays there."
+            f"rises to {numbers.learning_rate:g} and {after}."
         ),
     )

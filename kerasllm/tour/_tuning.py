@@ -28,7 +28,7 @@ MAX_LENGTH = 48
 RANK = 8
 LORA_TUNING = {"epochs": 6, "learning_rate": 6e-3, "falls": True}
 FULL_TUNING = {"epochs": 4, "learning_rate": 5e-4}
-CAREFUL_TUNING = {"epochs": 4, "learning_rate": 6e-3, "falls": True}
+CAREFUL_TUNING = {"epochs": 3, "learning_rate": 6e-3, "falls": True}
 NUM_REFUSALS = 600
 
 

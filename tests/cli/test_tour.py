@@ -16,5 +16,5 @@ def test_tour_gets_folder_and_recipe(run, monkeypatch):
     assert run("tour")[0] == 0
     assert calls == [
         ((pathlib.Path("here"),), {"recipe": "book"}),
-        ((pathlib.Path("kerasllm-tour"),), {"recipe": "laptop"}),
+        ((pathlib.Path("kerasllm-tour"),), {"recipe": "short"}),
     ]
