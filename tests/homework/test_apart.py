@@ -138,6 +138,40 @@ def test_who_kills_the_server_ends_one_job_and_not_the_class(
     assert apart("answer").problem == ""
 
 
+@pytest.mark.parametrize("kind", [WITH, WITHOUT])
+def test_who_is_ended_right_after_a_fork_leaves_nobody(kind):
+    """The child does nothing before its parent has ended, or is killed."""
+    program = """
+    import os
+    import signal
+    import sys
+    from kerasllm.homework.kernels import _namespaces
+
+    def in_child():
+        os.close(writing)
+        os.read(reading, 1)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    reading, writing = os.pipe()
+    os.register_at_fork(
+        after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        after_in_child=in_child,
+    )
+    _namespaces.run_as_child(
+        sys.argv[1], _namespaces.AROUND_ALL, lambda: print("alive")
+    )
+    """
+    way = "" if kind == WITHOUT else _namespaces.find_way()
+    if kind == WITH and not way:
+        pytest.skip("this system allows no namespaces")
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), way],
+        stdout=subprocess.PIPE,  # open until the child has ended
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (1, b"")
+
+
 def test_who_outlives_a_parent_that_ended_early_is_killed_all_the_same():
     program = """
     import os

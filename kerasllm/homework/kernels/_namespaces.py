@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -80,16 +81,22 @@ def run_as_child(way, kinds, run, watch=None):
             it returns true, all is killed. `None` for none.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the one inside
+    # Who is ended between a fork and the wait would leave a child behind. So
+    # SIGTERM is only let through again where the child is waited for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     if not way:
         adopt_orphans()
         return _wait_for(_fork(run), watch)
     _unshare(way, kinds)
+    reading, writing = os.pipe()  # reads as ended when this process has
     first = os.fork()
     if first:
+        os.close(reading)
         return _wait_for_all(first)
 
     def be_first():
-        die_with_parent(0)
+        os.close(writing)
+        _die_with_writer(reading)
         _mount(None, "/", None, _RECURSIVE | _PRIVATE)
         flags = _NO_SUID | _NO_DEVICES | _NO_EXECUTABLES
         _mount("proc", "/proc", "proc", flags)
@@ -102,6 +109,7 @@ def run_as_child(way, kinds, run, watch=None):
 def _wait_for_all(first):
     """Wait until a namespace of processes has ended, however this one ends."""
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         return _status(os.waitpid(first, 0)[1])
     except BaseException:
         os.kill(first, signal.SIGKILL)
@@ -111,10 +119,13 @@ def _wait_for_all(first):
 
 def _fork(run):
     """Run a function in a child of this process; return its number."""
+    parent = os.getpid()
     child = os.fork()
     if not child:
+        die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        blocked = [signal.SIGCHLD, signal.SIGTERM]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
         end_with(run)
     return child
 
@@ -137,6 +148,7 @@ def end_with(run):
 def _wait_for(child, watch):
     """Wait for a child, and for orphans meanwhile; return its status."""
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         while True:
             ended, status = os.waitpid(-1, os.WNOHANG)
             if ended == child:
@@ -196,13 +208,27 @@ def die_with_parent(parent, signal_number=signal.SIGKILL):
     """Have this process killed when its parent ends, on Linux.
 
     Args:
-        parent: int, the number of the parent, read before the fork. It is 0
-            for a parent outside of a namespace of processes.
+        parent: int, the number of the parent, read before the fork.
         signal_number: int, the signal that kills.
     """
     _set(_DIE_WITH_PARENT, signal_number)
     if os.getppid() != parent:  # it ended before
         os.kill(os.getpid(), signal_number)
+
+
+def _die_with_writer(reading):
+    """Have the first process of a namespace killed when its parent ends.
+
+    It sees no number of its parent, which is outside, so the end of a pipe
+    tells that the parent ended before. And it cannot kill itself.
+
+    Args:
+        reading: int, a pipe that only the parent can write to. It is closed.
+    """
+    _set(_DIE_WITH_PARENT, signal.SIGKILL)
+    if select.select([reading], [], [], 0)[0]:
+        os._exit(1)
+    os.close(reading)
 
 
 def adopt_orphans():

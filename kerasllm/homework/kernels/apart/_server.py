@@ -85,7 +85,7 @@ def _guard(job, message, writing, server):
             _namespaces.mount_memory(folder, size)
         return _work(job, message, writing)
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end_once)
     os.setsid()
     _namespaces.die_with_parent(server, signal.SIGTERM)
     # What a student's work has nbgrader say is for nobody's terminal.
@@ -93,6 +93,12 @@ def _guard(job, message, writing, server):
         for number in range(3):
             os.dup2(null.fileno(), number)
     return _namespaces.run_as_child(way, _namespaces.AROUND_ALL, work)
+
+
+def _end_once(*_):
+    """End this process; a second signal does not interrupt the first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def _work(job, message, writing):
