@@ -47,6 +47,16 @@ PRIVATE = {
     # keras_hub
     "_add_special_token": "a role for a token, before there is a vocabulary",
     "_build_cache": "hidden states and cache of a text",
+    # keras_hub's decoder blocks, whose weights our own step uses
+    "_self_attention_layer": "of Llama and GPT-2: the attention of a block",
+    "_self_attention_layernorm": "of Llama: what comes before it",
+    "_self_attention_layer_norm": "of GPT-2",
+    "_feedforward_layernorm": "of Llama: what comes before the wide layers",
+    "_feedforward_layer_norm": "of GPT-2",
+    "_feedforward_gate_dense": "of Llama: the layer with the activation",
+    "_feedforward_intermediate_dense": "of both: the layer that widens",
+    "_feedforward_output_dense": "of both: the layer that narrows again",
+    "_get_inverse_freq": "of a `RotaryEmbedding`: the angle of a position",
     # tensorflow
     "_call_flat": "a concrete function without the sorting of arguments",
     # torch
@@ -74,6 +84,10 @@ UNDOCUMENTED = {
     "lora_enabled": "and the other attributes of an adapted layer",
     "assert_tf_installed": "what Gemma 3's preprocessor asks before it is made",
     "disable": "of torch._dynamo: a decorator, and all that imports need of it",
+    "transformer_layers": "of a backbone: its blocks, in order",
+    "rotary_embedding_layer": "of Llama's attention: its `RotaryEmbedding`",
+    "rope_layer": "of Gemma 3's attention: its `RotaryEmbedding`",
+    "gating_ffw": "of Gemma 3's block: the layer with the activation",
     "interleave_embeddings": "of Gemma3Backbone: images among tokens",
     "vision_encoder": "of Gemma3Backbone",
     "gemma3_presets.py": "of KerasHub: the names of Gemma 3's presets",
@@ -442,6 +456,86 @@ def test_a_causal_lm_reads_one_token_with_what_it_has_read():
         ops.convert_to_numpy(last[:, 0]),
         ops.convert_to_numpy(hidden[:, 5]),
         atol=1e-5,
+    )
+
+
+@contract(
+    "transformer_layers",
+    "_self_attention_layer",
+    "_self_attention_layer_norm",
+    "_feedforward_layer_norm",
+    "_feedforward_intermediate_dense",
+    "_feedforward_output_dense",
+)
+def test_a_block_of_gpt2_is_made_of_these_layers():
+    block = tiny_gpt2().backbone.transformer_layers[0]
+    x = np.random.default_rng(0).normal(0, 1, (1, 1, 4)).astype("float32")
+    attention = block._self_attention_layer
+    normal = block._self_attention_layer_norm(x)
+    # A single position sees itself alone, so its value is what comes out.
+    y = x + attention._output_dense(attention._value_dense(normal))
+    wide = block._feedforward_intermediate_dense(
+        block._feedforward_layer_norm(y)
+    )
+    y = y + block._feedforward_output_dense(wide)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(block(x)), ops.convert_to_numpy(y), atol=1e-5
+    )
+
+
+@contract(
+    "_self_attention_layernorm",
+    "_feedforward_layernorm",
+    "_feedforward_gate_dense",
+)
+def test_a_block_of_llama_is_made_of_these_layers():
+    backbone = keras_hub.models.Llama3Backbone(11, 1, 2, 4, 8, 1)
+    (block,) = backbone.transformer_layers
+    x = np.random.default_rng(0).normal(0, 1, (1, 1, 4)).astype("float32")
+    attention = block._self_attention_layer
+    values = attention._value_dense(block._self_attention_layernorm(x))
+    y = x + attention._output_dense(ops.repeat(values, 2, axis=2))
+    normal = block._feedforward_layernorm(y)
+    wide = block.activation(block._feedforward_gate_dense(normal))
+    wide = wide * block._feedforward_intermediate_dense(normal)
+    y = y + block._feedforward_output_dense(wide)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(block(x)), ops.convert_to_numpy(y), atol=1e-5
+    )
+
+
+@contract("_get_inverse_freq", "rotary_embedding_layer", "rope_layer")
+def test_a_rotation_says_its_angles():
+    llama = keras_hub.models.Llama3Backbone(11, 1, 1, 4, 8, 1)
+    gemma = keras_hub.models.Gemma3Backbone(11, 16, 1, 1, 1, 4, 8, 4)
+    x = np.zeros((1, 3, 1, 4), "float32")
+    x[..., 0] = 1
+    for layer in (
+        llama.transformer_layers[
+            0
+        ]._self_attention_layer.rotary_embedding_layer,
+        gemma.transformer_layers[0].attention.rope_layer,
+    ):
+        first, _ = ops.convert_to_numpy(layer._get_inverse_freq(4))
+        turned = ops.convert_to_numpy(layer(x))[0, :, 0]
+        angles = first * np.arange(3)
+        np.testing.assert_allclose(turned[:, 0], np.cos(angles), atol=1e-5)
+        np.testing.assert_allclose(turned[:, 2], np.sin(angles), atol=1e-5)
+
+
+@contract("gating_ffw")
+def test_a_block_of_gemma3_is_made_of_these_layers():
+    backbone = keras_hub.models.Gemma3Backbone(11, 16, 1, 1, 1, 4, 8, 4)
+    (block,) = backbone.transformer_layers
+    x = np.random.default_rng(0).normal(0, 1, (1, 1, 4)).astype("float32")
+    attention = block.attention
+    values = attention.value_dense(block.pre_attention_norm(x))
+    y = x + attention.output_dense(values)
+    normal = block.pre_ffw_norm(y)
+    wide = keras.activations.gelu(block.gating_ffw(normal), approximate=True)
+    y = y + block.ffw_linear(wide * block.gating_ffw_2(normal))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(block(x)), ops.convert_to_numpy(y), atol=1e-5
     )
 
 

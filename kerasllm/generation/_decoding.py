@@ -5,7 +5,6 @@ change when the text grows. They are kept in a cache. Each new token then costs
 one pass over the weights instead of a pass over the whole text.
 """
 
-import inspect
 import threading
 
 import keras
@@ -13,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.checks import UserError
 from kerasllm.generation._arguments import position_tables
+from kerasllm.generation.families import family_of
 from kerasllm.images import vision_inputs
 
 SMALLEST_BUCKET = 8
@@ -40,10 +39,9 @@ class CachedDecoder:
         self._variables = list(causal_lm.variables)
         self._prefills = {}
         self._lock = threading.Lock()
-        record = _is_traceable(causal_lm)
-        # There are two steps, because a shared index can use a slice.
-        self._step = self._compile(self._read_token, {1: 1}, record)
-        self._step_apart = self._compile(self._read_token_apart, {1: 1}, record)
+        self._family = family = family_of(causal_lm)
+        # It is compiled apart for a shared position and one for each sequence.
+        self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)
         self._insert = backend.compiled(_insert_sequence, donate={0: 0})
 
@@ -77,13 +75,13 @@ class CachedDecoder:
         return self.num_compilations + waits
 
     def _functions(self):
-        functions = [self._step, self._step_apart, self._take, self._insert]
+        functions = [self._step, self._take, self._insert]
         return functions + list(self._prefills.values())
 
     @property
     def takes_positions(self):
         """Whether each sequence may be at a different position in a step."""
-        return getattr(self.causal_lm, "takes_positions", False)
+        return self._family.takes_positions
 
     def cache_length(self, max_length):
         """Return the length of the cache for texts of `max_length` tokens."""
@@ -131,47 +129,17 @@ class CachedDecoder:
             return self._prefills[sizes]
 
     def _make_prefill(self, batch_size, cache_length, num_images):
-        model = self.causal_lm
-        spec = _cache_spec(model, batch_size, cache_length)
-        for array in keras.tree.flatten(spec):
-            if cache_length not in array.shape:
-                raise UserError(
-                    "The cache of a model must have an entry for each token. "
-                    f"Received: {type(model).__name__} with a state of shape "
-                    f"{array.shape} for {cache_length} tokens, which would "
-                    "change when padding after a prompt is read. Call the "
-                    "model's own `generate`."
-                )
+        family = self._family
+        spec = family.cache_spec(batch_size, cache_length)
 
         def prefill(token_ids, last, vision=None):
             cache = keras.tree.map_structure(
                 lambda array: ops.zeros(array.shape, array.dtype), spec
             )
-            keywords = {}
-            if vision is not None:
-                keywords = dict(vision)
-                keywords["img_embeddings"] = model.backbone.vision_encoder(
-                    keywords.pop("images")
-                )
-            logits, _, cache = scoring_one(model, last).call_with_cache(
-                token_ids, cache, 0, **keywords
-            )
-            if logits.shape[1] > 1:  # the view had no effect on this model
-                logits = ops.take(logits, last[None], axis=1)
-            return ops.cast(logits[:, 0], "float32"), cache
+            return family.read_prompt(token_ids, last, cache, vision)
 
-        return self._compile(prefill, record=_is_traceable(model))
-
-    def _read_token(self, token_ids, cache, index):
-        if not _is_traceable(self.causal_lm):  # our own models do not slice
-            index = backend.hide_value(index)
-        return self._read_token_apart(token_ids, cache, index)
-
-    def _read_token_apart(self, token_ids, cache, positions):
-        logits, _, cache = self.causal_lm.call_with_cache(
-            token_ids, cache, positions
-        )
-        return ops.cast(logits[:, 0], "float32"), cache
+        # KerasHub's code for images is not recorded.
+        return self._compile(prefill, record=family.records and not num_images)
 
     def bind_step(self, apart=False):
         """Return the function that reads one more token of each sequence.
@@ -188,7 +156,7 @@ class CachedDecoder:
             It returns float32 logits `(batch_size, vocabulary_size)` for the
             position after `index`, and the next cache.
         """
-        bound = (self._step_apart if apart else self._step).bind()
+        bound = self._step.bind()
 
         def step(token_ids, cache, index):
             return bound(token_ids[:, None], cache, np.int32(index))
@@ -236,55 +204,6 @@ def _insert_sequence(cache, other, index):
     return (keras.tree.map_structure(insert, cache, other),)
 
 
-class _OnePosition:
-    """A token embedding that scores the hidden states of one position only."""
-
-    def __init__(self, embedding, position):
-        self._embedding, self._position = embedding, position
-
-    def __call__(self, inputs, *arguments, reverse=False, **keywords):
-        if reverse:
-            inputs = ops.take(inputs, self._position[None], axis=1)
-        return self._embedding(inputs, *arguments, reverse=reverse, **keywords)
-
-    def __getattr__(self, name):
-        return getattr(self._embedding, name)
-
-
-def scoring_one(causal_lm, position):
-    """Return a view of a model that gives the logits of one position only.
-
-    KerasHub's models score hidden states in different ways, but all of them
-    finally call their token embedding in reverse. In the view, that embedding
-    is replaced by another object. The model itself does not change, because
-    other threads may use it.
-
-    Args:
-        causal_lm: a `keras_hub.models.CausalLM`.
-        position: int32 scalar tensor.
-
-    Returns:
-        An object with the methods, layers and weights of `causal_lm`.
-    """
-    backbone = getattr(causal_lm, "backbone", None)
-    for name in ("token_embedding", "embedding"):  # KerasHub's, ours
-        embedding = getattr(backbone, name, None)
-        if embedding is not None:
-            one = _OnePosition(embedding, position)
-            return _view(causal_lm, "backbone", _view(backbone, name, one))
-    return causal_lm
-
-
-def _view(owner, name, value):
-    """Return a shallow copy of a Keras object with one attribute replaced."""
-    view = object.__new__(type(owner))
-    view.__dict__.update(owner.__dict__)
-    # In KerasHub, `backbone` and `token_embedding` are properties.
-    is_property = isinstance(getattr(type(owner), name, None), property)
-    view.__dict__[f"_{name}" if is_property else name] = value
-    return view
-
-
 def length_bucket(length, longest=None):
     """Round a length up to 8, 12, 16, 24, 32, ..., at most `longest`."""
     bucket = SMALLEST_BUCKET
@@ -298,29 +217,3 @@ def length_bucket(length, longest=None):
 def batch_bucket(batch_size):
     """Round a number of sequences up to a power of two."""
     return 1 << (batch_size - 1).bit_length()
-
-
-def _is_traceable(causal_lm):
-    """Return whether PyTorch may record the model; only our models say so."""
-    return getattr(causal_lm, "traceable", False)
-
-
-def _cache_spec(causal_lm, batch_size, cache_length):
-    """Return the cache of a model as `keras.KerasTensor`s."""
-    parameters = inspect.signature(causal_lm._build_cache).parameters
-    # The other arguments are for models that take images; they get `None`.
-    others = {name: None for name in list(parameters)[1:]}
-
-    # A model fills its new cache with a prompt. In this view it does not, since
-    # tracing the whole model takes long.
-    def leave_empty(token_ids, cache, *arguments, **keywords):
-        return token_ids, token_ids, cache
-
-    view = _view(causal_lm, "call_with_cache", leave_empty)
-
-    class BuildCache(keras.Operation):
-        def call(self, token_ids):
-            return view._build_cache(token_ids, **others)
-
-    token_ids = keras.KerasTensor((batch_size, cache_length), "int32")
-    return BuildCache().compute_output_spec(token_ids)[1]

@@ -7,7 +7,13 @@ weights map one to one.
 """
 
 from kerasllm.checks import check_positive_ints
-from kerasllm.layers._attention import Dropout, SelfAttention
+from kerasllm.layers._attention import (
+    Dropout,
+    SelfAttention,
+    apply_dense,
+    are_few,
+    attention_weights,
+)
 from kerasllm.layers._decoder import TransformerDecoder, check_dropout
 from kerasllm.layers._embedding import PositionalEmbedding
 from kerasllm.layers._linear import Linear, LoraLinear
@@ -19,6 +25,9 @@ __all__ = [
     "PositionalEmbedding",
     "SelfAttention",
     "TransformerDecoder",
+    "apply_dense",
+    "are_few",
+    "attention_weights",
     "check_dropout",
     "check_positive_ints",
 ]

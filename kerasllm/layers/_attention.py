@@ -70,7 +70,7 @@ class SelfAttention(layers.MultiHeadAttention):
         scores = ops.einsum("bnth,bnsh->bnts", query, key)
         if attention_mask is not None:
             attention_mask = attention_mask[:, None]  # for all heads
-        weights = _attention_weights(scores, attention_mask)
+        weights = attention_weights(scores, attention_mask)
         dropped = self._dropout_layer(weights, training=training)
         outputs = ops.einsum("bnts,bnsh->bnth", dropped, value)
         return ops.transpose(outputs, (0, 2, 1, 3)), weights
@@ -113,7 +113,7 @@ class SelfAttention(layers.MultiHeadAttention):
         visible = sources <= targets + index  # (..., targets, sources)
         query = query * (1 / math.sqrt(self._key_dim))
         scores = ops.matmul(query, keys)  # (batch * heads, targets, sources)
-        outputs = ops.matmul(_attention_weights(scores, visible), values)
+        outputs = ops.matmul(attention_weights(scores, visible), values)
         outputs = ops.reshape(
             outputs, (-1, self._num_heads, *outputs.shape[1:])
         )  # (batch, heads, targets, key_dim)
@@ -139,21 +139,32 @@ def apply_dense(layer, inputs):
         return layer(inputs)
     positions = inputs.shape[0] * inputs.shape[1]
     x = ops.reshape(inputs, (positions, -1))  # (batch * length, size)
-    kernel = ops.reshape(layer.kernel, (x.shape[1], -1))
+    kernel = ops.cast(ops.reshape(layer.kernel, (x.shape[1], -1)), x.dtype)
     outputs = backend.multiply_few_rows(x, kernel)
     # (batch, length, heads, key_dim), or (batch, length, size)
-    outputs = ops.reshape(outputs, (*inputs.shape[:2], *layer.bias.shape))
-    return layer.activation(outputs + layer.bias)
+    shape = layer.compute_output_shape(inputs.shape)[2:]
+    outputs = ops.reshape(outputs, (*inputs.shape[:2], *shape))
+    if layer.bias is not None:
+        outputs = outputs + ops.cast(layer.bias, x.dtype)
+    return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def are_few(inputs):
-    """Return whether a product with `(batch, length, ...)` is memory-bound."""
+    """Return whether a product with `(batch, ..., size)` is memory-bound."""
     shape = inputs.shape[:-1]
     return None not in shape and math.prod(shape) <= FEW_POSITIONS
 
 
-def _attention_weights(scores, mask):
-    """Take a float32 softmax over the last axis, where `mask` is true."""
+def attention_weights(scores, mask):
+    """Take a float32 softmax over the last axis, where `mask` is true.
+
+    Args:
+        scores: float tensor of any shape.
+        mask: bool tensor that can be broadcast to it, or `None`.
+
+    Returns:
+        A tensor of the shape and dtype of `scores`.
+    """
     weights = ops.cast(scores, "float32")
     if mask is not None:
         # This is finite, so a target without any source gets equal weights

@@ -21,6 +21,7 @@ from kerasllm.generation import (
     TextGenerator,
     TokenizedPrompt,
     compiled_generate,
+    families,
     generate,
 )
 from kerasllm.generation import _decoding as decoding
@@ -455,13 +456,28 @@ def test_samples_of_a_prompt_differ_and_the_first_is_the_only_one(babbler):
     assert generator.generate("c", 20, seed=1, num_samples=3) == samples[1]
 
 
+class OtherGPT2(keras_hub.models.GPT2CausalLM):
+    """A model of a family that we do not know."""
+
+    def call_with_cache(self, *arguments):
+        return super().call_with_cache(*arguments)
+
+
+def make_other_gpt2():
+    return OtherGPT2(make_gpt2().backbone)
+
+
 @pytest.mark.parametrize(
-    "name", ["mini-gpt", pytest.param("gpt2", marks=pytest.mark.any_backend)]
+    "make",
+    [
+        make_mini_gpt,
+        pytest.param(make_other_gpt2, marks=pytest.mark.any_backend),
+    ],
 )
-def test_reading_a_prompt_scores_its_last_position_only(name, monkeypatch):
-    model = causal_lm(name)
-    spec = decoding._cache_spec(model, 1, 40)  # asks for shapes of all
-    monkeypatch.setattr(decoding, "_cache_spec", lambda *arguments: spec)
+def test_reading_a_prompt_scores_its_last_position_only(make, monkeypatch):
+    model = make()
+    spec = families.Plain(model).cache_spec(1, 40)  # asks for shapes of all
+    monkeypatch.setattr(families.Plain, "cache_spec", lambda *_: spec)
     backbone = model.backbone
     embedding = getattr(backbone, "token_embedding", None) or backbone.embedding
     score, scored = type(embedding).call, []
