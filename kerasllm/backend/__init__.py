@@ -44,6 +44,7 @@ from kerasllm.backend._variables import (
     companion_of,
     random_state,
     set_random_state,
+    state_of,
 )
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "score_few_rows",
     "set_random_state",
     "set_up",
+    "state_of",
     "tf",
     "to_numpy",
     "write_cache",

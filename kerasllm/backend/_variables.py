@@ -1,4 +1,4 @@
-"""Initial values of variables, random states, and companions of models."""
+"""Values of variables, random states, and companions of models."""
 
 import threading
 
@@ -46,6 +46,35 @@ def _torch_generator():
     if torch.cuda.is_available():
         return torch.cuda
     return torch.mps if torch.backends.mps.is_available() else torch
+
+
+def state_of(variables):
+    """Return what tells whether variables have got other values.
+
+    Training, loading and assigning give them others. What is returned for the
+    same variables, before and after, is then no longer equal.
+
+    Args:
+        variables: sequence of Keras variables.
+    """
+    if name() == "jax":
+        return _Arrays([variable.value for variable in variables])
+    # These change an array in place. Sixteen numbers of each tell.
+    first = (ops.reshape(variable, (-1,))[:16] for variable in variables)
+    return [ops.convert_to_numpy(numbers).tobytes() for numbers in first]
+
+
+class _Arrays:
+    """Arrays that are never changed, only replaced."""
+
+    def __init__(self, arrays):
+        self._arrays = arrays
+
+    def __eq__(self, other):
+        pairs = zip(self._arrays, other._arrays, strict=False)
+        return len(self._arrays) == len(other._arrays) and all(
+            a is b for a, b in pairs
+        )
 
 
 class LoadedValues(keras.StatelessScope):

@@ -3,7 +3,7 @@
 import math
 
 from kerasllm.checks import UserError, accept_former_names, check_int
-from kerasllm.generation import TokenizedPrompt, check_prompt
+from kerasllm.generation import Past, TokenizedPrompt, check_prompt
 from kerasllm.images import list_images, load_image, place_images
 from kerasllm.prompts import MODEL, SYSTEM, USER
 from kerasllm.samplers import greedy_search
@@ -37,6 +37,7 @@ class Chat:
         self.max_length = check_int("max_length", max_length, 1)
         self.sampler = greedy_search if sampler is None else sampler
         self._images = []
+        self._past = Past()  # so that a turn reads only what is new
 
     @property
     def gemma(self):
@@ -93,6 +94,7 @@ class Chat:
                 seed=seed,
                 sampler=self.sampler,
                 stop_strings=self.model._stop_strings(),
+                past=self._past,
             ):
                 pieces.append(piece)
                 yield piece

@@ -12,6 +12,7 @@ from kerasllm.generation._arguments import (
     position_tables,
     tokenize_prompt,
 )
+from kerasllm.generation._batches import Past
 from kerasllm.generation._beam_search import Beam
 from kerasllm.generation._best_of_n import best_of_n, majority_vote
 from kerasllm.generation._continuous_batch import ContinuousBatch
@@ -35,6 +36,7 @@ __all__ = [
     "CachedDecoder",
     "ContinuousBatch",
     "Generation",
+    "Past",
     "Sequence",
     "Stream",
     "TextGenerator",

@@ -14,7 +14,13 @@ from kerasllm.generation.texts import token_array
 
 
 def write_together(
-    decoder, sampling, sequences, call, num_samples=1, with_logprobs=False
+    decoder,
+    sampling,
+    sequences,
+    call,
+    num_samples=1,
+    with_logprobs=False,
+    past=None,
 ):
     """Write sequences that begin together, and yield after each position.
 
@@ -25,12 +31,16 @@ def write_together(
         call: a `Call`, which measures the speed and may be canceled.
         num_samples: int. Number of consecutive sequences that share a prompt.
         with_logprobs: bool. Whether to record log-probabilities.
+        past: `Past` of a conversation that one sequence continues, or `None`.
     """
     sample = sampling.prepare(sequences[0].sampler, with_logprobs)
     start = min(len(sequence.prompt_ids) for sequence in sequences)
+    if past is None or any(sequence.images for sequence in sequences):
+        past = Past()  # which nobody looks at again
     token_ids, logits, cache = _read_prompts(
-        decoder, sequences, start, num_samples
+        decoder, sequences, start, num_samples, past
     )
+    past.keep(cache, token_ids[0, :start])
     step = decoder.bind_step()
     for index in range(start, sequences[0].max_length):
         started = time.perf_counter()
@@ -38,7 +48,9 @@ def write_together(
         if index > start:
             # A text that has ended has no token here, so any token will do.
             newest = np.maximum(token_ids[:, index - 1], 0)
+            past.forget()  # the step may use the memory of the cache
             logits, cache = step(newest, cache, index - 1)
+            past.keep(cache, token_ids[0, :index])
         # The other sequences have ended or are still within their prompts.
         active = [
             (i, sequence)
@@ -57,7 +69,7 @@ def write_together(
             return
 
 
-def _read_prompts(decoder, sequences, start, num_samples):
+def _read_prompts(decoder, sequences, start, num_samples, past):
     """Read the first `start` tokens of all sequences.
 
     Returns:
@@ -69,13 +81,71 @@ def _read_prompts(decoder, sequences, start, num_samples):
     sources = sequences[::num_samples]
     token_ids = token_array(sources, cache_length)
     images = [sequence.images for sequence in sources]
-    read = decoder.prefill(token_ids, start, cache_length, images)
+    cache, num_read = past.take(decoder, token_ids[0, :start], cache_length)
+    if num_read:
+        read = decoder.extend(cache, token_ids, num_read, start)
+    else:
+        read = decoder.prefill(token_ids, start, cache_length, images)
     if num_samples > 1:
         copies = np.arange(batch_bucket(len(sequences)), dtype="int32")
         copies = np.minimum(copies // num_samples, len(sources) - 1)
         read = decoder.take(read, copies, len(token_ids))
         token_ids = token_array(sequences, cache_length)
     return token_ids, *read
+
+
+class Past:
+    """What a model has read of a conversation: its tokens and their cache.
+
+    Each turn of a conversation begins with all that was said before. Give the
+    same `Past` to the calls for all its turns, and each of them reads only
+    what is new. Only one call at a time gets the cache; another one that comes
+    meanwhile reads everything.
+
+    The result is that of a call without it, up to rounding. If the model's
+    weights have changed, the text is read anew.
+    """
+
+    def __init__(self):
+        self._model = None
+        self.forget()
+
+    def forget(self):
+        """Forget all that was read."""
+        self._cache, self._token_ids = None, np.zeros(0, "int32")
+
+    def keep(self, cache, token_ids):
+        """Remember a cache whose first positions are filled.
+
+        Args:
+            cache: the cache of one sequence.
+            token_ids: int32 array, the tokens at its filled positions.
+        """
+        self._cache, self._token_ids = cache, token_ids
+
+    def take(self, decoder, token_ids, cache_length):
+        """Return what was read of a text, and forget it.
+
+        Args:
+            decoder: `CachedDecoder` that reads the text.
+            token_ids: int32 array `(length,)`, the text.
+            cache_length: int. Length of the cache that it needs.
+
+        Returns:
+            A cache, and the number of tokens of the text that are in it. They
+            are fewer than `length`, since the last one must be read to go on.
+            `None` and 0, if nothing can be used.
+        """
+        cache, before = self._cache, self._token_ids
+        self.forget()
+        model = decoder, cache_length, decoder.weights()
+        known, self._model = self._model == model, model
+        if cache is None or not known or not decoder.extends:
+            return None, 0
+        longest = min(len(before), len(token_ids) - 1)
+        equal = before[:longest] == token_ids[:longest]
+        num_read = longest if equal.all() else int(equal.argmin())
+        return (cache, num_read) if num_read else (None, 0)
 
 
 def choose_tokens(sample, logits, processed, token_ids, active):

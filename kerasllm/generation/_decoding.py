@@ -44,6 +44,7 @@ class CachedDecoder:
         self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)
         self._insert = backend.compiled(_insert_sequence, donate={0: 0})
+        self._extend = self._compile(_extending(family), {1: 1}, family.records)
 
     @classmethod
     def of(cls, causal_lm):
@@ -75,7 +76,7 @@ class CachedDecoder:
         return self.num_compilations + waits
 
     def _functions(self):
-        functions = [self._step, self._take, self._insert]
+        functions = [self._step, self._take, self._insert, self._extend]
         return functions + list(self._prefills.values())
 
     @property
@@ -141,6 +142,37 @@ class CachedDecoder:
         # KerasHub's code for images is not recorded.
         return self._compile(prefill, record=family.records and not num_images)
 
+    @property
+    def extends(self):
+        """Whether several tokens can be read after others: a bool."""
+        return self._family.takes_positions
+
+    def extend(self, cache, token_ids, start, length):
+        """Read more of a text.
+
+        Args:
+            cache: a cache of one sequence that is filled up to `start`. It
+                must not be used again.
+            token_ids: int32 array `(1, at least length)`.
+            start: int. Number of tokens that were read before.
+            length: int. Number of tokens of the text.
+
+        Returns:
+            As `prefill`.
+        """
+        cache_length = token_ids.shape[1]
+        bucket = length_bucket(length - start, cache_length)
+        # What is written must fit, so a few tokens may be read once more.
+        start = min(start, cache_length - bucket)
+        padded = np.zeros((1, bucket), "int32")
+        padded[0, : length - start] = token_ids[0, start:length]
+        last = np.int32(length - 1 - start)
+        return self._extend(padded, cache, np.int32(start), last)
+
+    def weights(self):
+        """Return what differs after the weights have; see `state_of`."""
+        return backend.state_of(self._variables)
+
     def bind_step(self, apart=False):
         """Return the function that reads one more token of each sequence.
 
@@ -182,6 +214,13 @@ class CachedDecoder:
             index: int. Index in the batch of the sequence to replace.
         """
         return self._insert(cache, other, np.int32(index))[0]
+
+
+def _extending(family):
+    def extend(token_ids, cache, index, last):
+        return family.read_more(token_ids, last, cache, index)
+
+    return extend
 
 
 def _take_sequences(arrays, indices, old_sequences):

@@ -218,6 +218,7 @@ class TextGenerator:
         stop_strings=(),
         sampler=None,
         stop_event=None,
+        past=None,
     ):
         """Continue a prompt and yield text as it is sampled.
 
@@ -232,6 +233,7 @@ class TextGenerator:
             stop_strings: str or sequence of str.
             sampler: a sampler for this call.
             stop_event: `threading.Event`; see `generate`.
+            past: `Past` of a conversation. What it has read is not read again.
 
         Returns:
             A `Stream`, an iterator of str.
@@ -247,7 +249,7 @@ class TextGenerator:
             sampler, stream=True,
         )  # fmt: skip
         call = Call(stop_event)
-        return Stream(sequence, self._run([sequence], call), call)
+        return Stream(sequence, self._run([sequence], call, past=past), call)
 
     def beam_search(
         self,
@@ -370,7 +372,9 @@ class TextGenerator:
 
         return [make(prompt) for prompt in prompts for _ in range(num_samples)]
 
-    def _run(self, sequences, call, num_samples=1, with_logprobs=False):
+    def _run(
+        self, sequences, call, num_samples=1, with_logprobs=False, past=None
+    ):
         """Generate the sequences, and yield after each position."""
         self._latest = call
         with self._lock:
@@ -382,7 +386,7 @@ class TextGenerator:
             for batch in batches_of(sequences, num_samples, image_token_id):
                 yield from write_together(
                     self._decoder, self.sampling, batch, call, num_samples,
-                    with_logprobs,
+                    with_logprobs, past,
                 )  # fmt: skip
         finally:
             with self._lock:

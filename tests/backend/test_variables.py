@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from kerasllm import files
-from kerasllm.backend import LoadedValues, companion_of
+from kerasllm.backend import LoadedValues, companion_of, state_of
 from kerasllm.presets import load_causal_lm
 
 
@@ -77,3 +77,28 @@ def test_a_companion_lives_as_long_as_the_variables_of_its_model():
     assert companion_of(model, "_companion", make) == "companion 3"
     assert made == [(2, None), (2, None), (weights + 2, "companion 1")]
     assert len(model.variables) == weights + 2  # nothing is counted twice
+
+
+def test_a_state_tells_whether_values_have_changed():
+    variables = [
+        keras.Variable(np.zeros((3, 40), "float32")),
+        keras.Variable(1.0),
+    ]
+    before = state_of(variables)
+    assert state_of(variables) == before
+    variables[0].assign_add(np.ones((3, 40)))
+    after = state_of(variables)
+    assert after != before and state_of(variables) == after
+    variables[1].assign(2.0)
+    assert state_of(variables) != after
+    assert state_of(variables[:1]) != state_of(variables)
+
+
+def test_a_step_of_training_changes_the_state():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile(optimizer="sgd", loss="mse")
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+    model.fit(x, y, verbose=0)
+    before = state_of(model.variables)
+    model.fit(x, y, verbose=0)
+    assert state_of(model.variables) != before

@@ -1,10 +1,12 @@
 """Conversations: what is remembered, and what is shown to the model."""
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from kerasllm.gemma import Gemma
+from kerasllm.generation import CachedDecoder
 from kerasllm.images import load_image
 from kerasllm.prompts import PromptTemplate
 from tests.gemmas import IMAGES
@@ -159,3 +161,54 @@ def test_a_chat_is_ask_with_a_memory(gemma):
         gemma.causal_lm.preprocessor.tokenizer.image_placeholder_id
     )
     assert marks == 9 * len(prompt.images)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Collect for each prompt where the reading of it begins and ends."""
+    ranges = []
+    prefill, extend = CachedDecoder.prefill, CachedDecoder.extend
+
+    def noting_prefill(self, token_ids, length, *arguments):
+        ranges.append((0, length))
+        return prefill(self, token_ids, length, *arguments)
+
+    def noting_extend(self, cache, token_ids, start, length):
+        ranges.append((start, length))
+        return extend(self, cache, token_ids, start, length)
+
+    monkeypatch.setattr(CachedDecoder, "prefill", noting_prefill)
+    monkeypatch.setattr(CachedDecoder, "extend", noting_extend)
+    return ranges
+
+
+@pytest.mark.slow
+def test_a_turn_reads_only_what_is_new(gemma, reads):
+    """And the answers are those of a model that reads everything."""
+    chat = gemma.chat(system="Be brief.", max_length=96)
+    for text in ("One", "And two?", "Three"):
+        before = len(chat.messages)
+        answer = chat.send(text)
+        other = gemma.chat(max_length=96)
+        other.messages = chat.messages[:before]
+        other._images = [[]] * (before // 2)
+        assert other.send(text) == answer
+    first, again, second, again_2, third, again_3 = reads
+    assert first == again and (again_2[0], again_3[0]) == (0, 0)
+    # A turn begins where the one before ended, but for tokens that its answer
+    # has no longer: white space at its end, and what cannot be encoded again.
+    assert second[0] >= first[1] and third[0] >= second[1]
+
+
+@pytest.mark.any_backend
+@pytest.mark.slow
+def test_a_turn_reads_everything_after_the_weights_have_changed(gemma, reads):
+    chat = gemma.chat(max_length=96)
+    chat.send("One")
+    chat.send("Two")
+    weight = gemma.causal_lm.trainable_variables[-1]
+    value = keras.ops.convert_to_numpy(weight).copy()
+    weight.assign(value * 1.01 + 0.01)
+    chat.send("Three")
+    weight.assign(value)
+    assert [start == 0 for start, _ in reads] == [True, False, True]

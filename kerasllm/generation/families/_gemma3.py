@@ -76,6 +76,9 @@ class Gemma3:
             for k, v in own
         )
 
+    def read_more(self, token_ids, last, cache, index):
+        return self._read(token_ids, cache, index, last)
+
     def read_token(self, token_ids, cache, index):
         return self._read(token_ids, cache, index)
 

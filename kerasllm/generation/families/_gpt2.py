@@ -44,6 +44,9 @@ class GPT2:
     def read_prompt(self, token_ids, last, cache, vision=None):
         return self._read(token_ids, cache, 0, last)
 
+    def read_more(self, token_ids, last, cache, index):
+        return self._read(token_ids, cache, index, last)
+
     def read_token(self, token_ids, cache, index):
         return self._read(token_ids, cache, index)
 

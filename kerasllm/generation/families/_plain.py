@@ -73,6 +73,25 @@ class Plain:
             logits = ops.take(logits, last[None], axis=1)
         return ops.cast(logits[:, 0], "float32"), cache
 
+    def read_more(self, token_ids, last, cache, index):
+        """Read several tokens after those that were read.
+
+        A model must have `takes_positions`.
+
+        Args:
+            token_ids: int32 `(batch_size, length)`, padded at the end.
+            last: int32 scalar tensor. Which of them is the last.
+            cache: a cache that is filled up to `index`.
+            index: int32 scalar tensor. Position of the first of them.
+
+        Returns:
+            As `read_prompt`.
+        """
+        logits, _, cache = scoring_one(self.causal_lm, last).call_with_cache(
+            token_ids, cache, index
+        )
+        return ops.cast(logits[:, 0], "float32"), cache
+
     def read_token(self, token_ids, cache, index):
         """Read one more token of each sequence.
 

@@ -1,0 +1,67 @@
+"""What is kept of a conversation, and when it may be used."""
+
+import numpy as np
+import pytest
+
+from kerasllm.generation import Past
+
+pytestmark = pytest.mark.any_backend
+
+
+class Decoder:
+    """What `Past` asks of a decoder."""
+
+    extends, state = True, 1
+
+    def weights(self):
+        return self.state
+
+
+@pytest.fixture
+def decoder():
+    return Decoder()
+
+
+def past_with(decoder, token_ids, cache_length=24):
+    past = Past()
+    assert past.take(decoder, np.array([1]), cache_length) == (None, 0)
+    past.keep("the cache", np.array(token_ids))
+    return past
+
+
+@pytest.mark.parametrize(
+    "read, text, expected",
+    [
+        ([1, 2, 3], [1, 2, 3, 4, 5], 3),
+        ([1, 2, 3], [1, 2, 7, 4, 5], 2),
+        ([1, 2, 3], [1, 2, 3], 2),  # the last token must be read
+        ([1, 2, 3], [1, 2], 1),
+    ],
+)
+def test_what_two_texts_share_is_read_once(decoder, read, text, expected):
+    past = past_with(decoder, read)
+    assert past.take(decoder, np.array(text), 24) == ("the cache", expected)
+
+
+@pytest.mark.parametrize("text", [[7, 2, 3], [1]])
+def test_a_text_that_shares_nothing_is_read_from_its_start(decoder, text):
+    past = past_with(decoder, [1, 2, 3])
+    assert past.take(decoder, np.array(text), 24) == (None, 0)
+
+
+def test_a_cache_is_given_to_one_call(decoder):
+    past, text = past_with(decoder, [1, 2, 3]), np.array([1, 2, 3, 4])
+    assert past.take(decoder, text, 24)[1] == 3
+    assert past.take(decoder, text, 24) == (None, 0)
+
+
+def test_a_cache_is_for_one_model_one_length_and_its_weights(decoder):
+    text = np.array([1, 2, 3, 4])
+    assert past_with(decoder, [1, 2]).take(Decoder(), text, 24) == (None, 0)
+    assert past_with(decoder, [1, 2]).take(decoder, text, 32) == (None, 0)
+    past = past_with(decoder, [1, 2])
+    decoder.state = 2
+    assert past.take(decoder, text, 24) == (None, 0)
+    past = past_with(decoder, [1, 2])
+    decoder.extends = False
+    assert past.take(decoder, text, 24) == (None, 0)
