@@ -13,6 +13,10 @@ from kerasllm.generation._decoding import batch_bucket
 from kerasllm.generation.texts import token_array
 
 
+# Reading a shared prefix first takes two more compiled functions.
+FEWEST_SHARED = 64
+
+
 def write_together(
     decoder,
     sampling,
@@ -82,6 +86,8 @@ def _read_prompts(decoder, sequences, start, num_samples, past):
     token_ids = token_array(sources, cache_length)
     images = [sequence.images for sequence in sources]
     cache, num_read = past.take(decoder, token_ids[0, :start], cache_length)
+    if not num_read and not any(images):
+        cache, num_read = _read_once(decoder, token_ids, start)
     if num_read:
         read = decoder.extend(cache, token_ids, num_read, start)
     else:
@@ -92,6 +98,24 @@ def _read_prompts(decoder, sequences, start, num_samples, past):
         read = decoder.take(read, copies, len(token_ids))
         token_ids = token_array(sequences, cache_length)
     return token_ids, *read
+
+
+def _read_once(decoder, token_ids, start):
+    """Read the prefix that all prompts of a batch share, if it is long.
+
+    Worked examples in front of each question are such a prefix.
+
+    Returns:
+        A cache, and the number of tokens of each prompt that are in it;
+        `None` and 0 if every prompt should be read as a whole.
+    """
+    batch_size, cache_length = token_ids.shape
+    is_shared = (token_ids[:, : start - 1] == token_ids[0, : start - 1]).all(0)
+    length = start - 1 if is_shared.all() else int(is_shared.argmin())
+    if batch_size == 1 or length < FEWEST_SHARED or not decoder.extends:
+        return None, 0
+    _, cache = decoder.prefill(token_ids[:1], length, cache_length)
+    return decoder.take(cache, np.zeros(batch_size, "int32"), 1), length
 
 
 class Past:

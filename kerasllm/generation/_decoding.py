@@ -151,9 +151,9 @@ class CachedDecoder:
         """Read more of a text.
 
         Args:
-            cache: a cache of one sequence that is filled up to `start`. It
-                must not be used again.
-            token_ids: int32 array `(1, at least length)`.
+            cache: a cache that is filled up to `start`. It must not be used
+                again.
+            token_ids: int32 array `(batch_size, cache_length)`.
             start: int. Number of tokens that were read before.
             length: int. Number of tokens of the text.
 
@@ -164,8 +164,8 @@ class CachedDecoder:
         bucket = length_bucket(length - start, cache_length)
         # What is written must fit, so a few tokens may be read once more.
         start = min(start, cache_length - bucket)
-        padded = np.zeros((1, bucket), "int32")
-        padded[0, : length - start] = token_ids[0, start:length]
+        padded = np.zeros((len(token_ids), bucket), "int32")
+        padded[:, : length - start] = token_ids[:, start:length]
         last = np.int32(length - 1 - start)
         return self._extend(padded, cache, np.int32(start), last)
 

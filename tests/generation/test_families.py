@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kerasllm import models
-from kerasllm.generation import CachedDecoder, families
+from kerasllm.generation import CachedDecoder, _batches, families
 
 VOCABULARY_SIZE, LENGTH = 61, 18
 
@@ -181,6 +181,24 @@ def test_a_text_goes_on_after_what_was_read(case, start):
     _, cache = decoder.prefill(padded, LENGTH, 24)
     padded[:, :LENGTH] = token_ids
     logits, cache = decoder.extend(cache, padded, start, LENGTH - 1)
+    assert np.abs(to_numpy(logits) - expected[:, -2]).max() < 1e-4
+    logits, _ = decoder.bind_step()(token_ids[:, -1], cache, LENGTH - 1)
+    assert np.abs(to_numpy(logits) - expected[:, -1]).max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3", "mini_gpt"])
+def test_what_prompts_share_is_read_once(case, monkeypatch):
+    monkeypatch.setattr(_batches, "FEWEST_SHARED", 5)
+    model, token_ids = make(case), some_tokens(4)
+    token_ids[:, :7] = token_ids[0, :7]
+    padded = np.zeros((4, 24), "int32")
+    padded[:, :LENGTH] = token_ids
+    decoder = CachedDecoder(model)
+    cache, length = _batches._read_once(decoder, padded, LENGTH - 1)
+    assert length == 7
+    expected = full_logits(model, token_ids)
+    logits, cache = decoder.extend(cache, padded, length, LENGTH - 1)
     assert np.abs(to_numpy(logits) - expected[:, -2]).max() < 1e-4
     logits, _ = decoder.bind_step()(token_ids[:, -1], cache, LENGTH - 1)
     assert np.abs(to_numpy(logits) - expected[:, -1]).max() < 1e-4

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasllm.generation import Past
+from kerasllm.generation import Past, _batches
 
 pytestmark = pytest.mark.any_backend
 
@@ -65,3 +65,38 @@ def test_a_cache_is_for_one_model_one_length_and_its_weights(decoder):
     past = past_with(decoder, [1, 2])
     decoder.extends = False
     assert past.take(decoder, text, 24) == (None, 0)
+
+
+class Reader(Decoder):
+    """Notes what it is asked to read."""
+
+    def __init__(self):
+        self.asked = []
+
+    def prefill(self, token_ids, length, cache_length):
+        self.asked.append(("prefill", len(token_ids), length, cache_length))
+        return "logits", "cache"
+
+    def take(self, cache, indices, old_batch_size):
+        self.asked.append((cache, list(indices), old_batch_size))
+        return "caches"
+
+
+@pytest.mark.parametrize("shared, start", [(70, 80), (80, 80), (90, 80)])
+def test_a_prefix_that_all_prompts_share_is_read_once(shared, start):
+    token_ids = np.tile(np.arange(96, dtype="int32"), (4, 1))
+    token_ids[1, shared:] += 1
+    token_ids[3, shared + 5 :] += 1
+    reader, length = Reader(), min(shared, start - 1)
+    read = _batches._read_once(reader, token_ids, start)
+    assert read == ("caches", length)
+    prefill, take = reader.asked
+    assert prefill == ("prefill", 1, length, 96)
+    assert take == ("cache", [0, 0, 0, 0], 1)
+
+
+@pytest.mark.parametrize("batch_size, shared", [(1, 90), (4, 63)])
+def test_a_short_prefix_or_one_prompt_is_read_as_a_whole(batch_size, shared):
+    token_ids = np.tile(np.arange(96, dtype="int32"), (batch_size, 1))
+    token_ids[-1, shared:] += batch_size > 1
+    assert _batches._read_once(Reader(), token_ids, 80) == (None, 0)
