@@ -127,6 +127,24 @@ def write_cache(cache, index, update, axis):
     return ops.slice_update(cache, starts, update)
 
 
+def read_cache(cache, index, size, axis):
+    """Return some positions of a key or value cache.
+
+    Args:
+        cache: float tensor.
+        index: int32 scalar tensor, the first position. `index + size` must
+            not exceed the length of the cache.
+        size: int. Number of positions.
+        axis: int, the axis of positions.
+    """
+    if name() == "torch":  # a slice would need the number
+        positions = ops.arange(size, dtype="int64") + index
+        return cache.index_select(axis, positions)
+    starts, shape = [0] * len(cache.shape), list(cache.shape)
+    starts[axis], shape[axis] = hide_value(index), size
+    return ops.slice(cache, starts, shape)
+
+
 def _write_apart(cache, index, update, axis):
     """Write one entry per index of the first axis, each at its own position."""
     shape = [1] * len(cache.shape)

@@ -12,7 +12,6 @@ from kerasllm.generation._arguments import check_logits
 from kerasllm.generation._decoding import batch_bucket
 from kerasllm.generation.texts import token_array
 
-
 # Reading a shared prefix first takes two more compiled functions.
 FEWEST_SHARED = 64
 

@@ -70,15 +70,16 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
         backend.write_cache(cache[0], where, key, axis=2),
         backend.write_cache(cache[1], where, value, axis=1),
     )
+    first = 0  # position of the first source
     if not isinstance(index, int):  # what was read before is visible, too
-        key, value = cache
+        key, value, first = _seen(cache, index, targets, window)
     # Query heads that share a head of keys become targets of one product.
     query = ops.reshape(query, (batch * key_heads, -1, size))
     scores = ops.matmul(query, key)  # (batch * key_heads, share * targets, ...)
     if soft_cap is not None:
         scores = ops.tanh(scores / soft_cap) * soft_cap
     sources = scores.shape[-1]
-    visible = _visible(where, targets, sources, window)
+    visible = _visible(where - first, targets, sources, window)
     scores = ops.reshape(
         scores, (batch * key_heads, -1, targets, sources)
     )  # (batch * key_heads, share, targets, sources)
@@ -89,8 +90,36 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
     return ops.transpose(outputs, (0, 2, 1, 3)), cache
 
 
+def _seen(cache, index, targets, window):
+    """Return the keys and values that targets may see.
+
+    A single target in a layer with a window reads only its window.
+
+    Returns:
+        Keys `(batch * key_heads, size, sources)`, values `(batch * key_heads,
+        sources, size)`, and the position of the first of them.
+    """
+    length = cache[0].shape[-1]
+    if window is None or window >= length or targets > 1:
+        return *cache, 0
+    if not backend.is_scalar(index):  # each sequence has a window elsewhere
+        return *cache, 0
+    first = ops.clip(index - window + 1, 0, length - window)
+    return (
+        backend.read_cache(cache[0], first, window, axis=2),
+        backend.read_cache(cache[1], first, window, axis=1),
+        first,
+    )
+
+
 def _visible(index, targets, sources, window):
     """Return whether a target sees a source.
+
+    Args:
+        index: position of the first target, counted from the first source.
+        targets: int.
+        sources: int.
+        window: int or `None`.
 
     Returns:
         bool `(1 or batch * key_heads, 1, targets, sources)`.
