@@ -2,119 +2,71 @@
 
     KERAS_BACKEND=jax python -m tests.benchmarks.decode [--batch-size 1 8 32]
 
-All models have the book recipe's sizes and random weights, read a prompt of 8
-tokens and write 248 more by greedy search. They run in turns in one process;
-the table has the median of their runs and, for ours, the median of the ratios
-within a turn. The floor is the time to read all weights once for each token,
-at the bandwidth that a matrix-vector product of this machine reaches.
+All models have random weights and the sizes of the book recipe (and read a
+prompt of 8 tokens and write 248 more by greedy search) or, with `--shape
+smollm2`, of SmolLM2 (68 more). They run in turns in one process; the table has
+the median of their runs and, for ours, the median of the ratios within a turn.
+The floor is the time to read all weights once for each token, at the bandwidth
+that a matrix-vector product of this machine reaches.
 """
 
 import argparse
-import dataclasses
 import os
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_hub
 import numpy as np
 import torch
 
 from kerasllm import backend
 from kerasllm.generation import CachedDecoder, TextGenerator, compiled_generate
-from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM, get_recipe
-from tests.benchmarks.gpt2 import make_gpt2
+from tests.benchmarks.shapes import SHAPES, Numbers
 
 PROMPT_LENGTH = 8
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of a weight
 
 
-class Numbers:
-    """Tokenizer and preprocessor of texts that are numbers: "3 14 15"."""
-
-    def __init__(self, size, sequence_length):
-        self.size, self.sequence_length = size, sequence_length
-        self.tokenizer = self
-
-    def __call__(self, text):
-        return np.array(text.split(), "int32")
-
-    def detokenize(self, token_ids):
-        return " ".join(map(str, token_ids))
-
-    def vocabulary_size(self):
-        return self.size
-
-    def generate_preprocess(self, prompts, sequence_length):
-        token_ids = np.zeros((len(prompts), sequence_length), "int32")
-        padding_mask = np.zeros_like(token_ids)
-        for i, prompt in enumerate(prompts):
-            row = self(prompt)
-            token_ids[i, : len(row)] = row
-            padding_mask[i, : len(row)] = 1
-        return {"token_ids": token_ids, "padding_mask": padding_mask}
-
-
-def make_ours(recipe, dtype):
-    backbone = MiniGPTBackbone(
-        recipe.vocabulary_size,
-        recipe.sequence_length,
-        recipe.hidden_dim,
-        recipe.intermediate_dim,
-        recipe.num_heads,
-        recipe.num_layers,
-        dtype="float32" if dtype == "int8" else dtype,
-    )
-    model = MiniGPTCausalLM(backbone)
+def make_ours(shape, dtype):
+    model = shape.ours("float32" if dtype == "int8" else dtype)
     if dtype == "int8":
         model.quantize("int8")
-    model.preprocessor = Numbers(recipe.vocabulary_size, recipe.sequence_length)
+    model.preprocessor = Numbers(shape.vocabulary_size, shape.length)
     return model
 
 
-def run_ours(model, recipe):
+def run_ours(model, shape):
     generator = TextGenerator(model)
 
     def run(prompts):
-        generator.generate(prompts, recipe.sequence_length, stop_token_ids=None)
-        return len(prompts) * (recipe.sequence_length - PROMPT_LENGTH)
+        generator.generate(prompts, shape.length, stop_token_ids=None)
+        return len(prompts) * (shape.length - PROMPT_LENGTH)
 
     return run
 
 
-def run_keras_hub(recipe, dtype):
-    backbone = keras_hub.models.GPT2Backbone(
-        recipe.vocabulary_size,
-        recipe.num_layers,
-        recipe.num_heads,
-        recipe.hidden_dim,
-        recipe.intermediate_dim,
-        max_sequence_length=recipe.sequence_length,
-        dtype="float32" if dtype == "int8" else dtype,
-    )
-    model = keras_hub.models.GPT2CausalLM(backbone)
+def run_keras_hub(shape, dtype):
+    model = shape.keras_hub("float32" if dtype == "int8" else dtype)
     if dtype == "int8":
         model.quantize("int8")
+    model.preprocessor = None
     model.compile(sampler="greedy")
-    numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
+    numbers = Numbers(shape.vocabulary_size, shape.length)
 
     def run(prompts):
-        inputs = numbers.generate_preprocess(prompts, recipe.sequence_length)
+        inputs = numbers.generate_preprocess(prompts, shape.length)
         inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
         model.generate(inputs, stop_token_ids=None)
-        return len(prompts) * (recipe.sequence_length - PROMPT_LENGTH)
+        return len(prompts) * (shape.length - PROMPT_LENGTH)
 
     return run
 
 
-def run_hugging_face(recipe, dtype):
-    model = make_gpt2(
-        recipe, bos_token_id=0, eos_token_id=None, pad_token_id=0
-    ).eval()
-    model = model.to(getattr(torch, dtype))
-    numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
-    new_tokens = recipe.sequence_length - PROMPT_LENGTH
+def run_hugging_face(shape, dtype):
+    model = shape.hugging_face().eval().to(getattr(torch, dtype))
+    numbers = Numbers(shape.vocabulary_size, shape.length)
+    new_tokens = shape.length - PROMPT_LENGTH
 
     def run(prompts):
         token_ids = torch.tensor(np.stack([numbers(p) for p in prompts])).long()
@@ -131,7 +83,7 @@ def run_hugging_face(recipe, dtype):
     return run
 
 
-def run_chapter(model, recipe):
+def run_chapter(model, shape):
     """The padded `predict`; each of its tokens costs the same."""
     plain = model.to_mini_gpt()
 
@@ -139,8 +91,8 @@ def run_chapter(model, recipe):
         compiled_generate(
             plain,
             model.preprocessor.tokenizer,
-            prompts[0] + " 1" * (recipe.sequence_length - PROMPT_LENGTH - 8),
-            max_length=recipe.sequence_length,
+            prompts[0] + " 1" * (shape.length - PROMPT_LENGTH - 8),
+            max_length=shape.length,
             stop_token_ids=None,
         )
         return 8
@@ -171,9 +123,9 @@ def median_seconds(function, count=7):
     return statistics.median(times[1:])
 
 
-def print_first_token(recipe):
+def print_first_token(shape):
     """Compare the first streamed token with one pass over the prompt."""
-    model = make_ours(recipe, "float32")
+    model = make_ours(shape, "float32")
     plain = model.to_mini_gpt()
     generator = TextGenerator(model)
     print("\n| prompt | forward pass, ms | first token, ms | ratio |")
@@ -196,10 +148,10 @@ def print_first_token(recipe):
         )
 
 
-def print_long_texts(recipe):
+def print_long_texts(shape):
     """Compare the price of a token at 256 and at 2,048 positions."""
-    recipe = dataclasses.replace(recipe, sequence_length=2048)
-    generator = TextGenerator(make_ours(recipe, "float32"))
+    shape.length = 2048
+    generator = TextGenerator(make_ours(shape, "float32"))
     print("\n| positions | ms a token |")
     print("|---|---|")
     times = {}
@@ -214,12 +166,12 @@ def print_long_texts(recipe):
     print(f"\nratio {times[2048] / times[256]:.2f}")
 
 
-def print_memory(recipe):
+def print_memory(shape):
     """Print what XLA plans for one step beyond weights, cache and logits."""
     if backend.name() != "jax":
         print("\nmemory: measured on JAX, whose compiler tells its plan")
         return
-    model = make_ours(recipe, "float32")
+    model = make_ours(shape, "float32")
     decoder = CachedDecoder.of(model)
     print("\n| batch | weights, MB | cache | logits | all else in a step |")
     print("|---|---|---|---|---|")
@@ -252,10 +204,11 @@ def main():
     parser.add_argument(
         "--precision", nargs="+", default=["float32"], choices=BYTES
     )
+    parser.add_argument("--shape", default="book", choices=SHAPES)
     parser.add_argument("--only", nargs="+", default=None)
     parser.add_argument("--details", action="store_true")
     arguments = parser.parse_args()
-    recipe = get_recipe("book")
+    shape = SHAPES[arguments.shape]()
     bandwidth = measure_bandwidth()
     rng = np.random.default_rng(0)
     print(
@@ -265,19 +218,22 @@ def main():
     print("| model | batch | precision | tokens/s | ours over it |")
     print("|---|---|---|---|---|")
     for dtype in arguments.precision:
-        model = make_ours(recipe, dtype)
+        model = make_ours(shape, dtype)
         runs = {
-            "kerasllm": run_ours(model, recipe),
-            "KerasHub GPT-2": run_keras_hub(recipe, dtype),
+            "kerasllm": run_ours(model, shape),
+            shape.keras_hubs: run_keras_hub(shape, dtype),
         }
         if dtype != "int8":
-            runs["Hugging Face GPT-2"] = run_hugging_face(recipe, dtype)
-            runs["compiled_generate"] = run_chapter(model, recipe)
+            runs[shape.hugging_faces] = run_hugging_face(shape, dtype)
+        if dtype != "int8" and arguments.shape == "book":
+            runs["compiled_generate"] = run_chapter(model, shape)
         floor = bandwidth / (model.count_params() * BYTES[dtype])
         for batch_size in arguments.batch_size:
             prompts = [
                 " ".join(map(str, row))
-                for row in rng.integers(1, 32_000, (batch_size, PROMPT_LENGTH))
+                for row in rng.integers(
+                    1, shape.vocabulary_size, (batch_size, PROMPT_LENGTH)
+                )
             ]
             speeds = {}
             for turn in range(arguments.repeats + 1):
@@ -311,9 +267,9 @@ def main():
             )
 
     if arguments.details:
-        print_first_token(recipe)
-        print_long_texts(recipe)
-        print_memory(recipe)
+        print_first_token(shape)
+        print_memory(shape)
+        print_long_texts(shape)
 
 
 if __name__ == "__main__":
