@@ -132,8 +132,8 @@ def read_cache(cache, index, size, axis):
 
     Args:
         cache: float tensor.
-        index: int32 scalar tensor, the first position. `index + size` must
-            not exceed the length of the cache.
+        index: int32 scalar tensor, the first position, from `hide_value`.
+            `index + size` must not exceed the length of the cache.
         size: int. Number of positions.
         axis: int, the axis of positions.
     """
@@ -141,7 +141,7 @@ def read_cache(cache, index, size, axis):
         positions = ops.arange(size, dtype="int64") + index
         return cache.index_select(axis, positions)
     starts, shape = [0] * len(cache.shape), list(cache.shape)
-    starts[axis], shape[axis] = hide_value(index), size
+    starts[axis], shape[axis] = index, size
     return ops.slice(cache, starts, shape)
 
 

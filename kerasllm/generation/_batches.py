@@ -4,16 +4,18 @@
 call begin at the same time. A `ContinuousBatch` admits new ones at any time.
 """
 
+import threading
 import time
 
 import numpy as np
 
 from kerasllm.generation._arguments import check_logits
-from kerasllm.generation._decoding import batch_bucket
+from kerasllm.generation._decoding import batch_bucket, length_bucket
 from kerasllm.generation.texts import token_array
 
 # Reading a shared prefix first takes two more compiled functions.
 FEWEST_SHARED = 64
+MOST_SCORES = 2**20  # of one head, which take 4 MB
 
 
 def write_together(
@@ -38,12 +40,13 @@ def write_together(
     """
     sample = sampling.prepare(sequences[0].sampler, with_logprobs)
     start = min(len(sequence.prompt_ids) for sequence in sequences)
-    if past is None or any(sequence.images for sequence in sequences):
-        past = Past()  # which nobody looks at again
+    cache_length = decoder.cache_length(sequences[0].max_length)
+    if any(sequence.images for sequence in sequences) or not decoder.extends:
+        past = None
+    model = None if past is None else (decoder, cache_length, decoder.weights())
     token_ids, logits, cache = _read_prompts(
-        decoder, sequences, start, num_samples, past
+        decoder, sequences, start, num_samples, cache_length, past, model
     )
-    past.keep(cache, token_ids[0, :start])
     step = decoder.bind_step()
     for index in range(start, sequences[0].max_length):
         started = time.perf_counter()
@@ -51,9 +54,7 @@ def write_together(
         if index > start:
             # A text that has ended has no token here, so any token will do.
             newest = np.maximum(token_ids[:, index - 1], 0)
-            past.forget()  # the step may use the memory of the cache
             logits, cache = step(newest, cache, index - 1)
-            past.keep(cache, token_ids[0, :index])
         # The other sequences have ended or are still within their prompts.
         active = [
             (i, sequence)
@@ -65,27 +66,37 @@ def write_together(
         ready = index > start and decoder.num_delays == delays
         if ready and active:
             call.count(time.perf_counter() - started)
-        yield
+        try:
+            yield
+        except GeneratorExit:  # nobody reads on
+            break
         if call.is_canceled:
             cancel(sequences)
         if all(sequence.finish_reason for sequence in sequences):
-            return
+            break
+    if past is not None:
+        past.keep(model, cache, token_ids[0, :index])
 
 
-def _read_prompts(decoder, sequences, start, num_samples, past):
+def _read_prompts(
+    decoder, sequences, start, num_samples, cache_length, past, model
+):
     """Read the first `start` tokens of all sequences.
 
     Returns:
         The prompts as an array (see `token_array`), the logits for the
         position `start`, and the cache.
     """
-    cache_length = decoder.cache_length(sequences[0].max_length)
     # A prompt is read once and then copied for each of its samples.
     sources = sequences[::num_samples]
     token_ids = token_array(sources, cache_length)
     images = [sequence.images for sequence in sources]
-    cache, num_read = past.take(decoder, token_ids[0, :start], cache_length)
-    if not num_read and not any(images):
+    cache, num_read = None, 0
+    if past is not None:
+        cache, num_read = past.take(model, token_ids[0, :start])
+        if not _saves_time(num_read, start, cache_length):
+            num_read = 0
+    elif not any(images):
         cache, num_read = _read_once(decoder, token_ids, start)
     if num_read:
         read = decoder.extend(cache, token_ids, num_read, start)
@@ -100,7 +111,7 @@ def _read_prompts(decoder, sequences, start, num_samples, past):
 
 
 def _read_once(decoder, token_ids, start):
-    """Read the prefix that all prompts of a batch share, if it is long.
+    """Read the prefix that all prompts of a batch share, if that saves time.
 
     Worked examples in front of each question are such a prefix.
 
@@ -109,12 +120,35 @@ def _read_once(decoder, token_ids, start):
         `None` and 0 if every prompt should be read as a whole.
     """
     batch_size, cache_length = token_ids.shape
-    is_shared = (token_ids[:, : start - 1] == token_ids[0, : start - 1]).all(0)
-    length = start - 1 if is_shared.all() else int(is_shared.argmin())
-    if batch_size == 1 or length < FEWEST_SHARED or not decoder.extends:
+    length = num_shared(token_ids[:, :start])
+    if batch_size == 1 or length < FEWEST_SHARED:
+        return None, 0
+    if not (decoder.extends and _saves_time(length, start, cache_length)):
         return None, 0
     _, cache = decoder.prefill(token_ids[:1], length, cache_length)
     return decoder.take(cache, np.zeros(batch_size, "int32"), 1), length
+
+
+def num_shared(token_ids):
+    """Return how many tokens several prompts share, but for the last one.
+
+    Args:
+        token_ids: int32 array `(batch_size, length)`. The last token must be
+            read to go on, so it does not count.
+    """
+    token_ids = token_ids[:, :-1]
+    is_shared = (token_ids == token_ids[0]).all(axis=0)
+    return len(is_shared) if is_shared.all() else int(is_shared.argmin())
+
+
+def _saves_time(num_read, start, cache_length):
+    """Return whether to read the rest of a prompt after what was read.
+
+    Its scores are for the whole length of the cache, and those of a prompt
+    that is read at once are not.
+    """
+    rest, whole = length_bucket(start - num_read), length_bucket(start)
+    return rest < whole and rest * cache_length <= max(whole**2, MOST_SCORES)
 
 
 class Past:
@@ -122,53 +156,51 @@ class Past:
 
     Each turn of a conversation begins with all that was said before. Give the
     same `Past` to the calls for all its turns, and each of them reads only
-    what is new. Only one call at a time gets the cache; another one that comes
-    meanwhile reads everything.
+    what is new. A call takes what is there and puts it back when it has
+    ended; another call that comes meanwhile reads everything.
 
     The result is that of a call without it, up to rounding. If the model's
     weights have changed, the text is read anew.
     """
 
     def __init__(self):
-        self._model = None
-        self.forget()
+        self._lock = threading.Lock()
+        self._kept = None  # a model, a cache, and the tokens in it
 
-    def forget(self):
-        """Forget all that was read."""
-        self._cache, self._token_ids = None, np.zeros(0, "int32")
-
-    def keep(self, cache, token_ids):
-        """Remember a cache whose first positions are filled.
+    def take(self, model, token_ids):
+        """Return what was read of a text, and keep it no longer.
 
         Args:
-            cache: the cache of one sequence.
-            token_ids: int32 array, the tokens at its filled positions.
-        """
-        self._cache, self._token_ids = cache, token_ids
-
-    def take(self, decoder, token_ids, cache_length):
-        """Return what was read of a text, and forget it.
-
-        Args:
-            decoder: `CachedDecoder` that reads the text.
+            model: what is equal for the same weights and sizes.
             token_ids: int32 array `(length,)`, the text.
-            cache_length: int. Length of the cache that it needs.
 
         Returns:
             A cache, and the number of tokens of the text that are in it. They
             are fewer than `length`, since the last one must be read to go on.
             `None` and 0, if nothing can be used.
         """
-        cache, before = self._cache, self._token_ids
-        self.forget()
-        model = decoder, cache_length, decoder.weights()
-        known, self._model = self._model == model, model
-        if cache is None or not known or not decoder.extends:
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is None or kept[0] != model:
             return None, 0
-        longest = min(len(before), len(token_ids) - 1)
-        equal = before[:longest] == token_ids[:longest]
-        num_read = longest if equal.all() else int(equal.argmin())
+        _, cache, before = kept
+        length = min(len(before) + 1, len(token_ids))
+        both = np.zeros((2, length), "int32")
+        both[0, : length - 1] = before[: length - 1]
+        both[1] = token_ids[:length]
+        num_read = num_shared(both)
         return (cache, num_read) if num_read else (None, 0)
+
+    def keep(self, model, cache, token_ids):
+        """Keep a cache for the next call.
+
+        Args:
+            model: as for `take`.
+            cache: the cache of one sequence. It must not be used any more.
+            token_ids: int32 array, the tokens at its filled positions.
+        """
+        with self._lock:
+            self._kept = model, cache, token_ids
 
 
 def choose_tokens(sample, logits, processed, token_ids, active):

@@ -44,7 +44,7 @@ class CachedDecoder:
         self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)
         self._insert = backend.compiled(_insert_sequence, donate={0: 0})
-        self._extend = self._compile(_extending(family), {1: 1}, family.records)
+        self._extend = self._compile(_extending(family), record=family.records)
 
     @classmethod
     def of(cls, causal_lm):

@@ -89,6 +89,11 @@ def test_a_state_tells_whether_values_have_changed():
     variables[0].assign_add(np.ones((3, 40)))
     after = state_of(variables)
     assert after != before and state_of(variables) == after
+    one_row = ops.convert_to_numpy(variables[0]).copy()
+    one_row[2, 30:] = 0
+    variables[0].assign(one_row)
+    assert state_of(variables) != after
+    after = state_of(variables)
     variables[1].assign(2.0)
     assert state_of(variables) != after
     assert state_of(variables[:1]) != state_of(variables)

@@ -266,7 +266,7 @@ def main():
                 flush=True,
             )
 
-    if arguments.details:
+    if arguments.details and arguments.shape == "book":
         print_first_token(shape)
         print_memory(shape)
         print_long_texts(shape)

@@ -212,3 +212,18 @@ def test_a_turn_reads_everything_after_the_weights_have_changed(gemma, reads):
     chat.send("Three")
     weight.assign(value)
     assert [start == 0 for start, _ in reads] == [True, False, True]
+
+
+@pytest.mark.any_backend
+@pytest.mark.slow
+def test_two_answers_at_a_time_do_not_share_what_was_read(gemma):
+    chat = gemma.chat(max_length=96)
+    chat.send("One")
+    alone = gemma.chat(max_length=96)
+    alone.messages, alone._images = list(chat.messages), [[]]
+    expected = ["".join(alone.stream("Two"))]
+    alone.messages, alone._images = list(chat.messages), [[]]
+    expected.append("".join(alone.stream("Three")))
+    first, second = chat.stream("Two"), chat.stream("Three")
+    begun = [next(first), next(second)]
+    assert [begun[0] + "".join(first), begun[1] + "".join(second)] == expected

@@ -8,24 +8,10 @@ from kerasllm.generation import Past, _batches
 pytestmark = pytest.mark.any_backend
 
 
-class Decoder:
-    """What `Past` asks of a decoder."""
-
-    extends, state = True, 1
-
-    def weights(self):
-        return self.state
-
-
-@pytest.fixture
-def decoder():
-    return Decoder()
-
-
-def past_with(decoder, token_ids, cache_length=24):
+def past_with(token_ids, model="a model"):
     past = Past()
-    assert past.take(decoder, np.array([1]), cache_length) == (None, 0)
-    past.keep("the cache", np.array(token_ids))
+    assert past.take(model, np.array([1])) == (None, 0)
+    past.keep(model, "the cache", np.array(token_ids))
     return past
 
 
@@ -38,37 +24,48 @@ def past_with(decoder, token_ids, cache_length=24):
         ([1, 2, 3], [1, 2], 1),
     ],
 )
-def test_what_two_texts_share_is_read_once(decoder, read, text, expected):
-    past = past_with(decoder, read)
-    assert past.take(decoder, np.array(text), 24) == ("the cache", expected)
+def test_what_two_texts_share_is_read_once(read, text, expected):
+    past = past_with(read)
+    assert past.take("a model", np.array(text)) == ("the cache", expected)
 
 
 @pytest.mark.parametrize("text", [[7, 2, 3], [1]])
-def test_a_text_that_shares_nothing_is_read_from_its_start(decoder, text):
-    past = past_with(decoder, [1, 2, 3])
-    assert past.take(decoder, np.array(text), 24) == (None, 0)
+def test_a_text_that_shares_nothing_is_read_from_its_start(text):
+    assert past_with([1, 2, 3]).take("a model", np.array(text)) == (None, 0)
 
 
-def test_a_cache_is_given_to_one_call(decoder):
-    past, text = past_with(decoder, [1, 2, 3]), np.array([1, 2, 3, 4])
-    assert past.take(decoder, text, 24)[1] == 3
-    assert past.take(decoder, text, 24) == (None, 0)
+def test_a_cache_is_given_to_one_call():
+    past, text = past_with([1, 2, 3]), np.array([1, 2, 3, 4])
+    assert past.take("a model", text)[1] == 3
+    assert past.take("a model", text) == (None, 0)
 
 
-def test_a_cache_is_for_one_model_one_length_and_its_weights(decoder):
-    text = np.array([1, 2, 3, 4])
-    assert past_with(decoder, [1, 2]).take(Decoder(), text, 24) == (None, 0)
-    assert past_with(decoder, [1, 2]).take(decoder, text, 32) == (None, 0)
-    past = past_with(decoder, [1, 2])
-    decoder.state = 2
-    assert past.take(decoder, text, 24) == (None, 0)
-    past = past_with(decoder, [1, 2])
-    decoder.extends = False
-    assert past.take(decoder, text, 24) == (None, 0)
+def test_a_cache_is_for_one_model():
+    past = past_with([1, 2])
+    assert past.take("another model", np.array([1, 2, 3])) == (None, 0)
 
 
-class Reader(Decoder):
-    """Notes what it is asked to read."""
+@pytest.mark.parametrize(
+    "num_read, start, cache_length, expected",
+    [
+        (12, 20, 96, True),  # 8 instead of 24
+        (1, 20, 96, False),  # 24 both
+        (64, 1100, 4096, False),  # 1,536 both
+        (700, 1100, 2048, True),  # 512 x 2,048 are the most that is taken
+        (700, 1100, 4096, True),  # fewer than 1,536 x 1,536
+        (300, 1100, 4096, False),
+    ],
+)
+def test_a_rest_is_read_alone_if_that_is_less(
+    num_read, start, cache_length, expected
+):
+    assert _batches._saves_time(num_read, start, cache_length) == expected
+
+
+class Reader:
+    """A decoder that notes what it is asked to read."""
+
+    extends = True
 
     def __init__(self):
         self.asked = []

@@ -105,6 +105,7 @@ def _seen(cache, index, targets, window):
     if not backend.is_scalar(index):  # each sequence has a window elsewhere
         return *cache, 0
     first = ops.clip(index - window + 1, 0, length - window)
+    first = backend.hide_value(first)
     return (
         backend.read_cache(cache[0], first, window, axis=2),
         backend.read_cache(cache[1], first, window, axis=1),

@@ -14,8 +14,10 @@ from kerasllm.generation.families._attention import (
     score,
     split_heads,
 )
-from kerasllm.generation.families._plain import Plain
+from kerasllm.generation.families._plain import Plain, is_keras_hubs
 from kerasllm.layers import apply_dense, are_few
+
+_OWN = keras_hub.models.Gemma3CausalLM.call_with_cache
 
 
 class Gemma3:
@@ -47,10 +49,8 @@ class Gemma3:
     @staticmethod
     def reads(causal_lm):
         """Return whether a model is of this family."""
-        own = keras_hub.models.Gemma3CausalLM
         return (
-            isinstance(causal_lm, own)
-            and type(causal_lm).call_with_cache is own.call_with_cache
+            is_keras_hubs(causal_lm, _OWN)
             and not causal_lm.backbone.use_bidirectional_attention
             # There KerasHub clips what a layer adds.
             and causal_lm.compute_dtype != "float16"

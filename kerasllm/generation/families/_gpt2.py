@@ -10,7 +10,10 @@ from kerasllm.generation.families._attention import (
     score,
     split_heads,
 )
+from kerasllm.generation.families._plain import is_keras_hubs
 from kerasllm.layers import apply_dense
+
+_OWN = keras_hub.models.GPT2CausalLM.call_with_cache
 
 
 class GPT2:
@@ -30,11 +33,7 @@ class GPT2:
     @staticmethod
     def reads(causal_lm):
         """Return whether a model is of this family."""
-        own = keras_hub.models.GPT2CausalLM
-        return (
-            isinstance(causal_lm, own)
-            and type(causal_lm).call_with_cache is own.call_with_cache
-        )
+        return is_keras_hubs(causal_lm, _OWN)
 
     def cache_spec(self, batch_size, cache_length):
         heads = batch_size * self._backbone.num_heads

@@ -13,7 +13,10 @@ from kerasllm.generation.families._attention import (
     score,
     split_heads,
 )
+from kerasllm.generation.families._plain import is_keras_hubs
 from kerasllm.layers import apply_dense
+
+_OWN = keras_hub.models.LlamaCausalLM.call_with_cache
 
 
 class Llama:
@@ -37,11 +40,7 @@ class Llama:
     @staticmethod
     def reads(causal_lm):
         """Return whether a model is of this family."""
-        own = keras_hub.models.LlamaCausalLM
-        return (
-            isinstance(causal_lm, own)
-            and type(causal_lm).call_with_cache is own.call_with_cache
-        )
+        return is_keras_hubs(causal_lm, _OWN)
 
     def cache_spec(self, batch_size, cache_length):
         backbone = self._backbone

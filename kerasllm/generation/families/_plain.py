@@ -17,7 +17,8 @@ class Plain:
             an attribute `traceable`: it never branches on the value of an
             array.
         takes_positions: bool. Whether each sequence of a batch may be at a
-            position of its own. A model says so by the attribute of this name.
+            position of its own, and whether several tokens may be read after
+            others. A model says so by the attribute of this name.
 
     Args:
         causal_lm: a `keras_hub.models.CausalLM` with `call_with_cache`.
@@ -69,9 +70,7 @@ class Plain:
         logits, _, cache = scoring_one(model, last).call_with_cache(
             token_ids, cache, 0, **keywords
         )
-        if logits.shape[1] > 1:  # the view had no effect on this model
-            logits = ops.take(logits, last[None], axis=1)
-        return ops.cast(logits[:, 0], "float32"), cache
+        return _only(logits, last), cache
 
     def read_more(self, token_ids, last, cache, index):
         """Read several tokens after those that were read.
@@ -90,7 +89,7 @@ class Plain:
         logits, _, cache = scoring_one(self.causal_lm, last).call_with_cache(
             token_ids, cache, index
         )
-        return ops.cast(logits[:, 0], "float32"), cache
+        return _only(logits, last), cache
 
     def read_token(self, token_ids, cache, index):
         """Read one more token of each sequence.
@@ -110,6 +109,36 @@ class Plain:
             token_ids, cache, index
         )
         return ops.cast(logits[:, 0], "float32"), cache
+
+
+def _only(logits, position):
+    """Return float32 logits of one position, `(batch_size, size)`.
+
+    Args:
+        logits: `(batch_size, 1 or length, size)`: of this position, or of all
+            if `scoring_one` had no effect on the model.
+        position: int32 scalar tensor.
+    """
+    if logits.shape[1] > 1:
+        logits = ops.take(logits, position[None], axis=1)
+    return ops.cast(logits[:, 0], "float32")
+
+
+def is_keras_hubs(causal_lm, method):
+    """Return whether a model reads tokens as a class of KerasHub does.
+
+    It does not if somebody has given it a pass or blocks of their own.
+
+    Args:
+        causal_lm: a `keras_hub.models.CausalLM`.
+        method: the `call_with_cache` of the class.
+    """
+    if getattr(causal_lm.call_with_cache, "__func__", None) is not method:
+        return False
+    return all(
+        type(block).__module__.startswith("keras_hub.")
+        for block in causal_lm.backbone.transformer_layers
+    )
 
 
 class _OnePosition:
