@@ -29,10 +29,10 @@ class ContinuousBatch:
     ```
 
     Each sequence has its own position, sampler, seed and stop tokens, and its
-    text does not depend on the other sequences. A model with
-    `takes_positions`, such as `MiniGPTCausalLM`, reads one token of every
-    sequence in a single pass over its weights. Any other model is called for
-    one sequence at a time.
+    text does not depend on the other sequences. Llama, Gemma 3, GPT-2 and
+    mini-GPT read one token of every sequence in a single pass over their
+    weights, and so does any model with `takes_positions`. Others are called
+    for one sequence at a time.
 
     A sequence whose logits are not finite, or whose own sampler raises, ends
     with the `finish_reason` `"error"` and the exception in `error`; the others

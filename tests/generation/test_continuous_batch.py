@@ -44,7 +44,7 @@ def serve(batch, requests):
     return sequences, [texts[sequence] for sequence in sequences]
 
 
-# Mini-GPT takes positions; the others are asked one after the other.
+# All of them take positions.
 @pytest.mark.parametrize(
     "name",
     [
