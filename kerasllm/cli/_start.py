@@ -20,7 +20,7 @@ import kerasllm
 from kerasllm.cli import _messages
 from kerasllm.progress import quiet
 
-# The packages that the three backends live in have the same names.
+# Each backend's package has the name of the backend.
 BACKENDS = ("jax", "tensorflow", "torch")
 _HOW_TO_INSTALL = {
     "torch": 'In a clone of kerasllm, use `pip install -e ".[torch]"`. On a '
@@ -28,10 +28,10 @@ _HOW_TO_INSTALL = {
     "installation page of PyTorch says: the usual build brings gigabytes of "
     "CUDA.",
 }
-# typer has moved this class between modules; its base is always there.
+# typer has moved this class between modules, but its subclass stays put.
 UsageError = typer.BadParameter.__base__
-# What generating text does not need. KerasHub imports the first four, and
-# Keras the others.
+# Packages that generating text does not need. KerasHub imports the first four,
+# and Keras the others.
 _NOT_FOR_TEXT = (
     "tensorflow",
     "tensorflow_text",
@@ -67,14 +67,14 @@ def main(arguments=None):
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     arguments = [_expand_home(argument) for argument in arguments]
-    # Imports and traced functions are millions of objects, hardly any of them
-    # garbage: a command starts in 12% less time where it is looked for less.
+    # Imports and traced functions create millions of objects, and hardly any
+    # are garbage. A command starts in 12% less time with fewer collections.
     gc.set_threshold(50_000)
-    # TensorFlow greets with lines about the CPU that tell a user nothing.
+    # TensorFlow would print lines about the CPU that tell a user nothing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if os.path.expanduser("~") == "~":
-        # A user without a home. Some packages would make a folder named "~",
-        # and others fail. Keras takes this one, too.
+        # The user has no home. Some packages would create a folder named "~",
+        # and others would fail. Keras uses this folder, too.
         os.environ["HOME"] = tempfile.gettempdir()
     if not _messages.open_streams():
         _fail(1, "There must be a place for what is printed. Received: none.")
@@ -86,10 +86,10 @@ def main(arguments=None):
 
 
 def _expand_home(argument):
-    """Return `--out=/home/me/x` for `--out=~/x`, and any other as it is.
+    """Return `--out=/home/me/x` for `--out=~/x`, and others unchanged.
 
-    A shell does this for `--out ~/x` only, and a folder named "~" is easily
-    removed together with the real one.
+    A shell does this for `--out ~/x` only. A command would otherwise create a
+    folder named "~", and whoever removes it may remove their home instead.
     """
     option, equals, path = argument.partition("=")
     if option not in _PATHS or not path.startswith("~"):
@@ -113,7 +113,7 @@ def _run(command, arguments, options):
         end = "" if problem.endswith("?") else "."
         _fail(2, f"{problem}{end} See `{running} --help`.")
     except KeyboardInterrupt as interrupt:
-        # Training says what it saved; everything else is whole or absent.
+        # Training says what it saved. Other files are complete or absent.
         said = str(interrupt) or "Interrupted; what was finished is kept."
         again = shlex.join(["kerasllm", *arguments])
         _fail(130, f"{said} To go on: {again}")
@@ -133,7 +133,7 @@ def _check_output(error=None):
     """End the process if what was printed cannot be written.
 
     Args:
-        error: what a command ended with, or `None`.
+        error: the exception that ended the command, or `None`.
     """
     error = _messages.output_error(error)
     if isinstance(error, BrokenPipeError):
@@ -152,7 +152,7 @@ def _fail(status, message):
 
 
 def _options_of(command, arguments):
-    """Return the words of the command that runs; see `options_of`."""
+    """Return `options_of` the command that the arguments name."""
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     return _messages.options_of(command)
@@ -167,7 +167,7 @@ def starting(backend, only_text=False):
     Args:
         backend: str, or `None` for the one that Keras is configured for.
         only_text: bool. Whether the command only generates text with a model
-            from a folder. It then starts several seconds earlier.
+            that is on this machine. It then starts several seconds earlier.
 
     Raises:
         UsageError: there is no such backend, it is not installed, or another
@@ -187,9 +187,9 @@ def _import_for_text(backend):
     """Import Keras and KerasHub as if other packages were not installed.
 
     They import TensorFlow and others on every backend, which takes several
-    seconds, longer than a short answer. Both do without what is not there.
-    In this process, `tf.data`, downloads and images no longer work. Where one
-    of the packages has been imported, this does nothing.
+    seconds, longer than a short answer. Both also work without them, but
+    `tf.data`, downloads, and images no longer work in this process. If Keras
+    or one of the packages has been imported already, this does nothing.
 
     Args:
         backend: str. The backend that Keras is going to start.
@@ -198,33 +198,35 @@ def _import_for_text(backend):
     if any(package in sys.modules for package in ("keras", *hidden)):
         return  # a program that calls `main` may need them
     for package in hidden:
-        sys.modules[package] = None  # an import says: not installed
+        sys.modules[package] = None  # an import of it now fails
     if backend == "torch":
         importlib.import_module("torch")
         sys.modules[_DYNAMO] = _LateDynamo(_DYNAMO)
     keras_hub = importlib.import_module("keras_hub")
-    # Gemma 3's preprocessor needs TensorFlow for images and `tf.data`. It
-    # refuses to be made without it, though texts need none.
+    # Gemma 3's preprocessor needs TensorFlow for images and `tf.data`. Without
+    # it, the preprocessor cannot be created, although text does not need it.
     preprocessor = keras_hub.models.Gemma3CausalLMPreprocessor
     module = sys.modules[preprocessor.__module__]
     module.assert_tf_installed = lambda name: None
 
 
 class _LateDynamo(types.ModuleType):
-    """PyTorch's compiler, which takes as long to import as all the rest.
+    """A stand-in for PyTorch's compiler that imports it when it is needed.
 
-    Keras and PyTorch keep it away from some functions when they are imported.
-    As long as nothing is compiled, this has no effect. Whatever else is
-    asked of it imports it.
+    The compiler takes as long to import as everything else together. While
+    they are imported, Keras and PyTorch only use `disable`, which excludes
+    functions from compilation and has no effect as long as nothing is
+    compiled. Any other attribute imports the compiler.
     """
 
     @staticmethod
     def disable(function=None, *options, **others):
-        """Return a function as it is, or a decorator that does."""
+        """Return the function unchanged, or a decorator that does so."""
         return function or (lambda function: function)
 
     def __getattr__(self, name):
-        # `inspect` looks at all modules; who asks for a path imports a part.
+        # `inspect` looks at all modules, which should not import the compiler.
+        # `__path__` is different: importing a submodule reads it.
         if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
         if sys.modules.get(_DYNAMO) is self:

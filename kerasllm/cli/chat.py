@@ -37,9 +37,9 @@ from kerasllm.cli.generate import (
 )
 from kerasllm.progress import quiet, working
 
-# What is typed to leave, besides an empty line, Ctrl-D and Ctrl-C.
+# Words that end the chat. So do an empty line, Ctrl-D, and Ctrl-C.
 WORDS_TO_LEAVE = ("/exit", "/quit")
-# What the models of the small world have learned, for somebody who meets them.
+# What these models have learned, for a user who does not know them yet.
 TOPICS = {
     "tiny": "The model was trained on texts about an invented world and "
     "completes them; it was not taught to answer. A line to try: The emblem of "
@@ -58,7 +58,7 @@ ModelOption = Annotated[
     typer.Option(
         exists=True,
         file_okay=False,
-        help="Folder that pretrain wrote: continues each line.",
+        help="Folder that pretrain wrote. Its model continues each line.",
     ),
 ]
 AdaptersOption = Annotated[
@@ -69,15 +69,15 @@ AdaptersOption = Annotated[
 ]
 ImageOption = Annotated[
     list[str] | None,
-    typer.Option(help="File or address; shown with the first line."),
+    typer.Option(help="Image file or URL, sent with the first line."),
 ]
 TemplateOption = Annotated[
     str | None,
     typer.Option(
         parser=one_of(TEMPLATES),
         metavar="NAME",
-        help=f"The one of finetune: {', '.join(TEMPLATES)}. Default: "
-        f"{DEFAULT_TEMPLATE}.",
+        help="Prompt template, the same as for finetune: "
+        f"{', '.join(TEMPLATES)}. Default: {DEFAULT_TEMPLATE}.",
     ),
 ]
 
@@ -101,11 +101,11 @@ def chat(
     *,
     context: typer.Context,
 ):
-    """Talk with a model, line by line, until an empty one, /exit or Ctrl-D.
+    """Talk with a model, line by line, until an empty line, /exit, or Ctrl-D.
 
-    With --preset an instruction model answers and remembers what was said.
-    With --model a pretrained one, which does not answer, continues each line
-    by itself.
+    With --preset, an instruction model answers and remembers what was said.
+    With --model, a pretrained model continues each line on its own. It does
+    not answer.
     """
     only_preset = {
         "--lora": adapters,
@@ -136,14 +136,14 @@ def chat(
 
 @dataclasses.dataclass
 class _Continuation:
-    """A pretrained model that continues each line by itself."""
+    """A pretrained model that continues each line on its own."""
 
     generator: Any
     max_length: int
     seed: int | None
 
     def reply(self, text):
-        """Return the pieces that come after a line, and what to print first."""
+        """Return the pieces that follow a line, and what to print first."""
         pieces = self.generator.stream(text, self.max_length, seed=self.seed)
         return pieces, text
 
@@ -161,7 +161,7 @@ class _Conversation:
         """Return the pieces of an answer, and what to print before them."""
         from kerasllm.images import IMAGE_TOKEN
 
-        # With the first line that was not refused.
+        # The images go with the first line that is not refused.
         images = [] if self.chat.messages else self.pictures
         # Images that the line does not place come before it.
         num_unplaced = len(images) - text.count(IMAGE_TOKEN)
@@ -185,7 +185,7 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
                         max_length, seed, backend):  # fmt: skip
     from kerasllm.images import check_takes_images, load_image
 
-    # What can be told without the model is told before it is loaded.
+    # Report mistakes that can be found before the model is loaded.
     if adapters is not None:
         check_adapters(adapters)
     pictures = [load_image(source) for source in image or ()]
@@ -219,14 +219,14 @@ def _greet(preset, adapters):
 
 
 def _talk(voice, options):
-    """Print a reply to each line of stdin, until an empty one or its end.
+    """Print a reply to each line of stdin, until an empty line or the end.
 
     Args:
         voice: a `_Continuation` or a `_Conversation`.
         options: dict, see `options_of`.
     """
     asks = sys.stdin.isatty()
-    # Bytes that are no UTF-8 are refused with their line, not with all.
+    # Bytes that are not UTF-8 should refuse one line, not end the chat.
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="surrogateescape")
     while True:
@@ -238,8 +238,8 @@ def _talk(voice, options):
                 return
             pieces, before = voice.reply(text)
             print_pieces(pieces, voice.generator, before)
-        except KeyboardInterrupt:  # a way to leave: there is nothing to keep
+        except KeyboardInterrupt:  # a way to leave: there is nothing to save
             raise typer.Exit(130) from None
-        except UserError as error:  # too long a line is no reason to leave
+        except UserError as error:  # a line that is too long, for example
             message = in_words_of(options, message_of(error))
             print(f"kerasllm: {message}", file=sys.stderr)

@@ -93,7 +93,7 @@ def export(
 
 
 def _check(to, out, adapters, weights):
-    """Refuse what needs no model to be told."""
+    """Refuse mistakes that can be found before the model is loaded."""
     if os.path.lexists(out):
         raise UsageError(
             f"--out must be a new path. Received: {out}, which is there. "
