@@ -89,7 +89,7 @@ def _expand_home(argument):
     """Return `--out=/home/me/x` for `--out=~/x`, and others unchanged.
 
     A shell does this for `--out ~/x` only. A command would otherwise create a
-    folder named "~", and whoever removes it may remove their home instead.
+    folder named "~", and a user who removes it may remove their home instead.
     """
     option, equals, path = argument.partition("=")
     if option not in _PATHS or not path.startswith("~"):

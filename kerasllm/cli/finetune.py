@@ -42,11 +42,12 @@ DataOption = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="JSONL, an example a line, or a JSON array: with an instruction "
-        "(or prompt, question) and a response (or output, completion, "
-        "solution, answer), maybe a context (input) and an image: a path from "
-        "the file's folder, or an address. Or with messages (OpenAI) or "
-        "conversations (ShareGPT), each answer of which is an example.",
+        help="JSONL, one example per line, or a JSON array. An example has an "
+        "instruction (or prompt, question) and a response (or output, "
+        "completion, solution, answer). It may have a context (input) and an "
+        "image: a path relative to the file's folder, or a URL. Instead, "
+        "there may be messages (OpenAI) or conversations (ShareGPT), and each "
+        "answer in them is an example.",
     ),
 ]
 OutOption = Annotated[
@@ -54,16 +55,16 @@ OutOption = Annotated[
     typer.Option(
         file_okay=False,
         callback=checked(check_folder),
-        help="Folder for adapters.lora.h5. Default: in the cache.",
+        help="Folder for adapters.lora.h5. Default: a folder in the cache.",
     ),
 ]
 RankOption = Annotated[
     int,
-    typer.Option(callback=at_least(1), help="Inner size of the adapters."),
+    typer.Option(callback=at_least(1), help="Inner dimension of the adapters."),
 ]
 TargetsOption = Annotated[
     str,
-    typer.Option(help="What to adapt: query,value or attention or ..."),
+    typer.Option(help="Layers to adapt: query,value or attention or ..."),
 ]
 EpochsOption = Annotated[
     int | None,
@@ -73,7 +74,7 @@ EpochsOption = Annotated[
     ),
 ]
 BatchSizeOption = Annotated[
-    int, typer.Option(callback=at_least(1), help="Examples in a step.")
+    int, typer.Option(callback=at_least(1), help="Examples per step.")
 ]
 LearningRateOption = Annotated[
     float,
@@ -84,15 +85,14 @@ LearningRateOption = Annotated[
             "positive",
             cure="0.001 is a good start.",
         ),
-        help="The rate of Adam.",
+        help="The learning rate of Adam.",
     ),
 ]
 SequenceLengthOption = Annotated[
     int | None,
     typer.Option(
         callback=at_least(1),
-        help="Length of the longest example in tokens; longer ones are left "
-        "out.",
+        help="Most tokens in an example. Longer examples are left out.",
     ),
 ]
 TemplateOption = Annotated[
@@ -104,8 +104,8 @@ TemplateOption = Annotated[
 ValidationOption = Annotated[
     float | None,
     typer.Option(
-        help="Share of the examples that is held out to measure on, 0 for "
-        "none. Default: 0.1, or none if too few examples differ."
+        help="Share of the examples to hold out and measure on; 0 for none. "
+        "Default: 0.1, or none if there are too few different examples."
     ),
 ]
 
@@ -129,11 +129,11 @@ def finetune(
 ):
     """Tune a model on instructions, with adapters (LoRA).
 
-    Interrupted, it continues when the same command is given again.
+    After an interruption, run the same command again to continue.
     """
     from kerasllm import instructions
 
-    # What can be told without the model is told before it is loaded.
+    # Report mistakes that can be found before the model is loaded.
     preset = _full_name(preset)
     targets = [target.strip() for target in targets.split(",")]
     options = {
@@ -173,7 +173,7 @@ def finetune(
 
 
 def _check_out(out, force, options):
-    """Refuse a folder of another run, as far as is known without a model."""
+    """Refuse the folder of another run, as far as it shows without a model."""
     if out is None:
         return  # the folder is going to be named after the run
     files.check_unchanged([out / ADAPTERS, out / OPTIONS], force)
@@ -185,7 +185,7 @@ def _check_out(out, force, options):
         for name, value in options.items()
         if name in former
         and value != former[name]
-        # What the model decides by itself is compared once it is loaded.
+        # What the model itself decides is compared once it is loaded.
         and not {value, former[name]} & {None, DEFAULT_TEMPLATE}
     ]
     if different and files.has_results(out / "checkpoint"):
@@ -200,7 +200,7 @@ def _check_out(out, force, options):
 
 
 def _read_options(out):
-    """Return the options with which the run in a folder began: a dict."""
+    """Return a dict of the options that the run in a folder began with."""
     try:
         return dict(json.loads((out / OPTIONS).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
@@ -208,7 +208,7 @@ def _read_options(out):
 
 
 def _note_options(out, options):
-    """Record the options of a run that begins."""
+    """Record the options of a new run."""
     if not files.has_results(out / "checkpoint"):
         with files.whole_file(out / OPTIONS) as file:
             json.dump(options, file, indent=2)
@@ -216,7 +216,7 @@ def _note_options(out, options):
 
 
 def _report_lengths(model, examples, sequence_length):
-    """Say how many examples are short enough; return their number."""
+    """Print how many examples are short enough, and return that number."""
     from kerasllm import instructions
 
     tokenized = instructions.TokenizedInstructions.of(
@@ -235,7 +235,7 @@ def _report_lengths(model, examples, sequence_length):
             end="",
         )
     print(flush=True)
-    # The library would say it again, and of the held-out examples as well.
+    # The library would say this again, and about the held-out examples, too.
     warnings.filterwarnings("ignore", message=".* and left out")
     return count
 
@@ -273,7 +273,7 @@ def _save(model, out):
 
 
 def _full_name(preset):
-    """Return a name of a preset that is the same from every folder."""
+    """Return the name of a preset, with an absolute path if it is a path."""
     from kerasllm import gguf, presets
 
     if preset in presets.OFFLINE_PRESETS or preset == gguf.SMOLLM2:
@@ -283,7 +283,7 @@ def _full_name(preset):
 
 
 def _split(examples, validation, seed):
-    """Return examples to train on, and those held out or `None`."""
+    """Return the examples to train on, and the held-out ones or `None`."""
     from kerasllm import instructions
 
     share = 0.1 if validation is None else validation
@@ -317,7 +317,7 @@ def _split(examples, validation, seed):
 
 
 def _load(preset, dtype, template, rank, targets, seed):
-    """Load a preset, add adapters to it, and say what both take."""
+    """Load a preset and add adapters to it; print a report on both."""
     import keras
 
     from kerasllm import presets
@@ -325,7 +325,7 @@ def _load(preset, dtype, template, rank, targets, seed):
 
     with contextlib.suppress(presets.UnknownSizeError):
         print(presets.estimate_memory(preset, dtype or "float32", rank))
-    # The adapters begin at random. Seed before there is a tokenizer: seeding
+    # The adapters begin at random. Seed before a tokenizer exists: seeding
     # TensorFlow clears its kernels, and the vocabularies in them.
     keras.utils.set_random_seed(seed)
     with quiet():
@@ -335,10 +335,10 @@ def _load(preset, dtype, template, rank, targets, seed):
 
 
 def _default_folder(options, sequence_length, template):
-    """Return a folder in the cache that is this run's and no other's.
+    """Return a folder in the cache that belongs to this run alone.
 
-    It is named after all that decides the run except the number of epochs,
-    since a run with more of them continues it.
+    It is named after everything that decides the run except the number of
+    epochs, since a run with more epochs continues it.
     """
     decisions = options | {
         "sequence_length": sequence_length,

@@ -69,10 +69,10 @@ def generate(
 ):
     """Continue a prompt.
 
-    With --model a model that pretrain wrote continues it, and with --preset
-    any other, without a prompt template: `chat` asks an instruction model.
-    Without --top-k, --top-p, --min-p and --temperature each token is the most
-    likely one (greedy search).
+    Use --model for a model that pretrain wrote, and --preset for any other.
+    There is no prompt template: use `chat` to ask an instruction model.
+    Without --top-k, --top-p, --min-p, and --temperature, each token is the
+    most likely one (greedy search).
     """
     sampling = Sampling(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
@@ -99,13 +99,13 @@ def check_source(command, model, preset, only_preset):
     """Refuse two models or none, and options that the given one ignores.
 
     Args:
-        command: str, its name.
+        command: str, the name of the command.
         model: path of a folder, or `None`.
         preset: str, or `None`.
-        only_preset: dict from options that only a preset has to their values.
+        only_preset: dict from the options that need a preset to their values.
 
     Raises:
-        UsageError: see above.
+        UsageError: one of these is the case.
     """
     if (model is None) == (preset is None):
         raise UsageError(
@@ -137,11 +137,12 @@ def check_model(directory, max_length):
     """Check the folder of a model, and a length, before anything is loaded.
 
     Returns:
-        int. The largest number of tokens in a text of the model.
+        int. The most tokens in a text of the model, prompt included.
 
     Raises:
         MissingFileError, RunError: the folder holds no finished run.
-        UserError: the model does not write that many tokens.
+        UserError: the model does not write that many tokens, or the record
+            of its run does not tell its recipe.
     """
     files.check_finished_run(directory)
     record = files.read_run(directory)
@@ -165,7 +166,7 @@ def load_generator(directory, backend, sampling):
         with starting(backend, only_text=True):
             from kerasllm import pretraining
 
-        # Before the model is loaded, so that a wrong number shows at once.
+        # Do this before loading, so that a wrong number shows at once.
         sampler = sampling.sampler()
         with quiet():
             trained = pretraining.PretrainedModel.load(directory)
@@ -173,7 +174,7 @@ def load_generator(directory, backend, sampling):
 
 
 def _load_preset(preset, dtype, backend, sampling):
-    """Return the generator of a preset, a folder with one or a GGUF file."""
+    """Return the generator of a preset, a folder with one, or a GGUF file."""
     with working(f"Loading {preset}"):
         with starting(backend, only_text=needs_no_tensorflow(preset)):
             from kerasllm.generation import TextGenerator
@@ -186,7 +187,7 @@ def _load_preset(preset, dtype, backend, sampling):
 
 
 def print_pieces(pieces, generator, prompt=""):
-    """Print a text as it is written, after its prompt; its speed on stderr."""
+    """Print a prompt and the text as it is written; its speed on stderr."""
     pieces = iter(pieces)
     with working("Writing", at_once=False):  # the first piece takes longest
         first = next(pieces, "")

@@ -17,7 +17,7 @@ app = typer.Typer(
 SourcesOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="Folder with the assignments. Default: chapters/homework of the "
+        help="Folder with the assignments. Default: chapters/homework in the "
         "clone."
     ),
 ]
@@ -27,7 +27,7 @@ DirectoryArgument = Annotated[
 ]
 TermSeedOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Selects the data of this term."),
+    typer.Option(min=0, help="Seed that selects the data of this term."),
 ]
 FileArgument = Annotated[
     pathlib.Path,
@@ -46,7 +46,7 @@ CsvOption = Annotated[
 ]
 AssignmentOption = Annotated[
     str | None,
-    typer.Option(help="Default: recognized by the file names."),
+    typer.Option(help="Its name. Default: recognized by the file names."),
 ]
 HiddenSeedOption = Annotated[
     int | None,
@@ -57,27 +57,33 @@ HiddenSeedOption = Annotated[
 FeedbackOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        file_okay=False, help="Folder for pages. Default: beside the table."
+        file_okay=False,
+        help="Folder for the students' pages. Default: feedback, beside the "
+        "table.",
     ),
 ]
 CourseOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="New folder to keep as nbgrader's course, for its formgrader."
+        help="New folder to keep nbgrader's course in, for its formgrader."
     ),
 ]
-MemoryOption = Annotated[float, typer.Option(help="GB per submission.")]
-CellSecondsOption = Annotated[int, typer.Option(help="Limit per cell.")]
-CallSecondsOption = Annotated[
-    int, typer.Option(help="Limit per call by a test.")
+MemoryOption = Annotated[
+    float, typer.Option(help="Memory limit per submission, in GB.")
 ]
-TotalSecondsOption = Annotated[int, typer.Option(help="Limit per submission.")]
+CellSecondsOption = Annotated[int, typer.Option(help="Time limit per cell.")]
+CallSecondsOption = Annotated[
+    int, typer.Option(help="Time limit per call by a test.")
+]
+TotalSecondsOption = Annotated[
+    int, typer.Option(help="Time limit per submission.")
+]
 GradingBackendOption = Annotated[
     str | None,
     typer.Option(
         parser=one_of(BACKENDS),
         metavar=f"[{'|'.join(BACKENDS)}]",
-        help="Keras's backend. Default: its own choice, whatever "
+        help="The backend of Keras. Default: Keras's own default, whatever "
         "$KERAS_BACKEND says, so that grades are the same everywhere.",
     ),
 ]
@@ -94,7 +100,7 @@ def release(
     sources: SourcesOption = None,
     force: ForceOption = False,
 ):
-    """Write the students' notebooks: no solutions, no hidden tests."""
+    """Write the students' notebooks, without solutions and hidden tests."""
     from kerasllm import homework
 
     for path in homework.release(directory, sources, seed, force):
@@ -103,7 +109,7 @@ def release(
 
 @app.command()
 def check(file: FileArgument):
-    """Run your notebook and its visible tests. Needs no nbgrader."""
+    """Run your notebook and its visible tests, without nbgrader."""
     from kerasllm import homework
     from kerasllm.homework.shown import visible
 
@@ -144,9 +150,9 @@ def grade(
     backend: GradingBackendOption = None,
     force: ForceOption = False,
 ):
-    """Grade a class: a table, a page per student, and what failed most often.
+    """Grade a class: write a table and pages, and say what failed most often.
 
-    The exit status is 1 if somebody was not graded, or has no page.
+    The exit status is 1 if a student was not graded or has no page.
     """
     from kerasllm import homework
 
@@ -179,6 +185,6 @@ def grade(
 
 
 def _print_line(line):
-    """Print a line, in a terminal over the one that says what goes on."""
+    """Print a line; in a terminal, it replaces the progress line."""
     begin = "\r\x1b[K" if sys.stdout.isatty() else ""
     print(f"{begin}{line}", flush=True)

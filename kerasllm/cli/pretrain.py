@@ -26,7 +26,7 @@ DOCUMENTS = ("lines", "files", "paragraphs")
 
 
 def _check_devices(name, devices):
-    """Refuse what is no number of devices on any machine."""
+    """Refuse a value that cannot be a number of devices."""
     if devices != "auto" and not (devices.isdecimal() and int(devices) > 0):
         raise UsageError(
             f"--{name} must be auto or a positive number. Received: {devices!r}"
@@ -37,9 +37,9 @@ DataOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATH",
-        help="Text file or folder; may be repeated. Or mini-c4, the "
-        "chapter's download. Default: the documentation of the installed "
-        "packages.",
+        help="Text file or folder; may be repeated. Or mini-c4, which "
+        "downloads the text of the chapter. Default: the documentation of the "
+        "installed packages.",
     ),
 ]
 DocumentsOption = Annotated[
@@ -55,7 +55,7 @@ OutOption = Annotated[
     typer.Option(
         file_okay=False,
         callback=checked(check_folder),
-        help="Folder for the model. Default: in the cache.",
+        help="Folder for the model. Default: a folder in the cache.",
     ),
 ]
 SampleOption = Annotated[
@@ -78,7 +78,7 @@ DevicesOption = Annotated[
     typer.Option(
         metavar="N",
         callback=checked(_check_devices),
-        help="Number of devices that share a batch, or auto: all of them, "
+        help="Number of devices that share a batch. auto takes all devices, "
         "or the cores of a CPU.",
     ),
 ]
@@ -97,8 +97,8 @@ def pretrain(
 ):
     """Train a vocabulary and a mini-GPT on text.
 
-    Stopped with Ctrl-C or killed, the same command continues from its last
-    checkpoint.
+    If it is stopped with Ctrl-C or killed, run the same command again to
+    continue from the last checkpoint.
     """
     from kerasllm import recipes
 
@@ -106,7 +106,7 @@ def pretrain(
     if vocabulary_size is not None:
         sizes = dataclasses.replace(sizes, vocabulary_size=vocabulary_size)
     shards = None
-    # Own files are looked at before a backend starts, which takes seconds.
+    # Check the user's own files before a backend starts, which takes seconds.
     if data and data != ["mini-c4"] and not _is_one_of_several():
         shards = _find_text(data, documents)
     if out is not None:
@@ -138,12 +138,12 @@ def pretrain(
 
 
 def _is_one_of_several():
-    """Tell whether other processes train with this one."""
+    """Return whether other processes train with this one."""
     return any(name.startswith("KERAS_DISTRIBUTION_") for name in os.environ)
 
 
 def _check_run(out, recipe, seed, shards):
-    """Refuse a folder with the results of another run, as far as is known."""
+    """Refuse a folder with the results of another run, as far as it shows."""
     identity = {"recipe": recipe.identity(), "seed": seed}
     if shards is not None and files.has_results(out):
         identity["data"] = [files.sha256_once(path) for path in shards]
@@ -168,7 +168,7 @@ def _find_text(data, documents):
 
 
 def _report(trained, prompt):
-    """Print where the model is, what it reached, and how to use it."""
+    """Print where the model is, how well it did, and how to use it."""
     print(f"\nThe model of {trained.record['parameters']:,} parameters lies in")
     print(f"  {trained.directory}")
     for name, value in trained.record["history"][-1].items():
