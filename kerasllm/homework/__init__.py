@@ -1,13 +1,13 @@
-"""Homework: handing it out, checking it at home, grading a class.
+"""Homework: hand it out, check it at home, and grade a class.
 
-Students check their notebook with `check`; instructors write the students'
+Students check their notebook with `check`. Instructors write the students'
 version of the assignments with `release` and grade submissions with `grade`.
-The rest is for programs that do more than that.
+The other names are for programs that do more than that.
 
-Each name is imported when it is first used. Checking at home needs no
-nbgrader, which grading does, and the process that a submission runs in imports
-this package before its rights are taken away: the less it has by then, the
-better.
+Each name is imported when it is first used, for two reasons. Grading needs
+nbgrader, but checking at home does not. And the process that runs a submission
+imports this package before it gives up its rights: the less it has loaded by
+then, the better.
 """
 
 import importlib
@@ -60,7 +60,7 @@ _FILE_OF = {
     "summarize": "_grade",
     "write_csv": "_grade",
 }
-# What people need; the other names are those of parts.
+# What most users need. The other names belong to parts of the package.
 __all__ = [
     "HomeworkError",
     "Limits",

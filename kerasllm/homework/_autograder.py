@@ -1,6 +1,6 @@
-"""Grading one submission after another, from the outside.
+"""Grade one submission after another, from the outside.
 
-What is done with one, and in which processes, is in `kernels`.
+What happens to a submission, and in which processes, is in `kernels`.
 """
 
 import copy
@@ -19,7 +19,7 @@ from kerasllm.homework._notebooks import (
 from kerasllm.homework.kernels._resources import make_cgroup, remove_cgroup
 from kerasllm.homework.kernels.apart import Workers
 
-# What a submission is called in nbgrader's folders, whatever the locale is.
+# Names in nbgrader's folders do without these: not every locale has them.
 _NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9.@-]+")
 _LONGEST_IDENTIFIER = 60
 _PREPARE = "kerasllm.homework.kernels._worker:prepare"
@@ -38,7 +38,7 @@ class Autograder:
 
     Attributes:
         points: dict from question to the most points it gives.
-        troubles: list of str, what the machine could not do.
+        troubles: list of str, what this machine could not do.
 
     Raises:
         HomeworkError: nbgrader is missing, or refuses the assignment.
@@ -72,7 +72,7 @@ class Autograder:
         self._workers.close()
 
     def grade(self, student, path, page=None):
-        """Grade one submission, whatever is in it.
+        """Grade one submission, whatever it contains.
 
         Args:
             student: str.
@@ -85,19 +85,19 @@ class Autograder:
         return self._grade(student, _as_utf8(path.absolute()), None, page)
 
     def grade_notebook(self, student, notebook, page=None):
-        """Grade what was read of a submission; see `grade`."""
+        """Grade a notebook that has been read already; see `grade`."""
         import nbformat
 
         return self._grade(student, None, nbformat.writes(notebook), page)
 
     def ungraded(self, student, notes=(), score=0):
-        """Return the `Result` of what no test was run on.
+        """Return the `Result` of a submission on which no test was run.
 
         Args:
             student: str.
-            notes: list of str, why.
-            score: what it earned for each question: 0, or `None` where that
-                is left open.
+            notes: list of str, the reasons.
+            score: the points of each question: 0, or `None` to leave them
+                open.
         """
         scores = dict.fromkeys(self.points, score)
         return Result(student, scores, {}, list(notes), graded=False)
@@ -127,7 +127,7 @@ class Autograder:
         return self._read_outcome(student, outcome, page).visible()
 
     def _read_outcome(self, student, outcome, page):
-        """Return the `Result` of a submission, whatever became of it."""
+        """Return the `Result` of a submission, however grading it ended."""
         told = outcome.told
         if "unreadable" in told:
             return self.ungraded(student, [f"not graded: {told['unreadable']}"])
@@ -147,7 +147,7 @@ class Autograder:
         return result
 
     def _identify(self, student):
-        """Return what a student is called in nbgrader's folders."""
+        """Return the name of a student in nbgrader's folders."""
         plain = unicodedata.normalize("NFKD", student)
         plain = plain.encode("ascii", "ignore").decode()
         plain = _NO_IDENTIFIER.sub("_", plain).strip("._")
@@ -175,14 +175,14 @@ def _write(page, text):
 
 
 def _as_utf8(path):
-    """Return a path as the server reads it, whatever the locale is here."""
+    """Return a path as the server reads it, whatever the locale is."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 class Vouching:
-    """Whether this machine can grade: the assignment's own solution tells.
+    """Makes sure that this machine can grade, with the assignment's solution.
 
-    It is graded only if there is reason for doubt, and once.
+    The solution is graded only if there is reason for doubt, and only once.
 
     Args:
         name: str, what the assignment is called.
@@ -195,15 +195,15 @@ class Vouching:
         self.is_done = False
 
     def check(self, results, is_end):
-        """Check that the machine is not to blame for what a class failed.
+        """Check that the machine is not to blame for the tests that failed.
 
         Args:
-            results: list of `Result`. What the machine is to blame for is
-                left open in them.
+            results: list of `Result`. If the machine is to blame for a score,
+                it becomes `None` in them.
             is_end: bool, whether the whole class was graded.
 
         Raises:
-            MachineError: it is.
+            MachineError: the machine is to blame.
         """
         graded = [result for result in results if result.graded]
         if not self.is_done and self._is_doubtful(results, graded, is_end):
@@ -236,7 +236,7 @@ class Vouching:
         ]
 
     def _vouch(self, results):
-        """Grade the solution, without what a person grades."""
+        """Grade the solution, without the answers that a person grades."""
         solution = copy.deepcopy(self.source)
         for cell in solution.cells:
             if is_cell(cell, "grade"):

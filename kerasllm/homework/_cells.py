@@ -1,8 +1,8 @@
-"""What of a submission is run: which cell is which, and what is missing.
+"""Find the cells of an assignment in a submission, and note what is missing.
 
-nbgrader tells cells by metadata that students do not see. Colab, and copying
-and pasting into another notebook, lose them. Then a cell is recognized by what
-is in it: the same text, the function that it defines, or its place.
+nbgrader identifies cells by metadata that students do not see. These get lost
+in Colab, and when cells are copied into another notebook. A cell without them
+is recognized by its text, by the function that it defines, or by its place.
 """
 
 import ast
@@ -13,26 +13,28 @@ from kerasllm.homework._notebooks import is_cell, is_locked
 from kerasllm.homework._notes import read_code
 
 _DEFINITION = re.compile(r"(?m)^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)")
-# Differs from what was handed out, so nbgrader leaves it to a person.
 _MOST_NAMED = 5  # cells that a note names
+# This differs from what was handed out, so nbgrader leaves it to a person.
 _ASK_A_PERSON = "This cell was not found. Look for it among the others."
 
 
 def rebuild(notebook, released, notes=None):
-    """Make of a submission a notebook that nbgrader can rely on.
+    """Turn a submission into a notebook that nbgrader can rely on.
 
-    Of the student's notebook only the cells' text is taken. A cell is what the
-    release says of its id, the first with that id, or else of what is in it;
-    all others are plain cells. Tests that are missing are put at the end,
-    helpers where they were.
+    Only the text of the student's cells is kept. The first cell with an id of
+    the release gets the metadata of the released cell, and a test or a helper
+    also gets its text. Cells that have lost their id are recognized by their
+    content. All others become plain cells. Missing tests are put at the end,
+    and missing helpers where they were.
 
-    A missing solution is left out. What was handed out in its place would
-    replace the student's own, if that is in another cell.
+    A missing solution is left out. The text that was handed out in its place
+    would replace the student's own, if that is in another cell.
 
     Args:
         notebook: the submission, as `read_submission` returns it.
         released: the students' version of the assignment.
-        notes: list that gets what an instructor should know, or `None`.
+        notes: list to which this adds what an instructor should know, or
+            `None`.
     """
     from nbformat.v4 import new_notebook
 
@@ -60,14 +62,14 @@ def rebuild(notebook, released, notes=None):
 
 
 def _as_released(cell, known):
-    """Return a new cell, with the metadata of its released one, if any."""
+    """Return a new cell, with the metadata of the released one, if any."""
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     kind, source, metadata = cell.cell_type, cell.source, {}
     if known is not None:
         kind, metadata = known.cell_type, known.metadata
         source = known.source if is_locked(known) else source
-    # Raw cells, too, are shown on the student's page.
+    # Raw cells become Markdown, so that the student's page shows them, too.
     new = new_code_cell if kind == "code" else new_markdown_cell
     return new(source, metadata=metadata)
 
@@ -83,7 +85,7 @@ def _find_by_id(cells, expected):
 
 
 def _find_by_text(cells, expected, places):
-    """Add cells with the very text that was handed out."""
+    """Add cells with exactly the text that was handed out."""
     free = collections.defaultdict(list)
     for index in _free(cells, places):
         free[_text(cells[index])].append(index)
@@ -94,9 +96,9 @@ def _find_by_text(cells, expected, places):
 
 
 def _find_by_name(cells, expected, places):
-    """Add cells that define what a missing solution is to define.
+    """Add cells that define what a missing solution should define.
 
-    Of several the last one counts, as it does when they are run.
+    If there are several, the last one counts, as it does when they are run.
     """
     names = {
         index: defined_names(cells[index].source)
@@ -116,7 +118,7 @@ def _find_by_name(cells, expected, places):
 def _find_by_place(cells, released, places):
     """Add cells that stand where a missing answer, such as a figure, stood.
 
-    The place is between the cells before and after it that were found.
+    The place is between the nearest cells around it that were found.
     """
     handed_out = {_text(cell) for cell in released}
     marks = _marks(cells, released, places)
@@ -144,7 +146,7 @@ def _find_by_place(cells, released, places):
 
 
 def _marks(cells, released, places):
-    """Return where cells of the release are in a submission, by number."""
+    """Return the indices of released cells in a submission, by their number."""
     free = {_text(cells[index]): index for index in _free(cells, places)}
     marks = {}
     for number, known in enumerate(released):
@@ -159,7 +161,7 @@ def _missing(cells, released, places):
     """Return cells to insert before each index, and cells to append."""
     own = _own_kinds(cells, released, places)
     inserted, appended = collections.defaultdict(list), []
-    later = {}  # where the next cell of the release is, by number
+    later = {}  # by number, the index of the next released cell
     index = None
     for number in range(len(released) - 1, -1, -1):
         later[number] = index
@@ -223,7 +225,7 @@ def _describe(cells, expected, places, with_id):
 
 
 def _list(expected, grade_ids):
-    """Return the first ids of some, in the order of the assignment."""
+    """Return the first few ids as text, in the order of the assignment."""
     ordered = [each for each in expected if each in grade_ids]
     more = ", ..." if len(ordered) > _MOST_NAMED else ""
     return ", ".join(ordered[:_MOST_NAMED]) + more
@@ -238,7 +240,7 @@ def _all_defined(cells):
 
 
 def _free(cells, places):
-    """Return the indices of cells that are none of the release's so far."""
+    """Return the indices of cells that have not been recognized yet."""
     taken = set(places.values())
     return [index for index in range(len(cells)) if index not in taken]
 
@@ -248,7 +250,7 @@ def _is_code_to_write(cell):
 
 
 def _text(cell):
-    """Return what makes two cells the same: type and text without its ends."""
+    """Return what makes two cells equal: their type and their stripped text."""
     lines = (line.rstrip() for line in cell.source.splitlines())
     return cell.cell_type, "\n".join(lines).strip()
 
@@ -256,7 +258,7 @@ def _text(cell):
 def defined_names(source):
     """Return the names that the code of a cell defines at its top level.
 
-    Of code that is not Python, those of functions and classes.
+    In code that is not Python, only functions and classes are found.
     """
     tree = read_code(source)
     if tree is None:

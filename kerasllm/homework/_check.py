@@ -1,4 +1,4 @@
-"""Checking at home: a student's notebook, run with its visible tests."""
+"""Check at home: run a student's notebook with its visible tests."""
 
 import atexit
 import os
@@ -35,19 +35,20 @@ _NOT_RUN = (
 def check(path):
     """Run a student's notebook with the tests that are visible in it.
 
-    A cell that takes too long is interrupted. The second such cell ends the
-    notebook, and so does a cell that ends Python. Tests that did not run fail.
+    A cell that takes longer than 300 s is interrupted. The second such cell
+    ends the notebook, and so does a cell that ends Python. Tests that did not
+    run count as failed.
 
     Args:
         path: path of the `.ipynb`. It is not changed.
 
     Returns:
-        A `Result`; points are those of tests whose visible part passes. Tests
-        of functions that are as they were handed out, or that call one, fail
-        with the message `NOT_WRITTEN`.
+        A `Result`. Its points are those of the tests whose visible part
+        passes. A test that needs a function that is still as it was handed
+        out fails with the message `NOT_WRITTEN`.
 
     Raises:
-        UserError: it is no notebook of an assignment.
+        UserError: the file is not a notebook of an assignment.
         MissingFileError: there is no such file.
         HomeworkError: nbclient is missing.
         MachineError: Python's kernel does not start.
@@ -137,7 +138,7 @@ def _run(notebook, folder):
             failures[cell_index] = error_message(
                 reply["ename"], reply["evalue"]
             )
-        # The first may be one that cannot be interrupted and is still running.
+        # The first one may ignore interrupts and still be running.
         if failures.count(_OUT_OF_TIME) > 1:
             raise DeadKernelError
 

@@ -1,6 +1,6 @@
-"""Releasing assignments, and the course folder that nbgrader does it in.
+"""Release assignments, and make the course folder that nbgrader works in.
 
-nbgrader works in a folder of its own form. `Course` makes one for the occasion.
+nbgrader expects a certain layout of this folder, which `Course` sets up.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from kerasllm.homework._notebooks import (
     sources,
 )
 
-# Shorter lines, such as `return counts`, may stand anywhere.
+# Shorter lines, such as `return counts`, may occur anywhere.
 _TELLING_LINE = 20
-# What nbgrader and the programs that it starts would obey.
+# Variables with these prefixes would change what nbgrader does.
 _STEERING = ("ALEMBIC", "IPYTHON", "JUPYTER", "NBGRADER", "PYTHON")
 
 
@@ -34,8 +34,9 @@ def release(directory, folder=None, seed=None, force=False):
     Args:
         directory: path of the folder to write `.ipynb` files to.
         folder: path of the assignments, see `sources`.
-        seed: int, which data the students work on.
-        force: bool. Replace notebooks that somebody has changed, too.
+        seed: int, selects the data that students work on; `None` keeps the
+            data of the assignments.
+        force: bool. Replace even notebooks that somebody has changed.
 
     Returns:
         list of the paths of the notebooks.
@@ -43,7 +44,7 @@ def release(directory, folder=None, seed=None, force=False):
     Raises:
         HomeworkError: an assignment is malformed, or something of a solution or
             a hidden test would have been released. Nothing is written.
-        RunError: a notebook is there that somebody has changed. Nothing is
+        RunError: somebody has changed a notebook that is there. Nothing is
             written.
     """
     import nbformat
@@ -83,17 +84,21 @@ def _has(path, text):
 
 
 def find_leaks(source, released):
-    """Return lines of solutions and hidden tests that a release has.
+    """Return the lines of solutions and hidden tests that a release has.
 
     Args:
         source: notebook with both.
         released: notebook that should have neither.
+
+    Returns:
+        list of str: the lines, then the delimiters that are left, then
+        `"an output"` for each cell with outputs.
     """
     secret, public = set(), set()
     for cell in source.cells:
         inside = False
         delimited = any(word in cell.source for word in DELIMITERS)
-        # Without delimiters all of a solution cell is the solution.
+        # Without delimiters, the whole cell is the solution.
         whole = is_cell(cell, "solution") and not delimited
         for line in map(str.strip, cell.source.splitlines()):
             if any(word in line for word in DELIMITERS):
@@ -113,7 +118,7 @@ def find_leaks(source, released):
 
 @contextlib.contextmanager
 def course_folder(directory=None):
-    """Make a folder that only its owner can read; give its path.
+    """Make a folder that only its owner can read, and yield its path.
 
     Args:
         directory: path of a new folder, or `None` for one that is removed at
@@ -143,7 +148,8 @@ def course_folder(directory=None):
 class Course:
     """A course of nbgrader.
 
-    As a context manager it keeps the shell from steering nbgrader.
+    As a context manager, it hides variables that would change what nbgrader
+    does.
 
     Args:
         root: path of its folder.
@@ -172,12 +178,12 @@ class Course:
         self.config = Config()
         self.config.CourseDirectory.root = str(self.root)
         self.config.CourseDirectory.course_id = "kerasllm"
-        # What nbgrader logs is returned by its functions, too.
+        # nbgrader's functions also return what it logs.
         self.config.Application.log_level = logging.CRITICAL
 
     def __enter__(self):
-        # SQLAlchemy warns about how nbgrader adds a submission. A shell may
-        # have asked for warnings to be errors.
+        # SQLAlchemy warns about how nbgrader adds a submission, and a shell
+        # may turn warnings into errors.
         self.warnings = warnings.catch_warnings()
         self.warnings.__enter__()
         warnings.simplefilter("ignore")
@@ -229,7 +235,7 @@ class Course:
     def _begin_database(self):
         """Write the version of nbgrader's database, if it has none yet.
 
-        nbgrader would start another Python to ask for it, for some seconds.
+        nbgrader would start another Python to find it out, which takes seconds.
         """
         from alembic.script import ScriptDirectory
         from nbgrader import dbutil

@@ -1,6 +1,6 @@
-"""Grading a class: its submissions, its table, what failed most often.
+"""Grade a class: its submissions, its table, and what failed most often.
 
-Grading one of them is in `_autograder`.
+`_autograder` grades a single submission.
 """
 
 import csv
@@ -43,17 +43,18 @@ class Limits:
     """What a submission may use.
 
     Args:
-        memory_gb: float, memory of its process.
+        memory_gb: float, memory of its process, in units of 2**30 bytes.
         cell_seconds: int, time of one cell.
         call_seconds: int, time of one call by a test.
-        total_seconds: int, time of all.
-        read_seconds: int, time of reading it, and of making its page.
-        disk_gb: float, files of its own, as far as the system can limit them.
-        backend: str, what Keras runs on; by default Keras's own choice,
+        total_seconds: int, time of the whole submission.
+        read_seconds: int, time to read it, and again to make its page.
+        disk_gb: float, size of its files, in units of 2**30 bytes, as far as
+            the system can limit it.
+        backend: str, the backend of Keras; by default Keras's own choice,
             whatever the environment variable `KERAS_BACKEND` says.
 
     Raises:
-        UserError: a number is none, or not positive.
+        UserError: a limit is not a number, or not positive.
     """
 
     memory_gb: float = 4.0
@@ -76,7 +77,7 @@ class Limits:
         )
 
     def settings(self):
-        """Return them as `Autograder` takes them."""
+        """Return the limits as `Autograder` takes them."""
         return {
             "memory_gb": float(self.memory_gb),
             "timeout": int(self.cell_seconds),
@@ -108,36 +109,38 @@ def grade(
 ):
     """Grade a class.
 
-    No variable of the shell changes what a submission earns. If a test is
-    passed by nobody, the assignment's own solution is graded, too: if it
+    No variable of the shell changes what a submission earns. If nobody passes
+    a test, the assignment's own solution is graded, too. If the solution also
     fails, the machine is to blame, and not the class.
 
     Args:
         submissions: path, see `find_submissions`.
-        csv_path: path of the table to write, a row a student.
+        csv_path: path of the table to write, with one row per student.
         folder: path of the assignments, see `sources`.
-        assignment: str, which one; `None` recognizes it by file names.
-        seed: int, what hidden inputs are drawn from; `None` draws one.
-        feedback: path of the folder for a page a student; by default
+        assignment: str, its name; `None` recognizes it by file names.
+        seed: int, seed of the hidden inputs; `None` draws one.
+        feedback: path of the folder for the students' pages; by default
             `feedback` beside the table.
         course: path of a new folder, which nbgrader's formgrader can open.
-        unprotected: bool. Grade on a system without Landlock, too, where a
+        unprotected: bool. Grade even on a system without Landlock, where a
             submission can read and change all files that you can.
-        force: bool. Replace a table and pages that somebody has changed, too.
-        progress: callable that is given a line for each submission.
+        force: bool. Replace even a table and pages that somebody has changed.
+        progress: callable that gets a line for each submission.
         **limits: what a submission may use, see `Limits`.
 
     Returns:
         A pair: list of `Result`, and the seed.
 
     Raises:
-        UserError: no submissions, or it is unclear of what; a malformed limit;
-            or a folder to hide is one of libraries, which must be readable.
+        UserError: there are no submissions, or it is unclear of which
+            assignment; a limit is malformed; or a folder to hide is one of
+            libraries, which must stay readable.
         HomeworkError: nbgrader or Landlock is missing, or the assignment is
             malformed.
         RunError: the table, or a page, was changed since it was written.
-        MachineError: the assignment's own solution fails on this machine. The
-            table is written and leaves open what the machine is to blame for.
+        MachineError: the assignment's own solution fails on this machine, or
+            nothing can be run. A table that has been written leaves open what
+            the machine is to blame for.
     """
     settings = Limits(**limits).settings() | {
         "seed": _choose_seed(seed),
@@ -191,7 +194,7 @@ class _Table:
         self.results = []
 
     def add(self, result):
-        """Add a row. Who is interrupted keeps what is graded."""
+        """Add a row and write the table, so that an interruption loses none."""
         self.results.append(result)
         self.write()
 
@@ -200,7 +203,7 @@ class _Table:
         remember(self.path)
 
     def check(self, vouching, is_end=False):
-        """Raise if the machine, and not the class, fails tests.
+        """Raise if the machine, and not the class, is to blame for failures.
 
         The table then leaves open what the machine is to blame for.
         """
@@ -212,7 +215,7 @@ class _Table:
 
 
 def _page_of(student):
-    """Return the name of a student's page, which is UTF-8 in any locale."""
+    """Return the name of a student's page, in UTF-8 whatever the locale is."""
     return os.fsdecode(f"{student}.html".encode())
 
 
@@ -228,7 +231,7 @@ def _choose_seed(seed):
 
 
 def _check_protection(unprotected):
-    """Raise unless submissions are kept from the files of who grades."""
+    """Raise if submissions could read your files, unless that is allowed."""
     if not (unprotected or _sandbox.landlock_version()):
         raise HomeworkError(
             "Grading needs Landlock (Linux 5.13 or newer) to keep submissions "
@@ -239,7 +242,7 @@ def _check_protection(unprotected):
 
 
 def protections():
-    """Return what keeps submissions in on this system, a line for each kind.
+    """Return what confines submissions on this system, one line per kind.
 
     The table in chapters/homework/README.md has the same words.
     """
@@ -274,7 +277,7 @@ def protections():
 
 
 def _choose_assignment(submissions, folder, assignment, outputs):
-    """Return what to grade: name, path, submissions, notes, who is refused."""
+    """Return what to grade: name, path, submissions, notes, and refusals."""
     assignments, refused = sources(folder), set()
     name, found, notes = find_submissions(
         submissions, list(assignments), assignment, outputs, refused
@@ -294,7 +297,7 @@ def _choose_assignment(submissions, folder, assignment, outputs):
 def _check_forbidden(source):
     """Raise if a forbidden module of this package is only a forwarder.
 
-    What it forwards would be left for students to import and to read.
+    Students could still import and read the module that it forwards to.
     """
     for module in source.metadata.get("kerasllm", {}).get("forbidden", ()):
         for file in map(pathlib.Path, module_files([module])):
@@ -307,10 +310,10 @@ def _check_forbidden(source):
 
 
 def _private_folders(*folders):
-    """Return folders that submissions must not read, wherever they are.
+    """Return the folders that submissions must not read.
 
-    The whole project that such a folder is in is one of them: its history has
-    the solutions, too.
+    If such a folder is in a project, they include the whole project: its
+    history has the solutions, too.
     """
     private = {pathlib.Path(folder).resolve() for folder in folders}
     private |= {
@@ -331,7 +334,7 @@ def _private_folders(*folders):
 
 
 def write_csv(path, results, points):
-    """Write a table with a row a student and a column a question.
+    """Write a table with one row per student and one column per question.
 
     What a person has to grade is left empty.
 

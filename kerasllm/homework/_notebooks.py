@@ -1,11 +1,11 @@
 """Assignments and submissions: what they are, and how they are read.
 
-An assignment is one jupytext file `hw*.py` with nbgrader's cell metadata and,
-in its header, `kerasllm: {graded: [...], forbidden: [...]}`: the names that a
-student defines and the modules that have them already. It may have
-`forbidden_names`, of functions and layers of allowed modules, and `assets`,
-presets of this package to work with. Its solutions and hidden tests are in no
-wheel; releasing and grading need the checkout.
+An assignment is a jupytext file `hw*.py` with nbgrader's cell metadata. Its
+header has `kerasllm: {graded: [...], forbidden: [...]}`: the names that a
+student defines, and the modules that have them already. It may also have
+`forbidden_names`, functions and layers of allowed modules, and `assets`,
+presets of this package to work with. The installed package has no solutions
+and no hidden tests, so releasing and grading need the checkout.
 
 A submission is a notebook that anybody may have written. Nothing in it is
 taken for granted, least of all its metadata.
@@ -21,15 +21,15 @@ from kerasllm.checks import ExplainedError, MissingFileError, UserError
 from kerasllm.homework.shown import visible, without_surrogates
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
-# Nothing that stands between such delimiters is for students.
+# What stands between these delimiters is not for students.
 DELIMITERS = ("BEGIN SOLUTION", "END SOLUTION", "HIDDEN TESTS", "MARK SCHEME")
 MARKS = DELIMITERS  # the first version's name of them
-# The name of the error that such a cell is given in place of its outputs.
+# A cell that was not run, because its notebook was stopped, gets this error.
 STOPPED = "NotebookStopped"
 
 
 class HomeworkError(UserError, RuntimeError):
-    """An assignment is malformed, or a program that is needed is missing."""
+    """An assignment is malformed, or a required program is missing."""
 
 
 class MachineError(ExplainedError, RuntimeError):
@@ -47,9 +47,9 @@ class Result:
         failures: dict from question to the message of its failed test.
         notes: list of str, what the instructor should look at.
         graded: bool, whether its tests were run.
-        unwritten: list of questions without an answer, as handed out.
-        is_complete: bool, whether all was done that was asked for, such as a
-            page.
+        unwritten: list of questions that are still as they were handed out.
+        is_complete: bool, whether everything that was asked for was made, such
+            as a page.
     """
 
     student: str
@@ -61,7 +61,7 @@ class Result:
     is_complete: bool = True
 
     def visible(self):
-        """Return the same with control characters shown, not sent."""
+        """Return a copy with control characters written as escapes."""
         return dataclasses.replace(
             self,
             failures={
@@ -121,7 +121,7 @@ def read_source(path, seed=None):
         "name": "python3",
     }
     for number, cell in enumerate(notebook.cells):
-        # Jupytext draws new ids each time, and a release would never be equal
+        # Jupytext draws new ids each time, so that no release would be equal
         # to the one before.
         details = cell.metadata.get("nbgrader", {})
         cell.id = details.get("grade_id", f"cell-{number}")
@@ -143,7 +143,7 @@ def read_submission(path):
             content = file.read(_LARGEST_SUBMISSION + 1)
         if len(content) > _LARGEST_SUBMISSION:
             return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
-        # `json` knows UTF-16 and byte order marks, which editors may write.
+        # `json` reads UTF-16 and byte order marks, which editors may write.
         content = json.dumps(json.loads(content))
         notebook = nbformat.reads(content, as_version=4)
         for cell in notebook.cells:
@@ -157,19 +157,19 @@ def read_submission(path):
 
 
 def _drop_strange_details(cell):
-    """Make a plain cell of one whose metadata are not of nbgrader's form."""
+    """Turn a cell into a plain one if its metadata lack nbgrader's form."""
     details = cell.metadata.get("nbgrader")
     if not isinstance(details, dict) or not is_text(details.get("grade_id")):
         cell.metadata.pop("nbgrader", None)
 
 
 def is_text(value):
-    """Return whether a part of a notebook is a text, as it should be."""
+    """Return whether a part of a notebook is text, as it should be."""
     return isinstance(value, str)
 
 
 def is_cell(cell, what):
-    """Return whether nbgrader's metadata of a cell say `what` of it."""
+    """Return whether nbgrader marks a cell as `what`, such as `"grade"`."""
     return bool(cell.metadata.get("nbgrader", {}).get(what))
 
 

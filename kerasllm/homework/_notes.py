@@ -1,6 +1,6 @@
 """Notes: what an instructor should look at before giving a grade.
 
-They are found in the code without running it, and are no verdicts.
+They are found in the code without running it, and they are not verdicts.
 """
 
 import ast
@@ -13,25 +13,25 @@ _CURIOUS = {"ctypes", "gc", "importlib", "inspect", "subprocess", "socket",
             "signal", "_ctypes", "multiprocessing"}  # fmt: skip
 _CURIOUS_CALLS = {"__import__", "eval", "exec", "get_ipython", "globals",
                   "locals", "open", "vars"}  # fmt: skip
-# Ways to a name that is not in the code, or to what a name stands for.
+# Ways to reach a name that is not in the code, or what a name stands for.
 _CURIOUS_NAMES = {"__closure__", "__code__", "__dict__", "__globals__",
                   "__subclasses__", "attrgetter"}  # fmt: skip
 _COMPUTED = "getattr with a name that is computed"
 _CURIOUS_MAGICS = {"!", "bash", "run", "script", "sh", "sx", "system"}
 _MOST_NOTES, _LONGEST_NOTE = 50, 200
-# IPython's lines that are no Python: `%time x = 1`, `%%bash`, `!ls`.
+# IPython's lines that are not Python: `%time x = 1`, `%%bash`, `!ls`.
 _MAGIC = re.compile(r"(?m)^([ \t]*)(?:%%?(\w+)|!+)(.*)$")
 
 
 def find_notes(notebook, metadata):
-    """Return what in the code of a student is forbidden or curious.
+    """Return notes on what is forbidden or unusual in a student's code.
 
     Args:
         notebook: the submission. Locked cells, the instructor's, are skipped.
         metadata: dict, the `kerasllm` header of the assignment.
 
     Returns:
-        list of str, sorted, of which a table can hold all.
+        list of str, sorted, and short enough for a table.
     """
     notes = set()
     for cell in notebook.cells:
@@ -49,7 +49,7 @@ def _notes_on(source, metadata, question):
     Args:
         source: str.
         metadata: dict, the `kerasllm` header of the assignment.
-        question: str, what the cell answers, or `None`.
+        question: str, the question that the cell answers, or `None`.
     """
     forbidden = set(metadata.get("forbidden", ()))
     forbidden_names = set(metadata.get("forbidden_names", ()))
@@ -86,7 +86,7 @@ def _deduction(name, question):
 def read_code(source):
     """Return the syntax tree of a cell, or `None` if it is not Python.
 
-    IPython's magics are read as what they are given.
+    IPython's magics are replaced by their arguments.
     """
     tree = _parse(source)
     return _parse(_MAGIC.sub(_as_python, source)) if tree is None else tree
@@ -101,7 +101,7 @@ def _parse(source):
 
 
 def _as_python(magic):
-    """Return what a magic is given as Python, or else its words as texts."""
+    """Return a magic's arguments as Python, or else their words as strings."""
     indent, given = magic[1], magic[3].strip()
     if not given or _parse(given) is None:
         given = repr(re.findall(r"\w+", given))
@@ -128,7 +128,7 @@ def _used_names(tree):
 def _all_names(tree):
     """Yield every name in code: of variables, attributes, arguments, imports.
 
-    Text counts, too: `getattr(layer, "enable_lora")`.
+    Strings count, too: `getattr(layer, "enable_lora")`.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):

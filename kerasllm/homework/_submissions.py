@@ -1,8 +1,8 @@
 """What a class handed in: which files count, and whose they are.
 
-A folder of submissions comes out of archives and learning platforms, and was
-looked at on all kinds of systems. Nothing in it is passed over in silence: a
-file is graded, or it is named in a note of the student whom it belongs to.
+A folder of submissions comes out of archives and learning platforms, and has
+been opened on all kinds of systems. No file in it is skipped silently: it is
+graded, or a note on its student names it, or `find_leftovers` returns it.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ import unicodedata
 from kerasllm.checks import UserError
 from kerasllm.homework.shown import visible
 
-# What systems and editors leave beside files, besides hidden files.
+# What systems and editors leave behind, apart from hidden files.
 _LEFTOVERS = {
     "__macosx", "__pycache__", "@eadir", "desktop.ini", "ehthumbs.db",
     "icon\r", "thumbs.db",
 }  # fmt: skip
 _SUFFIX = ".ipynb"
 _MOST_NAMED = 5  # files that a note names
-_MOST_FOLDERS = 20  # in each other
+_MOST_FOLDERS = 20  # one inside the other
 
 
 @dataclasses.dataclass
@@ -37,26 +37,26 @@ def find_submissions(
 ):
     """Find what a class handed in.
 
-    Names of students are texts in Unicode's form NFC, whatever form and bytes
-    the names of their files have.
+    Names of students are in Unicode's form NFC, whatever form and bytes the
+    names of their files have.
 
     Args:
         directory: path of a folder with `STUDENT.ipynb`, or with a folder for
             each student as nbgrader collects them.
-        names: the assignments there are.
-        assignment: str, which of them; `None` recognizes it by file names.
+        names: list of str, the names of all assignments.
+        assignment: str, one of them; `None` recognizes it by file names.
         outputs: paths of what grading itself writes, which are left out.
-        refused: set that gets the students whom several files claim, or
-            `None`. Nobody knows which one is theirs.
+        refused: set to which this adds students if several files claim to be
+            theirs and it is unclear which one is; or `None`.
 
     Returns:
         The name of the assignment, or `None` if unclear; a dict from student
         to the path of the notebook to grade; and a dict from student to a
-        note, on what else was found. A student without a notebook is only in
-        the second one. Both are sorted.
+        note on what else was found. A student without a notebook is only in
+        the second dict. Both are sorted.
 
     Raises:
-        UserError: all of the class is in one folder more.
+        UserError: the whole class is inside one more folder.
     """
     directory = pathlib.Path(directory)
     handed_in = {}
@@ -92,10 +92,10 @@ def find_submissions(
 
 
 def _check_is_class(directory, found, names):
-    """Raise if all is in one folder, which has a folder for each student.
+    """Raise if everything is in one folder with a folder for each student.
 
-    Archives often have their files in such a folder. It would be taken for one
-    student's.
+    Archives often have their files in such a folder. It would be mistaken for
+    the folder of one student.
     """
     notebooks = [
         path.relative_to(directory).parts for path, problem in found
@@ -119,7 +119,7 @@ def _check_is_class(directory, found, names):
 
 
 def find_leftovers(directory, names, outputs=()):
-    """Return names of what is in a folder of submissions and is nobody's.
+    """Return the names of files in a folder of submissions that are nobody's.
 
     Args:
         directory: as for `find_submissions`.
@@ -138,10 +138,9 @@ def find_leftovers(directory, names, outputs=()):
 
 
 def readable(name):
-    """Return the name of a file as a text in NFC that can be printed.
+    """Return the name of a file as printable text in NFC.
 
-    Bytes that are not UTF-8, and characters that cannot be seen, are written
-    as escapes.
+    Bytes that are not UTF-8, and invisible characters, are written as escapes.
     """
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     text = unicodedata.normalize("NFC", text)
@@ -153,7 +152,7 @@ def _real(paths):
 
 
 def _walk(folder, outputs, depth=0):
-    """Yield `(path, problem)` for all in a folder; "" for a notebook.
+    """Yield `(path, problem)` for each file in a folder; "" for a notebook.
 
     Links are not followed: they may lead out of the folder, or in a circle.
     """
@@ -168,7 +167,7 @@ def _walk(folder, outputs, depth=0):
         elif entry.is_dir():
             yield from _walk_below(path, outputs, depth + 1)
         elif not entry.is_file():
-            yield path, "no file"  # but a pipe, which would be waited for
+            yield path, "no file"  # such as a pipe, which may never end
         elif path.suffix.lower() != _SUFFIX:
             yield path, "no notebook"
         else:
@@ -194,12 +193,12 @@ def _is_leftover(name):
 
 
 def _student_of(path, directory, names):
-    """Return whose a file is, or `None` for what is nobody's.
+    """Return the student whom a file belongs to, or `None` for nobody.
 
     Args:
-        path: its path.
+        path: path of the file.
         directory: path of the folder of submissions.
-        names: the assignments there are.
+        names: list of str, the names of all assignments.
     """
     first, *below = path.relative_to(directory).parts
     is_folder = path.is_dir() and not path.is_symlink()
@@ -221,7 +220,7 @@ def _student_of(path, directory, names):
 
 
 def _assignment_of(path, names):
-    """Return which assignment a file is named after, or `None`."""
+    """Return the assignment that a file is named after, or `None`."""
     stem = readable(path.stem).casefold()
     found = [name for name in names if name.casefold() in stem]
     return max(found, key=len, default=None)
@@ -241,9 +240,9 @@ def _only_assignment(handed_in, names):
 
 
 def _claims(found, name, names, directory):
-    """Return the names of what may each be a student's work, one or several.
+    """Return the names of files and folders that claim to be a student's.
 
-    What is in a folder is one: only its owner hands in there.
+    A folder counts once, because only its owner hands in there.
     """
     of = {path: _assignment_of(path, names) for path in found.notebooks}
     asked = [path for path in of if of[path] in (name, None)]
@@ -252,10 +251,10 @@ def _claims(found, name, names, directory):
 
 
 def _choose(found, name, names, directory):
-    """Return the one of a student's notebooks to grade as `name`, and a note.
+    """Return which of a student's notebooks to grade as `name`, and a note.
 
-    The path is `None` if there is no notebook, the note if there is nothing
-    to say.
+    The path is `None` if there is no notebook. The note is `None` if there is
+    nothing to say.
     """
     if not found.notebooks:
         return None, f"not graded: no notebook, but {_listed(found.others)}"
@@ -289,7 +288,7 @@ def _labels(paths, directory):
 
 
 def _listed(names):
-    """Return the first of some names as a text, and how many there are."""
+    """Return the first few names as text, and how many more there are."""
     more = len(names) - _MOST_NAMED
     listed = ", ".join(names[:_MOST_NAMED])
     return f"{listed} and {more} more" if more > 0 else listed

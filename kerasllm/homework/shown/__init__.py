@@ -1,7 +1,7 @@
-"""What people look at: texts, tables and pages that quote a student.
+"""Text, tables, and pages that quote a student, made safe to look at.
 
-Nothing in them is more than text: no control character moves a cursor, no cell
-of a table is a formula, nothing on a page runs.
+What a student wrote is shown as text: no control character moves a cursor, no
+cell of a table is a formula, and nothing on a page runs.
 """
 
 from kerasllm.homework.shown._outputs import clean_count, clean_output

@@ -1,4 +1,4 @@
-"""nbconvert's exporter with templates that are compiled once for a class."""
+"""nbconvert's exporter, with templates that are compiled once per class."""
 
 import jinja2
 from nbconvert.exporters import HTMLExporter
@@ -7,7 +7,7 @@ from kerasllm.homework.shown._page import clean_fragment
 
 
 class _Compiled(jinja2.BytecodeCache):
-    """Compiled templates in memory, which child processes have, too."""
+    """Keeps compiled templates in memory, which child processes inherit."""
 
     def __init__(self):
         self.code = {}
@@ -30,6 +30,6 @@ class PageExporter(HTMLExporter):
     def environment(self):
         environment = super().environment
         environment.bytecode_cache = _COMPILED
-        # nbconvert's own takes tables apart.
+        # nbconvert's own filter takes tables apart.
         environment.filters["clean_html"] = clean_fragment
         return environment

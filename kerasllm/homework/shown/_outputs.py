@@ -1,6 +1,6 @@
-"""What a cell shows, in the form that notebooks have.
+"""What a cell shows, in the form that notebooks require.
 
-A kernel that a student has changed can send anything in its place.
+A kernel that a student has tampered with can send anything in its place.
 """
 
 from kerasllm.homework.shown._text import without_surrogates
@@ -10,7 +10,7 @@ _SIZES = ("width", "height")
 
 
 def clean_output(kind, content):
-    """Return the content of a message as notebooks have it.
+    """Return the content of a message in the form that notebooks require.
 
     Args:
         kind: str, the type of the message.
@@ -69,7 +69,7 @@ def _clean_result(content):
 
 
 def clean_count(content):
-    """Return the number of a cell in the content of a message."""
+    """Return the execution count in a message, as a dict with one item."""
     count = content.get("execution_count")
     return {"execution_count": count if type(count) is int else None}
 

@@ -1,8 +1,8 @@
 """Pages on which nothing runs, whatever a student displays or writes.
 
-The page that nbgrader makes is taken apart by nh3, a sanitizer that parses it
-as browsers do, and only what is named here is put together again. A policy in
-the page's head has browsers refuse what might be left.
+nh3, a sanitizer that parses HTML as browsers do, takes nbgrader's page apart
+and keeps only the tags and attributes that are listed here. A policy in the
+page's head tells browsers to refuse what might be left.
 """
 
 import html
@@ -28,7 +28,7 @@ _ATTRIBUTES = {
     "td": {"colspan", "rowspan"},
     "th": {"colspan", "rowspan"},
 }
-# Elsewhere a picture would tell somebody who looks at the page, and when.
+# A picture on a server would tell its owner who looks at the page, and when.
 _PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[\w+/=\s]*")
 _LINK = re.compile(r"#[\w.-]*|(https?://|mailto:)\S+", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,4}")
@@ -64,7 +64,7 @@ td, th { border: 1px solid #ccc; padding: .2rem .5rem; }
 
 
 def clean_page(page, title):
-    """Return a page of nbgrader's without anything that could run.
+    """Return nbgrader's page without anything that could run.
 
     Args:
         page: str, HTML.
@@ -72,7 +72,7 @@ def clean_page(page, title):
     """
     from pygments.formatters import HtmlFormatter
 
-    # The first one is nbgrader's: nothing of a student comes before it.
+    # The first `<body>` is nbgrader's: nothing of a student comes before it.
     _, _, body = page.partition("<body>")
     body = clean_fragment(body)
     body = "\n".join(visible(line, "\t") for line in body.split("\n"))
@@ -110,6 +110,6 @@ def clean_fragment(fragment):
 
 
 def _keep(tag, attribute, value):
-    """Return the value of an attribute if it has the form that it should."""
+    """Return the value of an attribute if it has the right form, or `None`."""
     form = _FORMS.get(attribute)
     return value if form is None or form.fullmatch(value.strip()) else None

@@ -1,18 +1,18 @@
-"""Texts that are shown as what they are."""
+"""Text that terminals, spreadsheets, and notebooks show as it is."""
 
 import unicodedata
 
-# Invisible, and a part of names in Persian and in Indian scripts.
+# Invisible, but a part of names in Persian and in Indian scripts.
 _JOINERS = "\u200c\u200d"
-# With which spreadsheets begin a formula, also in their wide forms.
+# A formula in a spreadsheet begins with one of these, or with its wide form.
 _SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 
 
 def visible(text, kept="\n"):
-    r"""Return a text with control characters shown, not sent.
+    r"""Return a text with control characters written as escapes.
 
-    They are written as escapes, such as `\x1b`: they could move the cursor of
-    a terminal, hide text, or turn its direction.
+    A character such as `\x1b` could otherwise move the cursor of a terminal,
+    hide text, or reverse its direction.
 
     Args:
         text: str.
@@ -35,7 +35,7 @@ def _visible(character):
 
 
 def as_cell(text):
-    """Return a text that a spreadsheet does not take for a formula."""
+    """Return a text that a spreadsheet does not mistake for a formula."""
     head = text.lstrip()
     while head and (not head[0].isprintable() or head[0] in _JOINERS):
         head = head[1:].lstrip()
@@ -45,5 +45,5 @@ def as_cell(text):
 
 
 def without_surrogates(text):
-    """Return a text that UTF-8 can write: halves of pairs become U+FFFD."""
+    """Return a text that UTF-8 can encode: lone surrogates become U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
