@@ -1,8 +1,9 @@
 """The processes that notebooks run in while they are checked and graded.
 
-`apart` has some for each submission and ends all that it starts; in them
-`_worker` grades. `_namespaces` and `_resources` are the system's means for it.
-There `_judge` runs two kernels: the cells of the student in `_kernel`, which
-`_sandbox` locks in, and the tests in another, which calls the student's
-functions by `_remote`. `_manager` starts kernels.
+`apart` starts processes for each submission, in which `_worker` grades, and
+ends everything below them, by means of `_namespaces` and `_resources`.
+`_judge` runs two kernels: one for the student's cells (`_kernel`), which
+`_sandbox` confines, and one for the tests, which calls the student's functions
+through `_remote`. `_lending` replaces wrong functions in later tests.
+`_manager` starts kernels.
 """

@@ -1,9 +1,9 @@
 """nbgrader's autograding, with the tests in a process of their own.
 
-nbgrader runs the tests of an assignment in the kernel of the submission. Code
-that is graded could then read them, replace what they use, or print a score.
-Here it may not: the cells of the student run in one kernel, which is locked in
-(`_kernel`), the cells of the instructor in another, where each graded name
+nbgrader runs the tests of an assignment in the kernel of the submission. The
+student's code could then read them, replace what they use, or print a score.
+Here it cannot. The student's cells run in one kernel, which is sandboxed
+(`_kernel`), and the instructor's cells in another, where each graded name
 stands for the student's function (`_remote`).
 
 Needs nbgrader: `pip install -e ".[instructor]"` in a clone of kerasllm.
@@ -43,15 +43,15 @@ _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _SHOWN = ("stream", "error", "display_data", "update_display_data",
           "execute_result")  # fmt: skip
 _FEWEST_SECONDS = 1
-# What comes after the time of a cell: a kernel that is interrupted has this
-# long to say so, whatever else it says meanwhile.
+# Seconds beyond the time of a cell. A kernel that is interrupted has this long
+# to say so, whatever else it sends meanwhile.
 _GRACE = 5
-_START_SECONDS = 60  # that a kernel may take to answer at first
+_START_SECONDS = 60  # that a kernel may take to answer for the first time
 
 
 @run_sync
 async def _within(seconds, awaitable):
-    """Wait for something, however often it begins to wait anew."""
+    """Wait at most `seconds`, even if `awaitable` restarts its own timeout."""
     return await asyncio.wait_for(awaitable, seconds)
 
 
@@ -76,15 +76,15 @@ class Judge(NotebookClient):
     def start(
         self, student_kernel, graded, call_seconds, memory_gb, seed, backend
     ):
-        """Start the kernel and let it know the student's functions.
+        """Start the kernel and define the student's functions in it.
 
         Args:
             student_kernel: connection file of the kernel with the submission.
             graded: the names that stand for the student's functions.
             call_seconds: int, how long one call of them may take.
             memory_gb: float, memory of the submission.
-            seed: int, what hidden inputs are drawn from.
-            backend: str, what Keras runs on if a test needs it; "" for
+            seed: int, seed of the hidden inputs.
+            backend: str, the backend of Keras if a test needs it; "" for
                 Keras's own default.
         """
         self.create_kernel_manager()
@@ -96,9 +96,10 @@ class Judge(NotebookClient):
         begin = (
             "import os\n"
             "from kerasllm import homework as _homework\n"
-            # Not in what the process is started with: others can see that.
+            # Not in the environment that the process starts with, which other
+            # processes can read.
             f"os.environ['KERASLLM_HOMEWORK_SEED'] = '{int(seed)}'\n"
-            # What is sent to it may be large, too.
+            # Answers that are sent to it may be large, too.
             f"_homework.limit({2 * memory_gb}, 3600)\n"
             f"_student = _homework.Student({str(student_kernel)!r}, "
             f"{call_seconds})\n"
@@ -113,22 +114,22 @@ class Judge(NotebookClient):
             raise RuntimeError(f"The tests could not begin: {reply}")
 
     def lend(self, sources, names):
-        """Put right functions in the place of the student's, or give back."""
+        """Put correct functions in place of the student's, or restore these."""
         code = f"_student.lend({sources!r}, {names!r})"
         reply = self.async_wait_for_reply(self.kc.execute(code, silent=True))
         _within(self.timeout + _GRACE, reply)
 
     def run(self, cell, seconds=None):
-        """Run a cell; keep that it failed, of its outputs nothing.
+        """Run a cell, and keep whether it failed but none of its outputs.
 
         The kernel's reply decides. Outputs come another way and can be late,
-        and a test without any would pass. A warning on stderr would cost all
-        points, a last value would be taken for a score, and a traceback would
-        show the hidden tests.
+        and a test without any would pass. To nbgrader, a warning on stderr
+        would cost all points, and the last value would be a score. A traceback
+        would show the hidden tests.
 
         Args:
             cell: the cell.
-            seconds: float, how long it may take; by default as `Judge` says.
+            seconds: float, how long it may take; by default the `Judge`'s time.
         """
         self.nb.cells = [cell]
         self.reply = {}
@@ -155,7 +156,7 @@ class Judge(NotebookClient):
 
 
 class JudgedExecute(Execute):
-    """nbgrader's `Execute` for two kernels."""
+    """nbgrader's `Execute`, with two kernels."""
 
     tests = Dict(help="source of each locked cell, by its id").tag(config=True)
     plan = Dict(help="what can be lent, see `plan_loans`").tag(config=True)
@@ -171,8 +172,8 @@ class JudgedExecute(Execute):
     way = Unicode("", help="see `_namespaces.find_way`").tag(config=True)
     cgroup = Unicode("").tag(config=True)
     backend = Unicode("").tag(config=True)
-    # nbgrader keeps errors to itself; what the machine could not do is told
-    # to this callable.
+    # nbgrader does not pass errors on, so this callable is told what the
+    # machine could not do.
     tell_trouble = Any(None, allow_none=True).tag(config=True)
     judge = Any(None, allow_none=True)
 
@@ -187,7 +188,7 @@ class JudgedExecute(Execute):
         self.group, self.has_begun = None, False
         self.loans = Loans(self.plan)
         self.deadline = time.monotonic() + self.total_seconds
-        # Not below the course, which is not readable from there.
+        # Not below the course, which the submission may not read.
         self.folder = tempfile.mkdtemp()
         self.own_folder = tempfile.mkdtemp()
         if self.way:
@@ -197,7 +198,7 @@ class JudgedExecute(Execute):
         try:
             return super().preprocess(nb, resources, km)
         except Exception as error:
-            # What a submission does ends in its cells, and never here.
+            # A submission's own errors end in its cells, and never here.
             self._report(error)
             raise
         finally:
@@ -208,7 +209,7 @@ class JudgedExecute(Execute):
                 remove_folder(folder)
 
     def _report(self, error):
-        """Tell whoever grades what this machine could not do."""
+        """Report what this machine could not do."""
         said = f"{type(error).__name__}: {error}"
         if not self.has_begun:
             said = last_words(f"{self.own_folder}/log") or said
@@ -226,7 +227,7 @@ class JudgedExecute(Execute):
             "cgroup": self.cgroup,
         }
         self.km.use_sockets_in(self.folder, self.own_folder)
-        # What it says before it can answer is why it did not start.
+        # If the kernel does not start, the log says why.
         with open(f"{self.own_folder}/log", "wb") as log:
             await super().async_start_new_kernel(
                 cwd=self.folder,
@@ -271,7 +272,7 @@ class JudgedExecute(Execute):
             with self._killing_after(seconds + _GRACE):
                 _within(seconds + _GRACE, self.async_execute_cell(cell, index))
         except Exception as error:
-            # A kernel that died, or one that speaks no proper protocol.
+            # The kernel died, or does not keep to the protocol.
             reason = last_words(f"{self.own_folder}/log")
             if not reason.startswith("it "):  # `_resources.Watch`
                 reason = f"it stopped here ({type(error).__name__})"
@@ -284,9 +285,9 @@ class JudgedExecute(Execute):
 
     @contextlib.contextmanager
     def _killing_after(self, seconds):
-        """Kill the student's kernel if a block takes longer.
+        """Kill the student's kernel if a block takes longer than `seconds`.
 
-        While a kernel sends without a pause, asyncio's clock stands still.
+        While a kernel sends without a pause, asyncio's timeouts do not fire.
         """
         timer = threading.Timer(seconds, self._kill_group)
         timer.start()
@@ -296,23 +297,23 @@ class JudgedExecute(Execute):
             timer.cancel()
 
     def _left(self):
-        """Return the seconds that are left to the submission."""
+        """Return the seconds that the submission has left."""
         return self.deadline - time.monotonic()
 
     def _is_over(self):
-        """Return whether the submission has ended, and end it in time."""
+        """Return whether the submission has ended; end it if its time is up."""
         if self._left() < _FEWEST_SECONDS:
             self._stop(f"it ran for more than {self.total_seconds} s")
         return bool(self.ended)
 
     def _run_judge(self, cell, loan=None):
-        """Run a cell of the instructor, with what it is lent."""
+        """Run a cell of the instructor, with the functions it is lent."""
         cell.outputs = []
         if self._is_over():
             cell.outputs = [_error(STOPPED, self.ended)]
             return
         if self.judge is None:
-            # As long as two cells: a test calls many times.
+            # As long as two cells, because a test makes many calls.
             self.judge = Judge(2 * self.timeout, kernel_name=self.kernel_name)
             self.judge.start(
                 self.km.connection_file,
@@ -336,22 +337,22 @@ class JudgedExecute(Execute):
             self.judge.lend([], [])
 
     def _stop(self, reason):
-        """End the student's kernel; what it earned so far remains."""
+        """End the student's kernel; the points so far remain."""
         if not self.ended:
             self.ended = f"The notebook was stopped: {reason}."
             run_sync(self.km.shutdown_kernel)(now=True)
 
     def _kill_group(self):
-        """Kill what the notebook has started and not ended."""
+        """Kill the processes that the notebook started and did not end."""
         if self.group and self.group != os.getpgid(0):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.group, signal.SIGKILL)
 
     def on_cell_executed(self, **kwargs):
-        """Add an error that only the reply tells, in the form it should have.
+        """Add an error that only the reply reports, in the form of an output.
 
         Raises:
-            ValueError: it has another form. Then this is no reply of IPython's.
+            ValueError: the error is malformed, so IPython did not send it.
         """
         outputs = kwargs["cell"].outputs
         num_shown = len(outputs)
@@ -366,7 +367,7 @@ class JudgedExecute(Execute):
     def process_message(self, msg, cell, cell_index):
         """Keep what a cell shows, unless it is malformed or too much.
 
-        Widgets are not shown; nor is what they would do done here.
+        Messages of widgets are ignored.
         """
         kind, content = msg["msg_type"], msg["content"]
         if kind.startswith("comm"):

@@ -2,10 +2,10 @@
 
     python -m kerasllm.homework.kernels._kernel CONNECTION_FILE SETTINGS_AS_JSON
 
-An IPython kernel that first gives up what it does not need: memory and time
-beyond its limits, all files but the libraries and its own folder, connections,
-other processes (as far as the system can), and the modules that the assignment
-forbids.
+It is an IPython kernel that first gives up what it does not need: memory and
+time beyond its limits, all files except the libraries and its own folder,
+connections, access to other processes (as far as the system can refuse it),
+and the modules that the assignment forbids.
 """
 
 import importlib.abc
@@ -17,17 +17,17 @@ import pathlib
 import sys
 import types
 
-# What libraries look at when they are loaded.
+# What libraries read when they are loaded.
 _SYSTEM = (
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin",
-    "/proc",  # without capabilities, of others only the command lines
+    "/proc",  # without capabilities, only the command lines of others
     "/sys/devices/system", "/sys/fs/cgroup", "/etc/ld.so.cache",
     "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
     "/etc/hosts", "/etc/mime.types", "/etc/fonts", "/etc/alternatives",
     "/dev/urandom", "/dev/random", "/dev/zero",
 )  # fmt: skip
-# What Python has in the folder that it is installed in. That folder may be a
-# home or a checkout, which hold other files, too.
+# Python's own parts of the folder that it is installed in. That folder may be
+# a home or a checkout, which hold other files, too.
 _INSTALLED = (
     "bin", "etc", "include", "lib", "lib32", "lib64", "share", "pyvenv.cfg"
 )  # fmt: skip
@@ -36,8 +36,8 @@ _INSTALLED = (
 class Forbidden(importlib.abc.MetaPathFinder):
     """Refuses to import modules, and says why.
 
-    It is here for its message. A student can take it out of `sys.meta_path`;
-    what keeps the modules from being read is the sandbox.
+    It is here for its message. A student can take it out of `sys.meta_path`,
+    but the sandbox keeps the modules from being read.
     """
 
     def __init__(self, modules):
@@ -70,7 +70,7 @@ def module_files(modules):
             files += spec.submodule_search_locations
         elif spec.has_location:
             source = pathlib.Path(spec.origin)
-            # Python is content with the compiled file alone.
+            # Python can import the compiled file alone.
             cache = source.parent / "__pycache__"
             files += [source, *cache.glob(f"{source.stem}.*.pyc")]
     return [str(file) for file in files if os.path.exists(file)]
@@ -79,8 +79,8 @@ def module_files(modules):
 def _find_spec(name):
     """Return where a module is, or `None`.
 
-    `importlib.util.find_spec` alone imports the packages that a module is in.
-    Some start threads, which `restrict` does not allow.
+    `importlib.util.find_spec` would import the packages that a module is in.
+    Some of them start threads, which `restrict` does not allow.
     """
     name, *rest = name.split(".")
     try:
@@ -98,7 +98,7 @@ def _find_spec(name):
 
 
 def library_folders():
-    """Return where the system, Python and its packages have their files."""
+    """Return where the system, Python, and its packages have their files."""
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix}
     folders = {
         os.path.join(prefix, name) for prefix in prefixes for name in _INSTALLED
@@ -112,13 +112,13 @@ def library_folders():
 
 
 def run_kernel(connection_file, settings):
-    """Serve as a kernel without rights, in a process below this one.
+    """Run a kernel without rights, in a child of this process.
 
     Args:
         connection_file: path of the file that says where to listen.
         settings: str, JSON of a dict with `forbidden` (names of modules),
             `private` (paths), `memory_gb`, `disk_gb`, `cpu_seconds`, `way`
-            (as `find_way` returns it) and `cgroup` (path, or "" where this
+            (as `find_way` returns it), and `cgroup` (path, or "" if this
             process has to watch).
     """
     from kerasllm.homework.kernels import _namespaces, _resources
@@ -129,7 +129,7 @@ def run_kernel(connection_file, settings):
         _resources.join_cgroup(settings["cgroup"])
     elif sys.platform.startswith("linux"):
         watch = _resources.Watch(settings["memory_gb"])
-    # Or else the kernel ends, for the parent's number is not what it was told.
+    # Otherwise the kernel would end, because its parent has another number.
     os.environ.pop("JPY_PARENT_PID", None)
     status = _namespaces.run_as_child(
         settings["way"],
@@ -141,16 +141,16 @@ def run_kernel(connection_file, settings):
 
 
 def _serve(connection_file, settings):
-    """Give up rights, then be the kernel."""
+    """Give up rights, then run the kernel."""
     from kerasllm.homework.kernels import _sandbox
 
-    # Read now and run later: it needs NumPy, which starts threads. A thread
-    # that is older than the sandbox is not restricted by it.
+    # Read this file now, but run it later: it needs NumPy, which starts
+    # threads, and the sandbox does not restrict threads that exist already.
     servant = pathlib.Path(__file__).with_name("_remote.py")
     servant = compile(servant.read_text("utf-8"), servant.name, "exec")
     forbidden = settings["forbidden"]
     folder = os.getcwd()
-    # A checkout may be below a folder of libraries: /usr/src/app.
+    # A checkout may be below a folder of libraries, such as /usr/src/app.
     hidden = module_files(forbidden) + settings["private"]
     # The allowed parts of kerasllm, wherever it is installed.
     readable = [*library_folders(), connection_file]
@@ -167,7 +167,7 @@ def _serve(connection_file, settings):
         if _is_part(name, ["kerasllm", *forbidden]):
             del sys.modules[name]
     sys.meta_path.insert(0, Forbidden(forbidden))
-    sys.modules["debugpy"] = None  # takes a third of the start, for nobody
+    sys.modules["debugpy"] = None  # a third of the start, and nobody uses it
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance(

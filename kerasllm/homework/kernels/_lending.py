@@ -1,12 +1,11 @@
-"""Right functions for the tests of what is built on wrong ones.
+"""Lend correct functions to later tests, so that a mistake counts once.
 
 `train_bpe` calls `merge_pair`. If `merge_pair` is wrong, its own test fails,
-and so would the test of `train_bpe`, however good that is. So a function whose
-test has failed is replaced by the solution's while later tests run, and one
-mistake costs its points once.
+and so would the test of `train_bpe`, even if that is right. So a function
+whose test has failed is replaced by the solution's while later tests run.
 
-A function is lent only after all of its own tests have run. Whatever a
-submission does with what it is lent, there is no test left that asks for it.
+A function is lent only after all of its own tests have run. A submission that
+copies it gains nothing, because no test of this function is left.
 """
 
 import ast
@@ -18,10 +17,15 @@ def plan_loans(source):
     """Return what can be lent of an assignment, as a dict of plain data.
 
     A test grades the functions that are written between it and the test before
-    it, or, if there are none, those that the test before it grades.
+    it. If there are none, it grades the same functions as the test before it.
 
     Args:
         source: notebook with solutions and hidden tests.
+
+    Returns:
+        dict with `tests`, from each test to the functions that it grades;
+        `functions`, from each function to its source; and `base`, a list of
+        the sources that all of them need.
     """
     plan = {"tests": {}, "functions": {}, "base": []}
     written, since = [], []
@@ -44,7 +48,7 @@ def plan_loans(source):
 def _without_work(cell):
     """Return what a cell defines, without what it does.
 
-    Of a cell that is not locked, that is what it imports and its constants.
+    If the cell is not locked, that is its imports and constants only.
     """
     kept = []
     for node in ast.parse(cell.source).body:
@@ -67,7 +71,7 @@ class Loans:
 
     def __init__(self, plan):
         self.plan = plan
-        self.passed = {}  # by test: whether it did
+        self.passed = {}  # from each test that has run to whether it passed
 
     def record(self, test, passed):
         """Note that a test has run."""
@@ -98,7 +102,7 @@ class Loans:
         ]
         if not failed:
             return None
-        # Those that pass, too: the solution's functions use each other.
+        # Functions that passed, too: the solution's functions use each other.
         return [*self.plan["base"], *map(functions.get, tested)], failed
 
     def _tests_of(self, name):

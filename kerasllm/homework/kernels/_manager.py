@@ -1,9 +1,10 @@
 """Kernels that depend on this Python alone, not on the shell around it.
 
-Jupyter looks a kernel up by its name in folders that variables and earlier
-installations decide on, and gives it all variables of the shell. Points must
-depend on neither: `PYTHONOPTIMIZE` takes out the tests, `PYTHONSTARTUP` and
-IPython's profile run code, `KERAS_BACKEND` changes what is computed.
+Jupyter looks a kernel up by its name, in folders that depend on variables and
+on earlier installations, and gives it all variables of the shell. Points must
+depend on neither: `PYTHONOPTIMIZE` removes the assertions of the tests,
+`PYTHONSTARTUP` and IPython's profile run code, and `KERAS_BACKEND` changes
+what is computed.
 """
 
 import json
@@ -16,8 +17,8 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import Dict
 
-# At home a kernel is told these, too: what a system needs to start a program
-# and to find the libraries that a student has installed.
+# At home, a kernel gets these, too. A system needs them to start a program and
+# to find the libraries that a student has installed.
 _OF_THE_SYSTEM = (
     "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "HOME", "TMPDIR", "TEMP",
     "TMP", "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT",
@@ -40,20 +41,20 @@ class OwnKernelManager(AsyncKernelManager):
             ],
             display_name="Python 3",
             language="python",
-            # Or else a variable names the way of starting it.
+            # Otherwise a variable would decide how to start it.
             metadata={
                 "kernel_provisioner": {"provisioner_name": "local-provisioner"}
             },
         )  # fmt: skip
 
     def use_sockets_in(self, folder, own_folder):
-        """Have the kernel listen at files, and not at ports.
+        """Have the kernel listen on socket files, and not on ports.
 
         All programs share the ports of a machine, and may take them all.
 
         Args:
             folder: path of a folder that the kernel may write to.
-            own_folder: path of the folder for the file that says so.
+            own_folder: path of the folder for the connection file.
         """
         self.transport = "ipc"
         self.ip = os.path.join(folder, "kernel")
@@ -73,7 +74,7 @@ class StudentKernelManager(OwnKernelManager):
 
 
 class JudgeKernelManager(OwnKernelManager):
-    """Starts the usual kernel, without a debugger, in a third less time."""
+    """Starts the usual kernel without a debugger, in a third less time."""
 
     def format_kernel_cmd(self, extra_arguments=None):
         usual = super().format_kernel_cmd(extra_arguments)
@@ -89,7 +90,7 @@ def environment(folder, backend=""):
 
     Args:
         folder: path of the only folder that the process may write to.
-        backend: str, what Keras runs on; "" for Keras's own default.
+        backend: str, the backend of Keras; "" for Keras's own default.
 
     Returns:
         dict from str to str.
@@ -99,7 +100,7 @@ def environment(folder, backend=""):
     variables = {
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.defpath]),
         "PYTHONDONTWRITEBYTECODE": "1",
-        # The order of a set of strings should not decide on points.
+        # Points should not depend on the order of strings in a set.
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
         "LANG": "C.UTF-8",
@@ -122,7 +123,7 @@ def environment(folder, backend=""):
         variables["KERAS_BACKEND"] = backend
     root = pathlib.Path(__file__).parents[3]
     if root.name not in ("site-packages", "dist-packages"):
-        # A checkout: this kerasllm, not another one that is installed.
+        # In a checkout, use this kerasllm, not another one that is installed.
         variables["PYTHONPATH"] = str(root)
     return variables
 
@@ -130,8 +131,8 @@ def environment(folder, backend=""):
 def home_environment(folder):
     """Return the variables of a process that checks at home, on any system.
 
-    They are those of `environment`, but where the student's own system has its
-    programs and libraries.
+    They are those of `environment`, except for those that say where the
+    student's own system has its programs and libraries.
 
     Args:
         folder: path of a folder for the process's own files.
