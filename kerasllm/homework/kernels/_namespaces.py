@@ -1,8 +1,8 @@
-"""Namespaces of Linux: a process tree that dies whole, and sees only itself.
+"""Linux namespaces: a tree of processes that sees only itself and ends whole.
 
-Whoever has the rights makes them directly; an ordinary user makes a user
-namespace first, in which it has those rights. Containers and some systems
-refuse both, and other systems have neither: `find_way` tries.
+Root makes them directly. An ordinary user first makes a user namespace, which
+gives it the rights to make the others. Containers and some systems refuse
+both, and other systems have neither, so `find_way` tries them.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _KINDS = {
     "mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000,
     "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000,
 }  # fmt: skip
-# Around all of one submission; within it, around the student's process.
+# Around all of one submission, and within it, around the student's process.
 AROUND_ALL = ("mount", "uts", "ipc", "pid", "net")
 AROUND_STUDENT = ("mount", "pid")
 _NO_SUID, _NO_DEVICES, _NO_EXECUTABLES = 2, 4, 8
@@ -34,9 +34,10 @@ _PAUSE = 0.2  # seconds between two looks at what a submission uses
 
 @functools.cache
 def find_way():
-    """Return how this process can make namespaces: "" if it cannot at all.
+    """Return how this process can make namespaces, or "" if it cannot.
 
-    A program of its own, this file, tries all that grading does.
+    A separate process, which runs this file, tries everything that grading
+    does.
     """
     if not sys.platform.startswith("linux"):
         return ""
@@ -56,7 +57,7 @@ def _try(way):
     """Return 0 if both levels of namespaces can be made."""
 
     def student():
-        # Its own number 2, if `/proc` is that of the new namespace.
+        # This process is number 2 if `/proc` is that of the new namespace.
         return 0 if os.readlink("/proc/self") == "2" else 1
 
     def worker():
@@ -69,20 +70,21 @@ def _try(way):
 def run_as_child(way, kinds, run, watch=None):
     """Run a function in a process of its own and wait; return its status.
 
-    With namespaces, that process is the second of them. The first one only
-    waits for it; when it ends, the system kills all that are left.
+    With namespaces, that process is the second one in them. The first one only
+    waits for it. When the first one ends, the system kills all that are left.
 
     Args:
-        way: str, as `find_way` returns it. This process is in the new
-            namespaces, too, except that of processes: it must be made for it.
-        kinds: list of str, which namespaces.
+        way: str, as `find_way` returns it. This process enters the new
+            namespaces, too, except that of processes, so it should have no
+            other task.
+        kinds: sequence of str, the kinds of namespaces.
         run: function without arguments that returns an exit status.
-        watch: function that is called again and again meanwhile; as soon as
-            it returns true, all is killed. `None` for none.
+        watch: function that is called again and again meanwhile, or `None`. As
+            soon as it returns true, all processes are killed.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the one inside
-    # Who is ended between a fork and the wait would leave a child behind. So
-    # SIGTERM is only let through again where the child is waited for.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the inner process gets it
+    # If this process ended between a fork and the wait for the child, the child
+    # would be left behind. So SIGTERM has to wait until then.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     if not way:
         adopt_orphans()
@@ -107,7 +109,7 @@ def run_as_child(way, kinds, run, watch=None):
 
 
 def _wait_for_all(first):
-    """Wait until a namespace of processes has ended, however this one ends."""
+    """Wait for a namespace of processes, and end it if this is interrupted."""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         return _status(os.waitpid(first, 0)[1])
@@ -146,7 +148,7 @@ def end_with(run):
 
 
 def _wait_for(child, watch):
-    """Wait for a child, and for orphans meanwhile; return its status."""
+    """Wait for a child, reap orphans meanwhile; return the child's status."""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         while True:
@@ -167,7 +169,7 @@ def _status(status):
 
 
 def _unshare(way, kinds):
-    """Put this process, and its children to come, into new namespaces."""
+    """Put this process and its future children into new namespaces."""
     names = [*kinds, *(["user"] if way == AS_USER else [])]
     owner = f"{os.geteuid()} {os.geteuid()} 1"
     group = f"{os.getegid()} {os.getegid()} 1"
@@ -183,7 +185,7 @@ def _unshare(way, kinds):
 
 
 def mount_memory(folder, most_bytes):
-    """Let a folder be in memory, of a size that cannot be exceeded."""
+    """Mount a folder in memory, with a size that it cannot exceed."""
     options = f"size={int(most_bytes)},nr_inodes={_MOST_FILES},mode=700"
     _mount("tmpfs", folder, "tmpfs", _NO_SUID | _NO_DEVICES, options)
 
@@ -208,11 +210,11 @@ def die_with_parent(parent, signal_number=signal.SIGKILL):
     """Have this process killed when its parent ends, on Linux.
 
     Args:
-        parent: int, the number of the parent, read before the fork.
+        parent: int, the process ID of the parent, read before the fork.
         signal_number: int, the signal that kills.
     """
     _set(_DIE_WITH_PARENT, signal_number)
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:  # it has ended already
         os.kill(os.getpid(), signal_number)
 
 
@@ -237,7 +239,7 @@ def adopt_orphans():
 
 
 def descendants(of=None):
-    """Return the numbers of all processes below one, on Linux.
+    """Return the process numbers of all descendants of a process, on Linux.
 
     Args:
         of: int, by default this process.

@@ -2,12 +2,12 @@
 
 Tests and students share no process. What a test knows (oracles, hidden inputs,
 the expected answer, the score) is out of reach of the code that it tests, and
-nothing but data comes back. Data is what `encode` writes: JSON, in
-which each list is `[kind, content]`. Pickle would run code of the other side.
+nothing but data comes back. Data is what `encode` writes: JSON, in which each
+list is `[kind, content]`. Pickle would run code of the other side.
 
-This file imports nothing of kerasllm, and its exceptions are Python's own. The
-student's process runs it by itself, and only built-in exceptions are handed on
-from there.
+The student's process runs this file by itself, so it imports nothing from
+kerasllm. It raises only built-in exceptions, because only these are handed on
+to the tests.
 """
 
 import base64
@@ -23,7 +23,7 @@ import numpy as np
 SERVANT = "homework_servant"
 _PLAIN = (type(None), bool, int, float, str)
 _SEQUENCES = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
-# A student may well return these where a list is asked for.
+# Students may return these where a list is asked for.
 _ITERATORS = (
     types.GeneratorType,
     map,
@@ -37,7 +37,7 @@ LONGEST_MESSAGE = 1000
 
 
 class RemoteObject:
-    """Stands for an object of the submission that is no data.
+    """Stands for an object of the submission that is not data.
 
     The object stays in its process; calls and attributes are forwarded.
     Arguments arrive there as copies: a function that changes its argument does
@@ -82,15 +82,15 @@ class Student:
         return RemoteObject(self, ["name", name], f"`{name}`")
 
     def lend(self, sources, names):
-        """Put other functions in the place of the student's; see `lend`."""
+        """Put other functions in place of the student's; see `lend`."""
         self.ask(["lend", None], [sources, names], {})
 
     def ask(self, target, args=None, kwargs=None):
         """Call `target`, or only fetch it if there are no arguments.
 
         Raises:
-            TimeoutError: it takes too long.
-            Exception: whatever built-in exception the call raised there.
+            TimeoutError: the call takes too long.
+            Exception: the built-in exception that the call raised there.
         """
         request = json.dumps(
             [encode(value, None) for value in (target, args, kwargs)]
@@ -122,10 +122,10 @@ class Student:
             status, *content = json.loads(base64.b64decode(text))
             if status == "value":
                 return decode(content[0], self)
-            # Again, for `serve` is where the student can replace it.
+            # `serve` shortens this, too, but the student can replace `serve`.
             name, said = (str(part)[:LONGEST_MESSAGE] for part in content)
         except Exception:
-            # Only a notebook that tampers with its kernel comes here.
+            # Only a notebook that tampers with its kernel gets here.
             raise RuntimeError(
                 f"`{_describe(target)}` must return data. Received: an answer "
                 "that cannot be read."
@@ -141,21 +141,21 @@ def _describe(target):
 
 def _exception_type(name):
     kind = getattr(builtins, name, None)
-    # Not StopIteration, which would end a loop of ours without a word.
+    # Not StopIteration, which would silently end a loop of a test.
     known = (ArithmeticError, LookupError, ValueError, TypeError, NameError)
     usable = isinstance(kind, type) and issubclass(kind, known)
-    # UnicodeDecodeError and its like want other arguments than a message.
+    # UnicodeDecodeError and similar classes need more than a message.
     return kind if usable and "Unicode" not in name else RuntimeError
 
 
 def serve(request):
-    """Answer a request: the side of the student's process.
+    """Answer a request, in the student's process.
 
     Args:
         request: str, base64 of JSON, as `Student.ask` writes it.
 
     Returns:
-        str, base64 of `["value", data]` or `["error", type, message]`.
+        str, base64 of JSON: `["value", data]` or `["error", type, message]`.
     """
     try:
         target, args, kwargs = (
@@ -173,17 +173,17 @@ def serve(request):
 
 # The objects that a `RemoteObject` stands for, by number.
 _OBJECTS = []
-# The student's own functions that others stand in for, by name.
+# The student's own functions that others replace at the moment, by name.
 _OWN = {}
 
 
 def lend(sources, names, namespace=None):
-    """Put functions in the place of the student's, until the next call.
+    """Put functions in place of the student's, until the next call.
 
     Args:
         sources: list of str, code that defines them.
-        names: list of str, those to replace. An empty list gives the student
-            back all of their own.
+        names: list of str, the functions to replace. An empty list restores
+            all of the student's own.
         namespace: dict, the student's; by default the notebook's.
     """
     if namespace is None:
@@ -224,10 +224,10 @@ def _resolve(target):
 
 
 def encode(value, objects):
-    """Turn a value into JSON's types.
+    """Turn a value into types that JSON can write.
 
-    What arrives is of Python's own types: of an int that claims to equal
-    everything, only the number.
+    Only Python's own types arrive. For example, an int whose class claims that
+    it equals everything arrives as a plain number.
 
     Args:
         value: None, bool, int, float, str, bytes, an array or a tensor, or
@@ -291,7 +291,7 @@ def decode(value, student=None):
         student: the `Student` whom objects belong to.
 
     Raises:
-        ValueError, TypeError, KeyError: it is nothing that `encode` writes.
+        ValueError, TypeError, KeyError: `encode` would not write such a value.
     """
     if type(value) in _PLAIN:
         return value

@@ -1,7 +1,7 @@
-"""What all processes of a submission use together.
+"""Limits on what all processes of a submission use together.
 
-Where somebody has delegated a cgroup of version 2, the system limits memory
-and processes. Elsewhere `Watch` looks a few times a second, and ends them.
+If this user has been given a cgroup of version 2, the system limits memory and
+processes. Otherwise `Watch` checks them a few times a second.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ class Watch:
     """Says when the processes below this one use too much.
 
     Args:
-        memory_gb: float, resident memory of all of them. What several share
-            is counted once.
+        memory_gb: float, most resident memory of all of them, in units of
+            2**30 bytes. Memory that several share is counted once.
     """
 
     def __init__(self, memory_gb):
         self.most_bytes = memory_gb * 2**30
 
     def __call__(self):
-        """Return whether it is too much, and say so on stderr."""
+        """Return whether they use too much; if so, say what on stderr."""
         processes = _namespaces.descendants()
         if len(processes) > MOST_PROCESSES:
             said = f"it had more than {MOST_PROCESSES} processes"
@@ -66,7 +66,7 @@ def _proportional(process):
 
 
 def make_cgroup(memory_gb):
-    """Make a cgroup with limits; return its path, or `None` if none may be."""
+    """Make a cgroup with limits; return its path, or `None` if refused."""
     for parent in _delegated():
         path = parent / f"kerasllm-{secrets.token_hex(4)}"
         try:
@@ -90,7 +90,8 @@ def _delegated():
     if own is None:
         return
     path = _ROOT / own.strip("/")
-    # Its own, or the one around it: one with processes has none below.
+    # This process's own, or the one around it: a cgroup with processes cannot
+    # have limited ones below it.
     for parent in (path, path.parent):
         with contextlib.suppress(OSError):
             text = (parent / "cgroup.subtree_control").read_text()
@@ -108,12 +109,12 @@ def _own_cgroup():
 
 
 def join_cgroup(path):
-    """Put this process, and its children to come, into a cgroup."""
+    """Put this process and its future children into a cgroup."""
     (pathlib.Path(path) / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def remove_cgroup(path):
-    """Kill what is in a cgroup and remove it."""
+    """Kill the processes in a cgroup and remove it."""
     with contextlib.suppress(OSError):
         (pathlib.Path(path) / "cgroup.kill").write_text("1")
     with contextlib.suppress(OSError):
@@ -123,7 +124,7 @@ def remove_cgroup(path):
 def shared_objects():
     """Return the System V objects of this user: set of `(kind, number)`.
 
-    They belong to no process, and stay when all have ended.
+    They belong to no process, and remain when all processes have ended.
     """
     found = set()
     for kind in ("shm", "sem", "msg"):
@@ -149,10 +150,10 @@ def remove_shared_objects(objects):
 
 
 def remove_folder(path):
-    """Remove a folder, whatever is in it, if that is possible.
+    """Remove a folder if that is possible, whatever is in it.
 
-    Python takes a function call and an open file for each folder in a folder,
-    and gives up after some hundreds.
+    Python needs a function call and an open file for each folder in a folder,
+    and gives up after some hundreds. So this runs other programs.
     """
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
         if not os.path.lexists(path):

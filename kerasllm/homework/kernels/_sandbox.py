@@ -1,9 +1,10 @@
-"""Limits that a process sets on itself, for code that is not trusted.
+"""Limits that a process sets on itself before it runs code it cannot trust.
 
-`limit` limits memory, file sizes and time by `setrlimit`. `restrict` shuts off
-files, the network and other processes by Landlock and by a filter of system
-calls, which need no privileges and cannot be undone. Linux has Landlock since
-5.13, with rules for the network since 6.7. On other systems only `limit` works.
+`limit` limits memory, file sizes, and time with `setrlimit`. `restrict` shuts
+off files, the network, and other processes with Landlock and a filter of
+system calls, which need no privileges and cannot be undone. Linux has had
+Landlock since 5.13, and its rules for the network since 6.7. On other systems,
+only `limit` works.
 """
 
 import contextlib
@@ -26,12 +27,12 @@ _FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 _NUM_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # 16 from version 5 on
 _CONNECT_TCP = 2
 _SCOPES = 0b11  # abstract sockets and signals do not leave the sandbox
-_MOST_FILES = 4096  # that a process has open
+_MOST_FILES = 4096  # that a process may have open
 
-# linux/audit.h, and the numbers of system calls on either kind of processor.
+# linux/audit.h: a processor's number, and its column in the calls below.
 _PROCESSORS = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _REFUSED = {
-    # Landlock lets sockets that are files and UDP be connected.
+    # Landlock allows connections to socket files and over UDP.
     "connect": (42, 203),
     # These objects belong to no process: they outlive it, and nobody counts
     # their memory.
@@ -39,10 +40,10 @@ _REFUSED = {
     "mq_open": (240, 180), "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
-    # What goes in by this ring is seen by no filter.
+    # The filter does not see calls that are made through this ring.
     "io_uring_setup": (425, 425),
 }  # fmt: skip
-# Only if an argument, of this number, has another value.
+# Refused unless the argument of this number has this value.
 _REFUSED_UNLESS = {
     "prlimit64": ((302, 261), 0, 0),  # of the process itself
     "setpriority": ((141, 140), 1, 0),
@@ -61,12 +62,13 @@ def landlock_version():
 
 
 def limit(memory_gb, cpu_seconds, file_gb=1.0):
-    """Limit what this process, and each child of it, may use.
+    """Limit what this process and each of its children may use.
 
     Args:
-        memory_gb: float, of data; more raises `MemoryError`.
-        cpu_seconds: int, of computing; after it the process is killed.
-        file_gb: float, the size of a file that it writes.
+        memory_gb: float, memory for data, in units of 2**30 bytes. Using more
+            raises `MemoryError`.
+        cpu_seconds: int, processor time, after which the process is killed.
+        file_gb: float, size of each file that it writes, in the same units.
     """
     import resource  # not on Windows, where students check their homework
 
@@ -88,9 +90,9 @@ def limit(memory_gb, cpu_seconds, file_gb=1.0):
 
 
 def _num_threads():
-    """Return how many threads this user has, which the limit counts, too.
+    """Return how many threads this user has, since the limit counts them, too.
 
-    In a user namespace of its own it counts only those in there.
+    In a user namespace of its own, the limit counts only the threads there.
     """
     count = 0
     for path in pathlib.Path("/proc").glob("[0-9]*"):
@@ -101,19 +103,19 @@ def _num_threads():
 
 
 def restrict(readable, writable, hidden=()):
-    """Leave this process and its children only the files that are named.
+    """Restrict this process and its children to the files that are named.
 
-    Nor can they connect to anything, make what outlives them, or limit other
-    processes; nor signal them, if the kernel's Landlock is recent enough.
-    Without Landlock nothing happens.
+    They also cannot connect to anything, make objects that outlive them, or
+    limit other processes. If the kernel's Landlock is recent enough, they
+    cannot signal other processes, either. Without Landlock, nothing happens.
 
     Args:
-        readable: paths, of files and folders, with all that is below.
-        writable: paths, likewise, readable too.
+        readable: paths of files, and of folders with everything below them.
+        writable: paths, likewise. They are readable, too.
         hidden: paths below readable ones that stay unreadable.
 
     Returns:
-        bool, whether the kernel could do it.
+        bool, whether the kernel has Landlock.
 
     Raises:
         OSError: the kernel has Landlock and refused.
@@ -141,7 +143,7 @@ def restrict(readable, writable, hidden=()):
     hidden = [os.path.realpath(path) for path in hidden]
     for path in readable:
         for part, is_whole in _parts(os.path.realpath(path), hidden):
-            # Names of what is hidden may be listed; imports list folders.
+            # Imports list folders, so the names of hidden files may be listed.
             _allow_path(ruleset, part, _READ if is_whole else _READ_DIR)
     for path in writable:
         _allow_path(ruleset, path, handled)
@@ -154,15 +156,15 @@ def restrict(readable, writable, hidden=()):
 
 
 def _refuse_calls():
-    """Have the system refuse calls, on processors whose numbers are known."""
+    """Make the system refuse calls, on processors whose numbers are known."""
     if platform.machine() not in _PROCESSORS:
         return
     processor, column = _PROCESSORS[platform.machine()]
-    # (what, if true, if false, value): how many steps to skip in either case.
+    # (operation, steps to skip if true, steps to skip if false, value)
     refuse = [(_RETURN, 0, 0, _REFUSE)]
     program = [(_LOAD, 0, 0, 4), (_IF_EQUAL, 1, 0, processor), *refuse]
     program += [(_LOAD, 0, 0, 0)]
-    # The numbers of another way to call this kernel begin here.
+    # Here begin the numbers of x32, another way to call this kernel.
     program += [(_IF_AT_LEAST, 0, 1, 0x40000000), *refuse]
     for numbers in _REFUSED.values():
         program += [(_IF_EQUAL, 0, 1, numbers[column]), *refuse]
@@ -183,14 +185,14 @@ def _refuse_calls():
 
 
 def _parts(path, hidden):
-    """Yield `(path, is_whole)`: the largest parts with nothing hidden."""
+    """Yield `(path, is_whole)`: a path, and its parts if some are hidden."""
     if path in hidden:
         return
     is_whole = not any(item.startswith(path + os.sep) for item in hidden)
     yield path, is_whole
     if not is_whole:
         for child in sorted(pathlib.Path(path).iterdir()):
-            # Where a link leads is readable if that is named itself.
+            # The target of a link is readable if it is named itself.
             if not child.is_symlink():
                 yield from _parts(str(child), hidden)
 
@@ -231,7 +233,7 @@ def _prctl(*arguments):
 
 
 def _drop_capabilities():
-    """Leave root nothing that an ordinary user could not do."""
+    """Leave root no more rights than an ordinary user has."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("Ii", 0x20080522, 0)  # version 3, this process
     if libc.capset(header, struct.pack("6I", *[0] * 6)):

@@ -1,7 +1,7 @@
-"""What is done with a submission, in processes that end with it.
+"""Grade a submission, in processes that end with it.
 
-A server of `apart` calls `prepare` once; each worker then grades one
-submission of that assignment under nbgrader.
+A server of `apart` calls `prepare` once. Each worker then grades one
+submission of that assignment with nbgrader.
 """
 
 import copy
@@ -21,7 +21,7 @@ from kerasllm.homework._notes import find_notes
 from kerasllm.homework.kernels._lending import plan_loans
 from kerasllm.homework.shown import clean_page
 
-# To start two kernels and end them, and for what nbgrader does around them.
+# Time to start and end two kernels, and for what nbgrader does around them.
 _AROUND_SECONDS = 120
 
 
@@ -82,7 +82,7 @@ class Worker:
         del settings["read_seconds"]
         settings.private = [*limits["private"], str(self.course.root)]
         troubles = self.troubles
-        # A function, which nbgrader hands on without copying the list.
+        # A function, because nbgrader would copy the list.
         settings.tell_trouble = lambda said: troubles.append(said)
         settings.graded = self.metadata.get("graded", [])
         settings.forbidden = self.metadata.get("forbidden", [])
@@ -118,10 +118,10 @@ class Worker:
             ClearHiddenTests,
             "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
         ]
-        # Nor should a page run what a student displays.
+        # A page should not run what a student displays, either.
         self.course.config.HTMLExporter.sanitize_html = True
         self.course.config.GenerateFeedback.export_class = PageExporter
-        # What a first page loads is loaded once, and not in each process.
+        # Make a page now, so that what it loads is not loaded in each process.
         score = {"notebook": "", "score": 0, "max_score": 0, "late_penalty": 0}
         converter = GenerateFeedback(config=self.course.config)
         exporter = PageExporter(config=converter.config)
@@ -135,15 +135,15 @@ class Worker:
     def grade(
         self, tell, student, identifier, path, notebook, wants_page, cgroup
     ):
-        """Grade a submission; tell what it came to.
+        """Grade a submission, and tell the results.
 
         Args:
             tell: function, see `apart.Workers`.
             student: str, the student's name.
             identifier: str, what nbgrader calls the student.
-            path: str, of the submission; `None` for what was read already.
-            notebook: str, what was read; `None` for what is at `path`.
-            wants_page: bool.
+            path: str, path of the submission; `None` if it was read already.
+            notebook: str, the notebook that was read; `None` to read `path`.
+            wants_page: bool, whether to make the student's page.
             cgroup: str, see `_kernel.run_kernel`.
         """
         import nbformat
@@ -157,7 +157,7 @@ class Worker:
             tell(unreadable=problem)
             return
         notes = []
-        # What is run, whatever the student's metadata say of it.
+        # This decides what is run, whatever else the student's metadata say.
         notebook = rebuild(notebook, self.released, notes)
         notes += find_notes(notebook, self.metadata)
         tell(notes=notes)
@@ -221,6 +221,6 @@ class Worker:
         if not (answer["success"] and made.exists()):
             return None
         page = clean_page(made.read_text("utf-8"), f"{self.name}: {student}")
-        # The course, too, should have none that is not clean.
+        # The page in the course should be clean, too.
         made.write_text(page, "utf-8")
         return page

@@ -2,10 +2,10 @@
 
     python -m kerasllm.homework.kernels.apart._server SOCKET
 
-A fork copies a process without its threads: what one of them had locked stays
-locked in the child. So the program that grades, which may have threads of any
-library, is not forked. It starts this process, which has none and imports once
-what every worker needs.
+A fork copies a process without its other threads, and what one of them had
+locked stays locked in the child. So the program that grades, which may have
+threads of any library, is not forked. It starts this process, which has no
+threads, and which imports once what every worker needs.
 
 The other side of the socket is `_workers.Workers`.
 """
@@ -32,9 +32,9 @@ def serve(number):
     """Prepare a job, then do it whenever a message asks for it.
 
     Args:
-        number: str, of the file that is the socket.
+        number: str, the file descriptor of the socket.
     """
-    # A grammar that takes seconds to compile, for texts nobody has here.
+    # This module compiles a grammar for seconds, and nothing here needs it.
     sys.modules["rfc3987_syntax"] = None
     # SQLAlchemy warns about how nbgrader adds a submission.
     warnings.simplefilter("ignore")
@@ -50,11 +50,11 @@ def serve(number):
         is_users = isinstance(error, UserError)
         said = f"{error}" if is_users else f"{type(error).__name__}: {error}"
         answer = {"problem": said, "is_users": is_users}
-    gc.freeze()  # or else each child copies all that its collector looks at
+    gc.freeze()  # otherwise each child copies what its collector looks at
     channel.sendall(json.dumps(answer).encode() + b"\n")
     while not answer:
-        # Who asks waits for the answer before the next byte, so that nothing
-        # is in `lines` yet.
+        # The other side waits for the answer before it sends the next byte, so
+        # `lines` has read nothing ahead.
         _, files, _, _ = socket.recv_fds(channel, 1, 1)
         if not files:
             return
@@ -62,7 +62,7 @@ def serve(number):
 
 
 def _do(job, message, writing, channel, lines):
-    """Run a job until whoever asked for it says that it is enough."""
+    """Run a job until the other side says that it should end."""
     server = os.getpid()
     warden = os.fork()
     if not warden:
@@ -76,7 +76,7 @@ def _do(job, message, writing, channel, lines):
 
 
 def _guard(job, message, writing, server):
-    """Be the warden: run the worker, and end when it ends."""
+    """Run the worker as its warden, and end when it ends."""
     way, folder = message["way"], message["folder"]
 
     def work():
@@ -88,7 +88,7 @@ def _guard(job, message, writing, server):
     signal.signal(signal.SIGTERM, _end_once)
     os.setsid()
     _namespaces.die_with_parent(server, signal.SIGTERM)
-    # What a student's work has nbgrader say is for nobody's terminal.
+    # What nbgrader says about a student's work should reach no terminal.
     with open(os.devnull, "r+b") as null:
         for number in range(3):
             os.dup2(null.fileno(), number)
@@ -102,12 +102,12 @@ def _end_once(*_):
 
 
 def _work(job, message, writing):
-    """Be the worker: do the job."""
+    """Do the job, as the worker."""
     import resource
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tempfile.tempdir = os.environ["TMPDIR"] = message["folder"]
-    # Not the hard limits: what is started from here has limits of its own.
+    # Only the soft limits, because the kernels set limits of their own.
     for what, most in (
         (resource.RLIMIT_DATA, message["memory_gb"] * 2**30),
         (resource.RLIMIT_CORE, 0),
@@ -131,7 +131,7 @@ def _work(job, message, writing):
 
 
 def _end(warden):
-    """End a warden and what is below it, and wait until that is gone."""
+    """End a warden and everything below it, and wait until it is gone."""
     os.kill(warden, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The side of the program that grades: it asks for jobs and waits."""
+"""The side of the grader, which asks for jobs and waits for them."""
 
 import contextlib
 import dataclasses
@@ -26,8 +26,8 @@ class Outcome:
     """What became of a job.
 
     Args:
-        told: dict, all that the job told.
-        problem: str, why it did not come to its end; "" if it did.
+        told: dict, everything that the job told.
+        problem: str, why the job did not finish; "" if it did.
     """
 
     told: dict = dataclasses.field(default_factory=dict)
@@ -38,12 +38,12 @@ class Workers:
     """Does jobs, one after another.
 
     Args:
-        start: str, `"module:function"`. The server calls this once and gets
-            the job: a function that is given a function `tell` and the
-            arguments of `run`. `tell(key=value)` hands what JSON can write to
-            the grader; `tell(begin=what, seconds=n)` says what comes next and
-            how long it may take.
-        *arguments: what the function is called with. JSON must write it.
+        start: str, `"module:function"`. The server calls this function once
+            and gets the job: a function that takes a function `tell` and the
+            arguments of `run`. `tell(key=value)` sends a value that JSON can
+            write to the grader. `tell(begin=what, seconds=n)` says what comes
+            next and how long it may take.
+        *arguments: arguments of the function, which JSON can write.
 
     Raises:
         HomeworkError: the function raised a `UserError`.
@@ -78,11 +78,12 @@ class Workers:
         """Do the job and wait for it.
 
         Args:
-            arguments: dict that the job is called with. JSON must write it.
+            arguments: dict, arguments of the job, which JSON can write.
             way: str, as `find_way` returns it.
-            memory_gb: float, memory of the worker itself.
-            disk_gb: float, size of the files that it leaves in its own
-                temporary folder, if there are namespaces.
+            memory_gb: float, memory of the worker itself, in units of 2**30
+                bytes.
+            disk_gb: float, total size of the files in its temporary folder, in
+                the same units. Without namespaces, there is no such limit.
 
         Returns:
             An `Outcome`.
@@ -101,7 +102,7 @@ class Workers:
             "folder": folder,
         }
         try:
-            with contextlib.suppress(OSError):  # `_listen` says so
+            with contextlib.suppress(OSError):  # `_listen` reports it
                 socket.send_fds(self._channel, [b"\n"], [writing])
                 self._send(message)
             os.close(writing)
@@ -168,7 +169,7 @@ class Workers:
 
 
 def _listen(reading):
-    """Read what the worker tells until it is done, or its time is over."""
+    """Read what the worker tells until it is done or its time is over."""
     outcome, text = Outcome(), bytearray()
     doing, deadline, seconds = "starting", time.monotonic() + 60, 60
     with selectors.DefaultSelector() as selector:
