@@ -189,8 +189,8 @@ MaxLengthOption = Annotated[
     int | None,
     typer.Option(
         callback=at_least(2),
-        help="Most tokens, prompt included. Default: as many as the model "
-        "takes, but 64 for generate.",
+        help="Maximum number of tokens, prompt included. Default: as many as "
+        "the model takes, but 64 for generate.",
     ),
 ]
 ForceOption = Annotated[

@@ -152,7 +152,7 @@ def _fail(status, message):
 
 
 def _options_of(command, arguments):
-    """Return `options_of` the command that the arguments name."""
+    """Return `options_of` for the command that the arguments name."""
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     return _messages.options_of(command)

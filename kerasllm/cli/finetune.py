@@ -92,7 +92,8 @@ SequenceLengthOption = Annotated[
     int | None,
     typer.Option(
         callback=at_least(1),
-        help="Most tokens in an example. Longer examples are left out.",
+        help="Maximum number of tokens in an example. Longer ones are left "
+        "out.",
     ),
 ]
 TemplateOption = Annotated[

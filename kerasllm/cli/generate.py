@@ -137,12 +137,12 @@ def check_model(directory, max_length):
     """Check the folder of a model, and a length, before anything is loaded.
 
     Returns:
-        int. The most tokens in a text of the model, prompt included.
+        int. The maximum number of tokens in a text, prompt included.
 
     Raises:
         MissingFileError, RunError: the folder holds no finished run.
         UserError: the model does not write that many tokens, or the record
-            of its run does not tell its recipe.
+            of its run has no recipe.
     """
     files.check_finished_run(directory)
     record = files.read_run(directory)

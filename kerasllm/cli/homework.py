@@ -46,7 +46,9 @@ CsvOption = Annotated[
 ]
 AssignmentOption = Annotated[
     str | None,
-    typer.Option(help="Its name. Default: recognized by the file names."),
+    typer.Option(
+        help="Name of the assignment. Default: recognized by the file names."
+    ),
 ]
 HiddenSeedOption = Annotated[
     int | None,

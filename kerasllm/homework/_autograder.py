@@ -19,7 +19,7 @@ from kerasllm.homework._notebooks import (
 from kerasllm.homework.kernels._resources import make_cgroup, remove_cgroup
 from kerasllm.homework.kernels.apart import Workers
 
-# Names in nbgrader's folders do without these: not every locale has them.
+# Names in nbgrader's folders avoid these: not every locale has them.
 _NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9.@-]+")
 _LONGEST_IDENTIFIER = 60
 _PREPARE = "kerasllm.homework.kernels._worker:prepare"
@@ -37,7 +37,7 @@ class Autograder:
             `kernels._worker.prepare`.
 
     Attributes:
-        points: dict from question to the most points it gives.
+        points: dict from question to its maximum number of points.
         troubles: list of str, what this machine could not do.
 
     Raises:
@@ -180,7 +180,7 @@ def _as_utf8(path):
 
 
 class Vouching:
-    """Makes sure that this machine can grade, with the assignment's solution.
+    """Checks that this machine can grade, by grading the assignment's solution.
 
     The solution is graded only if there is reason for doubt, and only once.
 

@@ -148,8 +148,8 @@ def course_folder(directory=None):
 class Course:
     """A course of nbgrader.
 
-    As a context manager, it hides variables that would change what nbgrader
-    does.
+    As a context manager, it hides environment variables that would change what
+    nbgrader does.
 
     Args:
         root: path of its folder.

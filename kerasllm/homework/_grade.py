@@ -133,8 +133,8 @@ def grade(
 
     Raises:
         UserError: there are no submissions, or it is unclear of which
-            assignment; a limit is malformed; or a folder to hide is one of
-            libraries, which must stay readable.
+            assignment; a limit is malformed; or a folder to hide is a folder
+            of libraries, which must stay readable.
         HomeworkError: nbgrader or Landlock is missing, or the assignment is
             malformed.
         RunError: the table, or a page, was changed since it was written.
@@ -194,7 +194,7 @@ class _Table:
         self.results = []
 
     def add(self, result):
-        """Add a row and write the table, so that an interruption loses none."""
+        """Add a row and write the table, in case of an interruption."""
         self.results.append(result)
         self.write()
 
@@ -312,7 +312,7 @@ def _check_forbidden(source):
 def _private_folders(*folders):
     """Return the folders that submissions must not read.
 
-    If such a folder is in a project, they include the whole project: its
+    If such a folder is in a project, the whole project is included: its
     history has the solutions, too.
     """
     private = {pathlib.Path(folder).resolve() for folder in folders}
@@ -341,7 +341,7 @@ def write_csv(path, results, points):
     Args:
         path: path of the file.
         results: list of `Result`.
-        points: dict from question to the most points it gives.
+        points: dict from question to its maximum number of points.
     """
     with whole_file(path, newline="") as file:
         writer = csv.writer(file)

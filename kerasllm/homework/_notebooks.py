@@ -157,7 +157,7 @@ def read_submission(path):
 
 
 def _drop_strange_details(cell):
-    """Turn a cell into a plain one if its metadata lack nbgrader's form."""
+    """Make a cell plain if its metadata do not have nbgrader's form."""
     details = cell.metadata.get("nbgrader")
     if not isinstance(details, dict) or not is_text(details.get("grade_id")):
         cell.metadata.pop("nbgrader", None)

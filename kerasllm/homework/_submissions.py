@@ -37,8 +37,8 @@ def find_submissions(
 ):
     """Find what a class handed in.
 
-    Names of students are in Unicode's form NFC, whatever form and bytes the
-    names of their files have.
+    Names of students are in Unicode's form NFC, whatever the form and the
+    encoding of their file names.
 
     Args:
         directory: path of a folder with `STUDENT.ipynb`, or with a folder for

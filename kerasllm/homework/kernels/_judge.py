@@ -120,12 +120,12 @@ class Judge(NotebookClient):
         _within(self.timeout + _GRACE, reply)
 
     def run(self, cell, seconds=None):
-        """Run a cell, and keep whether it failed but none of its outputs.
+        """Run a cell; keep whether it failed, but none of its outputs.
 
         The kernel's reply decides. Outputs come another way and can be late,
-        and a test without any would pass. To nbgrader, a warning on stderr
-        would cost all points, and the last value would be a score. A traceback
-        would show the hidden tests.
+        and a test without any would pass. With nbgrader, a warning on stderr
+        would cost all points, and the last value would count as a score. A
+        traceback would show the hidden tests.
 
         Args:
             cell: the cell.

@@ -129,7 +129,7 @@ def run_kernel(connection_file, settings):
         _resources.join_cgroup(settings["cgroup"])
     elif sys.platform.startswith("linux"):
         watch = _resources.Watch(settings["memory_gb"])
-    # Otherwise the kernel would end, because its parent has another number.
+    # Otherwise the kernel would end, because its parent has another ID.
     os.environ.pop("JPY_PARENT_PID", None)
     status = _namespaces.run_as_child(
         settings["way"],

@@ -1,4 +1,4 @@
-"""Linux namespaces: a tree of processes that sees only itself and ends whole.
+"""Linux namespaces: processes that see only each other, and end together.
 
 Root makes them directly. An ordinary user first makes a user namespace, which
 gives it the rights to make the others. Containers and some systems refuse
@@ -57,7 +57,7 @@ def _try(way):
     """Return 0 if both levels of namespaces can be made."""
 
     def student():
-        # This process is number 2 if `/proc` is that of the new namespace.
+        # This process has ID 2 if `/proc` is that of the new namespace.
         return 0 if os.readlink("/proc/self") == "2" else 1
 
     def worker():
@@ -120,7 +120,7 @@ def _wait_for_all(first):
 
 
 def _fork(run):
-    """Run a function in a child of this process; return its number."""
+    """Run a function in a child of this process; return the child's ID."""
     parent = os.getpid()
     child = os.fork()
     if not child:
@@ -239,10 +239,10 @@ def adopt_orphans():
 
 
 def descendants(of=None):
-    """Return the process numbers of all descendants of a process, on Linux.
+    """Return the IDs of all descendants of a process, on Linux.
 
     Args:
-        of: int, by default this process.
+        of: int, the ID of the process; by default this one.
     """
     parents = {}
     for name in filter(str.isdigit, os.listdir("/proc")):

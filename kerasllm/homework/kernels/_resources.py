@@ -24,7 +24,7 @@ class Watch:
     """Says when the processes below this one use too much.
 
     Args:
-        memory_gb: float, most resident memory of all of them, in units of
+        memory_gb: float, limit of their resident memory together, in units of
             2**30 bytes. Memory that several share is counted once.
     """
 
@@ -153,7 +153,7 @@ def remove_folder(path):
     """Remove a folder if that is possible, whatever is in it.
 
     Python needs a function call and an open file for each folder in a folder,
-    and gives up after some hundreds. So this runs other programs.
+    and gives up after some hundreds. So this runs `rm` and `chmod`.
     """
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
         if not os.path.lexists(path):

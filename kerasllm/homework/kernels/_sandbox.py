@@ -34,8 +34,8 @@ _PROCESSORS = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _REFUSED = {
     # Landlock allows connections to socket files and over UDP.
     "connect": (42, 203),
-    # These objects belong to no process: they outlive it, and nobody counts
-    # their memory.
+    # These objects belong to no process: they remain when it ends, and nobody
+    # counts their memory.
     "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186),
     "mq_open": (240, 180), "memfd_create": (319, 279),
     "memfd_secret": (447, 447),

@@ -1,4 +1,4 @@
-"""The side of the grader, which asks for jobs and waits for them."""
+"""The grader's side: it asks for jobs and waits for them."""
 
 import contextlib
 import dataclasses
