@@ -42,6 +42,7 @@ def release(directory, folder=None, seed=None, force=False):
         list of the paths of the notebooks.
 
     Raises:
+        MissingFileError: there are no assignments.
         HomeworkError: an assignment is malformed, or something of a solution or
             a hidden test would have been released. Nothing is written.
         RunError: somebody has changed a notebook that is there. Nothing is

@@ -43,7 +43,7 @@ class Limits:
     """What a submission may use.
 
     Args:
-        memory_gb: float, memory of its process, in units of 2**30 bytes.
+        memory_gb: float, memory of its processes, in units of 2**30 bytes.
         cell_seconds: int, time of one cell.
         call_seconds: int, time of one call by a test.
         total_seconds: int, time of the whole submission.
@@ -132,9 +132,10 @@ def grade(
         A pair: list of `Result`, and the seed.
 
     Raises:
+        MissingFileError: there are no assignments.
         UserError: there are no submissions, or it is unclear of which
-            assignment; a limit is malformed; or a folder to hide is a folder
-            of libraries, which must stay readable.
+            assignment; the seed or a limit is malformed; `course` exists; or a
+            folder to hide is a folder of libraries, which must stay readable.
         HomeworkError: nbgrader or Landlock is missing, or the assignment is
             malformed.
         RunError: the table, or a page, was changed since it was written.

@@ -90,7 +90,10 @@ class Student:
 
         Raises:
             TimeoutError: the call takes too long.
-            Exception: the built-in exception that the call raised there.
+            ArithmeticError, LookupError, ValueError, TypeError, NameError: the
+                call raised this error, or a built-in one derived from it.
+            RuntimeError: the call raised another error, or its answer cannot
+                be read.
         """
         request = json.dumps(
             [encode(value, None) for value in (target, args, kwargs)]

@@ -105,9 +105,10 @@ def _num_threads():
 def restrict(readable, writable, hidden=()):
     """Restrict this process and its children to the files that are named.
 
-    They also cannot connect to anything, make objects that outlive them, or
-    limit other processes. If the kernel's Landlock is recent enough, they
-    cannot signal other processes, either. Without Landlock, nothing happens.
+    On x86-64 and ARM64, they also cannot connect to anything, make objects that
+    outlive them, or limit other processes. If the kernel's Landlock is recent
+    enough, they cannot signal other processes, either. Without Landlock,
+    nothing happens.
 
     Args:
         readable: paths of files, and of folders with everything below them.
