@@ -1,8 +1,8 @@
-"""A class of 32 with one hostile submission of each kind, and without them.
+"""A class of 30 with one hostile submission of each kind, and without them.
 
     python -m tests.homework_class hostile
 
-grades the tiny assignment of these tests twice: 32 honest submissions, and the
+grades the tiny assignment of these tests twice: 30 honest submissions, and the
 same class with hostile ones in some places. It prints what each kind earned and
 what both classes took, and fails if a hostile one costs anybody else a point,
 much time, memory, room on the disk, or a process.
@@ -27,7 +27,7 @@ from tests.homework.tiny_course import (
     tiny_release,
 )
 
-SIZE = 32
+SIZE = 30
 # One of each kind that could harm others, and what is said of it.
 KINDS = {
     "cuts_characters_in_half": "half of a character",
@@ -45,7 +45,6 @@ KINDS = {
     "multiplies": "300 processes",
     "sends_to_the_terminal": "control characters",
     "writes_a_page_that_runs": "a page with scripts",
-    "sleeps_in_each_cell": "twelve cells that sleep for 2.5 s",
 }
 HONEST = {"solution": (RIGHT, 5), "half": (WRONG, 3)}
 LIMITS = {
@@ -62,16 +61,9 @@ def notebook_of(kind):
         double = f'y = f"{"{double}" * 10**6}"'
     elif kind in TEXTS:
         double, text = RIGHT, TEXTS[kind]
-    elif kind == "sleeps_in_each_cell":
-        double = RIGHT
     else:
         double, _ = CLASS.get(kind) or HONEST[kind]
     notebook = submit(tiny_release(), {"double": double, "total": TOTAL})
-    if kind == "sleeps_in_each_cell":
-        sleep = "import time; time.sleep(2.5)"
-        notebook.cells[1:1] = [
-            nbformat.v4.new_code_cell(sleep) for _ in range(12)
-        ]
     if text:
         notebook.cells.append(nbformat.v4.new_markdown_cell(text))
     return nbformat.writes(notebook, ensure_ascii=True)
