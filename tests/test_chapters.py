@@ -68,19 +68,29 @@ EFFECTS = {
         rf"{PERCENT} refused": [(12, 25)],
     },
     "05": {
-        rf"untaught facts:{PERCENT} before,{PERCENT} after": [
+        rf"untaught facts:{PERCENT} before,{PERCENT} [^\n]* after": [
             (0, 10),
-            (87, 100),
+            (78, 100),
         ],
-        rf"untaught facts, exact{PERCENT}{PERCENT}": [(87, 100), (87, 100)],
-        rf"adapters at query, key:{PERCENT}": [(40, 76)],
-        rf"adapters at query, value:{PERCENT}": [(74, 100)],
-        rf"{PERCENT} of questions about unknown names: a fact, made up": [
+        rf"\nquery, key: *{PERCENT}": [(35, 70)],
+        rf"\nquery, value: *{PERCENT}": [(60, 90)],
+        rf"\nall weights: *{PERCENT}": [(80, 100)],
+        rf"sums:{PERCENT}": [(0, 40)],
+        rf"{PERCENT} [^\n]* of the answers about unknown names: made up": [
             (90, 100)
         ],
-        rf"refuses unknown names:{PERCENT}": [(87, 100)],
-        rf"refuses known ones:{PERCENT}": [(0, 5)],
-        rf"untaught facts: {PERCENT},{PERCENT} before": [(85, 100), (85, 100)],
+        # Before the refusals, and after.
+        rf"names in no request *exact{PERCENT} ": [(75, 100)],
+        rf"in no request .*refused{PERCENT}.*\nunknown .*refused [89]": [
+            (10, 60)
+        ],
+        rf"refuses unknown names:{PERCENT}": [(80, 100)],
+        rf"refuses known ones:{PERCENT}": [(0, 6)],
+        rf"untaught facts: {PERCENT},{PERCENT} before": [(78, 100)] * 2,
+        rf"tiny_instruct{PERCENT} exact,{PERCENT} refused": [
+            (75, 95),
+            (6, 20),
+        ],
     },
     "06": {
         # With the picture, without, with another, right about the other, and
@@ -121,6 +131,14 @@ OF_SMOLLM2 = {
         rf"a sentence:{PERCENT}": [(50, 66)],
         rf"question and sentence:{PERCENT}": [(80, 95)],
     },
+    # Before tuning, and after.
+    "05": {
+        rf"JSON with both keys:{PERCENT}": [(0, 40)],
+        r"adapters: [\d.]+ MB\n"
+        rf"JSON with both keys:{PERCENT}[^\n]*\n"
+        rf"the right topic:{PERCENT}[^\n]*\n"
+        rf"contains the answer:{PERCENT}": [(85, 100), (60, 100), (15, 60)],
+    },
 }
 # How many points the first of two shares may lie below the second: three, and
 # two standard errors of a difference. Less than zero, it must lie above it.
@@ -131,11 +149,12 @@ MOST_LOST = {
         rf"random sampling{PERCENT}": -10,
     },
     "03": {rf"repeated 4-grams:{PERCENT} without,{PERCENT} with it": -2},
-    "05": {rf"untaught facts: {PERCENT},{PERCENT} before": 3 + 4},
-}
-# How far apart two may lie.
-WITHIN = {
-    "05": {rf"untaught facts, exact{PERCENT}{PERCENT}": 3 + 4},
+    "05": {
+        rf"untaught facts: {PERCENT},{PERCENT} before": 3 + 4,
+        # Query and value answer more than query and key.
+        rf"query, value: *{PERCENT}[\s\S]*query, key *[\d,]+ *[\d,]+"
+        rf" *{PERCENT}": -5,
+    },
 }
 
 
@@ -204,9 +223,6 @@ def check_effects(source, notebook):
     for pattern, most_lost in MOST_LOST.get(number, {}).items():
         share, other = shares_in(printed, pattern)
         assert share >= other - most_lost, pattern
-    for pattern, within in WITHIN.get(number, {}).items():
-        share, other = shares_in(printed, pattern)
-        assert abs(share - other) <= within, pattern
 
 
 @pytest.mark.any_backend
