@@ -172,6 +172,37 @@ def test_who_is_ended_right_after_a_fork_leaves_nobody(kind):
     assert (ended.returncode, ended.stdout) == (1, b"")
 
 
+def test_who_is_ended_while_it_kills_leaves_nobody():
+    """The worker has ended by itself, and somebody else is still there."""
+    program = """
+    import os
+    import signal
+    import sys
+    from kerasllm.homework.kernels import _namespaces
+
+    descendants = _namespaces.descendants
+
+    def ended_meanwhile():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return descendants()
+
+    def leave_behind():
+        if not os.fork():
+            os.setsid()
+            signal.pause()
+        return 0
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    _namespaces.descendants = ended_meanwhile
+    _namespaces.run_as_child("", (), leave_behind)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,  # open until everybody has ended
+        timeout=60,
+    )
+
+
 def test_who_outlives_a_parent_that_ended_early_is_killed_all_the_same():
     program = """
     import os

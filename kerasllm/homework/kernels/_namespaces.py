@@ -150,6 +150,13 @@ def end_with(run):
 def _wait_for(child, watch):
     """Wait for a child, reap orphans meanwhile; return the child's status."""
     try:
+        return _wait_until_ended(child, watch)
+    finally:
+        kill_descendants()
+
+
+def _wait_until_ended(child, watch):
+    try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         while True:
             ended, status = os.waitpid(-1, os.WNOHANG)
@@ -160,7 +167,8 @@ def _wait_for(child, watch):
                     return 1
                 _pause()
     finally:
-        kill_descendants()
+        # A signal that comes now must not interrupt the killing of the others.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
 def _status(status):
