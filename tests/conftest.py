@@ -62,6 +62,15 @@ def shared_cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("shared"))
 
 
+@pytest.fixture
+def recorded_at_once(monkeypatch):
+    """Have PyTorch record a function at its first call, and not later."""
+    if os.environ["KERAS_BACKEND"] == "torch":
+        from kerasllm.backend import _compiled_torch
+
+        monkeypatch.setattr(_compiled_torch, "CALLS_BEFORE_RECORDING", 0)
+
+
 @pytest.fixture(scope="session")
 def nbgrader():
     """Grading runs under nbgrader, which most installations lack."""

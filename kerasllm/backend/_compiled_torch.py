@@ -4,10 +4,12 @@ import threading
 import warnings
 
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from kerasllm.backend._compiled import Compiled, shapes_of, to_tensors
 
+# Recording takes as long as about this many calls, so a function is recorded
+# when that many calls have come. A short answer needs no recording.
+CALLS_BEFORE_RECORDING = 50
 # PyTorch's tracer patches modules of PyTorch while it records.
 _RECORDING = threading.RLock()
 
@@ -29,7 +31,11 @@ class PlainFunction(Compiled):
 
 
 class RecordedFunction(Compiled):
-    """A function whose operations are recorded once and replayed."""
+    """A function whose operations are recorded and then replayed."""
+
+    def __init__(self, function, variables, donate):
+        super().__init__(function, variables, donate)
+        self._calls = {}  # how many were not recorded, by argument shapes
 
     def bind(self):
         return self._run
@@ -37,8 +43,14 @@ class RecordedFunction(Compiled):
     def _run(self, *arguments):
         with torch.no_grad():
             arguments = to_tensors(arguments)
+            shapes = shapes_of(arguments)
+            if shapes not in self._versions:
+                # Threads may lose a count, which only records a bit later.
+                self._calls[shapes] = self._calls.get(shapes, 0) + 1
+                if self._calls[shapes] <= CALLS_BEFORE_RECORDING:
+                    return self._function(*arguments)
             _, results = self._first_call(
-                shapes_of(arguments),
+                shapes,
                 lambda: self._record(arguments),
                 lambda version: version(*arguments),
             )
@@ -54,6 +66,9 @@ def _record(function, arguments):
 
     The weights are part of it. Later assignments to them take effect.
     """
+    # Importing it imports PyTorch's compiler, which takes a second.
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     recorded = make_fx(
         function, tracing_mode="fake", _allow_non_fake_inputs=True
     )(*arguments)

@@ -10,6 +10,8 @@ from keras import ops
 
 from kerasllm import backend
 
+pytestmark = pytest.mark.usefixtures("recorded_at_once")
+
 
 def twice(x):
     return ops.multiply(x, 2.0)
@@ -51,3 +53,20 @@ def test_an_error_while_compiling_leaves_the_function_usable():
     with pytest.raises(RuntimeError, match="not now"):
         function(np.float32(1.0))
     assert float(function(np.float32(1.0))) == 2.0
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the others compile at once"
+)
+def test_pytorch_records_what_is_called_often(monkeypatch):
+    """And the recording gives what the calls before it gave."""
+    from kerasllm.backend import _compiled_torch
+
+    monkeypatch.setattr(_compiled_torch, "CALLS_BEFORE_RECORDING", 2)
+    function = backend.compiled(twice)
+    counts = []
+    for number in range(4):
+        assert float(function(np.float32(number))) == 2 * number
+        function(np.ones(3, "float32"))  # of another shape, counted apart
+        counts.append(function.count)
+    assert counts == [0, 0, 2, 2]
