@@ -32,7 +32,6 @@ PRIVATE = {
     "_dropout": "the rate",
     "_dropout_layer": "the layer of that rate",
     "_key_dim": "the size of a head",
-    "_num_heads": "",
     "_query_dense": "the projections, for the step with a cache",
     "_key_dense": "",
     "_value_dense": "",
@@ -277,10 +276,10 @@ def test_attention_calls_the_two_methods_that_we_replace():
 
 
 @pytest.mark.any_backend
-@contract("_num_heads", "_key_dim", "_dropout")
+@contract("_key_dim", "_dropout")
 def test_attention_keeps_its_numbers():
     layer = attention()
-    assert (layer._num_heads, layer._key_dim, layer._dropout) == (2, 3, 0.25)
+    assert (layer._key_dim, layer._dropout) == (3, 0.25)
 
 
 @pytest.mark.any_backend

@@ -44,7 +44,7 @@ class CachedDecoder:
         self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)
         self._insert = backend.compiled(_insert_sequence, donate={0: 0})
-        self._extend = self._compile(_extending(family), record=family.records)
+        self._extend = self._compile(family.read_more, record=family.records)
 
     @classmethod
     def of(cls, causal_lm):
@@ -214,13 +214,6 @@ class CachedDecoder:
             index: int. Index in the batch of the sequence to replace.
         """
         return self._insert(cache, other, np.int32(index))[0]
-
-
-def _extending(family):
-    def extend(token_ids, cache, index, last):
-        return family.read_more(token_ids, last, cache, index)
-
-    return extend
 
 
 def _take_sequences(arrays, indices, old_sequences):

@@ -7,13 +7,8 @@ weights map one to one.
 """
 
 from kerasllm.checks import check_positive_ints
-from kerasllm.layers._attention import (
-    Dropout,
-    SelfAttention,
-    apply_dense,
-    are_few,
-    attention_weights,
-)
+from kerasllm.layers._attention import Dropout, SelfAttention
+from kerasllm.layers._cached import apply_dense, are_few, attend, split_heads
 from kerasllm.layers._decoder import TransformerDecoder, check_dropout
 from kerasllm.layers._embedding import PositionalEmbedding
 from kerasllm.layers._linear import Linear, LoraLinear
@@ -27,9 +22,10 @@ __all__ = [
     "TransformerDecoder",
     "apply_dense",
     "are_few",
-    "attention_weights",
+    "attend",
     "check_dropout",
     "check_positive_ints",
+    "split_heads",
 ]
 
 # A saved model names the public module, whichever file defines a class.

@@ -6,9 +6,12 @@ import keras
 from keras import layers, ops
 
 from kerasllm import backend
-
-# Up to this many positions, reading the matrix is all that a product costs.
-FEW_POSITIONS = 64
+from kerasllm.layers._cached import (
+    apply_dense,
+    attend,
+    attention_weights,
+    split_heads,
+)
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -93,81 +96,9 @@ class SelfAttention(layers.MultiHeadAttention):
             and values of the new positions in it. Later positions in the
             cache are never read.
         """
-        # A single query reads the whole cache for one product. In this layout
-        # both products read contiguous memory, and XLA needs no copy. At 2,048
-        # positions it is 15 times as fast on a CPU as the layout of the
-        # projections.
-        query = self._split_heads(apply_dense(self._query_dense, inputs))
-        keys = self._split_heads(apply_dense(self._key_dense, inputs))
-        values = self._split_heads(apply_dense(self._value_dense, inputs))
-        keys = ops.swapaxes(keys, 1, 2)  # (batch * heads, key_dim, targets)
-        index = cache_update_index
-        if not backend.is_scalar(index):  # one for each head of each sequence
-            index = ops.repeat(index, self._num_heads)  # (batch * heads,)
-        keys = backend.write_cache(cache[0], index, keys, axis=2)
-        values = backend.write_cache(cache[1], index, values, axis=1)
-        targets = ops.arange(inputs.shape[1], dtype="int32")[:, None]
-        sources = ops.arange(keys.shape[-1], dtype="int32")
-        if not backend.is_scalar(index):
-            index = index[:, None, None]  # (batch * heads, 1, 1)
-        visible = sources <= targets + index  # (..., targets, sources)
+        query = split_heads(apply_dense(self._query_dense, inputs))
+        key = split_heads(apply_dense(self._key_dense, inputs))
+        value = split_heads(apply_dense(self._value_dense, inputs))
         query = query * (1 / math.sqrt(self._key_dim))
-        scores = ops.matmul(query, keys)  # (batch * heads, targets, sources)
-        outputs = ops.matmul(attention_weights(scores, visible), values)
-        outputs = ops.reshape(
-            outputs, (-1, self._num_heads, *outputs.shape[1:])
-        )  # (batch, heads, targets, key_dim)
-        outputs = ops.transpose(outputs, (0, 2, 1, 3))
-        return apply_dense(self._output_dense, outputs), (keys, values)
-
-    def _split_heads(self, x):
-        """Map `(batch, length, heads, size)` to `(batch * heads, ...)`."""
-        x = ops.transpose(x, (0, 2, 1, 3))  # (batch, heads, length, size)
-        return ops.reshape(x, (-1, *x.shape[2:]))  # (batch * heads, ...)
-
-
-def apply_dense(layer, inputs):
-    """Return `layer(inputs)`, faster when there are only a few positions.
-
-    Args:
-        layer: a built `Dense`, or an `EinsumDense` of Keras's attention layer.
-        inputs: float tensor `(batch, length, ...)`.
-    """
-    # Quantized and LoRA layers have other weights and other arithmetic.
-    special = layer.quantization_mode or layer.lora_enabled
-    if special or not are_few(inputs):
-        return layer(inputs)
-    positions = inputs.shape[0] * inputs.shape[1]
-    x = ops.reshape(inputs, (positions, -1))  # (batch * length, size)
-    kernel = ops.cast(ops.reshape(layer.kernel, (x.shape[1], -1)), x.dtype)
-    outputs = backend.multiply_few_rows(x, kernel)
-    # (batch, length, heads, key_dim), or (batch, length, size)
-    shape = layer.compute_output_shape(inputs.shape)[2:]
-    outputs = ops.reshape(outputs, (*inputs.shape[:2], *shape))
-    if layer.bias is not None:
-        outputs = outputs + ops.cast(layer.bias, x.dtype)
-    return outputs if layer.activation is None else layer.activation(outputs)
-
-
-def are_few(inputs):
-    """Return whether a product with `(batch, ..., size)` is memory-bound."""
-    shape = inputs.shape[:-1]
-    return None not in shape and math.prod(shape) <= FEW_POSITIONS
-
-
-def attention_weights(scores, mask):
-    """Take a float32 softmax over the last axis, where `mask` is true.
-
-    Args:
-        scores: float tensor of any shape.
-        mask: bool tensor that can be broadcast to it, or `None`.
-
-    Returns:
-        A tensor of the shape and dtype of `scores`.
-    """
-    weights = ops.cast(scores, "float32")
-    if mask is not None:
-        # This is finite, so a target without any source gets equal weights
-        # instead of NaN. Such padding is never read.
-        weights = ops.where(mask, weights, -1e9)
-    return ops.cast(ops.softmax(weights, axis=-1), scores.dtype)
+        outputs, cache = attend(query, key, value, cache, cache_update_index)
+        return apply_dense(self._output_dense, outputs), cache

@@ -5,7 +5,8 @@ from keras import layers, ops
 
 from kerasllm import backend
 from kerasllm.checks import UserError, check_positive_ints, check_real
-from kerasllm.layers._attention import Dropout, SelfAttention, apply_dense
+from kerasllm.layers._attention import Dropout, SelfAttention
+from kerasllm.layers._cached import apply_dense
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")

@@ -5,7 +5,7 @@ from keras import layers, ops
 
 from kerasllm import backend
 from kerasllm.checks import UserError, check_positive_ints
-from kerasllm.layers._attention import are_few
+from kerasllm.layers._cached import are_few
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")

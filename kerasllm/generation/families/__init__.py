@@ -3,8 +3,9 @@
 KerasHub's models read a token in `call_with_cache`, with a cache in the layout
 of their training. Here the families that people load most (Llama, Gemma 3 and
 GPT-2) are written again over KerasHub's own weights, in the layout that suits a
-single token, and so that PyTorch can record a step. Each is a small class with
-the methods of `Plain`, which uses the model's own `call_with_cache`.
+single token, and so that PyTorch can record a step. `Family` has what they
+share. Any other model is read with its own `call_with_cache` by `Plain`, which
+has the same methods.
 """
 
 import warnings
@@ -12,9 +13,9 @@ import warnings
 from kerasllm.generation.families._gemma3 import Gemma3
 from kerasllm.generation.families._gpt2 import GPT2
 from kerasllm.generation.families._llama import Llama
-from kerasllm.generation.families._plain import Plain, scoring_one
+from kerasllm.generation.families._plain import Plain
 
-__all__ = ["GPT2", "Gemma3", "Llama", "Plain", "family_of", "scoring_one"]
+__all__ = ["GPT2", "Gemma3", "Llama", "Plain", "family_of"]
 
 _FAMILIES = (Llama, Gemma3, GPT2)
 

@@ -4,67 +4,54 @@ import keras
 import keras_hub
 from keras import ops
 
-from kerasllm.generation.families._attention import (
-    attend,
-    cache_spec,
+from kerasllm.generation.families._family import Family
+from kerasllm.generation.families._parts import (
     frequencies_of,
     rotate,
     rotation,
     scale_of,
-    score,
-    split_heads,
 )
-from kerasllm.generation.families._plain import Plain, is_keras_hubs
-from kerasllm.layers import apply_dense, are_few
-
-_OWN = keras_hub.models.Gemma3CausalLM.call_with_cache
+from kerasllm.generation.families._plain import Plain
+from kerasllm.layers import apply_dense, are_few, attend, split_heads
 
 
-class Gemma3:
-    """Reads tokens of a Gemma 3; see `Plain` for the methods.
+class Gemma3(Family):
+    """Reads tokens of a Gemma 3.
 
     Prompts with images are read by KerasHub's own code, where image tokens see
     each other in both directions.
-
-    Args:
-        causal_lm: a model for which `reads` is true.
     """
 
-    records = takes_positions = True
+    own_pass = keras_hub.models.Gemma3CausalLM.call_with_cache
 
     def __init__(self, causal_lm):
+        backbone = causal_lm.backbone
+        super().__init__(
+            causal_lm, backbone.head_dim, backbone.num_key_value_heads
+        )
         self._plain = Plain(causal_lm)
-        self._backbone = backbone = causal_lm.backbone
-        self._dtype = causal_lm.compute_dtype
-        self._size = backbone.head_dim
         # Layers with a window turn faster than the others.
         self._frequencies = {}
         for block in backbone.transformer_layers:
             kind = block.attention.use_sliding_window_attention
             if kind not in self._frequencies:
                 self._frequencies[kind] = frequencies_of(
-                    block.attention.rope_layer, self._size
+                    block.attention.rope_layer, self._head_dim
                 )
 
-    @staticmethod
-    def reads(causal_lm):
-        """Return whether a model is of this family."""
+    @classmethod
+    def reads(cls, causal_lm):
+        """Return whether a model reads tokens as this class does."""
         return (
-            is_keras_hubs(causal_lm, _OWN)
+            super().reads(causal_lm)
             and not causal_lm.backbone.use_bidirectional_attention
             # There KerasHub clips what a layer adds.
             and causal_lm.compute_dtype != "float16"
         )
 
-    def cache_spec(self, batch_size, cache_length):
-        backbone = self._backbone
-        heads = batch_size * backbone.num_key_value_heads
-        shape = (heads, self._size, cache_length)
-        return cache_spec(shape, backbone.num_layers, self._dtype)
-
     def read_prompt(self, token_ids, last, cache, vision=None):
         if vision is None:
-            return self._read(token_ids, cache, 0, last)
+            return super().read_prompt(token_ids, last, cache)
         length = cache[0][0].shape[-1]
         own = keras.tree.map_structure(
             lambda array: ops.zeros(array.shape, array.dtype),
@@ -76,31 +63,17 @@ class Gemma3:
             for k, v in own
         )
 
-    def read_more(self, token_ids, last, cache, index):
-        return self._read(token_ids, cache, index, last)
-
-    def read_token(self, token_ids, cache, index):
-        return self._read(token_ids, cache, index)
-
-    def _read(self, token_ids, cache, index, last=None):
-        backbone = self._backbone
-        x = backbone.token_embedding(token_ids)  # (batch, length, hidden_dim)
-        x = x * ops.cast(ops.sqrt(backbone.hidden_dim), x.dtype)
+    def _embed(self, token_ids, index):
+        x = self._backbone.token_embedding(token_ids)
+        x = x * ops.cast(ops.sqrt(self._backbone.hidden_dim), x.dtype)
         turns = {
             kind: rotation(frequencies, index, x.shape[1], x.dtype)
             for kind, frequencies in self._frequencies.items()
         }
-        next_cache = []
-        for block, old in zip(backbone.transformer_layers, cache, strict=True):
-            turn = turns[block.attention.use_sliding_window_attention]
-            x, new = self._block(block, x, old, index, turn)
-            next_cache.append(new)
-        if last is not None:
-            x = ops.take(x, last[None], axis=1)
-        x = backbone.layer_norm(x)
-        return score(backbone.token_embedding, x), tuple(next_cache)
+        return x, turns
 
-    def _block(self, block, x, cache, index, turn):
+    def _read_block(self, block, x, cache, index, turns):
+        turn = turns[block.attention.use_sliding_window_attention]
         residual = x
         x = block.pre_attention_norm(x)
         x, cache = self._attend(block.attention, x, cache, index, turn)
@@ -122,7 +95,7 @@ class Gemma3:
         value = _project(layer.value_dense, x)
         if layer.use_query_key_norm:
             query, key = layer.query_norm(query), layer.key_norm(key)
-        size = self._size
+        size = self._head_dim
         if not layer.query_head_dim_normalize:
             size = layer.hidden_dim // layer.num_query_heads
         query = rotate(query, turn) * scale_of(size)

@@ -72,16 +72,16 @@ class Plain:
         )
         return _only(logits, last), cache
 
-    def read_more(self, token_ids, last, cache, index):
+    def read_more(self, token_ids, cache, index, last):
         """Read several tokens after those that were read.
 
         A model must have `takes_positions`.
 
         Args:
             token_ids: int32 `(batch_size, length)`, padded at the end.
-            last: int32 scalar tensor. Which of them is the last.
             cache: a cache that is filled up to `index`.
             index: int32 scalar tensor. Position of the first of them.
+            last: int32 scalar tensor. Which of them is the last.
 
         Returns:
             As `read_prompt`.
@@ -122,23 +122,6 @@ def _only(logits, position):
     if logits.shape[1] > 1:
         logits = ops.take(logits, position[None], axis=1)
     return ops.cast(logits[:, 0], "float32")
-
-
-def is_keras_hubs(causal_lm, method):
-    """Return whether a model reads tokens as a class of KerasHub does.
-
-    It does not if somebody has given it a pass or blocks of their own.
-
-    Args:
-        causal_lm: a `keras_hub.models.CausalLM`.
-        method: the `call_with_cache` of the class.
-    """
-    if getattr(causal_lm.call_with_cache, "__func__", None) is not method:
-        return False
-    return all(
-        type(block).__module__.startswith("keras_hub.")
-        for block in causal_lm.backbone.transformer_layers
-    )
 
 
 class _OnePosition:

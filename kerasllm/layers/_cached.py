@@ -1,36 +1,24 @@
-"""What the families share: attention to a cache, rotation, and scores."""
+"""Attention with a cache, and products of a few positions.
+
+A single query reads the whole cache for one product. With the keys as
+`(size, length)` and the values as `(length, size)`, both products read
+contiguous memory, and XLA needs no copy. At 2,048 positions it is 15 times as
+fast on a CPU as the layout of the projections.
+"""
 
 import math
 
-import keras
-import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.layers import are_few, attention_weights
+
+# Up to this many positions, reading the matrix is all that a product costs.
+FEW_POSITIONS = 64
 
 
 def split_heads(x):
     """Map `(batch, length, heads, size)` to `(batch, heads, length, size)`."""
     return ops.transpose(x, (0, 2, 1, 3))
-
-
-def cache_spec(shape_of_keys, num_layers, dtype):
-    """Return an empty cache as nested `keras.KerasTensor`s.
-
-    Args:
-        shape_of_keys: `(batch_size * heads, head_dim, length)`.
-        num_layers: int.
-        dtype: str.
-    """
-    heads, size, length = shape_of_keys
-    return tuple(
-        (
-            keras.KerasTensor((heads, size, length), dtype),
-            keras.KerasTensor((heads, length, size), dtype),
-        )
-        for _ in range(num_layers)
-    )
 
 
 def attend(query, key, value, cache, index, window=None, soft_cap=None):
@@ -46,9 +34,9 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
         cache: a pair of the keys `(batch * key_heads, size, max_length)` and
             the values `(batch * key_heads, max_length, size)`. Its memory may
             be reused for the returned cache.
-        index: the int 0 if nothing was read before; an int32 scalar tensor,
-            the position of the first target; or int32 `(batch,)`, one position
-            for each sequence, each with a single target.
+        index: int or int32 scalar tensor, the position of the first target;
+            or int32 `(batch,)`, one position for each sequence, each with a
+            single target.
         window: int or `None`. How many positions a target sees, itself among
             them.
         soft_cap: float or `None`. Largest absolute score.
@@ -71,7 +59,7 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
         backend.write_cache(cache[1], where, value, axis=1),
     )
     first = 0  # position of the first source
-    if not isinstance(index, int):  # what was read before is visible, too
+    if not isinstance(index, int) or index:  # something was read before
         key, value, first = _seen(cache, index, targets, window)
     # Query heads that share a head of keys become targets of one product.
     query = ops.reshape(query, (batch * key_heads, -1, size))
@@ -135,79 +123,48 @@ def _visible(index, targets, sources, window):
     return visible
 
 
-def frequencies_of(rotary_embedding, size):
-    """Return the angles of one position: float32 array `(size / 2,)`.
+def apply_dense(layer, inputs):
+    """Return `layer(inputs)`, faster when there are only a few positions.
 
     Args:
-        rotary_embedding: a `RotaryEmbedding` of KerasHub, or Llama's.
-        size: int. Size of a head.
+        layer: a built `Dense`, or an `EinsumDense` of Keras's attention layer.
+        inputs: float tensor `(batch, length, ...)`.
     """
-    return ops.convert_to_numpy(rotary_embedding._get_inverse_freq(size))
+    # Quantized and LoRA layers have other weights and other arithmetic.
+    special = layer.quantization_mode or layer.lora_enabled
+    if special or not are_few(inputs):
+        return layer(inputs)
+    positions = inputs.shape[0] * inputs.shape[1]
+    x = ops.reshape(inputs, (positions, -1))  # (batch * length, size)
+    kernel = ops.cast(ops.reshape(layer.kernel, (x.shape[1], -1)), x.dtype)
+    outputs = backend.multiply_few_rows(x, kernel)
+    # (batch, length, heads, key_dim), or (batch, length, size)
+    shape = layer.compute_output_shape(inputs.shape)[2:]
+    outputs = ops.reshape(outputs, (*inputs.shape[:2], *shape))
+    if layer.bias is not None:
+        outputs = outputs + ops.cast(layer.bias, x.dtype)
+    return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def rotation(frequencies, index, length, dtype):
-    """Return cosines and sines with which `rotate` turns positions.
+def are_few(inputs):
+    """Return whether a product with `(batch, ..., size)` is memory-bound."""
+    shape = inputs.shape[:-1]
+    return None not in shape and math.prod(shape) <= FEW_POSITIONS
+
+
+def attention_weights(scores, mask):
+    """Take a float32 softmax over the last axis, where `mask` is true.
 
     Args:
-        frequencies: float32 array `(size / 2,)`.
-        index: int, int32 scalar tensor, or int32 `(batch,)`: the position of
-            the first token.
-        length: int. Number of tokens.
-        dtype: str.
+        scores: float tensor of any shape.
+        mask: bool tensor that can be broadcast to it, or `None`.
 
     Returns:
-        Two tensors that fit `(batch, heads, length, size)`.
+        A tensor of the shape and dtype of `scores`.
     """
-    if not isinstance(index, int):
-        index = ops.cast(ops.reshape(index, (-1, 1, 1, 1)), "float32")
-    positions = index + ops.arange(length, dtype="float32")[:, None]
-    # The two halves of a head turn by the same angles, to and fro.
-    angles = positions * ops.convert_to_tensor(np.tile(frequencies, 2))
-    signs = np.repeat(np.float32([-1, 1]), len(frequencies))
-    sines = ops.sin(angles) * ops.convert_to_tensor(signs)
-    return ops.cast(ops.cos(angles), dtype), ops.cast(sines, dtype)
-
-
-def rotate(x, cosines_and_sines):
-    """Give each position its rotation (Su et al., 2021, arXiv:2104.09864).
-
-    Args:
-        x: `(batch, heads, length, size)`.
-        cosines_and_sines: what `rotation` returned.
-    """
-    cosines, sines = cosines_and_sines
-    first, second = ops.split(x, 2, axis=-1)
-    return x * cosines + ops.concatenate([second, first], -1) * sines
-
-
-def score(embedding, hidden_states):
-    """Return float32 logits `(batch, vocabulary_size)` of one position.
-
-    Args:
-        embedding: a `ReversibleEmbedding` of Keras.
-        hidden_states: `(batch, 1, hidden_dim)`.
-    """
-    x = hidden_states[:, 0]
-    special = (
-        embedding.quantization_mode
-        or embedding.lora_enabled
-        or embedding.reverse_dtype
-    )
-    if special or not are_few(x):
-        logits = embedding(hidden_states, reverse=True)[:, 0]
-        return ops.cast(logits, "float32")
-    if embedding.tie_weights:
-        weights = ops.cast(embedding.embeddings, x.dtype)
-        logits = backend.score_few_rows(x, weights)
-    else:
-        weights = ops.cast(embedding.reverse_embeddings, x.dtype)
-        logits = backend.multiply_few_rows(x, weights)
-    cap = embedding.logit_soft_cap
-    if cap is not None:
-        logits = ops.tanh(logits / cap) * cap
-    return ops.cast(logits, "float32")
-
-
-def scale_of(size):
-    """Return what scores are multiplied by: a float."""
-    return 1 / math.sqrt(size)
+    weights = ops.cast(scores, "float32")
+    if mask is not None:
+        # This is finite, so a target without any source gets equal weights
+        # instead of NaN. Such padding is never read.
+        weights = ops.where(mask, weights, -1e9)
+    return ops.cast(ops.softmax(weights, axis=-1), scores.dtype)
