@@ -27,6 +27,7 @@ layers schedules models recipes gguf
 logit_filters samplers
 generation training
 pretraining instructions lora
+preferences
 tuning presets export
 chat
 gemma
