@@ -1,8 +1,10 @@
 """Recorded functions under PyTorch."""
 
+import operator
 import threading
 import warnings
 
+import keras
 import torch
 
 from kerasllm.backend._compiled import Compiled, shapes_of, to_tensors
@@ -72,13 +74,96 @@ def _record(function, arguments):
     recorded = make_fx(
         function, tracing_mode="fake", _allow_non_fake_inputs=True
     )(*arguments)
-    aten = torch.ops.aten
-    views = {aten.permute, aten.unsqueeze, aten.view, aten.transpose, aten.t}
-    views |= {aten.expand, aten.squeeze, aten._unsafe_view}
-    constants = {aten.arange, aten.lift_fresh_copy}
+    _skip_views(recorded.graph)
+    _share(recorded.graph)
+    _fold(recorded)
+    recorded.graph.eliminate_dead_code()
+    recorded.recompile()
+    with warnings.catch_warnings():
+        # TorchScript has a successor, but it needs a C++ compiler to replay
+        # operations outside Python, and inside Python it takes twice as long.
+        warnings.simplefilter("ignore")
+        # Tracing runs it, which may change an argument in place.
+        copies = keras.tree.map_structure(
+            lambda array: array if array is None else array.clone(), arguments
+        )
+        return torch.jit.trace(recorded, copies, check_trace=False)
+
+
+_aten = torch.ops.aten
+RESHAPES = {_aten.view, _aten._unsafe_view}
+VIEWS = RESHAPES | {_aten.permute, _aten.unsqueeze, _aten.transpose, _aten.t}
+VIEWS |= {_aten.expand, _aten.squeeze}
+CONSTANTS = {_aten.arange, _aten.lift_fresh_copy}
+
+
+def _skip_views(graph):
+    """Leave out views that change nothing, and views of other views.
+
+    Around each product, Keras and PyTorch reshape several times. A view is
+    replayed in about the time of a small sum.
+    """
+    for node in graph.nodes:
+        source = node.args[0] if _operation(node) in VIEWS else None
+        if source is None or "val" not in source.meta:
+            continue
+        shape = node.meta["val"].shape
+        if _steps(node) == _steps(source):  # only axes of size 1 differ
+            node.target, node.args = _aten.view.default, (source, list(shape))
+        while _operation(node) in RESHAPES and _operation(source) in RESHAPES:
+            source = source.args[0]
+            node.args = (source, list(shape))
+        if _steps(node) == _steps(source) and shape == source.meta["val"].shape:
+            node.replace_all_uses_with(source)
+
+
+def _steps(node):
+    """Return the size and the stride of each axis that is longer than 1."""
+    value = node.meta["val"]
+    return [
+        (size, stride)
+        for size, stride in zip(value.shape, value.stride(), strict=True)
+        if size != 1
+    ]
+
+
+def _share(graph):
+    """Compute once what the layers of a model compute from the same values.
+
+    Positions and masks are such values. What reads an array that changes in
+    place, such as a cache, is left as it is.
+    """
+    changing = set()
+    for node in reversed(graph.nodes):
+        schema = getattr(node.target, "_schema", None)
+        if node in changing or (schema is not None and schema.is_mutable):
+            changing |= {node, *node.args[:1]}
+    known = {}
+    for node in graph.nodes:
+        if not changing.isdisjoint(node.all_input_nodes):
+            if _shares_memory(node):
+                changing.add(node)
+        elif node.op == "call_function" and node not in changing:
+            text = f"{node.target} {node.args} {node.kwargs}"
+            tags = getattr(node.target, "tags", ())
+            if torch.Tag.nondeterministic_seeded not in tags:
+                first = known.setdefault(text, node)
+                if first is not node:
+                    node.replace_all_uses_with(first)
+
+
+def _shares_memory(node):
+    """Return whether a result of a node is a view of an argument."""
+    if node.target is operator.getitem:  # one of several results
+        return True
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or any(r.alias_info for r in schema.returns)
+
+
+def _fold(recorded):
+    """Compute constants and views of weights once."""
     for number, node in enumerate(recorded.graph.nodes):
-        packet = getattr(node.target, "overloadpacket", None)
-        if packet in views | constants and all(
+        if _operation(node) in VIEWS | CONSTANTS and all(
             source.op == "get_attr" for source in node.all_input_nodes
         ):
             # A view of a weight also sees later assignments to the weight.
@@ -92,10 +177,8 @@ def _record(function, arguments):
             with recorded.graph.inserting_before(node):
                 folded = recorded.graph.get_attr(f"folded_{number}")
             node.replace_all_uses_with(folded)
-    recorded.graph.eliminate_dead_code()
-    recorded.recompile()
-    with warnings.catch_warnings():
-        # TorchScript has a successor, but it needs a C++ compiler to replay
-        # operations outside Python, and inside Python it takes twice as long.
-        warnings.simplefilter("ignore")
-        return torch.jit.trace(recorded, arguments, check_trace=False)
+
+
+def _operation(node):
+    """Return what a node does, whatever the types of its arguments."""
+    return getattr(node.target, "overloadpacket", None)

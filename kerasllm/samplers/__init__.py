@@ -20,10 +20,10 @@ from kerasllm.samplers._chain import (
     Chain,
     calling,
     chain,
-    draw_at,
     filter_logits,
     parameters_of,
 )
+from kerasllm.samplers._drawing import draw_at, draw_filtered
 from kerasllm.samplers._functions import (
     as_chain,
     check_sampler,
@@ -44,6 +44,7 @@ __all__ = [
     "chain",
     "check_sampler",
     "draw_at",
+    "draw_filtered",
     "filter_logits",
     "greedy_search",
     "min_p",

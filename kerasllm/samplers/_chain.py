@@ -266,30 +266,6 @@ def filter_logits(
     return logits
 
 
-def draw_at(logits, uniforms):
-    """Draw tokens with random numbers that the caller provides.
-
-    This is inverse transform sampling. The tokens divide the line from 0 to 1
-    into segments as long as their probabilities. The token whose segment
-    contains the random number is drawn.
-
-    Args:
-        logits: float tensor `(batch_size, vocabulary_size)`.
-        uniforms: float32 tensor `(batch_size,)`, in `[0, 1)`.
-
-    Returns:
-        int32 tensor `(batch_size,)`.
-    """
-    probabilities = ops.softmax(ops.cast(logits, "float32"))
-    ends = ops.cumsum(probabilities, axis=-1)
-    position = ops.convert_to_tensor(uniforms)[:, None] * ends[:, -1:]
-    choice = ops.sum(ops.cast(ends <= position, "int32"), axis=-1)
-    # Rounding must not lead past the last token with a positive probability.
-    tokens = ops.arange(logits.shape[-1], dtype="int32")
-    last = ops.max(ops.where(probabilities > 0, tokens, 0), axis=-1)
-    return ops.minimum(choice, last)
-
-
 def parameters_of(sampler):
     """Return the names of a callable's parameters and their defaults.
 

@@ -4,10 +4,11 @@
 
 All models have random weights and the sizes of the book recipe (and read a
 prompt of 8 tokens and write 248 more by greedy search) or, with `--shape
-smollm2`, of SmolLM2 (68 more). They run in turns in one process; the table has
-the median of their runs and, for ours, the median of the ratios within a turn.
-The floor is the time to read all weights once for each token, at the bandwidth
-that a matrix-vector product of this machine reaches.
+smollm2` or `gemma3_1b`, of that model (68 more). They run in turns in one
+process; the table has the median of their runs and, for ours, the median of
+the ratios within a turn. The floor is the time to read all weights once for
+each token, at the bandwidth that a matrix-vector product of this machine
+reaches.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 from kerasllm import backend
-from kerasllm.generation import CachedDecoder, TextGenerator, compiled_generate
+from kerasllm.generation import TextGenerator, compiled_generate
 from tests.benchmarks.shapes import SHAPES, Numbers
 
 PROMPT_LENGTH = 8
@@ -63,13 +64,15 @@ def run_keras_hub(shape, dtype):
     return run
 
 
-def run_hugging_face(shape, dtype):
-    model = shape.hugging_face().eval().to(getattr(torch, dtype))
+def run_hugging_face(shape, dtype, **settings):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = shape.hugging_face().eval().to(device, getattr(torch, dtype))
     numbers = Numbers(shape.vocabulary_size, shape.length)
     new_tokens = shape.length - PROMPT_LENGTH
 
     def run(prompts):
-        token_ids = torch.tensor(np.stack([numbers(p) for p in prompts])).long()
+        token_ids = np.stack([numbers(p) for p in prompts])
+        token_ids = torch.tensor(token_ids, device=device).long()
         with torch.no_grad():
             model.generate(
                 token_ids,
@@ -77,6 +80,7 @@ def run_hugging_face(shape, dtype):
                 min_new_tokens=new_tokens,
                 max_new_tokens=new_tokens,
                 do_sample=False,
+                **settings,
             )
         return len(prompts) * new_tokens
 
@@ -113,90 +117,6 @@ def measure_bandwidth(size=2**26):
     return matrix.nbytes / min(times)
 
 
-def median_seconds(function, count=7):
-    """Return the median time of calls after the first, which compiles."""
-    times = []
-    for _ in range(count + 1):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
-def print_first_token(shape):
-    """Compare the first streamed token with one pass over the prompt."""
-    model = make_ours(shape, "float32")
-    plain = model.to_mini_gpt()
-    generator = TextGenerator(model)
-    print("\n| prompt | forward pass, ms | first token, ms | ratio |")
-    print("|---|---|---|---|")
-    for length in (8, 32, 128):
-        token_ids = np.arange(length, dtype="int32")[None] + 5
-        prompt = " ".join(map(str, token_ids[0]))
-        forward = median_seconds(
-            lambda ids=token_ids: plain.predict_on_batch(ids)
-        )
-        first = median_seconds(
-            lambda text=prompt: next(
-                generator.stream(text, 256, stop_token_ids=None)
-            )
-        )
-        print(
-            f"| {length} | {forward * 1e3:.1f} | {first * 1e3:.1f} | "
-            f"{first / forward:.2f} |",
-            flush=True,
-        )
-
-
-def print_long_texts(shape):
-    """Compare the price of a token at 256 and at 2,048 positions."""
-    shape.length = 2048
-    generator = TextGenerator(make_ours(shape, "float32"))
-    print("\n| positions | ms a token |")
-    print("|---|---|")
-    times = {}
-    for length in (256, 2048):
-        prompt = " ".join(["7"] * (length - 40))
-        speeds = []
-        for _ in range(5):
-            generator.generate(prompt, length, stop_token_ids=None)
-            speeds.append(generator.tokens_per_second)
-        times[length] = 1000 / statistics.median(speeds)
-        print(f"| {length} | {times[length]:.2f} |", flush=True)
-    print(f"\nratio {times[2048] / times[256]:.2f}")
-
-
-def print_memory(shape):
-    """Print what XLA plans for one step beyond weights, cache and logits."""
-    if backend.name() != "jax":
-        print("\nmemory: measured on JAX, whose compiler tells its plan")
-        return
-    model = make_ours(shape, "float32")
-    decoder = CachedDecoder.of(model)
-    print("\n| batch | weights, MB | cache | logits | all else in a step |")
-    print("|---|---|---|---|---|")
-    for batch_size in (1, 8, 32):
-        token_ids = np.ones((batch_size, PROMPT_LENGTH), "int32")
-        _, cache = decoder.prefill(token_ids, PROMPT_LENGTH, 256)
-        # Takes the same arguments, and only compiles.
-        step = decoder._step._call.lower(
-            [variable.value for variable in model.variables],
-            token_ids[:, :1],
-            cache,
-            np.int32(PROMPT_LENGTH),
-        )
-        plan = step.compile().memory_analysis()
-        cache_bytes = sum(array.nbytes for pair in cache for array in pair)
-        sizes = (
-            4 * model.count_params(),
-            cache_bytes,
-            plan.output_size_in_bytes - cache_bytes,
-            plan.temp_size_in_bytes,
-        )
-        row = " | ".join(f"{size / 1e6:.2f}" for size in sizes)
-        print(f"| {batch_size} | {row} |", flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
@@ -206,7 +126,11 @@ def main():
     )
     parser.add_argument("--shape", default="book", choices=SHAPES)
     parser.add_argument("--only", nargs="+", default=None)
-    parser.add_argument("--details", action="store_true")
+    parser.add_argument(
+        "--static",
+        action="store_true",
+        help="also Hugging Face's static cache, which it compiles on a GPU",
+    )
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]()
     bandwidth = measure_bandwidth()
@@ -225,6 +149,10 @@ def main():
         }
         if dtype != "int8":
             runs[shape.hugging_faces] = run_hugging_face(shape, dtype)
+            if arguments.static:
+                runs[f"{shape.hugging_faces}, static"] = run_hugging_face(
+                    shape, dtype, cache_implementation="static"
+                )
         if dtype != "int8" and arguments.shape == "book":
             runs["compiled_generate"] = run_chapter(model, shape)
         floor = bandwidth / (model.count_params() * BYTES[dtype])
@@ -265,11 +193,6 @@ def main():
                 f"| {floor * batch_size:,.0f} | |",
                 flush=True,
             )
-
-    if arguments.details and arguments.shape == "book":
-        print_first_token(shape)
-        print_memory(shape)
-        print_long_texts(shape)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Book:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Llama:
     """SmolLM2 with 135 million parameters (Allal et al., 2025)."""
 
@@ -129,4 +129,60 @@ class Llama:
         )
 
 
-SHAPES = {"book": Book, "smollm2": Llama}
+@dataclasses.dataclass
+class Gemma:
+    """The text model of Gemma 3 with one billion parameters."""
+
+    length: int = 76
+    vocabulary_size: int = 262_144
+    num_layers: int = 26
+    hidden_dim: int = 1152
+    intermediate_dim: int = 6912
+    num_heads: int = 4
+    num_key_value_heads: int = 1
+    head_dim: int = 256
+    window: int = 512
+    keras_hubs: str = "KerasHub"
+    hugging_faces: str = "Hugging Face"
+
+    def ours(self, dtype):
+        backbone = keras_hub.models.Gemma3Backbone(
+            vocabulary_size=self.vocabulary_size,
+            image_size=None,
+            num_layers=self.num_layers,
+            num_query_heads=self.num_heads,
+            num_key_value_heads=self.num_key_value_heads,
+            hidden_dim=self.hidden_dim,
+            intermediate_dim=self.intermediate_dim,
+            head_dim=self.head_dim,
+            use_query_key_norm=True,
+            use_post_ffw_norm=True,
+            use_post_attention_norm=True,
+            use_sliding_window_attention=True,
+            sliding_window_size=self.window,
+            vision_encoder=None,
+            dtype=dtype,
+        )
+        return keras_hub.models.Gemma3CausalLM(None, backbone)
+
+    keras_hub = ours
+
+    def hugging_face(self):
+        return transformers.Gemma3ForCausalLM(
+            transformers.Gemma3TextConfig(
+                vocab_size=self.vocabulary_size,
+                hidden_size=self.hidden_dim,
+                intermediate_size=self.intermediate_dim,
+                num_hidden_layers=self.num_layers,
+                num_attention_heads=self.num_heads,
+                num_key_value_heads=self.num_key_value_heads,
+                head_dim=self.head_dim,
+                sliding_window=self.window,
+                bos_token_id=0,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+        )
+
+
+SHAPES = {"book": Book, "smollm2": Llama, "gemma3_1b": Gemma}

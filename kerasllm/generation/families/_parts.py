@@ -50,8 +50,7 @@ def rotate(x, cosines_and_sines):
         cosines_and_sines: what `rotation` returned.
     """
     cosines, sines = cosines_and_sines
-    first, second = ops.split(x, 2, axis=-1)
-    return x * cosines + ops.concatenate([second, first], -1) * sines
+    return x * cosines + ops.roll(x, x.shape[-1] // 2, axis=-1) * sines
 
 
 def score(embedding, hidden_states):

@@ -24,11 +24,10 @@ from kerasllm.generation._arguments import (
 )
 from kerasllm.generation._decoding import batch_bucket
 from kerasllm.generation.texts._text_stream import TextStream
-from kerasllm.logit_filters import top_k_filter
 from kerasllm.samplers import (
     as_chain,
     calling,
-    draw_at,
+    draw_filtered,
     filter_logits,
     greedy_search,
     parameters_of,
@@ -294,21 +293,25 @@ def _compile_sampler(greedy, with_logprobs):
 
     def sample(logits, processed, token_ids, uniforms, numbers):
         # PyTorch would also compute results that are not needed.
-        filtered = processed
-        if numbers:
-            filtered = filter_logits(processed, token_ids, **numbers)
+        penalties = {k: v for k, v in numbers.items() if "penalty" in k}
+        numbers = {k: v for k, v in numbers.items() if "penalty" not in k}
+        penalized = processed
+        if penalties:
+            penalized = filter_logits(processed, token_ids, **penalties)
         if greedy:
-            choices = greedy_search(filtered)
-            if with_logprobs:
-                filtered = top_k_filter(filtered, 1)
+            results = [greedy_search(penalized)]
+            if with_logprobs:  # nothing else could have been drawn
+                results.append(ops.zeros_like(penalized[:, 0]))
         else:
-            choices = draw_at(filtered, uniforms)
+            results = draw_filtered(
+                penalized, uniforms, with_logprobs, **numbers
+            )
+        choices, *sampled = results
         results = [choices, ops.max(processed, axis=-1)]
         if with_logprobs:
-            for values in (logits, filtered):
-                logprobs = ops.log_softmax(values)
-                chosen = ops.take_along_axis(logprobs, choices[:, None], -1)
-                results.append(chosen[:, 0])
+            logprobs = ops.log_softmax(logits)
+            chosen = ops.take_along_axis(logprobs, choices[:, None], -1)
+            results += [chosen[:, 0], *sampled]
         return results
 
     return backend.compiled(sample, record=False)

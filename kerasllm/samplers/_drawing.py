@@ -1,0 +1,146 @@
+"""Drawing tokens with random numbers that the caller provides."""
+
+import math
+
+from keras import ops
+
+from kerasllm.logit_filters import COLDEST
+from kerasllm.samplers._chain import filter_logits
+
+# Filters look at this many of the most likely tokens, if these are enough.
+NUM_CANDIDATES = 1024
+# Of a smaller vocabulary, filtering all tokens takes no longer.
+SMALLEST_VOCABULARY = 4 * NUM_CANDIDATES
+
+
+def draw_at(logits, uniforms):
+    """Draw tokens with random numbers that the caller provides.
+
+    This is inverse transform sampling. The tokens divide the line from 0 to 1
+    into segments as long as their probabilities. The token whose segment
+    contains the random number is drawn.
+
+    Args:
+        logits: float tensor `(batch_size, vocabulary_size)`.
+        uniforms: float32 tensor `(batch_size,)`, in `[0, 1)`.
+
+    Returns:
+        int32 tensor `(batch_size,)`.
+    """
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    ends = ops.cumsum(probabilities, axis=-1)
+    position = ops.convert_to_tensor(uniforms)[:, None] * ends[:, -1:]
+    choice = ops.sum(ops.cast(ends <= position, "int32"), axis=-1)
+    # Rounding must not lead past the last token with a positive probability.
+    tokens = ops.arange(logits.shape[-1], dtype="int32")
+    last = ops.max(ops.where(probabilities > 0, tokens, 0), axis=-1)
+    return ops.minimum(choice, last)
+
+
+def draw_filtered(logits, uniforms, with_logprobs=False, **numbers):
+    """Draw what `draw_at(filter_logits(logits, **numbers), uniforms)` draws.
+
+    Filters usually keep a few tokens of a large vocabulary. So they look at
+    the most likely tokens only. If they keep the last one of these, or one that
+    is as likely, they might keep others, and are applied to all tokens.
+
+    Args:
+        logits: float32 tensor `(batch_size, vocabulary_size)`, after the
+            penalties.
+        uniforms: float32 tensor `(batch_size,)`, in `[0, 1)`.
+        with_logprobs: bool. Whether to return log-probabilities, too.
+        **numbers: `temperature`, `top_k`, `top_p` and `min_p` of `chain`, as
+            numbers or scalar tensors. What is left out is not used.
+
+    Returns:
+        A list of the tokens, int32 `(batch_size,)`, and, `with_logprobs`, their
+        log-probabilities after the filters, float32 `(batch_size,)`.
+    """
+    logits = ops.convert_to_tensor(logits)
+
+    def from_all():
+        filtered = filter_logits(logits, **numbers)
+        return _draw(filtered, uniforms, with_logprobs)
+
+    temperature = numbers.get("temperature", 1.0)
+    filters = {k: v for k, v in numbers.items() if k != "temperature"}
+    if not filters or logits.shape[-1] < SMALLEST_VOCABULARY:
+        return from_all()
+    values, token_ids = _candidates(logits)
+    largest = values[:, :1]
+    is_warm = ops.convert_to_tensor(temperature, "float32") >= COLDEST
+    divisor = ops.where(is_warm, temperature, 1.0)
+    total = ops.sum(ops.exp((logits - largest) / divisor), -1, keepdims=True)
+    values = (values - largest) / divisor
+    kept = _kept(values, ops.exp(values) / total, **filters)
+
+    def from_candidates():
+        # In the order of the vocabulary, the same random number draws the same
+        # token from the candidates as from all tokens.
+        filtered = ops.where(kept, values, -math.inf)
+        filtered, ordered = _sorted(filtered, token_ids, token_ids)
+        choices, *logprobs = _draw(filtered, uniforms, with_logprobs)
+        choices = ops.take_along_axis(ordered, choices[:, None], axis=-1)
+        return [ops.cast(choices[:, 0], "int32"), *logprobs]
+
+    may_be_more = ops.any(kept & (values <= values[:, -1:]))
+    are_enough = is_warm & ops.logical_not(may_be_more)
+    if "top_k" in filters:
+        are_enough = are_enough & (filters["top_k"] < NUM_CANDIDATES)
+    return ops.cond(are_enough, from_candidates, from_all)
+
+
+def _candidates(logits):
+    """Return the largest logits first, and of equal ones the first one.
+
+    Returns:
+        Logits and int32 token ids, each `(batch_size, NUM_CANDIDATES)`.
+    """
+    values, token_ids = ops.top_k(logits, NUM_CANDIDATES)
+    # PyTorch returns equal ones in any order, and `argsort` keeps their order.
+    values, token_ids = _sorted(values, token_ids, token_ids)
+    return _sorted(values, token_ids, -values)
+
+
+def _sorted(values, token_ids, keys):
+    order = ops.argsort(keys, axis=-1)
+    return (
+        ops.take_along_axis(values, order, axis=-1),
+        ops.take_along_axis(token_ids, order, axis=-1),
+    )
+
+
+def _kept(values, probabilities, top_k=None, top_p=None, min_p=None):
+    """Return which candidates the filters keep.
+
+    Args:
+        values: logits `(batch_size, NUM_CANDIDATES)`, the largest first.
+        probabilities: of the same shape, as shares of all tokens.
+        top_k: int, int32 scalar tensor or `None`, as for `chain`.
+        top_p: float, scalar tensor or `None`.
+        min_p: float, scalar tensor or `None`.
+
+    Returns:
+        bool tensor of the same shape.
+    """
+    kept = values > -math.inf
+    if top_k is not None:
+        kept = kept & (ops.arange(values.shape[-1], dtype="int32") < top_k)
+        probabilities = ops.where(kept, probabilities, 0.0)
+        whole = ops.sum(probabilities, axis=-1, keepdims=True)
+        probabilities = probabilities / whole
+    if top_p is not None:
+        # The first token is always kept, because nothing comes before it.
+        before = ops.cumsum(probabilities, axis=-1) - probabilities
+        kept = kept & ((before < top_p) | (top_p >= 1.0))
+    if min_p is not None:
+        kept = kept & (probabilities >= min_p * probabilities[:, :1])
+    return kept
+
+
+def _draw(filtered, uniforms, with_logprobs):
+    choices = draw_at(filtered, uniforms)
+    if not with_logprobs:
+        return [choices]
+    logprobs = ops.log_softmax(filtered)
+    return [choices, ops.take_along_axis(logprobs, choices[:, None], -1)[:, 0]]

@@ -1,0 +1,123 @@
+"""Drawing with filters from a large vocabulary, against the plain way."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasllm import backend
+from kerasllm.samplers import _drawing, draw_at, draw_filtered, filter_logits
+
+SIZE = 5000  # more than `SMALLEST_VOCABULARY`
+NUMBERS = [
+    {"top_k": 1},
+    {"top_k": 50},
+    {"top_k": 1023},
+    {"top_k": 1024},  # candidates are not enough from here on
+    {"top_k": SIZE},
+    {"top_p": 1e-6},
+    {"top_p": 0.9},
+    {"top_p": 1.0},
+    {"min_p": 0.0},
+    {"min_p": 0.1},
+    {"min_p": 1.0},
+    {"temperature": 0.5, "top_k": 100, "top_p": 0.8, "min_p": 0.01},
+    {"temperature": 1.7, "top_k": 900, "top_p": 0.95},
+    {"temperature": 0.0, "top_p": 0.9},
+]
+
+
+KINDS = ["sharp", "flat", "mixed", "tied", "equal", "banned"]
+
+
+def logits_of(kind):
+    """Return float32 `(4, SIZE)`."""
+    logits = np.random.default_rng(0).normal(size=(4, SIZE)).astype("float32")
+    if kind == "sharp":
+        logits *= 5
+    elif kind == "mixed":  # one sequence has flat logits
+        logits[:3] *= 5
+    elif kind == "tied":  # as in half precision
+        logits = np.round(2 * logits) / 2
+    elif kind == "equal":
+        logits[:] = 1.0
+    elif kind == "banned":
+        logits = np.where(logits > 2, 3 * logits, -np.inf)
+    return logits
+
+
+def check(draw, logits, numbers, seed):
+    """Compare drawn tokens, and their log-probabilities, to the plain way."""
+    filtered = filter_logits(ops.convert_to_tensor(logits), **numbers)
+    logprobs = ops.convert_to_numpy(ops.log_softmax(filtered))
+    uniforms = np.random.default_rng(seed).uniform(size=4).astype("float32")
+    expected = ops.convert_to_numpy(draw_at(filtered, uniforms))
+    drawn, its_logprobs = map(ops.convert_to_numpy, draw(logits, uniforms))
+    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_allclose(
+        its_logprobs, logprobs[np.arange(4), drawn], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("numbers", NUMBERS, ids=str)
+def test_candidates_give_the_tokens_that_the_whole_vocabulary_gives(numbers):
+    for seed, kind in enumerate(KINDS):
+        check(
+            lambda *inputs: draw_filtered(*inputs, True, **numbers),
+            logits_of(kind),
+            numbers,
+            seed,
+        )
+
+
+@pytest.mark.parametrize("kind", ["mixed", "tied", "banned"])
+def test_one_compiled_function_serves_all_numbers(kind):
+    compiled = backend.compiled(
+        lambda logits, uniforms, numbers: draw_filtered(
+            logits, uniforms, True, **numbers
+        ),
+        record=False,
+    )
+    for seed, (k, p, temperature) in enumerate(
+        [(50, 0.9, 0.7), (2000, 0.99, 1.0), (1, 1.0, 3.0), (SIZE, 1.0, 1.0)]
+    ):
+        numbers = backend.scalars(
+            {"top_k": k, "top_p": p, "temperature": temperature}
+        )
+        check(
+            lambda *inputs, numbers=numbers: compiled(*inputs, numbers),
+            logits_of(kind),
+            {k: ops.convert_to_tensor(v) for k, v in numbers.items()},
+            seed,
+        )
+    assert compiled.count == (0 if keras.backend.backend() == "torch" else 1)
+
+
+@pytest.mark.parametrize(
+    "numbers, is_searched",
+    [
+        ({"top_k": 50, "top_p": 0.9}, False),
+        ({"top_k": SIZE}, True),
+        ({"min_p": 0.0}, True),
+    ],
+)
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the others trace both ways"
+)
+def test_all_tokens_are_filtered_only_if_candidates_are_not_enough(
+    numbers, is_searched, monkeypatch
+):
+    calls = []
+    monkeypatch.setattr(
+        _drawing,
+        "filter_logits",
+        lambda *arguments, **keywords: (
+            calls.append(1) or filter_logits(*arguments, **keywords)
+        ),
+    )
+    draw_filtered(
+        ops.convert_to_tensor(logits_of("sharp")),
+        np.full(4, 0.5, "float32"),
+        **numbers,
+    )
+    assert bool(calls) == is_searched
