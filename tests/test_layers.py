@@ -13,6 +13,8 @@ from kerasllm.layers import (
     PositionalEmbedding,
     SelfAttention,
     TransformerDecoder,
+    apply_dense,
+    arrange_kernels,
 )
 from kerasllm.models import mini_gpt
 
@@ -349,3 +351,38 @@ def test_tensorflow_takes_no_gpu_from_another_backend(monkeypatch):
 
     monkeypatch.setattr(tf.config, "set_visible_devices", too_late)
     backend.keep_tensorflow_off_gpus()
+
+
+@pytest.mark.parametrize(
+    "equation, shape, outputs, together",
+    [
+        (None, (2, 3, 8), (6,), 0),
+        ("abc,cde->abde", (2, 3, 8), (None, 4, 2), 0),  # a query
+        ("abcd,cde->abe", (2, 3, 4, 2), (None, 8), 1),  # an output
+        ("btd,ndh->btnh", (2, 3, 8), (None, 4, 2), 1),  # Gemma's query
+    ],
+)
+def test_an_arranged_kernel_has_the_same_values(
+    equation, shape, outputs, together
+):
+    """On PyTorch, the inputs of an output then lie side by side."""
+    if equation is None:
+        layer = keras.layers.Dense(*outputs, dtype="bfloat16")
+    else:
+        layer = keras.layers.EinsumDense(equation, outputs, dtype="bfloat16")
+    x = ops.cast(normal(*shape), "bfloat16")
+    expected = numpy_of(ops.cast(layer(x), "float32"))
+    kernel = numpy_of(ops.cast(layer.kernel, "float32"))
+    arrange_kernels([layer])
+    np.testing.assert_array_equal(
+        numpy_of(ops.cast(layer.kernel, "float32")), kernel
+    )
+    result = numpy_of(ops.cast(layer(x), "float32"))
+    np.testing.assert_allclose(result, expected, atol=0.02)
+    if equation != "btd,ndh->btnh":  # a family has its own product for it
+        result = numpy_of(ops.cast(apply_dense(layer, x), "float32"))
+        np.testing.assert_allclose(result, expected, atol=0.02)
+    if keras.backend.backend() == "torch":
+        assert layer.kernel.value.stride(together) == 1
+    layer.kernel.assign(ops.ones_like(layer.kernel))
+    assert (numpy_of(ops.cast(layer.kernel, "float32")) == 1).all()

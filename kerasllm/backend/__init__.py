@@ -6,6 +6,7 @@ handled here, so that all other modules read the same on all three backends.
 """
 
 from kerasllm.backend._arithmetic import (
+    arrange_kernel,
     dropout,
     hide_value,
     is_scalar,
@@ -52,6 +53,7 @@ __all__ = [
     "TRY_SEVERAL_DEVICES",
     "Compiled",
     "LoadedValues",
+    "arrange_kernel",
     "best_dtype_policy",
     "check_several",
     "companion_of",

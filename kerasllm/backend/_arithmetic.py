@@ -91,9 +91,28 @@ def score_few_rows(x, embeddings):
 
 
 def _is_torch_in_half(x):
-    return name() == "torch" and keras.backend.standardize_dtype(
-        x.dtype
-    ) not in ("float32", "float64")
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return name() == "torch" and dtype in ("bfloat16", "float16")
+
+
+def arrange_kernel(variable, axes):
+    """Store a kernel so that a product of a few rows reads it in order.
+
+    In half precision, PyTorch's library for CPUs multiplies a row ten times as
+    fast if the inputs of each output lie side by side. Elsewhere, and in
+    float32, nothing is done. The values and the shape stay the same, and only
+    their order in memory changes.
+
+    Args:
+        variable: `keras.Variable`, the kernel of a layer.
+        axes: the axes of the kernel, those of its outputs first.
+    """
+    tensor = variable.value
+    if not _is_torch_in_half(tensor) or tensor.device.type != "cpu":
+        return
+    back = sorted(range(len(axes)), key=lambda i: axes[i])
+    # The parameter stays the same object, which an optimizer may hold.
+    tensor.data = tensor.data.permute(*axes).contiguous().permute(*back)
 
 
 def is_scalar(number):

@@ -15,6 +15,7 @@ from kerasllm import backend
 from kerasllm.generation._arguments import position_tables
 from kerasllm.generation.families import family_of
 from kerasllm.images import vision_inputs
+from kerasllm.layers import arrange_kernels
 
 SMALLEST_BUCKET = 8
 
@@ -40,6 +41,7 @@ class CachedDecoder:
         self._prefills = {}
         self._lock = threading.Lock()
         self._family = family = family_of(causal_lm)
+        arrange_kernels([causal_lm.backbone])
         # It is compiled apart for a shared position and one for each sequence.
         self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)

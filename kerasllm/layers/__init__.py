@@ -8,7 +8,13 @@ weights map one to one.
 
 from kerasllm.checks import check_positive_ints
 from kerasllm.layers._attention import Dropout, SelfAttention
-from kerasllm.layers._cached import apply_dense, are_few, attend, split_heads
+from kerasllm.layers._cached import (
+    apply_dense,
+    are_few,
+    arrange_kernels,
+    attend,
+    split_heads,
+)
 from kerasllm.layers._decoder import TransformerDecoder, check_dropout
 from kerasllm.layers._embedding import PositionalEmbedding
 from kerasllm.layers._linear import Linear, LoraLinear
@@ -22,6 +28,7 @@ __all__ = [
     "TransformerDecoder",
     "apply_dense",
     "are_few",
+    "arrange_kernels",
     "attend",
     "check_dropout",
     "check_positive_ints",

@@ -8,6 +8,7 @@ fast on a CPU as the layout of the projections.
 
 import math
 
+import keras
 from keras import ops
 
 from kerasllm import backend
@@ -144,6 +145,24 @@ def apply_dense(layer, inputs):
     if layer.bias is not None:
         outputs = outputs + ops.cast(layer.bias, x.dtype)
     return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def arrange_kernels(layers):
+    """Store the kernels of layers as products of a few positions read them.
+
+    Args:
+        layers: list of Keras layers or models, with all that is inside them.
+    """
+    for layer in layers:
+        if isinstance(layer, keras.layers.Dense):
+            backend.arrange_kernel(layer._kernel, (1, 0))
+        elif isinstance(layer, keras.layers.EinsumDense):
+            inputs, kernel = layer.equation.split("->")[0].split(",")
+            axes = range(len(kernel))
+            # The outputs first: axes that the inputs do not have.
+            axes = sorted(axes, key=lambda i: kernel[i] in inputs)
+            backend.arrange_kernel(layer._kernel, axes)
+        arrange_kernels(layer._layers)
 
 
 def are_few(inputs):
