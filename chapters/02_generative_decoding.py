@@ -108,7 +108,7 @@ print(f"parameters: {model.count_params():,}")
 # vector matters.
 
 # %%
-PROMPT = "Returns True if"
+PROMPT = "Returns the number of"
 
 token_ids = [int(i) for i in tokenizer(PROMPT)]
 logits = ops.convert_to_numpy(model(np.array([token_ids])))

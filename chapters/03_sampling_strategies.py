@@ -99,11 +99,11 @@ print(f"{model.count_params():,} parameters on {keras.backend.backend()}")
 # %% [markdown]
 # ## One distribution
 #
-# We begin where the last chapter began, with the prompt "Returns True if". The
-# softmax turns the logits at its last position into probabilities.
+# We begin where the last chapter began, with the prompt "Returns the number of".
+# The softmax turns the logits at its last position into probabilities.
 
 # %%
-PROMPT = "Returns True if"
+PROMPT = "Returns the number of"
 
 token_ids = ops.convert_to_numpy(tokenizer(PROMPT))[None]
 logits = ops.convert_to_numpy(model(token_ids))[0, -1]

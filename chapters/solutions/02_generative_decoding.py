@@ -48,7 +48,7 @@ backend.set_up()
 causal_lm = load_causal_lm("mini_gpt_docs")
 model, tokenizer = causal_lm.to_mini_gpt(), causal_lm.preprocessor.tokenizer
 generator = TextGenerator(causal_lm)
-PROMPT = "Returns True if"
+PROMPT = "Returns the number of"
 
 # %% [markdown]
 # ## 1. Other backends

@@ -156,7 +156,7 @@ def without_repeats(logits, token_ids, seed=None):
     return keras.random.categorical(allowed[None, :], 1, seed=seed)[0, 0]
 
 
-prompt = "Returns True if"
+prompt = "Returns the number of"
 text = generator.generate(
     prompt, LENGTH, sampler=without_repeats, seed=0, return_logprobs=True
 )
