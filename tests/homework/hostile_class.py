@@ -48,8 +48,8 @@ KINDS = {
 }
 HONEST = {"solution": (RIGHT, 5), "half": (WRONG, 3)}
 LIMITS = {
-    "memory_gb": 1.0, "cell_seconds": 3, "call_seconds": 2,
-    "total_seconds": 20, "read_seconds": 4, "disk_gb": 0.05,
+    "memory_gb": 1.0, "cell_seconds": 2, "call_seconds": 2,
+    "total_seconds": 20, "read_seconds": 3, "disk_gb": 0.05,
     "unprotected": True, "seed": 2027,
 }  # fmt: skip
 

@@ -45,7 +45,7 @@ _SHOWN = ("stream", "error", "display_data", "update_display_data",
 _FEWEST_SECONDS = 1
 # Seconds beyond the time of a cell. A kernel that is interrupted has this long
 # to say so, whatever else it sends meanwhile.
-_GRACE = 5
+_GRACE = 2
 _START_SECONDS = 60  # that a kernel may take to answer for the first time
 
 
