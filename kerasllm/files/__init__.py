@@ -17,6 +17,7 @@ from kerasllm.files._folders import (
     locked,
 )
 from kerasllm.files._lines import escape_line, restore_line
+from kerasllm.files._records import read_records
 from kerasllm.files._runs import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -55,6 +56,7 @@ __all__ = [
     "has_results",
     "keras_home",
     "locked",
+    "read_records",
     "read_run",
     "remember",
     "remove_partial",

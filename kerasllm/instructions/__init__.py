@@ -7,6 +7,7 @@ and not to ask.
 """
 
 from kerasllm import lazy
+from kerasllm.instructions._conversations import split_conversation
 from kerasllm.instructions._example import Instruction
 from kerasllm.instructions._reading import (
     DOLLY_URL,
@@ -39,6 +40,7 @@ __all__ = [
     "dolly",
     "instruction_dataset",
     "read_jsonl",
+    "split_conversation",
     "split_examples",
     "split_rows",
 ]

@@ -31,13 +31,14 @@ def find_conversation(record):
     return None
 
 
-def split_conversation(turns, where):
+def split_conversation(turns, where, empty_answers=False):
     """Return what is said before each answer of a conversation.
 
     Args:
         turns: list of dicts, `{"role": ..., "content": ...}` or
             `{"from": ..., "value": ...}`.
         where: str, for messages.
+        empty_answers: bool. Whether an answer may be an empty text.
 
     Returns:
         list of triples: the messages before the request, a tuple of pairs
@@ -46,7 +47,8 @@ def split_conversation(turns, where):
     Raises:
         UserError: a turn is something else, or the turns do not alternate.
     """
-    messages = [_parse_turn(turn, where) for turn in turns]
+    textless = {"system", "model"} if empty_answers else {"system"}
+    messages = [_parse_turn(turn, where, textless) for turn in turns]
     first = 1 if messages and messages[0][0] == "system" else 0
     if messages and messages[-1][0] == "user":
         messages.pop()  # nobody has answered it
@@ -65,8 +67,8 @@ def split_conversation(turns, where):
     ]
 
 
-def _parse_turn(turn, where):
-    """Return the role and the text of a turn."""
+def _parse_turn(turn, where, textless):
+    """Return the role and the text of a turn, empty for `textless` roles."""
     turn = turn if isinstance(turn, dict) else {}
     role = turn.get("role", turn.get("from"))
     text = turn.get("content", turn.get("value"))
@@ -81,8 +83,8 @@ def _parse_turn(turn, where):
             f"{shown(role)} in a turn with the keys "
             f"{', '.join(map(str, turn)) or '(none)'}."
         )
-    is_needed = _ROLES[role] != "system"
-    if not isinstance(text, str) or (is_needed and not text):
+    is_empty = text == "" and _ROLES[role] not in textless
+    if not isinstance(text, str) or is_empty:
         raise UserError(
             "A turn of a conversation must have text as its `content` (or "
             f"`value`). Received: {where} with {shown(text)} from {role}."

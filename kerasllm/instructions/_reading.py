@@ -1,12 +1,11 @@
 """Reading examples from a JSON file or from a published data set."""
 
-import codecs
 import dataclasses
 import json
 import pathlib
 
-from kerasllm.checks import MissingFileError, UserError, shown
-from kerasllm.files import cache_dir, download
+from kerasllm.checks import UserError, shown
+from kerasllm.files import cache_dir, download, read_records
 from kerasllm.images import is_address
 from kerasllm.instructions._conversations import (
     find_conversation,
@@ -84,13 +83,10 @@ def read_jsonl(path):
             says which.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise MissingFileError(
-            "Instruction data must be in a JSONL file. Received: "
-            f"{path}, which is no file. Look at the path."
-        )
     examples = []
-    for record, where in _records(path):
+    for record, where in read_records(
+        path, "Instruction data", parse_int=_Number, parse_float=_Number
+    ):
         examples += _parse(record, where, path.parent)
     if not examples:
         raise UserError(
@@ -98,45 +94,6 @@ def read_jsonl(path):
             f"{path}, which is empty."
         )
     return examples
-
-
-def _records(path):
-    """Yield the JSON values of a file, and where each of them is."""
-    with open(path, "rb") as file:
-        if file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
-            file.seek(0)
-            yield from _elements(_decode(file.read(), path), path)
-            return
-        file.seek(0)
-        number = 0
-        for lines in file:
-            # A carriage return alone ends lines, too.
-            for line in lines.rstrip(b"\r\n").split(b"\r"):
-                number += 1
-                where = f"{path}, line {number}"
-                line = _decode(line, where)
-                if line.strip():
-                    rule = "Each line must be a JSON object"
-                    yield _load(line, f"{rule}. Received: {where}"), where
-
-
-def _elements(text, path):
-    """Yield the elements of a JSON array, and where each of them is."""
-    rule = "A file that begins with [ must be one JSON array of objects"
-    array = _load(text, f"{rule}. Received: {path}")
-    for number, record in enumerate(array, 1):
-        yield record, f"{path}, element {number}"
-
-
-def _decode(line, where):
-    """Return the text of the bytes of a line, without a byte order mark."""
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"Instruction data must be UTF-8. Received: {where}: {error}. "
-            "Save the file as UTF-8."
-        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,21 +106,8 @@ class _Number:
         return self.text
 
 
-def _load(text, message):
-    """Return the value of some JSON, or raise an error with a message."""
-    try:
-        return json.loads(text, parse_int=_Number, parse_float=_Number)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{message}: {error}.") from error
-
-
 def _parse(record, where, folder):
     """Return the examples of a JSON object in a file of a folder: a list."""
-    if not isinstance(record, dict):
-        raise UserError(
-            "Each line must be a JSON object. Received: "
-            f"{where}: {shown(record)}."
-        )
     images = _parse_images(record, where, folder)
     turns = find_conversation(record)
     if turns is None:
