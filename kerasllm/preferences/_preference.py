@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from kerasllm.checks import UserError, check_text, is_real
+from kerasllm.checks import UserError, check_text, is_real, shown
 from kerasllm.instructions import Instruction
 
 
@@ -52,3 +52,21 @@ class Preference:
             Instruction(self.prompt, response, messages=self.messages)
             for response in (self.chosen, self.rejected)
         )
+
+
+def check_preferences(preferences):
+    """Refuse what is no `Preference`.
+
+    Args:
+        preferences: list.
+
+    Raises:
+        UserError: one of them is something else.
+    """
+    for preference in preferences:
+        if not isinstance(preference, Preference):
+            raise UserError(
+                "Each of `preferences` must be a `Preference`. Received: "
+                f"{shown(preference)}. Make one of it, as `read_preferences` "
+                "does of the lines of a file."
+            )
