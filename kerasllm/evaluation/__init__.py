@@ -7,8 +7,11 @@
 - `repeated_ngrams` and `known_ngrams` measure how repetitive and how familiar
   a text is.
 - `pass_at_k` estimates how often one of several attempts is right.
+- `preferred_share` measures labels by a true score, or a reward model by true
+  labels; `cohens_kappa` tells how far two labellers agree.
 """
 
+from kerasllm.evaluation._agreement import cohens_kappa, preferred_share
 from kerasllm.evaluation._asking import ask_all, in_batches
 from kerasllm.evaluation._ngrams import (
     known_ngrams,
@@ -26,6 +29,7 @@ from kerasllm.evaluation._small_world import (
 __all__ = [
     "Share",
     "ask_all",
+    "cohens_kappa",
     "exact_share",
     "in_batches",
     "known_ngrams",
@@ -34,6 +38,7 @@ __all__ = [
     "ngram_set",
     "pass_at_k",
     "pictures_except",
+    "preferred_share",
     "refused_share",
     "repeated_ngrams",
 ]
