@@ -57,7 +57,7 @@ def read_preferences(path):
     preferences, left_out, number = [], [], 0
     for record, where in files.read_records(path, "Preference data"):
         number += 1
-        pairs = _parse(record, where)
+        pairs = parse_record(record, where)
         if not pairs and "responses" not in record:  # and not just a tie
             left_out.append(where)
         preferences += pairs
@@ -111,7 +111,7 @@ def _record(preference):
         "rejected": [("model", preference.rejected)],
     }
     record = {
-        name: _to_messages(turns) if preference.messages else turns[-1][1]
+        name: to_messages(turns) if preference.messages else turns[-1][1]
         for name, turns in said.items()
     }
     if preference.margin is not None:
@@ -119,7 +119,7 @@ def _record(preference):
     return record
 
 
-def _to_messages(turns):
+def to_messages(turns):
     """Return pairs of a role and a text as dicts, with the usual names."""
     return [
         {"role": "assistant" if role == "model" else role, "content": text}
@@ -127,11 +127,16 @@ def _to_messages(turns):
     ]
 
 
-def _parse(record, where):
-    """Return the preferences of a JSON object: a list."""
-    prompt = _find_prompt(record, where)
+def parse_record(record, where):
+    """Return the preferences of a JSON object: a list.
+
+    Args:
+        record: dict.
+        where: str, where it is, for messages.
+    """
     if "responses" in record:
-        return _parse_ranking(record, prompt, where)
+        return _parse_ranking(record, where)
+    prompt = _find_prompt(record, where)
     responses = record.get("chosen"), record.get("rejected")
     if _are_transcripts(prompt, responses):
         pair = [_split_transcript((prompt or "") + text) for text in responses]
@@ -161,10 +166,16 @@ def _find_prompt(record, where):
     return found[0] if found else None
 
 
-def _parse_ranking(record, prompt, where):
-    """Return the pairs of a ranking."""
+def parse_prompt(record, where):
+    """Return the messages and the prompt of a JSON object: a tuple, a str."""
     # A conversation ends with an answer: here, with an empty one.
-    messages, request, _ = _split_conversation(prompt, "", where)
+    prompt = _find_prompt(record, where)
+    return _split_conversation(prompt, "", where)[:2]
+
+
+def _parse_ranking(record, where):
+    """Return the pairs of a ranking."""
+    messages, request = parse_prompt(record, where)
     with _saying(where):
         return pairs_from_ranking(
             request,
