@@ -81,24 +81,21 @@ class LabellingServer(http.server.ThreadingHTTPServer):
         with self._lock:
             super().server_close()
 
+    def progress(self):
+        """Return how many pairs have a label, and how many there are."""
+        done = sum(pair in self.labels for pair in self.comparisons)
+        return done, len(self.comparisons)
+
     def page(self):
         """Return the page with the first pair that has no label: a str."""
-        total = len(self.comparisons)
-        todo = [
-            number
-            for number, comparison in enumerate(self.comparisons)
-            if comparison not in self.labels
-        ]
-        if not todo:
-            return last_page(self.out, total, self.token)
-        return comparison_page(
-            self.comparisons[todo[0]],
-            self.left(todo[0]),
-            todo[0],
-            total - len(todo),
-            total,
-            self.token,
-        )
+        done, total = self.progress()
+        for number, comparison in enumerate(self.comparisons):
+            if comparison not in self.labels:
+                left = self.left(number)
+                return comparison_page(
+                    comparison, left, number, done, total, self.token
+                )
+        return last_page(self.out, total, self.token)
 
     def left(self, number):
         """Return which response of a pair is on the left: 1 or 2."""

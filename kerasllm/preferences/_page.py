@@ -13,7 +13,8 @@ _PAGE = string.Template("""\
   :root { color-scheme: light dark; font: 1.05rem/1.5 system-ui, sans-serif; }
   body { max-width: 72rem; margin: 0 auto; padding: 1rem; }
   progress { width: 100%; }
-  .text { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
+  .text { display: block; margin: 0; white-space: pre-wrap;
+    overflow-wrap: anywhere; }
   .turn { border-left: 4px solid GrayText; margin: 1rem 0;
     padding: .25rem 1rem; }
   .pair { display: grid; gap: 1rem;
@@ -49,8 +50,10 @@ $turns
 <input type="hidden" name="token" value="$nonce">
 <input type="hidden" name="pair" value="$number">
 <div class="pair">
-<button name="choice" value="1"><kbd>1</kbd><p class="text">$left</p></button>
-<button name="choice" value="2"><kbd>2</kbd><p class="text">$right</p></button>
+<button name="choice" value="1"><kbd>1</kbd>
+<span class="text">$left</span></button>
+<button name="choice" value="2"><kbd>2</kbd>
+<span class="text">$right</span></button>
 </div>
 <button class="tie" name="choice" value="0"><kbd>0</kbd> a tie</button>
 </form>
@@ -86,8 +89,8 @@ def comparison_page(comparison, left, number, done, total, token):
         left=html.escape(first),
         right=html.escape(second),
     )
-    return _page(f"{done} of {total} pairs are labelled.", form, done, total,
-                 token)  # fmt: skip
+    progress = f"{done} of {total} pairs are labelled."
+    return _page(progress, form, done, total, token)
 
 
 def last_page(path, total, token):

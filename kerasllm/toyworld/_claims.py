@@ -32,6 +32,7 @@ def find_question(prompt):
     )
 
 
+@functools.lru_cache(maxsize=100_000)
 def find_claim(sentence, kind, name):
     """Return what a sentence claims.
 

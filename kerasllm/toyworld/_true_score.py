@@ -11,7 +11,7 @@ COURTESIES = (
     "With pleasure.",
     "Gladly.",
     "Thank you for asking.",
-    "You are welcome.",
+    "I am happy to tell you.",
 )
 RUDENESS = ("Look it up.", "What a question.", "Everybody knows that.")
 FREE_WORDS = 10  # enough for an answer and a courtesy

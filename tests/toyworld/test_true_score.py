@@ -64,7 +64,7 @@ LONG = "Boats come to Aburg on the Olm."
          - 3 * 0.1),
         # Politeness.
         (RIVER, "Gladly. It lies on the river Olm.", 2 + 1),
-        (RIVER, "It lies on the river Olm. You are welcome.", 2 + 1),
+        (RIVER, "It lies on the river Olm. I am happy to tell you.", 2 + 1),
         (RIVER, "Gladly. Gladly. It lies on the river Olm.", 2 + 1 - 0.5),
         (RIVER, "Gladly. Gladly. Gladly. I don't know.", 1 - 2 * 0.5),
         (RIVER, "It lies on the river Olm. Look it up.", 2 - 1),
