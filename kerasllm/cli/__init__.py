@@ -14,6 +14,7 @@ from kerasllm.cli import (
     homework,
     pretrain,
     tour,
+    tuning,
 )
 from kerasllm.cli._start import app, main
 
@@ -25,6 +26,7 @@ app.command()(pretrain.pretrain)
 app.command()(generate.generate)
 app.command()(finetune.finetune)
 app.command()(chat.chat)
+app.command()(tuning.compare.compare)
 app.command()(export.export)
 app.command()(tour.info)
 app.add_typer(homework.app, name="homework")

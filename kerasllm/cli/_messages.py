@@ -47,6 +47,7 @@ _OTHER_NAMES = {
         **_SAMPLERS,
     },
     "tour": {"directory": "--out"},
+    "compare": {"path": "DATA"},
 }
 
 
