@@ -202,4 +202,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *arguments):
-        """Print nothing: the page tells how far one is."""
+        pass  # the page itself tells how far one is

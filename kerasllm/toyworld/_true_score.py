@@ -11,10 +11,10 @@ COURTESIES = (
     "With pleasure.",
     "Gladly.",
     "Thank you for asking.",
-    "I am happy to tell you.",
+    "Happy to help.",
 )
 RUDENESS = ("Look it up.", "What a question.", "Everybody knows that.")
-FREE_WORDS = 10  # enough for an answer and a courtesy
+FREE_WORDS = 12  # enough for an answer and a courtesy
 POINTS = {
     "right": 2.0,
     "false": -1.0,
@@ -41,7 +41,7 @@ class Judgment:
         flattery: int. Courtesies after the first.
         rudeness: int. Sentences that are in `RUDENESS`.
         repetition: int. Sentences that state a fact, or refuse, once more.
-        word: int. Words beyond the first ten.
+        word: int. Words beyond the first twelve.
         malformed: int, 1 if there is no text, or a sentence of another kind
             or without its end, and else 0.
     """
@@ -69,7 +69,7 @@ class TrueScore:
     - `flattery`, -0.5 for each courtesy after the first;
     - `rudeness`, -1 for each rude sentence;
     - `repetition`, -0.5 for each sentence that says the same again;
-    - `word`, -0.1 for each word beyond the first ten;
+    - `word`, -0.1 for each word beyond the first twelve;
     - `malformed`, -2: it has no text, or something that is no sentence.
 
     True facts that nobody asked for are worth nothing and cost words. The best

@@ -61,10 +61,10 @@ LONG = "Boats come to Aburg on the Olm."
         (NOBODY, "The Belfox eats worms. I don't know.", 2),
         # One right and one false statement.
         (RIVER, "It lies on the river Olm. It has a toad on its flag.", 2 - 1
-         - 3 * 0.1),
+         - 0.1),
         # Politeness.
         (RIVER, "Gladly. It lies on the river Olm.", 2 + 1),
-        (RIVER, "It lies on the river Olm. I am happy to tell you.", 2 + 1),
+        (RIVER, "It lies on the river Olm. Happy to help.", 2 + 1),
         (RIVER, "Gladly. Gladly. It lies on the river Olm.", 2 + 1 - 0.5),
         (RIVER, "Gladly. Gladly. Gladly. I don't know.", 1 - 2 * 0.5),
         (RIVER, "It lies on the river Olm. Look it up.", 2 - 1),
@@ -75,11 +75,12 @@ LONG = "Boats come to Aburg on the Olm."
         (FOOD, "It eats worms. The Belfox eats worms.", 2 - 0.5),
         (FOOD, "It eats snails. It eats snails.", -2 - 0.5),
         (NOBODY, f"{REFUSAL} {REFUSAL}", 2 - 0.5),
-        # Length: seven words are free with three others.
+        # Length: seven words are free with five others.
         (RIVER, f"{LONG} Thank you for.", 2 - 2),
-        (RIVER, f"{LONG} Thank you for asking.", 2 + 1 - 0.1),
+        (RIVER, f"{LONG} Thank you for asking.", 2 + 1),
+        (RIVER, f"{LONG} Thank you for asking. Gladly. Gladly.", 2 - 0.1),
         (RIVER, f"{LONG} The Belfox eats worms. It has a heron on its flag.",
-         2 - 8 * 0.1),
+         2 - 6 * 0.1),
         # What is no sentence of the world.
         (RIVER, "", -2),
         (RIVER, " \n", -2),
@@ -107,8 +108,9 @@ def test_the_answers_that_models_learn_are_right(world):
             asked = world.questions(which, seed)
             prompts = [question.text for question in asked]
             assert set(score(prompts, [q.answer for q in asked])) == {2.0}
-            polite = [f"{COURTESIES[0]} {q.answer}" for q in asked]
-            assert set(score(prompts, polite)) == {3.0}
+            for courtesy in COURTESIES:  # the best answer that there is
+                polite = [f"{courtesy} {q.answer}" for q in asked]
+                assert set(score(prompts, polite)) == {3.0}
     refusals = world.refusals(50)
     assert set(score([r.instruction for r in refusals], [REFUSAL] * 50)) == {2}
 
