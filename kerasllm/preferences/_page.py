@@ -17,7 +17,8 @@ _PAGE = string.Template("""\
     overflow-wrap: anywhere; }
   .turn { border-left: 4px solid GrayText; margin: 1rem 0;
     padding: .25rem 1rem; }
-  .pair { display: grid; gap: 1rem;
+  h1 { font-size: 1.3rem; }
+  .pair { display: grid; gap: 1rem; align-items: start;
     grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); }
   button { font: inherit; text-align: left; padding: 1rem; width: 100%;
     border: 1px solid GrayText; border-radius: .5rem; background: Canvas;
