@@ -2,9 +2,10 @@
 
 They are read from a file, or made by people on a page of `LabellingServer`, or
 by a `BradleyTerry` labeller, whose true preferences are known, and who errs as
-often as people do.
+often as people do. `TokenizedPairs` are what training reads.
 """
 
+from kerasllm import lazy
 from kerasllm.preferences._annotator import BradleyTerry
 from kerasllm.preferences._labelling import LabellingServer
 from kerasllm.preferences._labels import (
@@ -13,10 +14,13 @@ from kerasllm.preferences._labels import (
     read_comparisons,
     read_labels,
 )
-from kerasllm.preferences._preference import Preference
+from kerasllm.preferences._preference import Preference, check_preferences
 from kerasllm.preferences._ranking import pairs_from_ranking
 from kerasllm.preferences._reading import read_preferences, write_preferences
 from kerasllm.preferences._splitting import split_preferences
+
+# A comparison needs no backend. Its tokens do, and are imported when used.
+_FILE_OF = {"TokenizedPairs": "_pairs"}
 
 __all__ = [
     "TIE",
@@ -24,6 +28,8 @@ __all__ = [
     "Comparison",
     "LabellingServer",
     "Preference",
+    "TokenizedPairs",
+    "check_preferences",
     "pairs_from_ranking",
     "read_comparisons",
     "read_labels",
@@ -31,3 +37,5 @@ __all__ = [
     "split_preferences",
     "write_preferences",
 ]
+
+__getattr__, __dir__ = lazy.names_of(__name__, _FILE_OF, __all__)

@@ -54,11 +54,12 @@ class Preference:
         )
 
 
-def check_preferences(preferences):
+def check_preferences(preferences, name="preferences"):
     """Refuse what is no `Preference`.
 
     Args:
         preferences: list.
+        name: str. What the message calls them.
 
     Raises:
         UserError: one of them is something else.
@@ -66,7 +67,7 @@ def check_preferences(preferences):
     for preference in preferences:
         if not isinstance(preference, Preference):
             raise UserError(
-                "Each of `preferences` must be a `Preference`. Received: "
+                f"Each of `{name}` must be a `Preference`. Received: "
                 f"{shown(preference)}. Make one of it, as `read_preferences` "
                 "does of the lines of a file."
             )

@@ -1,6 +1,7 @@
 """What makes a run of tuning the same run when it goes on."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -39,6 +40,21 @@ def describe_examples(examples, validation_examples, directory):
     return {
         name: _digest_of_examples(examples),
         f"validation_{name}": _digest_of_examples(validation_examples or ()),
+    }
+
+
+def describe_preferences(preferences, validation_preferences):
+    """Return hashes of the comparisons of a run: a dict.
+
+    Args:
+        preferences: list of `Preference`.
+        validation_preferences: the same, or `None`.
+    """
+    return {
+        "preferences": _digest_of_preferences(preferences),
+        "validation_preferences": _digest_of_preferences(
+            validation_preferences or ()
+        ),
     }
 
 
@@ -130,4 +146,12 @@ def _digest_of_examples(examples):
         parts = [example.instruction, example.response, example.context, images]
         parts += [example.messages] if example.messages else []
         digest.update(json.dumps(parts).encode())
+    return digest.hexdigest()
+
+
+def _digest_of_preferences(preferences):
+    """Return a hash of comparisons in their order: a str."""
+    digest = hashlib.sha256()
+    for preference in preferences:
+        digest.update(json.dumps(dataclasses.astuple(preference)).encode())
     return digest.hexdigest()
