@@ -13,11 +13,13 @@ class EpochLogs(keras.callbacks.Callback):
 
     Args:
         tokens_in_a_batch: number, the mean number of tokens in a batch.
+        perplexity: bool. Whether the loss is one of tokens.
     """
 
-    def __init__(self, tokens_in_a_batch):
+    def __init__(self, tokens_in_a_batch, perplexity=True):
         super().__init__()
         self.tokens_in_a_batch = tokens_in_a_batch
+        self.perplexity = perplexity
         self.batches = self.start = self.end = 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -31,7 +33,7 @@ class EpochLogs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for name in ("loss", "val_loss"):
-            if name in logs:
+            if self.perplexity and name in logs:
                 perplexity = name.replace("loss", "perplexity")
                 logs[perplexity] = math.exp(min(logs[name], 700.0))
         tokens = (self.batches - 1) * self.tokens_in_a_batch

@@ -26,6 +26,7 @@ def resumable_fit(
     sample=None,
     first_batch=None,
     variables=None,
+    perplexity=True,
     callbacks=(),
     verbose="auto",
 ):  # over sixty lines because of its docstring
@@ -51,6 +52,8 @@ def resumable_fit(
             checkpoint must contain, such as
             `kerasllm.lora.changing_variables`. Defaults to all of them. The
             optimizer's variables are always saved.
+        perplexity: bool. Whether the loss is one of tokens, in nats, so that
+            the history may have the perplexity.
         callbacks: more Keras callbacks.
         verbose: `"auto"`, 0, 1 or 2.
 
@@ -73,7 +76,8 @@ def resumable_fit(
         _check_epochs(run, epochs, directory)
         # Keras passes one dict of logs through the callbacks in order. What
         # the first one adds reaches the checkpoint, progress bar and history.
-        callbacks = [EpochLogs(tokens_in_a_batch), run, *callbacks]
+        logs = EpochLogs(tokens_in_a_batch, perplexity)
+        callbacks = [logs, run, *callbacks]
         if validation_dataset is not None:
             validation_dataset = without_autotune(validation_dataset)
         if sample is not None:

@@ -99,7 +99,7 @@ def finetune(
     """
     check_tuning(epochs, batch_size, learning_rate, sequence_length)
     check_int("seed", seed, 0)
-    _check_positions(causal_lm, sequence_length)
+    check_positions(causal_lm, sequence_length)
     preprocessor = causal_lm.preprocessor
     template = get_template(template, preprocessor.tokenizer)
     if is_real(learning_rate):
@@ -168,7 +168,16 @@ def check_tuning(
     )
 
 
-def _check_positions(causal_lm, sequence_length):
+def check_positions(causal_lm, sequence_length):
+    """Refuse sequences that are longer than the model's position table.
+
+    Args:
+        causal_lm: any `keras_hub.models.CausalLM`.
+        sequence_length: int.
+
+    Raises:
+        UserError: they are.
+    """
     positions = min(position_tables(causal_lm), default=sequence_length)
     if sequence_length > positions:
         raise UserError(
