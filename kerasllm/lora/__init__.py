@@ -6,6 +6,7 @@ adapter, freezes the rest, and saves, loads, merges, and counts adapters.
 """
 
 from kerasllm.lora._adapters import (
+    adapters_off,
     check_lora_alpha,
     check_rank,
     enable_lora,
@@ -25,6 +26,7 @@ __all__ = [
     "TARGETS",
     "LoraReport",
     "adapted_layers",
+    "adapters_off",
     "changing_variables",
     "check_lora_alpha",
     "check_rank",

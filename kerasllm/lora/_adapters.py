@@ -1,9 +1,12 @@
 """Adapters in a model: where they go, and how they become part of it."""
 
+import contextlib
 import math
 
 import keras
+import numpy as np
 
+from kerasllm import backend
 from kerasllm.checks import UserError, check_int, check_real, shown
 from kerasllm.lora import _provenance
 from kerasllm.lora._layers import (
@@ -145,3 +148,28 @@ def merge_lora(model):
         variable.trainable = is_float
     _provenance.note_loaded(model, None)
     forget_compiled(model)
+
+
+@contextlib.contextmanager
+def adapters_off(model):
+    """Have a model compute, inside a block, as if it had no adapters.
+
+    `B` is zero in the block, so that nothing needs to be compiled again. Do
+    not train the model there, nor use it in another thread.
+
+    Args:
+        model: a model with adapters.
+
+    Raises:
+        UserError: the model has no adapters.
+    """
+    variables = [layer.lora_kernel_b for _, layer in check_adapted(model)]
+    # A copy: what PyTorch returns is the memory of the variable itself.
+    values = [np.array(backend.to_numpy(variable)) for variable in variables]
+    try:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(np.zeros_like(value))
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)

@@ -343,3 +343,22 @@ def test_numpy_numbers_are_numbers(tmp_path):
     enable_lora(model, np.int64(2), lora_alpha=np.float32(4))
     save_lora(model, path)
     load_lora(other, path)
+
+
+@every_model
+def test_adapters_can_be_off_for_a_while(name):
+    model = MAKERS[name]()
+    plain = logits(model)
+    with (
+        pytest.raises(ValueError, match="must have adapters"),
+        lora.adapters_off(model),
+    ):
+        pass
+    lora.enable_lora(model, 2)
+    disturb(model)
+    adapted = logits(model)
+    assert not np.allclose(adapted, plain, atol=1e-2)
+    with pytest.raises(KeyboardInterrupt), lora.adapters_off(model):
+        np.testing.assert_allclose(logits(model), plain, atol=1e-6)
+        raise KeyboardInterrupt
+    np.testing.assert_array_equal(logits(model), adapted)
