@@ -1,5 +1,7 @@
 """Log-probabilities of responses, the basis of preference learning."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -61,24 +63,85 @@ def response_logprobs(
     if not examples:
         return [] if per_token else np.zeros(0, "float32")
     tokens, starts, its_images = _tokenize(causal_lm, examples, template)
-    scorer = _Scorer.of(causal_lm)
-    results = [None] * len(tokens)
-    # Sequences of similar length share a batch, and so need little padding.
-    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-    for first in range(0, len(order), batch_size):
-        numbers = order[first : first + batch_size]
-        scores = scorer.score(
-            [tokens[i] for i in numbers], [its_images[i] for i in numbers]
-        )
-        for i, its_scores in zip(numbers, scores, strict=False):
-            # The score at a position is that of the token after it.
-            response = slice(starts[i] - 1, len(tokens[i]) - 1)
-            results[i] = its_scores[response]
+    results = score_responses(causal_lm, tokens, starts, its_images, batch_size)
     if per_token:
         return results
     return np.array([scores.sum(dtype="float64") for scores in results]).astype(
         "float32"
     )
+
+
+def score_responses(causal_lm, token_ids, starts, images=None, batch_size=16):
+    """Return the log-probability of each token of responses.
+
+    Args:
+        causal_lm: any `keras_hub.models.CausalLM` with a preprocessor.
+        token_ids: list of int32 arrays, prompt and response in one.
+        starts: list of int. Where each response begins.
+        images: list of tuples of images, one for each sequence, or `None`.
+        batch_size: int. Sequences that are scored together.
+
+    Returns:
+        list of float32 arrays `(number of tokens of the response,)`.
+    """
+    images = images or [()] * len(token_ids)
+    scorer = _Scorer.of(causal_lm)
+    results = [None] * len(token_ids)
+    # Sequences of similar length share a batch, and so need little padding.
+    order = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
+    for first in range(0, len(order), batch_size):
+        numbers = order[first : first + batch_size]
+        scores = scorer.score(
+            [token_ids[i] for i in numbers], [images[i] for i in numbers]
+        )
+        for i, its_scores in zip(numbers, scores, strict=False):
+            # The score at a position is that of the token after it.
+            response = slice(starts[i] - 1, len(token_ids[i]) - 1)
+            results[i] = its_scores[response]
+    return results
+
+
+def next_token_logprobs(causal_lm, inputs, labels):
+    """Return the log-probabilities of given next tokens, for a gradient, too.
+
+    There is no dropout, in training neither: it would add noise to the
+    differences of log-probabilities that preferences are learned from.
+
+    Args:
+        causal_lm: any `keras_hub.models.CausalLM`.
+        inputs: dict of tensors, what `causal_lm` takes: `token_ids` and
+            `padding_mask`, each `(batch_size, length)`, and so on.
+        labels: int `(batch_size, length)`, the token after each position.
+
+    Returns:
+        float32 `(batch_size, length)`, in nats. The logits of only a few
+        positions at a time are in memory, in the backward pass as well.
+    """
+    backbone = causal_lm.backbone
+    embedding = getattr(
+        backbone, "embedding", getattr(backbone, "token_embedding", None)
+    )
+    if embedding is None:  # the logits of all positions, then
+        return _logprobs(causal_lm(inputs, training=False), labels)
+
+    def score(hidden_states, labels):
+        return _logprobs(embedding(hidden_states, reverse=True), labels)
+
+    hidden_states = backbone(inputs, training=False)
+    batch_size, length, size = hidden_states.shape
+    # In the graph of TensorFlow's `fit`, the length is not known: it differs
+    # between batches. One sequence is a part then.
+    count = batch_size
+    if length is not None:
+        count = _num_chunks(batch_size * length, embedding.input_dim)
+    if count == 1:  # nothing need be computed again in the backward pass
+        return score(hidden_states, labels)
+    scores = backend.remat_in_turn(
+        score,
+        ops.reshape(hidden_states, (count, 1, -1, size)),
+        ops.reshape(labels, (count, 1, -1)),
+    )
+    return ops.reshape(scores, (batch_size, -1))  # (batch_size, length)
 
 
 def _examples(prompts, responses, images):
@@ -131,7 +194,9 @@ class _Scorer:
         self.causal_lm = causal_lm
         self.variables = list(causal_lm.variables)
         self._function = backend.compiled(
-            self._score, self.variables, record=False
+            functools.partial(next_token_logprobs, causal_lm),
+            self.variables,
+            record=False,
         )
 
     @classmethod
@@ -167,27 +232,6 @@ class _Scorer:
             images = [*images, *[()] * (len(token_ids) - len(tokens))]
             inputs |= vision_inputs(inputs["token_ids"], images, preprocessor)
         return ops.convert_to_numpy(self._function(inputs, token_ids[:, 1:]))
-
-    def _score(self, inputs, labels):
-        """Return the log-probabilities of labels: `(batch_size, length)`."""
-        backbone = self.causal_lm.backbone
-        embedding = getattr(
-            backbone, "embedding", getattr(backbone, "token_embedding", None)
-        )
-        if embedding is None:  # the logits of all positions, then
-            logits = self.causal_lm(inputs, training=False)
-            return _logprobs(logits, labels)
-        hidden_states = backbone(inputs, training=False)
-        batch_size, length, size = hidden_states.shape
-        count = _num_chunks(batch_size * length, embedding.input_dim)
-        scores = backend.remat_in_turn(
-            lambda states, labels: _logprobs(
-                embedding(states, reverse=True), labels
-            ),
-            ops.reshape(hidden_states, (count, 1, -1, size)),
-            ops.reshape(labels, (count, 1, -1)),
-        )
-        return ops.reshape(scores, (batch_size, length))
 
 
 def _num_chunks(num_positions, vocabulary_size):

@@ -65,6 +65,16 @@ def token_model(causal_lm):
     model._task = lambda: causal_lm
     # `compile` asks the model whether float16 makes it scale the loss.
     model.dtype_policy = causal_lm.dtype_policy
+    check_trainable(model)
+    return model
+
+
+def check_trainable(model):
+    """Refuse a model whose weights are all frozen.
+
+    Raises:
+        UserError: none of them can be trained.
+    """
     if not model.trainable_variables:
         raise UserError(
             "Something must be trainable. Received: a model whose weights are "
@@ -72,7 +82,6 @@ def token_model(causal_lm):
             "True` on the layers to train before they get adapters of their "
             "own."
         )
-    return model
 
 
 @contextlib.contextmanager

@@ -113,14 +113,27 @@ def dpo_loss(
         reference_rejected_logprobs=reference_rejected_logprobs,
     )
     z = (chosen - reference_chosen) - (rejected - reference_rejected)
+    return ops.mean(pair_losses(z, beta, loss_type, label_smoothing))
+
+
+def pair_losses(z, beta, loss_type, label_smoothing):
+    """Return the loss of each pair by its difference of log-ratios.
+
+    Args:
+        z: float tensor `(batch_size,)`, see `dpo_loss`, as for the rest.
+        beta: float.
+        loss_type: str.
+        label_smoothing: float.
+
+    Returns:
+        float tensor `(batch_size,)`.
+    """
     if loss_type == "hinge":
-        losses = ops.relu(1 - beta * z)
-    elif loss_type == "ipo":
-        losses = (z - 1 / (2 * beta)) ** 2
-    else:
-        losses = (1 - label_smoothing) * ops.softplus(-beta * z)
-        losses = losses + label_smoothing * ops.softplus(beta * z)
-    return ops.mean(losses)
+        return ops.relu(1 - beta * z)
+    if loss_type == "ipo":
+        return (z - 1 / (2 * beta)) ** 2
+    losses = (1 - label_smoothing) * ops.softplus(-beta * z)
+    return losses + label_smoothing * ops.softplus(beta * z)
 
 
 def check_dpo(beta=0.1, loss_type="sigmoid", label_smoothing=0.0):
