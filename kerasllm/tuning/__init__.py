@@ -2,11 +2,12 @@
 
 `finetune` is supervised fine-tuning on requests and answers: full fine-tuning,
 or tuning of adapters after `kerasllm.lora.enable_lora`. `response_logprobs`
-returns how likely a model finds responses. `reward_loss` and `dpo_loss` are
-losses for learning from preferences. `group_advantages` and `grpo_loss` are
-for learning from rewards.
+returns how likely a model finds responses. `dpo` learns from preferences with
+`dpo_loss`, and `reward_loss` is the loss of a reward model.
+`group_advantages` and `grpo_loss` are for learning from rewards.
 """
 
+from kerasllm.tuning._dpo import dpo
 from kerasllm.tuning._finetuning import check_tuning, finetune
 from kerasllm.tuning._logprobs import response_logprobs
 from kerasllm.tuning._model import TokenModel, token_model
@@ -16,6 +17,7 @@ from kerasllm.tuning._preference_losses import dpo_loss, reward_loss
 __all__ = [
     "TokenModel",
     "check_tuning",
+    "dpo",
     "dpo_loss",
     "finetune",
     "group_advantages",
