@@ -1,4 +1,4 @@
-"""The command line: `kerasllm tour`, `pretrain`, `finetune`, `chat`, ...
+"""The command line: `kerasllm tour`, `pretrain`, `finetune`, `dpo`, ...
 
 Each command has a file with its options, the command, and the functions that
 do its work. `KERAS_BACKEND` must be set before Keras is imported, and help
@@ -9,7 +9,6 @@ functions import what they use.
 from kerasllm.cli import (
     chat,
     export,
-    finetune,
     generate,
     homework,
     pretrain,
@@ -24,7 +23,8 @@ __all__ = ["app", "main"]
 app.command()(tour.tour)
 app.command()(pretrain.pretrain)
 app.command()(generate.generate)
-app.command()(finetune.finetune)
+app.command()(tuning.finetune.finetune)
+app.command()(tuning.dpo.dpo)
 app.command()(chat.chat)
 app.command()(tuning.compare.compare)
 app.command()(export.export)

@@ -38,6 +38,17 @@ _OTHER_NAMES = {
         "validation_fraction": "--validation",
         "validation_examples": "--validation",
     },
+    "dpo": {
+        "name": "--preset",
+        "directory": "--out",
+        "preferences": "--data",
+        "model": "--preset",
+        "path": "--lora",
+        "loaded_adapters": "--lora",
+        "adapters": "--lora, --rank or --targets",
+        "validation_fraction": "--validation",
+        "validation_preferences": "--validation",
+    },
     "chat": {
         "name": "--preset",
         "directory": "--model",

@@ -7,7 +7,7 @@ import keras
 import keras_hub
 import pytest
 
-from kerasllm import cli, pretraining, recipes
+from kerasllm import cli, pretraining, recipes, tuning
 from tests.recipes import TINY
 
 
@@ -84,6 +84,25 @@ def instructions_file(tmp_path):
 
 
 @pytest.fixture
+def preferences_file(tmp_path):
+    path = tmp_path / "preferences.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "prompt": f"Say {i}.",
+                    "chosen": f"{i} it is.",
+                    "rejected": f"{i} it is, it is.",
+                }
+            )
+            + "\n"
+            for i in range(24)
+        )
+    )
+    return path
+
+
+@pytest.fixture
 def untrained(tiny_untrained, monkeypatch):
     """Each preset is a Gemma 3 that is not trained, and gains nothing."""
     from kerasllm.chat import ChatModel
@@ -98,6 +117,7 @@ def untrained(tiny_untrained, monkeypatch):
 
     monkeypatch.setattr(ChatModel, "from_preset", from_preset)
     monkeypatch.setattr(ChatModel, "finetune", lambda *args, **kwargs: [])
+    monkeypatch.setattr(tuning, "dpo", lambda *args, **kwargs: [])
 
 
 @pytest.fixture

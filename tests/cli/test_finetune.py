@@ -101,7 +101,7 @@ def test_a_folder_of_another_run_is_refused_before_a_backend_starts(
     run, untrained, instructions_file, tmp_path, monkeypatch
 ):
     from kerasllm.chat import ChatModel
-    from kerasllm.cli import finetune
+    from kerasllm.cli.tuning import finetune
 
     checkpoint = tmp_path / "out" / "checkpoint"
 

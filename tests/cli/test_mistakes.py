@@ -62,6 +62,18 @@ MISTAKES = [
     ("finetune --data EXAMPLES --validation 1", "--validation must be at"),
     ("finetune --data EXAMPLES --preset gpt2", "--preset must be one of tiny"),
     ("finetune --data EXAMPLES --out FILE", "FILE"),
+    ("dpo --data FILE", "line 1"),
+    ("dpo --data PAIRS --beta 0", "--beta must be positive"),
+    ("dpo --data PAIRS --loss-type kto", "is not one of 'sigmoid', 'hinge'"),
+    ("dpo --data PAIRS --label-smoothing .5", "--label-smoothing must be in"),
+    ("dpo --data PAIRS --sft-weight -1", "--sft-weight must be at least 0"),
+    ("dpo --data PAIRS --lora FILE", "--lora must be a file that finetune"),
+    ("dpo --data PAIRS --epochs 0", "--epochs must be a positive int"),
+    ("dpo --data PAIRS --validation 1", "--validation must be at least 0"),
+    (
+        "dpo --data PAIRS --loss-type ipo --label-smoothing .1",
+        "--label-smoothing must be 0 unless --loss-type is sigmoid",
+    ),
 ]
 # In one process, for a hundred starts of Python would take a minute.
 PROGRAM = """
@@ -81,13 +93,16 @@ for arguments in json.load(sys.stdin):
 
 
 def test_mistakes_are_told_before_a_backend_is_imported(
-    tmp_path, instructions_file, a_run
+    tmp_path, instructions_file, preferences_file, a_run
 ):
     (tmp_path / "FILE").write_text("one line\n")
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "FOLDER").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    names = {"EXAMPLES": instructions_file, "RUN": a_run, "EMPTY": ""}
+    names = {
+        "EXAMPLES": instructions_file, "PAIRS": preferences_file,
+        "RUN": a_run, "EMPTY": "",
+    }  # fmt: skip
     commands = [
         [str(names.get(word, word)) for word in typed.split()]
         for typed, _ in MISTAKES

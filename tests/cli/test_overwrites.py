@@ -15,16 +15,19 @@ pytestmark = pytest.mark.any_backend
     [
         ("tour", "report.html"),
         ("finetune", "adapters.lora.h5"),
+        ("dpo", "adapters.lora.h5"),
         ("pretrain", "model.keras"),
         ("pretrain", "history.csv"),
         ("tour", "model/model.keras"),
     ],
 )
 def test_a_file_of_somebody_else_is_kept(
-    run, text, instructions_file, tmp_path, monkeypatch, command, name
-):
+    run, text, instructions_file, preferences_file, tmp_path, monkeypatch,
+    command, name,
+):  # fmt: skip
     """And this is told before a backend starts."""
-    module = importlib.import_module(f"kerasllm.cli.{command}")
+    room = "tuning." if command in ("finetune", "dpo") else ""
+    module = importlib.import_module(f"kerasllm.cli.{room}{command}")
     monkeypatch.delattr(module, "starting")
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
@@ -32,6 +35,7 @@ def test_a_file_of_somebody_else_is_kept(
     options = {
         "tour": (),
         "finetune": ("--data", instructions_file),
+        "dpo": ("--data", preferences_file),
         "pretrain": ("--data", text),
     }
     status, _, err = run(command, "--out", out, *options[command])

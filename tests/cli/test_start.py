@@ -34,7 +34,8 @@ def in_a_process(code, *arguments, **options):
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "tour", "pretrain", "generate", "finetune", "chat", "info"),
+        *("", "tour", "pretrain", "generate", "finetune", "dpo"),
+        *("chat", "info"),
         *("homework", "homework grade"),
     ],
 )
@@ -188,12 +189,14 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
         (["chat", "--model", "MODEL"], "pretraining.PretrainedModel.load"),
         (["chat", "--preset", "tiny"], "chat.ChatModel.from_preset"),
         (["finetune", "--data", "FILE"], "chat.ChatModel.from_preset"),
+        (["dpo", "--data", "PAIRS"], "chat.ChatModel.from_preset"),
         (["info"], "backend.device_name"),
     ],
 )
 def test_a_command_sets_its_process_up_once(
-    run, monkeypatch, instructions_file, a_run, arguments, computes
-):
+    run, monkeypatch, instructions_file, preferences_file, a_run, arguments,
+    computes,
+):  # fmt: skip
     calls = []
 
     def compute(*args, **kwargs):
@@ -202,7 +205,9 @@ def test_a_command_sets_its_process_up_once(
 
     monkeypatch.setattr(backend, "set_up", lambda: calls.append("set up"))
     monkeypatch.setattr(f"kerasllm.{computes}", compute)
-    paths = {"FILE": instructions_file, "MODEL": a_run}
+    paths = {
+        "FILE": instructions_file, "PAIRS": preferences_file, "MODEL": a_run
+    }  # fmt: skip
     status, _, err = run(*(paths.get(word, word) for word in arguments))
     assert status == 2 and "this far" in one_line(err)
     assert calls == ["set up", computes]

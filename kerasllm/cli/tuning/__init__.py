@@ -1,5 +1,5 @@
-"""The commands of tuning, and of labels to tune on: `compare`."""
+"""The commands of tuning: `finetune`, `dpo`, and `compare` for its labels."""
 
-from kerasllm.cli.tuning import compare
+from kerasllm.cli.tuning import compare, dpo, finetune
 
-__all__ = ["compare"]
+__all__ = ["compare", "dpo", "finetune"]
