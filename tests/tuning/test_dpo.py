@@ -158,8 +158,12 @@ def test_dropout_is_off(make):
     assert logs["loss"] == pytest.approx(math.log(2), abs=1e-4)
 
 
-def test_a_step_follows_the_gradient_of_the_paper(make):
-    """Equation 7's, with slopes of log-probabilities by finite differences."""
+def test_a_step_follows_the_gradient_of_the_paper(make, monkeypatch):
+    """Equation 7's, with slopes of log-probabilities by finite differences.
+
+    The logits are computed in several parts, twice.
+    """
+    monkeypatch.setattr(_logprobs, "LARGEST_LOGITS", 3000)
     model, beta = make(), 0.5
     weight = model.backbone.embedding.token_embeddings.embeddings
     for variable in model.weights:
@@ -310,15 +314,15 @@ def test_the_reference_is_without_adapters_or_with_them(make):
     """What was learned before is a part of the second, as it is of a copy."""
     model = make()
     plain = scores(model)
-    lora.enable_lora(model, 2)
+    lora.enable_lora(model, 2, targets="feed_forward")
     rng = np.random.default_rng(0)
     for _, layer in lora.adapted_layers(model):
         b = layer.lora_kernel_b
-        b.assign(rng.normal(0, 5, b.shape).astype("float32"))
+        b.assign(rng.normal(0, 1, b.shape).astype("float32"))
     with lora.adapters_off(model):
         np.testing.assert_allclose(scores(model), plain, rtol=1e-5)
     start = scores(model)
-    assert abs(start - plain).min() > 1e-2
+    assert abs((start - plain).mean(axis=1)).min() > 0.1
     logs = first_step(model, beta=0.2, learning_rate=1e-6)
     rewards = 0.2 * (start - plain).mean(axis=1)
     assert logs["chosen_reward"] == pytest.approx(rewards[0], rel=1e-2)
