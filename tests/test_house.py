@@ -74,6 +74,7 @@ LONG_IN_FRONT = {
     "tuning._logprobs.response_logprobs",
     "tuning._policy_losses.grpo_loss",
     "tuning._preference_losses.dpo_loss",
+    "tuning._reward_training.train_reward_model",
 }
 
 BACKENDS = {"jax", "tensorflow", "torch"}

@@ -6,6 +6,7 @@
   `kerasllm.toyworld`.
 - `repeated_ngrams` and `known_ngrams` measure how repetitive and how familiar
   a text is.
+- `reliability_table` compares predicted probabilities with what came true.
 - `pass_at_k` estimates how often one of several attempts is right.
 - `preferred_share` measures labels by a true score, or a reward model by true
   labels; `cohens_kappa` tells how far two labellers agree.
@@ -13,6 +14,10 @@
 
 from kerasllm.evaluation._agreement import cohens_kappa, preferred_share
 from kerasllm.evaluation._asking import ask_all, in_batches
+from kerasllm.evaluation._calibration import (
+    ReliabilityBin,
+    reliability_table,
+)
 from kerasllm.evaluation._ngrams import (
     known_ngrams,
     ngram_set,
@@ -27,6 +32,7 @@ from kerasllm.evaluation._small_world import (
 )
 
 __all__ = [
+    "ReliabilityBin",
     "Share",
     "ask_all",
     "cohens_kappa",
@@ -40,5 +46,6 @@ __all__ = [
     "pictures_except",
     "preferred_share",
     "refused_share",
+    "reliability_table",
     "repeated_ngrams",
 ]

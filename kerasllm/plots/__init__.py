@@ -8,6 +8,7 @@ line style or a label, so the figures also work in grayscale.
 
 from kerasllm.plots._adapters import plot_low_rank, plot_memory
 from kerasllm.plots._pictures import plot_pictures, plot_soft_tokens
+from kerasllm.plots._reliability import plot_reliability
 from kerasllm.plots._strategies import plot_sampling_strategies
 from kerasllm.plots._training import (
     plot_comparison,
@@ -23,6 +24,7 @@ __all__ = [
     "plot_low_rank",
     "plot_memory",
     "plot_pictures",
+    "plot_reliability",
     "plot_sampling_strategies",
     "plot_schedule",
     "plot_soft_tokens",

@@ -3,8 +3,9 @@
 `finetune` is supervised fine-tuning on requests and answers: full fine-tuning,
 or tuning of adapters after `kerasllm.lora.enable_lora`. `response_logprobs`
 returns how likely a model finds responses. `dpo` learns from preferences with
-`dpo_loss`, and `reward_loss` is the loss of a reward model.
-`group_advantages` and `grpo_loss` are for learning from rewards.
+`dpo_loss`. `train_reward_model` trains a `RewardModel`, which scores responses,
+with `reward_loss`. `group_advantages` and `grpo_loss` are for learning from
+rewards.
 """
 
 from kerasllm.tuning._dpo import dpo
@@ -13,8 +14,11 @@ from kerasllm.tuning._logprobs import response_logprobs
 from kerasllm.tuning._model import TokenModel, token_model
 from kerasllm.tuning._policy_losses import group_advantages, grpo_loss
 from kerasllm.tuning._preference_losses import dpo_loss, reward_loss
+from kerasllm.tuning._reward_model import RewardModel
+from kerasllm.tuning._reward_training import train_reward_model
 
 __all__ = [
+    "RewardModel",
     "TokenModel",
     "check_tuning",
     "dpo",
@@ -25,4 +29,5 @@ __all__ = [
     "response_logprobs",
     "reward_loss",
     "token_model",
+    "train_reward_model",
 ]

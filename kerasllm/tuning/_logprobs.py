@@ -59,10 +59,10 @@ def response_logprobs(
     Source: chapter 16, section 16.4.1.
     """
     batch_size = check_int("batch_size", batch_size, 1)
-    examples = _examples(prompts, responses, images)
+    examples = make_examples(prompts, responses, images)
     if not examples:
         return [] if per_token else np.zeros(0, "float32")
-    tokens, starts, its_images = _tokenize(causal_lm, examples, template)
+    tokens, starts, its_images = tokenize(causal_lm, examples, template)
     results = score_responses(causal_lm, tokens, starts, its_images, batch_size)
     if per_token:
         return results
@@ -170,19 +170,32 @@ def _examples(prompts, responses, images):
     ]
 
 
-def _tokenize(causal_lm, examples, template):
-    """Return the tokens, where the responses start, and the images."""
-    preprocessor = causal_lm.preprocessor
+def tokenize(model, examples, template=None, num_unread=1):
+    """Return the tokens, where the responses start, and the images.
+
+    Args:
+        model: anything with the `preprocessor` and the `backbone` of a
+            `CausalLM`.
+        examples: list of `Instruction`.
+        template: `PromptTemplate`, the name of one, or `None`.
+        num_unread: int. Tokens at the end that the model predicts and does
+            not read.
+
+    Raises:
+        UserError: an example does not fit in the model's position table.
+    """
+    preprocessor = model.preprocessor
     template = get_template(template or "auto", preprocessor.tokenizer)
     tokenized = TokenizedInstructions.of(
         examples, preprocessor, template, sequence_length=2**30
     )
-    longest = min(position_tables(causal_lm), default=2**30)
-    if tokenized.longest > longest:
+    longest = min(position_tables(model), default=2**30)
+    if tokenized.longest + 1 - num_unread > longest:
         raise UserError(
             f"A prompt and its response must fit in {longest} tokens, the "
             "length of the model's position table. Received: one with "
-            f"{tokenized.longest}, delimiters included. Shorten or drop it."
+            f"{tokenized.longest + 1 - num_unread}, delimiters included. "
+            "Shorten or drop it."
         )
     return tokenized.token_ids, tokenized.prompt_lengths, tokenized.images
 

@@ -36,6 +36,20 @@ def reward_loss(
     equation 1; Touvron et al., 2023, arXiv:2307.09288, equation 2 (margin);
     Eisenstein et al., 2023, arXiv:2312.09244 (centering).
     """
+    return ops.mean(
+        reward_losses(
+            chosen_rewards, rejected_rewards, margin, center_coefficient
+        )
+    )
+
+
+def reward_losses(
+    chosen_rewards, rejected_rewards, margin=None, center_coefficient=0.0
+):
+    """Return the loss of each pair, float32 `(batch_size,)`.
+
+    Their mean is `reward_loss`, which explains the arguments.
+    """
     chosen, rejected = _floats(
         chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards
     )
@@ -50,10 +64,10 @@ def reward_loss(
         difference = difference - ops.cast(
             ops.convert_to_tensor(margin), "float32"
         )
-    loss = ops.mean(ops.softplus(-difference))  # -log sigmoid
+    losses = ops.softplus(-difference)  # -log sigmoid
     if center_coefficient:
-        loss = loss + center_coefficient * ops.mean((chosen + rejected) ** 2)
-    return loss
+        losses = losses + center_coefficient * (chosen + rejected) ** 2
+    return losses
 
 
 def dpo_loss(

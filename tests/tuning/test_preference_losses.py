@@ -38,6 +38,24 @@ def test_a_constant_added_to_all_rewards_changes_nothing():
     )
 
 
+def test_a_constant_changes_no_gradient_unless_rewards_are_centered():
+    rewards = np.random.default_rng(0).normal(size=(2, 16)).astype("float32")
+
+    def slope(constant, coefficient):
+        return gradient(
+            lambda x: reward_loss(
+                x[0] + constant, x[1] + constant, None, coefficient
+            ),
+            rewards,
+        )
+
+    np.testing.assert_allclose(slope(5.0, 0.0), slope(0.0, 0.0), atol=1e-6)
+    # The sum of two rewards is larger by 10, the slope of its square by 20.
+    np.testing.assert_allclose(
+        slope(5.0, 0.1) - slope(0.0, 0.1), 0.1 * 20 / 16, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_extreme_rewards_have_a_finite_loss(sign):
     loss = float(reward_loss([sign * 1e4], [0.0]))
