@@ -63,6 +63,7 @@ LONG_IN_FRONT = {
     "homework._grade.grade",
     "pipeline._windows.pretraining_dataset",
     "plots._strategies.plot_sampling_strategies",
+    "preferences._pairs.of",
     "pretraining._mini_gpt.pretrain_mini_gpt",
     "pretraining._pretrain.pretrain",
     "retrieval._indexing.index_folder",

@@ -75,12 +75,12 @@ class TokenizedPairs:
                 pair is short enough.
         """
         check_positive_ints(sequence_length=sequence_length)
-        check_preferences(preferences, name)
         if not preferences:
             raise UserError(
                 f"`{name}` must have at least one `Preference`. Received: "
                 f"{name}={shown(preferences)}. Pass some."
             )
+        check_preferences(preferences, name)
         both = [preference.instructions() for preference in preferences]
         tokenized = TokenizedInstructions.of(
             list(itertools.chain.from_iterable(both)),

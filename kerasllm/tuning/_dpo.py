@@ -143,6 +143,8 @@ def dpo(
     objective = Objective(beta, loss_type, label_smoothing, sft_weight)
     _check_reference(reference)
     check_int("seed", seed, 0)
+    # NumPy's ints have other ideas of their dtype in `tf.data`.
+    batch_size, sequence_length = int(batch_size), int(sequence_length)
     check_positions(causal_lm, sequence_length)
     tokenizer = causal_lm.preprocessor.tokenizer
     template = get_template(template, tokenizer)
@@ -163,8 +165,8 @@ def dpo(
             **dataclasses.asdict(objective),
             "reference": reference,
             "learning_rate": keras.saving.serialize_keras_object(learning_rate),
-            "batch_size": int(batch_size),
-            "sequence_length": int(sequence_length),
+            "batch_size": batch_size,
+            "sequence_length": sequence_length,
             "buckets": bool(buckets),
             "seed": int(seed),
             "template": dataclasses.asdict(template),

@@ -144,7 +144,17 @@ def next_token_logprobs(causal_lm, inputs, labels):
     return ops.reshape(scores, (batch_size, -1))  # (batch_size, length)
 
 
-def _examples(prompts, responses, images):
+def make_examples(prompts, responses, images=None):
+    """Return prompts and responses as a list of `Instruction`.
+
+    Args:
+        prompts: list of str.
+        responses: list of str.
+        images: list of lists of images, or `None`.
+
+    Raises:
+        UserError: as `response_logprobs`.
+    """
     for name, texts in (("prompts", prompts), ("responses", responses)):
         if isinstance(texts, str):
             raise UserError(
