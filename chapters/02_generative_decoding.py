@@ -674,10 +674,10 @@ assert beam_logprob >= greedy_logprob - 1e-3
 # beams, stops at stop tokens, and can divide by a power of the length, since
 # longer texts are always less likely.
 #
-# The text of beam search is more likely. It even reads better here, because it
-# avoids a first word after which greedy search found no good way to go on. But
-# a likely text is not the same as a good one. People do not write the most
-# likely text, either (Holtzman et al.,
+# The text of beam search is more likely. Where the two part, greedy search took
+# the more likely token, and beam search gained more from those that followed
+# the other one. But a likely text is not the same as a good one. People do not
+# write the most likely text, either (Holtzman et al.,
 # [2020](https://arxiv.org/abs/1904.09751)). Beam search is of use where there
 # is one right answer, as in translation. For other text, the [next
 # chapter](03_sampling_strategies.ipynb) goes the other way and uses chance.
@@ -697,7 +697,7 @@ assert beam_logprob >= greedy_logprob - 1e-3
 # - Greedy search repeats more than twice as many 4-grams as people do after the
 #   same prompts.
 # - Beam search found a more likely text than greedy search did: its
-#   log-probability is about 17 nats higher in 29 tokens.
+#   log-probability is about 1.7 nats higher in 28 tokens.
 #
 # ## Try it
 #

@@ -99,8 +99,8 @@ print(f"{model.count_params():,} parameters on {keras.backend.backend()}")
 # %% [markdown]
 # ## One distribution
 #
-# We begin where the last chapter began, with the prompt "Returns the number of".
-# The softmax turns the logits at its last position into probabilities.
+# We begin where the last chapter began, with the prompt "Returns the number
+# of". The softmax turns the logits at its last position into probabilities.
 
 # %%
 PROMPT = "Returns the number of"

@@ -34,6 +34,8 @@ EFFECTS = {
         rf"everywhere else:{PERCENT}": [(0, 2)],
         rf"greedy search{PERCENT} of the 4-grams": [(20, 100)],
         rf"held-out text{PERCENT} of the 4-grams": [(0, 20)],
+        rf"greedy search, log-probability -{NUMBER}": [(12.5, 14.5)],
+        rf"beam search, log-probability -{NUMBER}": [(11, 12.4)],
     },
     "03": {
         rf"temperature 0.2: greedy token in{PERCENT} of draws": [(60, 100)],
