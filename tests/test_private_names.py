@@ -61,6 +61,7 @@ PRIVATE = {
     # torch
     "_allow_non_fake_inputs": "make_fx takes weights as they are",
     "_unsafe_view": "an operation that make_fx records",
+    "_schema": "of an operation: what it changes, what shares memory with it",
     # tensorflow_datasets, whose documentation asks for these
     "_info": "",
     "_split_generators": "",
@@ -685,6 +686,17 @@ def test_a_concrete_function_takes_a_flat_list():
     )
     assert float(results[-1]) == -1.0
     assert float(variable) == 2.0
+
+
+@pytest.mark.any_backend
+@contract("_schema")
+def test_operations_of_torch_say_what_they_change():
+    aten = pytest.importorskip("torch").ops.aten
+    assert aten.index_copy_.default._schema.is_mutable
+    assert not aten.bmm.default._schema.is_mutable
+    for view in (aten.view.default, aten.split.Tensor, aten.slice.Tensor):
+        assert all(r.alias_info for r in view._schema.returns)
+    assert not any(r.alias_info for r in aten.bmm.default._schema.returns)
 
 
 @pytest.mark.any_backend

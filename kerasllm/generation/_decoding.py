@@ -41,7 +41,7 @@ class CachedDecoder:
         self._prefills = {}
         self._lock = threading.Lock()
         self._family = family = family_of(causal_lm)
-        arrange_kernels([causal_lm.backbone])
+        arrange_kernels([causal_lm])
         # It is compiled apart for a shared position and one for each sequence.
         self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)

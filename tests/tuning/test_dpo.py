@@ -20,8 +20,8 @@ from tests.several_models import LENGTH, MAKERS
 
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "sigmoid_norm")
 PAIRS = [
-    Preference("Say red.", "red", "blue. the cat sat"),
-    Preference("the cat", "", "the mat sat on the mat"),
+    Preference("Say red.", "red", "blue. the cat"),
+    Preference("the cat", "", "the mat sat on a mat"),
     Preference("Say blue.", "blue", "red"),
 ]
 # The cat is always better, whatever the number.
