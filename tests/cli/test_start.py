@@ -34,7 +34,7 @@ def in_a_process(code, *arguments, **options):
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "tour", "pretrain", "generate", "finetune", "dpo"),
+        *("", "tour", "pretrain", "generate", "finetune", "dpo", "compare"),
         *("chat", "info"),
         *("homework", "homework grade"),
     ],
