@@ -99,7 +99,10 @@ def train_reward_model(
         sequence_length,
     )
     reward_model.template = template
-    reward_model.head.trainable = True  # `enable_lora` freezes it
+    # `enable_lora` freezes the head by its weights. On TensorFlow, to set the
+    # layer's own `trainable` from true to true does nothing.
+    for variable in reward_model.head.variables:
+        variable.trainable = True
     identity = None
     if directory is not None:
         identity = {
