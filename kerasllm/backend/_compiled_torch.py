@@ -74,7 +74,6 @@ def _record(function, arguments):
     recorded = make_fx(
         function, tracing_mode="fake", _allow_non_fake_inputs=True
     )(*arguments)
-    _skip_views(recorded.graph)
     _share(recorded.graph)
     _fold(recorded)
     recorded.graph.eliminate_dead_code()
@@ -91,40 +90,9 @@ def _record(function, arguments):
 
 
 _aten = torch.ops.aten
-RESHAPES = {_aten.view, _aten._unsafe_view}
-VIEWS = RESHAPES | {_aten.permute, _aten.unsqueeze, _aten.transpose, _aten.t}
-VIEWS |= {_aten.expand, _aten.squeeze}
+VIEWS = {_aten.view, _aten._unsafe_view, _aten.permute, _aten.unsqueeze}
+VIEWS |= {_aten.transpose, _aten.t, _aten.expand, _aten.squeeze}
 CONSTANTS = {_aten.arange, _aten.lift_fresh_copy}
-
-
-def _skip_views(graph):
-    """Leave out views that change nothing, and views of other views.
-
-    Around each product, Keras and PyTorch reshape several times. A view is
-    replayed in about the time of a small sum.
-    """
-    for node in graph.nodes:
-        source = node.args[0] if _operation(node) in VIEWS else None
-        if source is None or "val" not in source.meta:
-            continue
-        shape = node.meta["val"].shape
-        if _steps(node) == _steps(source):  # only axes of size 1 differ
-            node.target, node.args = _aten.view.default, (source, list(shape))
-        while _operation(node) in RESHAPES and _operation(source) in RESHAPES:
-            source = source.args[0]
-            node.args = (source, list(shape))
-        if _steps(node) == _steps(source) and shape == source.meta["val"].shape:
-            node.replace_all_uses_with(source)
-
-
-def _steps(node):
-    """Return the size and the stride of each axis that is longer than 1."""
-    value = node.meta["val"]
-    return [
-        (size, stride)
-        for size, stride in zip(value.shape, value.stride(), strict=True)
-        if size != 1
-    ]
 
 
 def _share(graph):

@@ -1,4 +1,4 @@
-"""What PyTorch records is shortened, and computes what it computed before."""
+"""What PyTorch records computes what was computed before."""
 
 import keras
 import numpy as np
