@@ -23,13 +23,12 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras_hub
 import numpy as np
 
 from kerasllm import backend
 from kerasllm.generation import CachedDecoder, TextGenerator
 from kerasllm.samplers import chain, greedy_search
-from tests.benchmarks.shapes import SHAPES, Llama, Numbers
+from tests.benchmarks.shapes import SHAPES, Gemma, Llama, Numbers
 
 VOCABULARIES = (49_152, 262_144)
 WINDOW = 256
@@ -134,23 +133,16 @@ def long(shape):
 
 def windows(shape):
     table("layers see", "ms a token at 256", "at 2,048", "ratio")
-    for name, is_window in ((f"the last {WINDOW}", True), ("all", False)):
-        backbone = keras_hub.models.Gemma3Backbone(
+    for name, window in ((f"the last {WINDOW}", WINDOW), ("all", 2048)):
+        gemma = Gemma(
+            length=2048,
             vocabulary_size=shape.vocabulary_size,
-            image_size=None,
-            num_layers=5,  # Gemma's sixth layer sees all
-            num_query_heads=4,
-            num_key_value_heads=1,
+            num_layers=5,  # the sixth would see all
             hidden_dim=640,
             intermediate_dim=2048,
-            head_dim=256,
-            use_sliding_window_attention=is_window,
-            sliding_window_size=WINDOW,
-            vision_encoder=None,
+            window=window,
         )
-        model = keras_hub.models.Gemma3CausalLM(None, backbone)
-        model.preprocessor = Numbers(shape.vocabulary_size, 2048)
-        generator = TextGenerator(model)
+        generator = generator_of(gemma)
         times = [seconds_a_token(generator, length) for length in (256, 2048)]
         row(
             name,

@@ -114,26 +114,29 @@ class Llama:
     def hugging_face(self):
         return transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
-                vocab_size=self.vocabulary_size,
-                hidden_size=self.hidden_dim,
-                intermediate_size=self.intermediate_dim,
-                num_hidden_layers=self.num_layers,
-                num_attention_heads=self.num_heads,
-                num_key_value_heads=self.num_key_value_heads,
-                rope_theta=100_000.0,
-                tie_word_embeddings=True,
-                bos_token_id=0,
-                eos_token_id=None,
-                pad_token_id=0,
+                rope_theta=100_000.0, tie_word_embeddings=True, **self.sizes()
             )
         )
 
+    def sizes(self):
+        """Return the arguments of a configuration of Hugging Face."""
+        return {
+            "vocab_size": self.vocabulary_size,
+            "hidden_size": self.hidden_dim,
+            "intermediate_size": self.intermediate_dim,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "bos_token_id": 0,
+            "eos_token_id": None,
+            "pad_token_id": 0,
+        }
+
 
 @dataclasses.dataclass
-class Gemma:
+class Gemma(Llama):
     """The text model of Gemma 3 with one billion parameters."""
 
-    length: int = 76
     vocabulary_size: int = 262_144
     num_layers: int = 26
     hidden_dim: int = 1152
@@ -142,8 +145,6 @@ class Gemma:
     num_key_value_heads: int = 1
     head_dim: int = 256
     window: int = 512
-    keras_hubs: str = "KerasHub"
-    hugging_faces: str = "Hugging Face"
 
     def ours(self, dtype):
         backbone = keras_hub.models.Gemma3Backbone(
@@ -170,17 +171,9 @@ class Gemma:
     def hugging_face(self):
         return transformers.Gemma3ForCausalLM(
             transformers.Gemma3TextConfig(
-                vocab_size=self.vocabulary_size,
-                hidden_size=self.hidden_dim,
-                intermediate_size=self.intermediate_dim,
-                num_hidden_layers=self.num_layers,
-                num_attention_heads=self.num_heads,
-                num_key_value_heads=self.num_key_value_heads,
                 head_dim=self.head_dim,
                 sliding_window=self.window,
-                bos_token_id=0,
-                eos_token_id=None,
-                pad_token_id=0,
+                **self.sizes(),
             )
         )
 

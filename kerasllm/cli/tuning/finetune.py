@@ -98,7 +98,7 @@ def finetune(
         "template": template, "validation": validation, "seed": seed,
         "dtype": dtype,
     }  # fmt: skip
-    check_out(out, force, options, ("learning_rate", "batch_size", "seed"))
+    check_out(out, force, options, RECORDED)
     examples = instructions.read_jsonl(data)
     train, held_out = hold_out(
         examples, validation, seed, instructions.split_examples
