@@ -19,10 +19,12 @@ from kerasllm.instructions._reading import (
 from kerasllm.instructions._splitting import split_examples
 
 # Reading and splitting need no backend. What does is imported when it is used.
-_FILE_OF = dict.fromkeys(
-    ("SHORTEST_BUCKET", "TokenizedInstructions", "instruction_dataset"),
-    "_tokenized",
-)
+_FILE_OF = {
+    "Bucketed": "_batches",
+    "SHORTEST_BUCKET": "_batches",
+    "TokenizedInstructions": "_tokenized",
+    "instruction_dataset": "_tokenized",
+}
 
 
 def split_rows(rows, validation_fraction=0.1, seed=0):
@@ -35,6 +37,7 @@ __all__ = [
     "IMAGE_KEYS",
     "KEYS",
     "SHORTEST_BUCKET",
+    "Bucketed",
     "Instruction",
     "TokenizedInstructions",
     "dolly",

@@ -16,16 +16,15 @@ from kerasllm.checks import (
     shown,
 )
 from kerasllm.images import keep_image, place_images, vision_inputs
+from kerasllm.instructions._batches import Bucketed
 from kerasllm.instructions._example import check_examples
 from kerasllm.instructions._response_mask import mask_prompt
 from kerasllm.prompts import encode_all, get_template, start_tokens
 from kerasllm.tokenizers import end_of_text_id
 
-SHORTEST_BUCKET = 32
-
 
 @dataclasses.dataclass(frozen=True)
-class TokenizedInstructions:
+class TokenizedInstructions(Bucketed):
     """Tokenized examples, and how many of them were too long.
 
     Attributes:
@@ -126,18 +125,8 @@ class TokenizedInstructions:
 
     warn_of_long_rows = warn_of_long_examples  # its former name
 
-    def num_batches(self, batch_size=8, buckets=True):
-        """Return the number of batches that `dataset` gives: an int."""
-        lengths = [len(tokens) - 1 for tokens in self.token_ids]
-        buckets = np.searchsorted(self._bucket_lengths(buckets), lengths)
-        _, counts = np.unique(buckets, return_counts=True)
-        return int(np.sum(-(-counts // batch_size)))
-
-    def _bucket_lengths(self, buckets):
-        lengths = [self.sequence_length]
-        while buckets and lengths[0] // 2 >= SHORTEST_BUCKET:
-            lengths.insert(0, lengths[0] // 2)
-        return lengths
+    def _sizes(self):
+        return [len(tokens) - 1 for tokens in self.token_ids]
 
     def dataset(self, batch_size=8, seed=None, buckets=True):
         """Return batches for `fit`.
@@ -159,41 +148,7 @@ class TokenizedInstructions:
             all others; each `(batch_size, length)`. For a model that takes
             images `x` has what `kerasllm.images.vision_inputs` returns, too.
         """
-        numbers = tf.data.Dataset.range(len(self.token_ids))
-        if seed is not None:
-            numbers = numbers.shuffle(len(self.token_ids), seed=seed)
-        batches = self._batches(numbers, batch_size, buckets)
-        # Keras warns of a dataset that ends without having said when.
-        count = self.num_batches(batch_size, buckets)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-        return batches.prefetch(4)
-
-    def endless(self, batch_size=8, seed=0, buckets=True):
-        """Return an endless dataset: the batches of one epoch after another.
-
-        The order of `Dataset.shuffle` depends on how often and how far the
-        dataset has been read before, and Keras reads ahead. Here, the order
-        depends only on the seed and the number of the epoch. So a run that was
-        killed and resumed sees the same batches as one that was not.
-
-        Args:
-            batch_size: int.
-            seed: int.
-            buckets: bool. See `dataset`.
-
-        Returns:
-            `tf.data.Dataset`, see `dataset`.
-        """
-        last = len(self.token_ids) - 1
-
-        def epoch_batches(epoch):
-            key = tf.stack([tf.cast(seed, "int64"), epoch])
-            numbers = tf.data.Dataset.range(last + 1).map(
-                lambda i: tf.random.experimental.index_shuffle(i, key, last)
-            )
-            return self._batches(numbers, batch_size, buckets)
-
-        return tf.data.Dataset.range(2**62).flat_map(epoch_batches).prefetch(4)
+        return self._one_epoch(batch_size, seed, buckets)
 
     def _batches(self, numbers, batch_size, buckets):
         """Return the batches of a dataset of numbers of examples."""

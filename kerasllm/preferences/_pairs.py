@@ -9,7 +9,7 @@ import numpy as np
 from kerasllm.backend import tf
 from kerasllm.checks import UserError, check_positive_ints, shown
 from kerasllm.images import vision_inputs
-from kerasllm.instructions import SHORTEST_BUCKET, TokenizedInstructions
+from kerasllm.instructions import Bucketed, TokenizedInstructions
 from kerasllm.preferences._preference import check_preferences
 
 # What a pair is tokenized with: nothing is left out before it is counted.
@@ -17,7 +17,7 @@ _NO_LIMIT = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenizedPairs:
+class TokenizedPairs(Bucketed):
     """Tokenized comparisons, and how many of them were too long.
 
     Prompt and response are tokenized apart, exactly as in supervised
@@ -115,6 +115,26 @@ class TokenizedPairs:
             name,
         )
 
+    @classmethod
+    def of_both(cls, preferences, validation_preferences, *settings):
+        """Tokenize what to train on and what to measure on, which may be none.
+
+        Args:
+            preferences: as `of`.
+            validation_preferences: the same, or `None`.
+            *settings: the other arguments of `of`.
+
+        Returns:
+            dict of `TokenizedPairs` by the names of the two arguments.
+        """
+        pairs = {"preferences": cls.of(preferences, *settings, "preferences")}
+        if validation_preferences is not None:
+            name = "validation_preferences"
+            pairs[name] = cls.of(validation_preferences, *settings, name)
+        for part in pairs.values():
+            part.warn_of_long_pairs()
+        return pairs
+
     @property
     def num_tokens(self):
         """Tokens of all pairs without padding, prompts twice: an int."""
@@ -129,15 +149,11 @@ class TokenizedPairs:
                 f"longer than sequence_length={self.sequence_length} tokens "
                 f"and left out. Raise `sequence_length` to {self.longest} to "
                 "keep all of them.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
-    def num_batches(self, batch_size=8, buckets=True):
-        """Return the number of batches that `dataset` gives: an int."""
-        lengths = self._lengths().max(axis=1)
-        buckets = np.searchsorted(self._bucket_lengths(buckets), lengths)
-        _, counts = np.unique(buckets, return_counts=True)
-        return int(np.sum(-(-counts // batch_size)))
+    def _sizes(self):
+        return self._lengths().max(axis=1)
 
     def dataset(self, batch_size=8, seed=None, buckets=True):
         """Return batches of pairs.
@@ -167,51 +183,12 @@ class TokenizedPairs:
             float32 `(batch_size,)`, the margins. `sample_weight` is float32
             `(batch_size,)`, one for a pair and zero for a repeated one.
         """
-        numbers = tf.data.Dataset.range(len(self.chosen))
-        if seed is not None:
-            numbers = numbers.shuffle(len(self.chosen), seed=seed)
-        batches = self._batches(numbers, batch_size, buckets)
-        # Keras warns of a dataset that ends without having said when.
-        count = self.num_batches(batch_size, buckets)
-        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-        return batches.prefetch(4)
-
-    def endless(self, batch_size=8, seed=0, buckets=True):
-        """Return an endless dataset: the batches of one epoch after another.
-
-        The order depends only on the seed and the number of the epoch, so a
-        run that was killed and resumed sees the same batches as one that was
-        not.
-
-        Args:
-            batch_size: int.
-            seed: int.
-            buckets: bool. See `dataset`.
-
-        Returns:
-            `tf.data.Dataset`, see `dataset`.
-        """
-        last = len(self.chosen) - 1
-
-        def epoch_batches(epoch):
-            key = tf.stack([tf.cast(seed, "int64"), epoch])
-            numbers = tf.data.Dataset.range(last + 1).map(
-                lambda i: tf.random.experimental.index_shuffle(i, key, last)
-            )
-            return self._batches(numbers, batch_size, buckets)
-
-        return tf.data.Dataset.range(2**62).flat_map(epoch_batches).prefetch(4)
+        return self._one_epoch(batch_size, seed, buckets)
 
     def _lengths(self):
         """Return the lengths of both responses: int `(number of pairs, 2)`."""
         pairs = zip(self.chosen, self.rejected, strict=True)
         return np.array([(len(a), len(b)) for a, b in pairs], "int32")
-
-    def _bucket_lengths(self, buckets):
-        lengths = [self.sequence_length]
-        while buckets and lengths[0] // 2 >= SHORTEST_BUCKET:
-            lengths.insert(0, lengths[0] // 2)
-        return lengths
 
     def _batches(self, numbers, batch_size, buckets):
         """Return the batches of a dataset of numbers of pairs."""

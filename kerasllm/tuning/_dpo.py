@@ -150,12 +150,12 @@ def dpo(
     template = get_template(template, tokenizer)
     if is_real(learning_rate):
         learning_rate = float(learning_rate)  # NumPy's, too, for the file
-    pairs = _tokenize(
-        {
-            "preferences": preferences,
-            "validation_preferences": validation_preferences,
-        },
-        *(causal_lm.preprocessor, template, sequence_length),
+    pairs = TokenizedPairs.of_both(
+        preferences,
+        validation_preferences,
+        causal_lm.preprocessor,
+        template,
+        sequence_length,
     )
     identity = None
     if directory is not None:
@@ -206,20 +206,6 @@ def _check_reference(reference):
             f"reference={shown(reference)}. Leave it out if the adapters are "
             "new."
         )
-
-
-def _tokenize(parts, preprocessor, template, sequence_length):
-    """Return the parts that there are as `TokenizedPairs`, by name."""
-    pairs = {
-        name: TokenizedPairs.of(
-            preferences, preprocessor, template, sequence_length, name
-        )
-        for name, preferences in parts.items()
-        if preferences is not None or name == "preferences"
-    }
-    for part in pairs.values():
-        part.warn_of_long_pairs()
-    return pairs
 
 
 def _compiled(model, objective, learning_rate):

@@ -91,13 +91,15 @@ def train_reward_model(
     if template == "auto":
         template = reward_model.template
     template = get_template(template)
-    train, validation = _tokenize(
+    pairs = TokenizedPairs.of_both(
         preferences,
         validation_preferences,
         reward_model.preprocessor,
         template,
         sequence_length,
     )
+    train = pairs["preferences"]
+    validation = pairs.get("validation_preferences")
     reward_model.template = template
     # `enable_lora` freezes the head by its weights. On TensorFlow, to set the
     # layer's own `trainable` from true to true does nothing.
@@ -150,27 +152,6 @@ def _check_arguments(reward_model, center_coefficient, seed):
         "at least 0",
     )
     check_int("seed", seed, 0)
-
-
-def _tokenize(
-    preferences, validation_preferences, preprocessor, template, sequence_length
-):
-    """Return both parts as `TokenizedPairs`, the second or `None`."""
-    parts = []
-    for name, part in (
-        ("preferences", preferences),
-        ("validation_preferences", validation_preferences),
-    ):
-        pairs = None
-        if part is not None or name == "preferences":
-            pairs = TokenizedPairs.of(
-                part, preprocessor, template, sequence_length, name
-            )
-        parts.append(pairs)
-    for part in parts:
-        if part is not None:
-            part.warn_of_long_pairs()
-    return parts
 
 
 def _for_fit(dataset, names):
