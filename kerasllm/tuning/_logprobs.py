@@ -87,10 +87,7 @@ def score_responses(causal_lm, token_ids, starts, images=None, batch_size=16):
     images = images or [()] * len(token_ids)
     scorer = _Scorer.of(causal_lm)
     results = [None] * len(token_ids)
-    # Sequences of similar length share a batch, and so need little padding.
-    order = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
-    for first in range(0, len(order), batch_size):
-        numbers = order[first : first + batch_size]
+    for numbers in by_length(token_ids, batch_size):
         scores = scorer.score(
             [token_ids[i] for i in numbers], [images[i] for i in numbers]
         )
@@ -240,21 +237,52 @@ class _Scorer:
             float32 array `(at least len(tokens), length)`. The score at a
             position is that of the next token.
         """
-        longest = min(position_tables(self.causal_lm), default=None)
-        # Few sizes are compiled. The last token is only predicted.
-        length = length_bucket(max(map(len, tokens)) - 1, longest)
-        token_ids = np.zeros((batch_bucket(len(tokens)), length + 1), "int32")
-        padding_mask = np.zeros((len(token_ids), length), bool)
+        # The last token is only predicted.
+        inputs = model_inputs(self.causal_lm, [t[:-1] for t in tokens], images)
+        labels = np.zeros_like(inputs["token_ids"])
         for i, its_tokens in enumerate(tokens):
-            token_ids[i, : len(its_tokens)] = its_tokens
-            padding_mask[i, : len(its_tokens)] = True
-        padding_mask[len(tokens) :, 0] = True  # attention to nothing is NaN
-        inputs = {"token_ids": token_ids[:, :-1], "padding_mask": padding_mask}
-        preprocessor = self.causal_lm.preprocessor
-        if getattr(preprocessor, "image_converter", None) is not None:
-            images = [*images, *[()] * (len(token_ids) - len(tokens))]
-            inputs |= vision_inputs(inputs["token_ids"], images, preprocessor)
-        return ops.convert_to_numpy(self._function(inputs, token_ids[:, 1:]))
+            labels[i, : len(its_tokens) - 1] = its_tokens[1:]
+        return ops.convert_to_numpy(self._function(inputs, labels))
+
+
+def by_length(tokens, batch_size):
+    """Yield the numbers of sequences for each batch: lists of int.
+
+    Sequences of similar length share a batch, and so need little padding.
+    """
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    for first in range(0, len(order), batch_size):
+        yield order[first : first + batch_size]
+
+
+def model_inputs(model, tokens, images=()):
+    """Return sequences as what a model reads, padded to one of a few sizes.
+
+    Args:
+        model: anything with the `preprocessor` and the `backbone` of a
+            `CausalLM`.
+        tokens: list of int arrays.
+        images: sequence of tuples of images, one for each of the first
+            sequences.
+
+    Returns:
+        dict of arrays: `token_ids` and `padding_mask`, each `(at least
+        len(tokens), length)`, and for a model that takes images what
+        `kerasllm.images.vision_inputs` returns.
+    """
+    longest = min(position_tables(model), default=None)
+    length = length_bucket(max(map(len, tokens)), longest)
+    token_ids = np.zeros((batch_bucket(len(tokens)), length), "int32")
+    padding_mask = np.zeros(token_ids.shape, bool)
+    for i, its_tokens in enumerate(tokens):
+        token_ids[i, : len(its_tokens)] = its_tokens
+        padding_mask[i, : len(its_tokens)] = True
+    padding_mask[len(tokens) :, 0] = True  # attention to nothing is NaN
+    inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
+    if getattr(model.preprocessor, "image_converter", None) is not None:
+        images = [*images, *[()] * (len(token_ids) - len(images))]
+        inputs |= vision_inputs(token_ids, images, model.preprocessor)
+    return inputs
 
 
 def _num_chunks(num_positions, vocabulary_size):

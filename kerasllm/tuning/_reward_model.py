@@ -9,10 +9,13 @@ from keras import ops
 
 from kerasllm import backend, lora
 from kerasllm.checks import UserError, check_int, shown
-from kerasllm.generation import batch_bucket, length_bucket, position_tables
-from kerasllm.images import vision_inputs
 from kerasllm.prompts import PromptTemplate, get_template
-from kerasllm.tuning._logprobs import make_examples, tokenize
+from kerasllm.tuning._logprobs import (
+    by_length,
+    make_examples,
+    model_inputs,
+    tokenize,
+)
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -73,7 +76,8 @@ class RewardModel(keras.Model):
     `padding_mask` of shape `(batch_size, length)`, to float32 rewards
     `(batch_size,)`. Called with two lists of strings, it is a reward as
     `kerasllm.generation.best_of_n` takes one: it returns what `predict`
-    returns.
+    returns. It puts the template around each prompt. If the prompts of a
+    generator have it already, pass a scorer that uses the bare ones.
 
     Attributes:
         backbone: the backbone.
@@ -92,7 +96,6 @@ class RewardModel(keras.Model):
     reward_model = RewardModel(causal_lm)
     train_reward_model(reward_model, preferences)
     reward_model.predict(["Say hello."], ["Hello!"])  # one float
-    best_of_n(generator, prompts, 16, scorer=reward_model)
     reward_model.save("reward.keras")
     reward_model = keras.saving.load_model("reward.keras")
     ```
@@ -161,10 +164,8 @@ class RewardModel(keras.Model):
             self, examples, template or self.template, num_unread=0
         )
         function = backend.companion_of(self, "_compiled_rewards", _compiled)
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        for first in range(0, len(order), batch_size):
-            numbers = order[first : first + batch_size]
-            inputs = self._batch([tokens[i] for i in numbers])
+        for numbers in by_length(tokens, batch_size):
+            inputs = model_inputs(self, [tokens[i] for i in numbers])
             scores = ops.convert_to_numpy(function(inputs))
             rewards[numbers] = scores[: len(numbers)]
         return rewards
@@ -187,22 +188,6 @@ class RewardModel(keras.Model):
         }
         template = PromptTemplate(**config["template"])
         return cls(**config | parts | {"template": template})
-
-    def _batch(self, tokens):
-        """Return sequences as inputs: a dict of arrays of a few sizes."""
-        longest = min(position_tables(self.backbone), default=None)
-        length = length_bucket(max(map(len, tokens)), longest)
-        token_ids = np.zeros((batch_bucket(len(tokens)), length), "int32")
-        padding_mask = np.zeros(token_ids.shape, bool)
-        for i, its_tokens in enumerate(tokens):
-            token_ids[i, : len(its_tokens)] = its_tokens
-            padding_mask[i, : len(its_tokens)] = True
-        padding_mask[len(tokens) :, 0] = True  # attention to nothing is NaN
-        inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
-        if getattr(self.preprocessor, "image_converter", None) is not None:
-            no_images = [()] * len(token_ids)
-            inputs |= vision_inputs(token_ids, no_images, self.preprocessor)
-        return inputs
 
 
 def _check_parts(backbone, preprocessor):

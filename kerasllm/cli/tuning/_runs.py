@@ -56,7 +56,7 @@ LearningRateOption = Annotated[
             checks.check_real,
             lambda value: 0 < value < math.inf,
             "positive",
-            cure="0.001 is a good start.",
+            cure="Leave it out for a good start.",
         ),
         help="The learning rate of Adam.",
     ),
