@@ -73,9 +73,9 @@ LONG_IN_FRONT = {
     "tuning._dpo.dpo",
     "tuning._finetuning.finetune",
     "tuning._logprobs.response_logprobs",
-    "tuning._policy_losses.grpo_loss",
-    "tuning._preference_losses.dpo_loss",
-    "tuning._reward_training.train_reward_model",
+    "tuning.losses._policies.grpo_loss",
+    "tuning.losses._preferences.dpo_loss",
+    "tuning.rewards._reward_training.train_reward_model",
 }
 
 BACKENDS = {"jax", "tensorflow", "torch"}

@@ -12,10 +12,13 @@ from kerasllm.tuning._dpo import dpo
 from kerasllm.tuning._finetuning import check_tuning, finetune
 from kerasllm.tuning._logprobs import response_logprobs
 from kerasllm.tuning._model import TokenModel, token_model
-from kerasllm.tuning._policy_losses import group_advantages, grpo_loss
-from kerasllm.tuning._preference_losses import dpo_loss, reward_loss
-from kerasllm.tuning._reward_model import RewardModel
-from kerasllm.tuning._reward_training import train_reward_model
+from kerasllm.tuning.losses import (
+    dpo_loss,
+    group_advantages,
+    grpo_loss,
+    reward_loss,
+)
+from kerasllm.tuning.rewards import RewardModel, train_reward_model
 
 __all__ = [
     "RewardModel",

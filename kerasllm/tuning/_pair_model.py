@@ -14,7 +14,7 @@ from keras import ops
 from kerasllm.checks import check_real
 from kerasllm.tuning._logprobs import next_token_logprobs
 from kerasllm.tuning._model import check_trainable
-from kerasllm.tuning._preference_losses import check_dpo, pair_losses
+from kerasllm.tuning.losses import check_dpo, pair_losses
 
 # Differences up to this, relative to the log-probabilities, are rounding.
 ROUNDING = 1e-5

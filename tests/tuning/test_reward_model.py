@@ -14,7 +14,7 @@ from kerasllm.instructions import Instruction, TokenizedInstructions
 from kerasllm.models import MiniGPTBackbone
 from kerasllm.prompts import BOOK, PromptTemplate, get_template
 from kerasllm.tuning import RewardModel
-from kerasllm.tuning._reward_model import LastToken
+from kerasllm.tuning.rewards._reward_model import LastToken
 from tests.instructions.test_tokenized import Bytes
 from tests.lora.small import disturb
 from tests.several_models import LENGTH, MAKERS

@@ -17,8 +17,8 @@ from kerasllm.tuning._identity import (
     noting_the_end,
 )
 from kerasllm.tuning._model import frozen_encoder
-from kerasllm.tuning._preference_losses import reward_losses
-from kerasllm.tuning._reward_model import RewardModel
+from kerasllm.tuning.losses import reward_losses
+from kerasllm.tuning.rewards._reward_model import RewardModel
 
 
 def train_reward_model(
