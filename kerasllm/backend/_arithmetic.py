@@ -65,7 +65,7 @@ def multiply_few_rows(x, matrix):
     blocks = math.gcd(size, 2 if name() == "tensorflow" else 4)
     x = ops.reshape(x, (rows, blocks, size // blocks))
     matrix = ops.reshape(matrix, (blocks, size // blocks, -1))
-    return ops.sum(ops.matmul(ops.swapaxes(x, 0, 1), matrix), axis=0)
+    return ops.sum(multiply_pairs(ops.swapaxes(x, 0, 1), matrix), axis=0)
 
 
 def score_few_rows(x, embeddings):
@@ -87,12 +87,31 @@ def score_few_rows(x, embeddings):
     blocks = math.gcd(embeddings.shape[0], 4)
     embeddings = ops.reshape(embeddings, (blocks, -1, size))
     x = ops.broadcast_to(ops.transpose(x), (blocks, size, rows))
-    return ops.transpose(ops.reshape(ops.matmul(embeddings, x), (-1, rows)))
+    scores = multiply_pairs(embeddings, x)
+    return ops.transpose(ops.reshape(scores, (-1, rows)))
 
 
 def _is_torch_in_half(x):
     dtype = keras.backend.standardize_dtype(x.dtype)
     return name() == "torch" and dtype in ("bfloat16", "float16")
+
+
+def multiply_pairs(x, y):
+    """Multiply as many matrices by as many others.
+
+    This is `keras.ops.matmul` without a choice of shapes, each of which leaves
+    PyTorch several views.
+
+    Args:
+        x: float tensor `(count, rows, size)`.
+        y: float tensor `(count, size, columns)`.
+
+    Returns:
+        float tensor `(count, rows, columns)`.
+    """
+    if name() == "torch":
+        return x.bmm(y)
+    return ops.matmul(x, y)
 
 
 def arrange_kernel(variable, axes):
@@ -113,6 +132,69 @@ def arrange_kernel(variable, axes):
     back = sorted(range(len(axes)), key=lambda i: axes[i])
     # The parameter stays the same object, which an optimizer may hold.
     tensor.data = tensor.data.permute(*axes).contiguous().permute(*back)
+
+
+def join_kernels(variables):
+    """Store kernels side by side, so that one product can have all of them.
+
+    On a CPU, PyTorch multiplies a row by one wide matrix faster than by several
+    narrow ones. Elsewhere, nothing is done. The values and the shapes stay the
+    same, and only their places in memory change.
+
+    Args:
+        variables: list of `keras.Variable`, kernels `(size, ...)` of layers
+            that read the same `size` inputs. If their dtypes differ, nothing is
+            done.
+    """
+    tensors = [variable.value for variable in variables]
+    if name() != "torch" or tensors[0].device.type != "cpu":
+        return
+    apart = joined_kernel(variables) is None
+    if not apart or len({tensor.dtype for tensor in tensors}) > 1:
+        return
+    import torch
+
+    matrices = [tensor.data.flatten(1) for tensor in tensors]
+    joined = torch.cat(matrices, axis=1)
+    if _is_torch_in_half(joined):  # as `arrange_kernel` stores one
+        joined = joined.T.contiguous().T
+    parts = joined.split([matrix.shape[1] for matrix in matrices], dim=1)
+    for tensor, part in zip(tensors, parts, strict=True):
+        # The parameter stays the same object, which an optimizer may hold.
+        tensor.data = part.unflatten(1, tensor.shape[1:])
+
+
+def joined_kernel(variables):
+    """Return kernels that lie side by side as one, or `None`.
+
+    Args:
+        variables: list of `keras.Variable`, kernels `(size, ...)` in the order
+            in which `join_kernels` got them.
+
+    Returns:
+        A tensor `(size, columns)` with the columns of all kernels, which are
+        not copied. `None` if `join_kernels` has not stored them so.
+    """
+    if name() != "torch":
+        return None
+    tensors = [variable.value for variable in variables]
+    size = tensors[0].shape[0]
+    columns = [tensor.numel() // size for tensor in tensors]
+    strides = tensors[0].stride(0), tensors[0].stride(-1)
+    if strides not in ((sum(columns), 1), (1, size)):
+        return None
+    # A recording calls this, too, so only what its tensors know is asked for.
+    block = tensors[0].untyped_storage().data_ptr()
+    place = tensors[0].data_ptr()
+    for tensor, width in zip(tensors, columns, strict=True):
+        if (
+            (tensor.stride(0), tensor.stride(-1)) != strides
+            or tensor.untyped_storage().data_ptr() != block
+            or tensor.data_ptr() != place
+        ):
+            return None
+        place += width * strides[1] * tensor.element_size()
+    return tensors[0].as_strided((size, sum(columns)), strides)
 
 
 def is_scalar(number):

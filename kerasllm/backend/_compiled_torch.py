@@ -92,6 +92,7 @@ def _record(function, arguments):
 _aten = torch.ops.aten
 VIEWS = {_aten.view, _aten._unsafe_view, _aten.permute, _aten.unsqueeze}
 VIEWS |= {_aten.transpose, _aten.t, _aten.expand, _aten.squeeze}
+VIEWS |= {_aten.as_strided}
 CONSTANTS = {_aten.arange, _aten.lift_fresh_copy}
 
 
@@ -104,7 +105,9 @@ def _share(graph):
     changing = set()
     for node in reversed(graph.nodes):
         schema = getattr(node.target, "_schema", None)
-        if node in changing or (schema is not None and schema.is_mutable):
+        if (schema is not None and schema.is_mutable) or (
+            node in changing and _shares_memory(node)
+        ):
             changing |= {node, *node.args[:1]}
     known = {}
     for node in graph.nodes:

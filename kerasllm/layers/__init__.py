@@ -10,6 +10,7 @@ from kerasllm.checks import check_positive_ints
 from kerasllm.layers._attention import Dropout, SelfAttention
 from kerasllm.layers._cached import (
     apply_dense,
+    apply_together,
     are_few,
     arrange_kernels,
     attend,
@@ -27,6 +28,7 @@ __all__ = [
     "SelfAttention",
     "TransformerDecoder",
     "apply_dense",
+    "apply_together",
     "are_few",
     "arrange_kernels",
     "attend",

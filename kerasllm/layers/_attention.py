@@ -8,6 +8,7 @@ from keras import layers, ops
 from kerasllm import backend
 from kerasllm.layers._cached import (
     apply_dense,
+    apply_together,
     attend,
     attention_weights,
     split_heads,
@@ -96,9 +97,10 @@ class SelfAttention(layers.MultiHeadAttention):
             and values of the new positions in it. Later positions in the
             cache are never read.
         """
-        query = split_heads(apply_dense(self._query_dense, inputs))
-        key = split_heads(apply_dense(self._key_dense, inputs))
-        value = split_heads(apply_dense(self._value_dense, inputs))
+        projections = (self._query_dense, self._key_dense, self._value_dense)
+        query, key, value = map(
+            split_heads, apply_together(projections, inputs)
+        )
         query = query * (1 / math.sqrt(self._key_dim))
         outputs, cache = attend(query, key, value, cache, cache_update_index)
         return apply_dense(self._output_dense, outputs), cache

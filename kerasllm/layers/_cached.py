@@ -13,6 +13,12 @@ from keras import ops
 
 from kerasllm import backend
 
+# Names under which a layer has layers that read the same.
+READ_TOGETHER = (
+    ("_query_dense", "_key_dense", "_value_dense"),
+    ("_feedforward_gate_dense", "_feedforward_intermediate_dense"),
+    ("gating_ffw", "gating_ffw_2"),
+)
 # Up to this many positions, reading the matrix is all that a product costs.
 FEW_POSITIONS = 64
 
@@ -64,7 +70,9 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
         key, value, first = _seen(cache, index, targets, window)
     # Query heads that share a head of keys become targets of one product.
     query = ops.reshape(query, (batch * key_heads, -1, size))
-    scores = ops.matmul(query, key)  # (batch * key_heads, share * targets, ...)
+    scores = backend.multiply_pairs(
+        query, key
+    )  # (batch * key_heads, share * targets, ...)
     if soft_cap is not None:
         scores = ops.tanh(scores / soft_cap) * soft_cap
     sources = scores.shape[-1]
@@ -74,7 +82,7 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
     )  # (batch * key_heads, share, targets, sources)
     weights = attention_weights(scores, visible)
     weights = ops.reshape(weights, (batch * key_heads, -1, sources))
-    outputs = ops.matmul(weights, value)
+    outputs = backend.multiply_pairs(weights, value)
     outputs = ops.reshape(outputs, (batch, heads, targets, size))
     return ops.transpose(outputs, (0, 2, 1, 3)), cache
 
@@ -131,19 +139,68 @@ def apply_dense(layer, inputs):
         layer: a built `Dense`, or an `EinsumDense` of Keras's attention layer.
         inputs: float tensor `(batch, length, ...)`.
     """
-    # Quantized and LoRA layers have other weights and other arithmetic.
-    special = layer.quantization_mode or layer.lora_enabled
-    if special or not are_few(inputs):
+    if not _is_plain(layer) or not are_few(inputs):
         return layer(inputs)
-    positions = inputs.shape[0] * inputs.shape[1]
-    x = ops.reshape(inputs, (positions, -1))  # (batch * length, size)
+    x = _in_rows(inputs)
     kernel = ops.cast(ops.reshape(layer.kernel, (x.shape[1], -1)), x.dtype)
-    outputs = backend.multiply_few_rows(x, kernel)
+    return _finish(layer, backend.multiply_few_rows(x, kernel), inputs.shape)
+
+
+def apply_together(layers, inputs):
+    """Return `layer(inputs)` for layers that read the same.
+
+    Where `arrange_kernels` has joined their kernels, it is a single product.
+
+    Args:
+        layers: list of layers as for `apply_dense`, all from `READ_TOGETHER`.
+        inputs: float tensor `(batch, length, size)`.
+
+    Returns:
+        list of the outputs of each layer.
+    """
+    kernel = None
+    if all(map(_is_plain, layers)) and are_few(inputs):
+        variables = [layer.kernel for layer in layers]
+        kernel = backend.joined_kernel(variables)
+    if kernel is None:
+        return [apply_dense(layer, inputs) for layer in layers]
+    x = _in_rows(inputs)
+    outputs = backend.multiply_few_rows(x, ops.cast(kernel, x.dtype))
+    results, start = [], 0
+    for layer in layers:
+        stop = start + math.prod(layer.kernel.shape[1:])
+        part = outputs[:, start:stop]
+        results.append(_finish(layer, part, inputs.shape))
+        start = stop
+    return results
+
+
+def _is_plain(layer):
+    """Return whether a layer has nothing but its kernel.
+
+    Quantized and LoRA layers have other weights and other arithmetic.
+    """
+    return not (layer.quantization_mode or layer.lora_enabled)
+
+
+def _in_rows(inputs):
+    """Map `(batch, length, ...)` to `(batch * length, size)`."""
+    return ops.reshape(inputs, (inputs.shape[0] * inputs.shape[1], -1))
+
+
+def _finish(layer, outputs, shape):
+    """Return what a layer makes of its product.
+
+    Args:
+        layer: as for `apply_dense`.
+        outputs: `(batch * length, size)`.
+        shape: shape of the inputs of the layer.
+    """
     # (batch, length, heads, key_dim), or (batch, length, size)
-    shape = layer.compute_output_shape(inputs.shape)[2:]
-    outputs = ops.reshape(outputs, (*inputs.shape[:2], *shape))
+    full = (*shape[:2], *layer.compute_output_shape(shape)[2:])
+    outputs = ops.reshape(outputs, full)
     if layer.bias is not None:
-        outputs = outputs + ops.cast(layer.bias, x.dtype)
+        outputs = outputs + ops.cast(layer.bias, outputs.dtype)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
@@ -154,6 +211,10 @@ def arrange_kernels(layers):
         layers: list of Keras layers or models, with all that is inside them.
     """
     for layer in layers:
+        for names in READ_TOGETHER:
+            together = [getattr(layer, name, None) for name in names]
+            if all(map(_can_be_joined, together)):
+                backend.join_kernels([dense._kernel for dense in together])
         if isinstance(layer, keras.layers.Dense):
             backend.arrange_kernel(layer._kernel, (1, 0))
         elif isinstance(layer, keras.layers.EinsumDense):
@@ -163,6 +224,15 @@ def arrange_kernels(layers):
             axes = sorted(axes, key=lambda i: kernel[i] in inputs)
             backend.arrange_kernel(layer._kernel, axes)
         arrange_kernels(layer._layers)
+
+
+def _can_be_joined(layer):
+    """Return whether the first axis of a kernel, alone, is that of inputs."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        inputs, kernel = layer.equation.split("->")[0].split(",")
+        shared = [axis for axis in kernel if axis in inputs]
+        return shared == [kernel[0]]
+    return isinstance(layer, keras.layers.Dense)
 
 
 def are_few(inputs):

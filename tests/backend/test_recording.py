@@ -87,3 +87,16 @@ def test_views_give_the_same_elements(seed):
         return random_views(x, rng) + 0.0, w + 0.0
 
     check(function, np.arange(120, dtype="float32").reshape(2, 3, 4, 5))
+
+
+def test_a_change_in_place_of_one_result_leaves_others_shared():
+    """What a changed array was computed from does not change with it."""
+    weight = keras.Variable(np.arange(4, dtype="float32"))
+
+    def function(x):
+        product = x * weight
+        mean = ops.mean(x * weight, axis=-1, keepdims=True)
+        mean += 1.0  # in place, on PyTorch
+        return product, mean, ops.mean(product, axis=-1, keepdims=True)
+
+    check(function, np.arange(8, dtype="float32").reshape(2, 4))

@@ -12,7 +12,13 @@ from kerasllm.generation.families._parts import (
     scale_of,
 )
 from kerasllm.generation.families._plain import Plain
-from kerasllm.layers import apply_dense, are_few, attend, split_heads
+from kerasllm.layers import (
+    apply_dense,
+    apply_together,
+    are_few,
+    attend,
+    split_heads,
+)
 
 
 class Gemma3(Family):
@@ -81,9 +87,8 @@ class Gemma3(Family):
             x = block.post_attention_norm(x)
         x = residual = x + residual
         x = block.pre_ffw_norm(x)
-        gate = apply_dense(block.gating_ffw, x)
-        gate = keras.activations.gelu(gate, approximate=True)
-        x = gate * apply_dense(block.gating_ffw_2, x)
+        gate, x = apply_together((block.gating_ffw, block.gating_ffw_2), x)
+        x = keras.activations.gelu(gate, approximate=True) * x
         x = apply_dense(block.ffw_linear, x)
         if block.use_post_ffw_norm:
             x = block.post_ffw_norm(x)

@@ -4,8 +4,8 @@ import keras_hub
 from keras import ops
 
 from kerasllm.generation.families._family import Family
-from kerasllm.generation.families._parts import scale_of
-from kerasllm.layers import apply_dense, attend, split_heads
+from kerasllm.generation.families._parts import project, scale_of
+from kerasllm.layers import apply_dense, attend
 
 
 class GPT2(Family):
@@ -30,9 +30,7 @@ class GPT2(Family):
         residual = x
         x = block._self_attention_layer_norm(x)
         attention = block._self_attention_layer
-        query = split_heads(apply_dense(attention._query_dense, x))
-        key = split_heads(apply_dense(attention._key_dense, x))
-        value = split_heads(apply_dense(attention._value_dense, x))
+        query, key, value = project(attention, x)
         query = query * scale_of(self._head_dim)
         x, cache = attend(query, key, value, cache, index)
         x = residual = apply_dense(attention._output_dense, x) + residual

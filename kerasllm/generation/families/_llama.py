@@ -6,11 +6,12 @@ from keras import ops
 from kerasllm.generation.families._family import Family
 from kerasllm.generation.families._parts import (
     frequencies_of,
+    project,
     rotate,
     rotation,
     scale_of,
 )
-from kerasllm.layers import apply_dense, attend, split_heads
+from kerasllm.layers import apply_dense, apply_together, attend
 
 
 class Llama(Family):
@@ -33,18 +34,34 @@ class Llama(Family):
 
     def _read_block(self, block, x, cache, index, turns):
         residual = x
-        x = block._self_attention_layernorm(x)
+        x = _normalize(block._self_attention_layernorm, x)
         attention = block._self_attention_layer
-        query = split_heads(apply_dense(attention._query_dense, x))
-        key = split_heads(apply_dense(attention._key_dense, x))
-        value = split_heads(apply_dense(attention._value_dense, x))
+        query, key, value = project(attention, x)
         query = rotate(query, turns) * scale_of(self._head_dim)
         x, cache = attend(query, rotate(key, turns), value, cache, index)
         x = residual = apply_dense(attention._output_dense, x) + residual
-        x = block._feedforward_layernorm(x)
-        gate = apply_dense(block._feedforward_gate_dense, x)
+        x = _normalize(block._feedforward_layernorm, x)
+        gate, x = apply_together(
+            (
+                block._feedforward_gate_dense,
+                block._feedforward_intermediate_dense,
+            ),
+            x,
+        )
         # KerasHub computes the activation in float32.
         gate = block.activation(ops.cast(gate, "float32"))
-        x = apply_dense(block._feedforward_intermediate_dense, x)
         x = x * ops.cast(gate, x.dtype)
         return apply_dense(block._feedforward_output_dense, x) + residual, cache
+
+
+def _normalize(layer, x):
+    """Return `layer(x)`, in fewer operations on PyTorch.
+
+    Args:
+        layer: a `LlamaLayerNorm`, which computes in float32.
+        x: float tensor `(batch, length, hidden_dim)`.
+    """
+    y = ops.rms_normalization(
+        ops.cast(x, "float32"), layer.scale, epsilon=layer.epsilon
+    )
+    return ops.cast(y, layer.compute_dtype)

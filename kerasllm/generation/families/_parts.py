@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.layers import are_few
+from kerasllm.layers import apply_together, are_few, split_heads
 
 
 def frequencies_of(rotary_embedding, size):
@@ -51,6 +51,24 @@ def rotate(x, cosines_and_sines):
     """
     cosines, sines = cosines_and_sines
     return x * cosines + ops.roll(x, x.shape[-1] // 2, axis=-1) * sines
+
+
+def project(attention, x):
+    """Return the heads of queries, keys and values.
+
+    Args:
+        attention: an attention layer with the three projections of Keras's.
+        x: `(batch, length, hidden_dim)`.
+
+    Returns:
+        Three tensors `(batch, heads, length, size)`.
+    """
+    projections = (
+        attention._query_dense,
+        attention._key_dense,
+        attention._value_dense,
+    )
+    return [split_heads(heads) for heads in apply_together(projections, x)]
 
 
 def score(embedding, hidden_states):
