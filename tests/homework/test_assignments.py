@@ -14,6 +14,7 @@ from tests.homework.mistakes import (
     MISTAKES,
     PRETRAINING_MISTAKES,
 )
+from tests.homework.preference_mistakes import PREFERENCE_MISTAKES
 
 nbformat = pytest.importorskip(
     "nbformat", reason='notebooks need `pip install -e ".[notebooks]"`'
@@ -29,7 +30,7 @@ ASSIGNMENTS = homework.sources()
 ASSIGNMENTS_BY_COST = [
     # These compile and train for a while.
     pytest.param(name, marks=pytest.mark.slow)
-    if name.startswith(("hw2", "hw4"))
+    if name.startswith(("hw2", "hw4", "hw5"))
     else name
     for name in ASSIGNMENTS
 ]
@@ -41,14 +42,16 @@ ADAPTERS = "hw4_adapters_and_instructions"
 # Layers and models are compiled, which takes seconds.
 COMPILED = {"test_LoraLinear", "test_merge", "test_masked_loss", "test_adapt",
             "test_tune", "test_make_model", "test_mean_loss",
-            "test_pretrain"}  # fmt: skip
+            "test_pretrain", "test_train_dpo"}  # fmt: skip
 
 
 # Mistakes by the question that they are in: assignment and test.
 GROUPS = collections.defaultdict(dict)
 for _name, _mistakes in {
-    ADAPTERS: ADAPTER_MISTAKES, "hw2b_pretraining": PRETRAINING_MISTAKES
-}.items():  # fmt: skip
+    ADAPTERS: ADAPTER_MISTAKES,
+    "hw2b_pretraining": PRETRAINING_MISTAKES,
+    "hw5_preferences": PREFERENCE_MISTAKES,
+}.items():
     for _mistake, (*_change, _test) in _mistakes.items():
         GROUPS[_name, _test][_mistake] = _change
 
