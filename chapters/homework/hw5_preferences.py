@@ -1074,6 +1074,23 @@ def start_table():
     return np.log(np.maximum(np.array(rows, "float32") / 100, 1e-9))
 
 
+def table_logits(ids, table):
+    """Return the logits of the word after each word.
+
+    Args:
+        ids: int array or tensor of any shape.
+        table: float array, tensor, or variable `(words, words)`.
+
+    Returns:
+        float tensor `(..., words)`.
+    """
+    from keras import ops
+
+    # The gradient of `take` comes in pieces with TensorFlow, and Adam would
+    # make other steps of them.
+    return ops.matmul(ops.one_hot(ids, table.shape[0]), table)
+
+
 def sample(table, count, seed):
     """Draw answers.
 
@@ -1179,7 +1196,9 @@ for row, its_mask, reward in zip(ids, mask, rewards):
 # Write a subclass of `keras.Model`, and let `make_policy` return one. It holds
 # the table as a `keras.Variable` in the attribute `table`, its only weight. Its
 # `call` receives a dict as `compare` returns it and returns the
-# log-probabilities of both answers of each pair.
+# log-probabilities of both answers of each pair. `table_logits` computes the
+# logits. (Do not index the table yourself, or Adam would make other steps with
+# TensorFlow.)
 #
 # The model also needs its loss. While `fit` trains, Keras calls the method
 # `compute_loss(x, y, y_pred, sample_weight, training)` of the model: `y_pred`
@@ -1216,7 +1235,7 @@ class Policy(keras.Model):
         length = x["ids"].shape[-1]
         ids = ops.reshape(x["ids"], (-1, length))  # (2 * pairs, length)
         mask = ops.reshape(x["mask"], (-1, length))
-        logits = ops.take(self.table, ids, axis=0)
+        logits = table_logits(ids, self.table)
         return ops.reshape(response_logprobs(logits, ids, mask), (-1, 2))
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):

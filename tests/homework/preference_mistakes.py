@@ -187,8 +187,8 @@ PREFERENCE_MISTAKES = {
         "test_make_policy",
     ),
     "a table that is not its own": (
-        "ops.take(self.table, ids, axis=0)",
-        "ops.take(start_table(), ids, axis=0)",
+        "table_logits(ids, self.table)",
+        "table_logits(ids, start_table())",
         "test_make_policy",
     ),
     "a beta of its own": (
