@@ -1,6 +1,6 @@
 """Mistakes that students make in the assignment about preferences."""
 
-# A mistake, the test that must notice, and all tests of the same function.
+# What is right, what a student writes instead, and the test that must notice.
 PREFERENCE_MISTAKES = {
     "the wrong one wins": (
         "ops.subtract(rewards, other_rewards)",
