@@ -8,12 +8,16 @@
   a text is.
 - `reliability_table` compares predicted probabilities with what came true.
 - `pass_at_k` estimates how often one of several attempts is right.
+- `best_of_n_scores` estimates what the best of n responses scores, for many n
+  from one pool of responses; `best_of_n_kl` bounds how far it is from the
+  policy.
 - `preferred_share` measures labels by a true score, or a reward model by true
   labels; `cohens_kappa` tells how far two labellers agree.
 """
 
 from kerasllm.evaluation._agreement import cohens_kappa, preferred_share
 from kerasllm.evaluation._asking import ask_all, in_batches
+from kerasllm.evaluation._best_of_n import best_of_n_kl, best_of_n_scores
 from kerasllm.evaluation._calibration import (
     ReliabilityBin,
     reliability_table,
@@ -35,6 +39,8 @@ __all__ = [
     "ReliabilityBin",
     "Share",
     "ask_all",
+    "best_of_n_kl",
+    "best_of_n_scores",
     "cohens_kappa",
     "exact_share",
     "in_batches",
