@@ -32,6 +32,21 @@ def make_seed_generator(seed):
     )
 
 
+def check_seeds(seeds, num_prompts):
+    """Check that there is one seed for each prompt.
+
+    Raises:
+        UserError: there is not, or one of them is no int within the range.
+    """
+    fits = [is_int(seed) and 0 <= seed <= LARGEST_SEED for seed in seeds]
+    if len(seeds) != num_prompts or not all(fits):
+        raise UserError(
+            "A list `seed` must have an int for each prompt, each from 0 to "
+            f"{LARGEST_SEED}. Received: {len(seeds)} for {num_prompts} "
+            f"prompts, seed={shown(list(seeds))}."
+        )
+
+
 def tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size):
     """Return the prompt's tokens, a list of ints shorter than `max_length`.
 

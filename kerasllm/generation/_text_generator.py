@@ -156,12 +156,13 @@ class TextGenerator:
                 included. Defaults to the preprocessor's `sequence_length`.
             stop_token_ids: int or list of ints, the tokens that end a text;
                 `None` for none; `"auto"` for the tokenizer's end tokens.
-            seed: int or `keras.random.SeedGenerator`. A prompt then gives the
-                same text each time on the same backend, whatever else is in
-                the batch. (In half precision, rounding depends on the batch
-                size, which can change the choice between tokens that are
-                nearly equally likely.) `None` gives new draws each time,
-                controlled by `keras.utils.set_random_seed`.
+            seed: int, list of ints with one for each prompt, or
+                `keras.random.SeedGenerator`. A prompt then gives the same text
+                on the same backend, whatever else is in the batch, but for
+                rounding in half precision. A single int gives all prompts the
+                same draws, so a mean over prompts varies more than with a list
+                of ints. `None` gives new draws each time, controlled by
+                `keras.utils.set_random_seed`.
             strip_prompt: bool. Whether to return only the continuations.
             return_logprobs: bool. Whether to return `Generation`s, with
                 log-probabilities, instead of strings.
@@ -326,7 +327,7 @@ class TextGenerator:
             prompts: list of str or `TokenizedPrompt`.
             max_length: see `generate`, as for the next five.
             stop_token_ids: int, list of ints, `None` or `"auto"`.
-            seed: int or `keras.random.SeedGenerator`.
+            seed: int, list of ints or `keras.random.SeedGenerator`.
             stop_strings: str or sequence of str.
             num_samples: int.
             sampler: any sampler.

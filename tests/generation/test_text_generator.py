@@ -456,6 +456,20 @@ def test_samples_of_a_prompt_differ_and_the_first_is_the_only_one(babbler):
     assert generator.generate("c", 20, seed=1, num_samples=3) == samples[1]
 
 
+def test_each_prompt_may_have_draws_of_its_own(babbler):
+    """A single seed gives all prompts the same luck."""
+    generator = TextGenerator(babbler, random_sample)
+    options = {"max_length": 20, "num_samples": 2, "strip_prompt": True}
+    same = generator.generate(["a", "b"], seed=3, **options)
+    assert same[0] == same[1]
+    own = generator.generate(["a", "b"], seed=np.array([3, 4]), **options)
+    assert own == [same[0], generator.generate("b", seed=4, **options)]
+    assert own[1] != same[1]
+    for wrong in ([3], [3, -1], [3, 1.5]):
+        with pytest.raises(UserError, match="list `seed` must have an int"):
+            generator.generate(["a", "b"], seed=wrong, **options)
+
+
 class OtherGPT2(keras_hub.models.GPT2CausalLM):
     """A model of a family that we do not know."""
 

@@ -19,6 +19,7 @@ from kerasllm import backend
 from kerasllm.checks import UserError
 from kerasllm.generation._arguments import (
     check_logits,
+    check_seeds,
     check_token_id,
     make_seed_generator,
 )
@@ -342,6 +343,9 @@ def sequence_seeds(sampler, seed, num_prompts, num_samples):
         states = itertools.repeat([0, 0])
     elif seed is None:  # a different seed for each prompt
         states = _states(make_seed_generator(None))
+    elif isinstance(seed, list | tuple | np.ndarray):
+        check_seeds(seed, num_prompts)
+        states = ([int(number), 0] for number in seed)  # as `_states` begins
     else:
         states = itertools.repeat(next(_states(make_seed_generator(seed))))
     return (
