@@ -76,6 +76,7 @@ LONG_IN_FRONT = {
     "tuning.losses._policies.grpo_loss",
     "tuning.losses._preferences.dpo_loss",
     "tuning.rewards._reward_training.train_reward_model",
+    "tuning.rounds._prefer.prefer",
 }
 
 BACKENDS = {"jax", "tensorflow", "torch"}

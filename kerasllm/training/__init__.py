@@ -13,6 +13,13 @@ from kerasllm.files import (
     RUN_FILE,
     read_run,
 )
+from kerasllm.training._checkpoint_file import (
+    SavedState,
+    assign,
+    read_state,
+    write_history,
+    write_state,
+)
 from kerasllm.training._checkpoints import Checkpoint
 from kerasllm.training._first_batch import describe_batch
 from kerasllm.training._fit import resumable_fit
@@ -34,16 +41,21 @@ __all__ = [
     "RUN_FILE",
     "Checkpoint",
     "NextTokenLoss",
+    "SavedState",
     "TrainingInterrupted",
     "accuracy",
+    "assign",
     "claim",
     "claim_for_model",
     "describe_batch",
     "next_token_objective",
     "read_run",
+    "read_state",
     "resumable_fit",
     "token_loss",
     "training_model",
     "with_labels",
+    "write_history",
     "write_run",
+    "write_state",
 ]

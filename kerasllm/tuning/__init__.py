@@ -4,8 +4,9 @@
 or tuning of adapters after `kerasllm.lora.enable_lora`. `response_logprobs`
 returns how likely a model finds responses. `dpo` learns from preferences with
 `dpo_loss`. `train_reward_model` trains a `RewardModel`, which scores responses,
-with `reward_loss`. `group_advantages` and `grpo_loss` are for learning from
-rewards.
+with `reward_loss`. `prefer` tunes a model in rounds on its own responses that
+are scored highest, and a `RewardWatch` tells when the reward is exploited.
+`group_advantages` and `grpo_loss` are for learning from rewards.
 """
 
 from kerasllm.tuning._dpo import dpo
@@ -19,16 +20,34 @@ from kerasllm.tuning.losses import (
     reward_loss,
 )
 from kerasllm.tuning.rewards import RewardModel, train_reward_model
+from kerasllm.tuning.rounds import (
+    BestOfEach,
+    Cutoff,
+    HackingEvidence,
+    RewardWatch,
+    StopAtRewardHacking,
+    TopShare,
+    compare_with_best,
+    prefer,
+)
 
 __all__ = [
+    "BestOfEach",
+    "Cutoff",
+    "HackingEvidence",
     "RewardModel",
+    "RewardWatch",
+    "StopAtRewardHacking",
     "TokenModel",
+    "TopShare",
     "check_tuning",
+    "compare_with_best",
     "dpo",
     "dpo_loss",
     "finetune",
     "group_advantages",
     "grpo_loss",
+    "prefer",
     "response_logprobs",
     "reward_loss",
     "token_model",
