@@ -156,13 +156,11 @@ class TextGenerator:
                 included. Defaults to the preprocessor's `sequence_length`.
             stop_token_ids: int or list of ints, the tokens that end a text;
                 `None` for none; `"auto"` for the tokenizer's end tokens.
-            seed: int, list of ints with one for each prompt, or
-                `keras.random.SeedGenerator`. A prompt then gives the same text
-                on the same backend, whatever else is in the batch, but for
-                rounding in half precision. A single int gives all prompts the
-                same draws, so a mean over prompts varies more than with a list
-                of ints. `None` gives new draws each time, controlled by
-                `keras.utils.set_random_seed`.
+            seed: int or `keras.random.SeedGenerator`, whose draws all prompts
+                share, or a list of ints, one for each prompt. A prompt then
+                gives the same text on the same backend, whatever else is in
+                the batch, but for rounding in half precision. `None` gives new
+                draws each time, as `keras.utils.set_random_seed` controls.
             strip_prompt: bool. Whether to return only the continuations.
             return_logprobs: bool. Whether to return `Generation`s, with
                 log-probabilities, instead of strings.
