@@ -77,6 +77,7 @@ LONG_IN_FRONT = {
     "tuning.losses._preferences.dpo_loss",
     "tuning.rewards._reward_training.train_reward_model",
     "tuning.rounds._prefer.prefer",
+    "tuning.rounds._self_train.self_train",
 }
 
 BACKENDS = {"jax", "tensorflow", "torch"}

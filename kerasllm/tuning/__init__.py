@@ -6,6 +6,7 @@ returns how likely a model finds responses. `dpo` learns from preferences with
 `dpo_loss`. `train_reward_model` trains a `RewardModel`, which scores responses,
 with `reward_loss`. `prefer` tunes a model in rounds on its own responses that
 are scored highest, and a `RewardWatch` tells when the reward is exploited.
+`self_train` does so with the solutions that a program finds right.
 `group_advantages` and `grpo_loss` are for learning from rewards.
 """
 
@@ -29,6 +30,7 @@ from kerasllm.tuning.rounds import (
     TopShare,
     compare_with_best,
     prefer,
+    self_train,
 )
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "prefer",
     "response_logprobs",
     "reward_loss",
+    "self_train",
     "token_model",
     "train_reward_model",
 ]

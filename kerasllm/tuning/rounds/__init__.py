@@ -2,6 +2,7 @@
 
 from kerasllm.tuning.rounds._keeping import BestOfEach, Cutoff, TopShare
 from kerasllm.tuning.rounds._prefer import prefer
+from kerasllm.tuning.rounds._self_train import self_train
 from kerasllm.tuning.rounds._stopping import StopAtRewardHacking
 from kerasllm.tuning.rounds._watching import (
     HackingEvidence,
@@ -18,4 +19,5 @@ __all__ = [
     "TopShare",
     "compare_with_best",
     "prefer",
+    "self_train",
 ]

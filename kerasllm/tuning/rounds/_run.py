@@ -248,7 +248,7 @@ class Run:
                 )
             ]
 
-        keys = ("prompts", "responses", "ended", "num_tokens")
+        keys = ("prompts", "responses", "ended", "num_tokens", "logprobs")
         records = self.once(number, SAMPLES_FILE, make)
         columns = [[record[key] for record in records] for key in keys]
         asked = [prompt for prompt in prompts for _ in range(num_generations)]

@@ -22,6 +22,8 @@ class Samples:
         ended: list of bool. Whether the model ended a response, before the
             largest length cut it off.
         num_tokens: list of int. Tokens that were sampled for each response.
+        logprobs: list of float, the log-probability of each response under the
+            model, without its end token, in nats.
         num_generations: int. Responses to each prompt.
         token_ids: list of int32 arrays, the tokens that the model read and
             wrote, prompt and response in one; `None` if they come from a file.
@@ -32,6 +34,7 @@ class Samples:
     responses: list
     ended: list
     num_tokens: list
+    logprobs: list
     num_generations: int
     token_ids: list | None = None
     starts: list | None = None
@@ -106,7 +109,7 @@ class ResponseSampler:
             )
         return encoded
 
-    def sample(self, prompts, num_generations, seeds):
+    def sample(self, prompts, num_generations, seeds, temperature=None):
         """Return several responses to each prompt: `Samples`.
 
         Args:
@@ -114,8 +117,10 @@ class ResponseSampler:
             num_generations: int.
             seeds: list of int, one for each prompt; see `seeds_of`. A single
                 one would give all prompts the same luck.
+            temperature: float; `None` for that of the sampler.
         """
         encoded = self.encode(prompts)
+        sampler = None if temperature is None else chain(temperature)
         at_once = max(1, self.batch_size // num_generations)
         results = []
         for first in range(0, len(prompts), at_once):
@@ -128,6 +133,7 @@ class ResponseSampler:
                 return_logprobs=True,
                 stop_strings=self._stop_strings,
                 num_samples=num_generations,
+                sampler=sampler,
             )
             if num_generations == 1:  # a single sample is no list
                 generations = [[generation] for generation in generations]
@@ -152,6 +158,7 @@ class ResponseSampler:
                 len(sequence) - start
                 for sequence, start in zip(sequences, starts, strict=True)
             ],
+            [float(sum(g.logprobs)) for _, g in results],
             num_generations,
             sequences,
             starts,
