@@ -92,20 +92,7 @@ class StopAtRewardHacking(keras.callbacks.Callback):
                 f"fall from noise. Received: {len(self.prompts)}. Hold out "
                 "more."
             )
-        for name, value in (
-            ("reward_fn", reward_fn),
-            ("true_score", true_score),
-        ):
-            if not callable(value):
-                raise UserError(
-                    f"`{name}` must be callable. Received: {name}="
-                    f"{shown(value)}. A `RewardModel` or a function is."
-                )
-        if watch is not None and not isinstance(watch, RewardWatch):
-            raise UserError(
-                "`watch` must be a `RewardWatch`. Received: watch="
-                f"{shown(watch)}. Leave it out for one with its defaults."
-            )
+        _check_parts(reward_fn, true_score, watch)
         self.reward_fn, self.true_score = reward_fn, true_score
         self.watch = RewardWatch() if watch is None else watch
         self.watch.reset()
@@ -202,3 +189,17 @@ class StopAtRewardHacking(keras.callbacks.Callback):
                 (self.true_score, "true_score"),
             )
         ]
+
+
+def _check_parts(reward_fn, true_score, watch):
+    for name, value in (("reward_fn", reward_fn), ("true_score", true_score)):
+        if not callable(value):
+            raise UserError(
+                f"`{name}` must be callable. Received: {name}={shown(value)}. "
+                "A `RewardModel` or a function is."
+            )
+    if watch is not None and not isinstance(watch, RewardWatch):
+        raise UserError(
+            f"`watch` must be a `RewardWatch`. Received: watch={shown(watch)}. "
+            "Leave it out for one with its defaults."
+        )
