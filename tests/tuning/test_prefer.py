@@ -199,12 +199,12 @@ def test_what_a_round_reports(untrained, stages, tmp_path):
             tmp_path / "round_1" / "samples.jsonl", "Samples"
         )
     ]
-    assert [r["prompts"] for r in records] == [
+    assert [r["prompt"] for r in records] == [
         prompt for prompt in PROMPTS for _ in range(5)
     ]
-    values = np.array([float(r["responses"]) for r in records])
+    values = np.array([float(r["response"]) for r in records])
     distinct = {
-        (r["prompts"], r["responses"]): float(r["responses"])
+        (r["prompt"], r["response"]): float(r["response"])
         for r in records
         if r["ended"]
     }

@@ -161,6 +161,8 @@ def test_it_watches_preference_tuning_and_really_samples(start):
         ({"sequence_length": 1}, "`sequence_length` must be"),
         ({"sampling_batch_size": 0}, "`sampling_batch_size` must be"),
         ({"seed": -1}, "`seed` must be"),
+        ({"temperature": -1}, "`temperature` must be"),
+        ({"template": "no such"}, "`template` must be one of"),
     ],
 )
 def test_arguments(arguments, message):

@@ -8,6 +8,14 @@ import numpy as np
 from kerasllm.tuning._logprobs import score_responses
 from kerasllm.tuning.rounds._weights import other_weights
 
+# What a file of records calls the attributes of `Measurement`.
+COLUMNS = {
+    "reward": "rewards",
+    "true_score": "true_scores",
+    "log_ratio": "log_ratios",
+    "num_tokens": "num_tokens",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -48,24 +56,21 @@ class Measurement:
                 samples.prompts, samples.responses, strict=True
             )
         ]
-        for field in dataclasses.fields(self):
-            values = getattr(self, field.name)
+        for key, name in COLUMNS.items():
+            values = getattr(self, name)
             if values is not None:
                 for record, value in zip(records, values, strict=True):
-                    record[field.name] = value.item()
+                    record[key] = value.item()
         return records
 
     @classmethod
     def of_records(cls, records):
         """Return the measurement that a file keeps."""
-        return cls(
-            **{
-                field.name: np.array([r[field.name] for r in records])
-                if field.name in records[0]
-                else None
-                for field in dataclasses.fields(cls)
-            }
-        )
+        columns = dict.fromkeys(COLUMNS.values())
+        for key, name in COLUMNS.items():
+            if key in records[0]:
+                columns[name] = np.array([record[key] for record in records])
+        return cls(**columns)
 
 
 def standard_error(values):

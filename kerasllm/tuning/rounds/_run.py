@@ -37,6 +37,14 @@ WEIGHTS_FILE = "weights.npz"
 START_FILE = "start.npz"
 TUNING_FOLDER = "tuning"
 NO_STATE = np.zeros(0, "uint8")
+# What the file of samples calls the attributes of `Samples`.
+COLUMNS = {
+    "prompt": "prompts",
+    "response": "responses",
+    "ended": "ended",
+    "num_tokens": "num_tokens",
+    "logprob": "logprobs",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,16 +249,14 @@ class Run:
             seeds = seeds_of(self.tuning.seed, number, len(prompts))
             with self.working(f"Round {number}: sampling"):
                 sampled = self.sampler.sample(prompts, num_generations, seeds)
+            columns = [getattr(sampled, name) for name in COLUMNS.values()]
             return [
-                dict(zip(keys, values, strict=True))
-                for values in zip(
-                    *(getattr(sampled, key) for key in keys), strict=True
-                )
+                dict(zip(COLUMNS, values, strict=True))
+                for values in zip(*columns, strict=True)
             ]
 
-        keys = ("prompts", "responses", "ended", "num_tokens", "logprobs")
         records = self.once(number, SAMPLES_FILE, make)
-        columns = [[record[key] for record in records] for key in keys]
+        columns = [[record[key] for record in records] for key in COLUMNS]
         asked = [prompt for prompt in prompts for _ in range(num_generations)]
         if columns[0] != asked:
             raise RunError(

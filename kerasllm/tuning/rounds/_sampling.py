@@ -9,6 +9,7 @@ from kerasllm.checks import UserError, check_text, shown
 from kerasllm.generation import TextGenerator, TokenizedPrompt, end_token_ids
 from kerasllm.prompts import encode, encode_all, start_tokens
 from kerasllm.samplers import chain
+from kerasllm.tokenizers import token_id_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,9 @@ class ResponseSampler:
             (token for token in [*after, *sorted(stops)] if token in stops), None
         )
         end = template.end_of_turn
-        self._stop_strings = [end] if end else []
+        # Looking for a string takes time at each token. Most have a token.
+        is_text = end and token_id_of(tokenizer, end) not in stops
+        self._stop_strings = [end] if is_text else []
 
     def encode(self, prompts):
         """Return prompts with the template around them, tokenized.

@@ -7,6 +7,7 @@ from kerasllm import training
 from kerasllm.checks import UserError, check_int, shown
 from kerasllm.progress import working
 from kerasllm.prompts import get_template
+from kerasllm.samplers import chain
 from kerasllm.tuning.rounds._sampling import (
     ResponseSampler,
     check_prompts,
@@ -99,7 +100,10 @@ class StopAtRewardHacking(keras.callbacks.Callback):
         self.every = None if every is None else check_int("every", every, 1)
         self.restore_best = bool(restore_best)
         self.num_generations = check_int("num_generations", num_generations, 1)
-        self.temperature, self.template = temperature, template
+        self.temperature = chain(temperature).temperature
+        if template != "auto":
+            template = get_template(template)
+        self.template = template
         self.sequence_length = check_int("sequence_length", sequence_length, 2)
         self.batch_size = check_int(
             "sampling_batch_size", sampling_batch_size, 1
