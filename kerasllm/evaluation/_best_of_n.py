@@ -91,9 +91,7 @@ def best_of_n_scores(proxy, true, ns):
 
 def _ranked(proxy, true):
     """Sort true scores by the proxy; ties get the mean of their true scores."""
-    _, group, counts = np.unique(
-        proxy, return_inverse=True, return_counts=True
-    )
+    _, group, counts = np.unique(proxy, return_inverse=True, return_counts=True)
     means = np.bincount(group, weights=true) / counts
     return means[np.sort(group)]
 

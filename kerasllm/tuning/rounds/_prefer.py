@@ -216,9 +216,7 @@ def _run_rounds(run, plan):
 def _learn(run, plan, number):
     """Sample, score, keep and tune; return the logs and the reward."""
     clock = Clock()
-    samples = run.sample(
-        number, plan.prompts_of(number), plan.num_generations
-    )
+    samples = run.sample(number, plan.prompts_of(number), plan.num_generations)
     reward_fn = plan.reward_fn
     if plan.renew_reward is not None:
         reward_fn = plan.renew_reward(

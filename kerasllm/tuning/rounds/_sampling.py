@@ -73,7 +73,8 @@ class ResponseSampler:
         self.max_length = max(sequence_length - len(after), 2)
         stops = end_token_ids(tokenizer)
         self._end = next(
-            (token for token in [*after, *sorted(stops)] if token in stops), None
+            (token for token in [*after, *sorted(stops)] if token in stops),
+            None,
         )
         end = template.end_of_turn
         # Looking for a string takes time at each token. Most have a token.

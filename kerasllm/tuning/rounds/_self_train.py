@@ -228,9 +228,7 @@ def _asked(name, problems, prompt):
                 f"{shown(problem)}. `kerasllm.reasoning.Problem` has."
             )
     asked = [prompt(p.prompt) if prompt else p.prompt for p in problems]
-    by_prompt = dict(
-        zip(check_prompts(name, asked), problems, strict=True)
-    )
+    by_prompt = dict(zip(check_prompts(name, asked), problems, strict=True))
     if len(by_prompt) < len(problems):
         raise UserError(
             f"Each of `{name}` must have a prompt of its own. Received: "

@@ -169,9 +169,7 @@ class StopAtRewardHacking(keras.callbacks.Callback):
 
     def _scores(self, causal_lm):
         """Return the mean scores of each prompt: two arrays."""
-        template = get_template(
-            self.template, causal_lm.preprocessor.tokenizer
-        )
+        template = get_template(self.template, causal_lm.preprocessor.tokenizer)
         sampler = ResponseSampler(
             causal_lm,
             template,
@@ -179,13 +177,12 @@ class StopAtRewardHacking(keras.callbacks.Callback):
             self.temperature,
             self.batch_size,
         )
-        samples = sampler.sample(
-            self.prompts, self.num_generations, self.seeds
-        )
+        samples = sampler.sample(self.prompts, self.num_generations, self.seeds)
         return [
             np.mean(
-                score(function, samples.prompts, samples.responses, name)
-                .reshape(-1, self.num_generations),
+                score(
+                    function, samples.prompts, samples.responses, name
+                ).reshape(-1, self.num_generations),
                 axis=1,
             )  # (num_prompts,)
             for function, name in (
