@@ -64,8 +64,7 @@ ONE_GO = ["sample", "score"] + 2 * [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-@pytest.mark.parametrize("tune_from", ["last", "start"])
+@pytest.mark.parametrize(("rank", "tune_from"), [(None, "last"), (2, "start")])
 def test_whatever_is_interrupted_the_same_call_goes_on(
     start, tmp_path, stages, rank, tune_from
 ):
