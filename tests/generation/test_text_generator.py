@@ -466,7 +466,7 @@ def test_each_prompt_may_have_draws_of_its_own(babbler):
     assert own == [same[0], generator.generate("b", seed=4, **options)]
     assert own[1] != same[1]
     for wrong in ([3], [3, -1], [3, 1.5]):
-        with pytest.raises(UserError, match="list `seed` must have an int"):
+        with pytest.raises(ValueError, match="list `seed` must have an int"):
             generator.generate(["a", "b"], seed=wrong, **options)
 
 
