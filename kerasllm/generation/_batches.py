@@ -16,6 +16,8 @@ from kerasllm.generation.texts import token_array
 # Reading a shared prefix first takes two more compiled functions.
 FEWEST_SHARED = 64
 MOST_SCORES = 2**20  # of one head, which take 4 MB
+# Finished sequences stay in smaller batches: each size is compiled once more.
+FEWEST_TO_SHRINK = 64
 
 
 def write_together(
@@ -32,7 +34,7 @@ def write_together(
     Args:
         decoder: a `CachedDecoder`.
         sampling: a `BatchSampler`.
-        sequences: list of `Sequence`, with one sampler and one `max_length`.
+        sequences: list of `Sequence`, with one sampler.
         call: a `Call`, which measures the speed and may be canceled.
         num_samples: int. Number of consecutive sequences that share a prompt.
         with_logprobs: bool. Whether to record log-probabilities.
@@ -40,7 +42,8 @@ def write_together(
     """
     sample = sampling.prepare(sequences[0].sampler, with_logprobs)
     start = min(len(sequence.prompt_ids) for sequence in sequences)
-    cache_length = decoder.cache_length(sequences[0].max_length)
+    longest = max(sequence.max_length for sequence in sequences)
+    cache_length = decoder.cache_length(longest)
     if any(sequence.images for sequence in sequences) or not decoder.extends:
         past = None
     model = None if past is None else (decoder, cache_length, decoder.weights())
@@ -48,23 +51,24 @@ def write_together(
         decoder, sequences, start, num_samples, cache_length, past, model
     )
     step = decoder.bind_step()
-    for index in range(start, sequences[0].max_length):
+    for index in range(start, longest):
         started = time.perf_counter()
         delays = decoder.num_delays
         if index > start:
+            if _are_few_running(sequences, len(token_ids)):
+                sequences, token_ids, cache = _drop_finished(
+                    decoder, sequences, token_ids, cache
+                )
+                # These are for one size of batches.
+                sample = sampling.prepare(sequences[0].sampler, with_logprobs)
+                step = decoder.bind_step()
             # A text that has ended has no token here, so any token will do.
             newest = np.maximum(token_ids[:, index - 1], 0)
             logits, cache = step(newest, cache, index - 1)
-        # The other sequences have ended or are still within their prompts.
-        active = [
-            (i, sequence)
-            for i, sequence in enumerate(sequences)
-            if sequence.finish_reason is None and sequence.length == index
-        ]
+        active = _waiting_at(sequences, index)
         processed = sampling.process(logits, token_ids) if active else logits
         choose_tokens(sample, logits, processed, token_ids, active)
-        ready = index > start and decoder.num_delays == delays
-        if ready and active:
+        if active and index > start and decoder.num_delays == delays:
             call.count(time.perf_counter() - started)
         try:
             yield
@@ -76,6 +80,49 @@ def write_together(
             break
     if past is not None:
         past.keep(model, cache, token_ids[0, :index])
+
+
+def _waiting_at(sequences, index):
+    """Return which sequences need a token at a position.
+
+    The others have ended or are still within their prompts.
+
+    Returns:
+        list of pairs of an index in the batch and a `Sequence`.
+    """
+    return [
+        (i, sequence)
+        for i, sequence in enumerate(sequences)
+        if sequence.finish_reason is None and sequence.length == index
+    ]
+
+
+def _are_few_running(sequences, batch_size):
+    """Return whether a quarter of a large batch would be enough."""
+    if batch_size < FEWEST_TO_SHRINK:
+        return False
+    num_running = sum(sequence.finish_reason is None for sequence in sequences)
+    return 4 * num_running <= batch_size
+
+
+def _drop_finished(decoder, sequences, token_ids, cache):
+    """Return what is left of a batch without its finished sequences.
+
+    Args:
+        decoder: the `CachedDecoder`.
+        sequences: list of `Sequence`, not all of which have finished.
+        token_ids: int32 array `(batch_size, length)`; see `token_array`.
+        cache: the cache of the batch.
+
+    Returns:
+        The same three, for a smaller batch.
+    """
+    running = [i for i, s in enumerate(sequences) if s.finish_reason is None]
+    # Unused sequences of the batch repeat the first one.
+    kept = np.full(batch_bucket(len(running)), running[0], "int32")
+    kept[: len(running)] = running
+    cache = decoder.take(cache, kept, len(token_ids))
+    return [sequences[i] for i in running], token_ids[kept], cache
 
 
 def _read_prompts(
@@ -217,9 +264,11 @@ def choose_tokens(sample, logits, processed, token_ids, active):
     if not active:
         return
     choices, largest, *logprobs = sample(logits, processed, token_ids, active)
+    are_finite = np.isfinite(largest)
     for i, sequence in active:
         position = sequence.length
-        check_logits(largest[i], position)
+        if not are_finite[i]:
+            check_logits(largest[i], position)
         sequence.add(int(choices[i]), *(float(v[i]) for v in logprobs))
         token_ids[i, position] = choices[i]
 

@@ -192,7 +192,7 @@ class TextGenerator:
             num_samples, sampler,
         )  # fmt: skip
         call = Call(stop_event)
-        for _ in self._run(sequences, call, num_samples, return_logprobs):
+        for _ in self.run(sequences, call, num_samples, return_logprobs):
             pass
         results = [
             make_result(
@@ -248,7 +248,7 @@ class TextGenerator:
             sampler, stream=True,
         )  # fmt: skip
         call = Call(stop_event)
-        return Stream(sequence, self._run([sequence], call, past=past), call)
+        return Stream(sequence, self.run([sequence], call, past=past), call)
 
     def beam_search(
         self,
@@ -371,11 +371,12 @@ class TextGenerator:
 
         return [make(prompt) for prompt in prompts for _ in range(num_samples)]
 
-    def _run(
-        self, sequences, call, num_samples=1, with_logprobs=False, past=None
-    ):
-        """Generate the sequences, and yield after each position."""
-        self._latest = call
+    def run(
+        self, sequences, call=None, num_samples=1, with_logprobs=False,
+        past=None,
+    ):  # fmt: skip
+        """Write sequences of `make_sequences`; yield after each position."""
+        self._latest = call = call or Call()
         with self._lock:
             self._running.add(call)
         try:

@@ -69,6 +69,8 @@ class Sequence:
         logprobs: list of floats; see `Generation`.
         sampler_logprobs: list of floats; see `Generation`. NaN if the
             sampler's distribution is unknown.
+        stop_token: tuple of the stop token that ended it and its two
+            log-probabilities, or `None`.
         stream: `TextStream`, or `None` if no text is needed before the end.
         pieces: list of str, the text that has not been taken yet.
         finish_reason: str, see `Generation`; `None` until the text ends.
@@ -84,6 +86,7 @@ class Sequence:
     token_ids: list = dataclasses.field(default_factory=list)
     logprobs: list = dataclasses.field(default_factory=list)
     sampler_logprobs: list = dataclasses.field(default_factory=list)
+    stop_token: tuple | None = None
     stream: TextStream | None = None
     pieces: list = dataclasses.field(default_factory=list)
     finish_reason: str | None = None
@@ -124,6 +127,7 @@ class Sequence:
         """Add a new token, or end the text because of it."""
         self._drawn = None
         if token_id in self.stop_token_ids:
+            self.stop_token = token_id, logprob, sampler_logprob
             self.finish("stop_token")
             return
         self.token_ids.append(token_id)
