@@ -1223,3 +1223,45 @@ def test_the_end_token_is_the_alphabets(reciter):
     """The premise of the tests above."""
     assert END == 26
     assert TextGenerator(reciter).generate("z", 9) == "z"
+
+
+@pytest.mark.any_backend
+def test_finished_sequences_leave_a_large_batch(monkeypatch):
+    """The rest is what each would be alone, in whatever order they end."""
+    sizes = []
+    take = decoding.CachedDecoder.take
+
+    def record(self, arrays, indices, old_batch_size):
+        sizes.append((old_batch_size, len(indices)))
+        return take(self, arrays, indices, old_batch_size)
+
+    monkeypatch.setattr(decoding.CachedDecoder, "take", record)
+    generator = TextGenerator(BigramLM(reciting_table(), sequence_length=32))
+    # They end after up to ten letters, but for a few.
+    prompts = list("zyxwvutsrq" * 7)
+    for place, letter in ((3, "b"), (40, "k"), (41, "k"), (69, "n")):
+        prompts[place] = letter
+    results = generator.generate(prompts, return_logprobs=True)
+    for prompt, result in zip(prompts, results, strict=True):
+        rest = LETTERS[LETTERS.index(prompt) :]
+        assert result.text == rest
+        assert len(result.logprobs) == len(rest) - 1
+        assert result.finish_reason == "stop_token"
+    assert sizes == [(128, 32)]
+
+
+@pytest.mark.any_backend
+def test_a_sequence_keeps_its_stop_token_and_has_its_own_length():
+    table = reciting_table()
+    generator = TextGenerator(BigramLM(table), random_sample)
+    ending, cut = generator.make_sequences(["y", "a"], 16, seed=0)
+    ending.max_length, cut.max_length = 9, 3
+    for _ in generator.run([ending, cut], with_logprobs=True):
+        pass
+    assert generator.detokenize(cut.token_ids) == "bc"
+    assert (cut.finish_reason, cut.stop_token) == ("max_length", None)
+    assert generator.detokenize(ending.token_ids) == "z"
+    logprob = 9 - math.log(26 + math.exp(9))
+    token_id, *both = ending.stop_token
+    assert token_id == END
+    assert both == pytest.approx([logprob, logprob], abs=1e-4)
