@@ -55,6 +55,7 @@ MOST_LINES_OF_A_FUNCTION = 60
 LONG_IN_FRONT = {
     "cli.tuning.dpo.dpo",
     "cli.tuning.finetune.finetune",
+    "cli.tuning.grpo.grpo",
     "generation._best_of_n.best_of_n",
     "generation._loops.generate",
     "generation._text_generator.beam_search",
@@ -75,6 +76,7 @@ LONG_IN_FRONT = {
     "tuning._logprobs.response_logprobs",
     "tuning.losses._policies.grpo_loss",
     "tuning.losses._preferences.dpo_loss",
+    "tuning.reinforcement._grpo.grpo",
     "tuning.rewards._reward_training.train_reward_model",
     "tuning.rounds._prefer.prefer",
     "tuning.rounds._self_train.self_train",

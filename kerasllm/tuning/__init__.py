@@ -7,7 +7,7 @@ returns how likely a model finds responses. `dpo` learns from preferences with
 with `reward_loss`. `prefer` tunes a model in rounds on its own responses that
 are scored highest, and a `RewardWatch` tells when the reward is exploited.
 `self_train` does so with the solutions that a program finds right.
-`group_advantages` and `grpo_loss` are for learning from rewards.
+`grpo` learns from rewards of samples, with `group_advantages` and `grpo_loss`.
 """
 
 from kerasllm.tuning._dpo import dpo
@@ -20,6 +20,7 @@ from kerasllm.tuning.losses import (
     grpo_loss,
     reward_loss,
 )
+from kerasllm.tuning.reinforcement import grpo
 from kerasllm.tuning.rewards import RewardModel, train_reward_model
 from kerasllm.tuning.rounds import (
     BestOfEach,
@@ -48,6 +49,7 @@ __all__ = [
     "dpo_loss",
     "finetune",
     "group_advantages",
+    "grpo",
     "grpo_loss",
     "prefer",
     "response_logprobs",

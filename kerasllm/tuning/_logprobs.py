@@ -98,7 +98,7 @@ def score_responses(causal_lm, token_ids, starts, images=None, batch_size=16):
     return results
 
 
-def next_token_logprobs(causal_lm, inputs, labels):
+def next_token_logprobs(causal_lm, inputs, labels, temperature=1.0):
     """Return the log-probabilities of given next tokens, for a gradient, too.
 
     There is no dropout, in training neither: it would add noise to the
@@ -109,6 +109,8 @@ def next_token_logprobs(causal_lm, inputs, labels):
         inputs: dict of tensors, what `causal_lm` takes: `token_ids` and
             `padding_mask`, each `(batch_size, length)`, and so on.
         labels: int `(batch_size, length)`, the token after each position.
+        temperature: float, positive. The logits are divided by it, as they
+            were when the tokens were sampled.
 
     Returns:
         float32 `(batch_size, length)`, in nats. The logits of only a few
@@ -119,10 +121,12 @@ def next_token_logprobs(causal_lm, inputs, labels):
         backbone, "embedding", getattr(backbone, "token_embedding", None)
     )
     if embedding is None:  # the logits of all positions, then
-        return _logprobs(causal_lm(inputs, training=False), labels)
+        logits = causal_lm(inputs, training=False)
+        return _logprobs(logits, labels, temperature)
 
     def score(hidden_states, labels):
-        return _logprobs(embedding(hidden_states, reverse=True), labels)
+        logits = embedding(hidden_states, reverse=True)
+        return _logprobs(logits, labels, temperature)
 
     hidden_states = backbone(inputs, training=False)
     batch_size, length, size = hidden_states.shape
@@ -296,8 +300,10 @@ def _num_chunks(num_positions, vocabulary_size):
     return count
 
 
-def _logprobs(logits, labels):
+def _logprobs(logits, labels, temperature=1.0):
     """Return the log-probabilities of labels, computed in float32."""
     logits = ops.cast(logits, "float32")  # (..., vocabulary_size)
+    if temperature != 1:  # PyTorch would make a copy
+        logits = logits / temperature
     chosen = ops.take_along_axis(logits, labels[..., None], axis=-1)
     return chosen[..., 0] - ops.logsumexp(logits, axis=-1)

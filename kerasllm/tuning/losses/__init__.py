@@ -1,6 +1,7 @@
 """What is minimized, as functions of log-probabilities and rewards."""
 
 from kerasllm.tuning.losses._policies import (
+    SCALES,
     check_grpo,
     group_advantages,
     grpo_loss,
@@ -14,6 +15,7 @@ from kerasllm.tuning.losses._preferences import (
 )
 
 __all__ = [
+    "SCALES",
     "check_dpo",
     "check_grpo",
     "dpo_loss",

@@ -1,0 +1,97 @@
+"""Weights that a run comes back to: those of its start, and the best ones."""
+
+import contextlib
+import json
+import zipfile
+
+import ml_dtypes
+import numpy as np
+from keras import ops
+
+from kerasllm import backend, files
+from kerasllm.checks import RunError
+
+
+class Snapshot:
+    """The values that variables had at some time.
+
+    Args:
+        variables: list of `keras.Variable`.
+        path: `pathlib.Path` of an `.npz` file that keeps the values beyond
+            the end of the process, or `None`.
+
+    Attributes:
+        facts: dict of what `take` was given; empty before.
+    """
+
+    def __init__(self, variables, path=None):
+        self._variables, self._path = list(variables), path
+        self._values = []
+        self.facts = {}
+
+    def take(self, **facts):
+        """Keep the present values of the variables.
+
+        Args:
+            **facts: numbers that tell when that was.
+        """
+        # Copies, since PyTorch changes arrays in place.
+        self._values = [np.array(backend.to_numpy(v)) for v in self._variables]
+        self.facts = facts
+        if self._path is not None:
+            arrays = {f"{i:05}": x for i, x in enumerate(self._values)}
+            with files.whole_file(self._path, "wb") as file:
+                np.savez(file, facts=json.dumps(facts), **arrays)
+
+    def read(self):
+        """Take the values from the file.
+
+        Raises:
+            RunError: it is damaged, or of other variables.
+        """
+        try:
+            with np.load(self._path) as file:
+                arrays = dict(file)
+            self.facts = json.loads(str(arrays.pop("facts")))
+            self._values = [_restored(arrays[name]) for name in sorted(arrays)]
+            self._check_shapes()
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise RunError(
+                f"The folder of a run must hold its {self._path.name}, which "
+                f"has weights to come back to. Received: {self._path}, which "
+                f"cannot be read ({error}). Put back a copy of it, or use "
+                "another `directory`."
+            ) from error
+
+    def _check_shapes(self):
+        found = [value.shape for value in self._values]
+        expected = [tuple(variable.shape) for variable in self._variables]
+        if found != expected:
+            raise ValueError("it is of another model")
+
+    def put_back(self):
+        """Give the variables the values that were taken."""
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+
+    @contextlib.contextmanager
+    def in_place(self):
+        """Give the variables these values while a block runs."""
+        now = [ops.stop_gradient(ops.copy(v)) for v in self._variables]
+        self.put_back()
+        try:
+            yield
+        finally:
+            for variable, value in zip(self._variables, now, strict=True):
+                variable.assign(value)
+
+
+def _restored(array):
+    """Return an array from a file; NumPy has no name for bfloat16."""
+    return array.view(ml_dtypes.bfloat16) if array.dtype.kind == "V" else array
