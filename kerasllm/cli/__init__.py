@@ -1,4 +1,4 @@
-"""The command line: `kerasllm tour`, `pretrain`, `finetune`, `dpo`, ...
+"""The command line: `kerasllm tour`, `pretrain`, `finetune`, `dpo`, `grpo`, ...
 
 Each command has a file with its options, the command, and the functions that
 do its work. `KERAS_BACKEND` must be set before Keras is imported, and help
@@ -25,6 +25,7 @@ app.command()(pretrain.pretrain)
 app.command()(generate.generate)
 app.command()(tuning.finetune.finetune)
 app.command()(tuning.dpo.dpo)
+app.command()(tuning.grpo.grpo)
 app.command()(chat.chat)
 app.command()(tuning.compare.compare)
 app.command()(export.export)

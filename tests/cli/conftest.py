@@ -117,7 +117,8 @@ def untrained(tiny_untrained, monkeypatch):
 
     monkeypatch.setattr(ChatModel, "from_preset", from_preset)
     monkeypatch.setattr(ChatModel, "finetune", lambda *args, **kwargs: [])
-    monkeypatch.setattr(tuning, "dpo", lambda *args, **kwargs: [])
+    for name in ("dpo", "grpo"):
+        monkeypatch.setattr(tuning, name, lambda *args, **kwargs: [])
 
 
 @pytest.fixture

@@ -74,6 +74,18 @@ MISTAKES = [
         "dpo --data PAIRS --loss-type ipo --label-smoothing .1",
         "--label-smoothing must be 0 unless --loss-type is sigmoid",
     ),
+    ("grpo --data FILE --reward exact", "line 1"),
+    ("grpo --data EXAMPLES", "--reward"),
+    ("grpo --data EXAMPLES --reward exakt", "Did you mean exact?"),
+    ("grpo --data EXAMPLES --reward a:b:c", "or module:function. Received"),
+    (
+        "grpo --data EXAMPLES --reward exact --temperature 0",
+        "--temperature must be positive",
+    ),
+    (
+        "grpo --data EXAMPLES --reward exact --num-generations 1",
+        "--num-generations must be an int of at least 2",
+    ),
 ]
 # In one process, for a hundred starts of Python would take a minute.
 PROGRAM = """

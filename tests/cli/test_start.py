@@ -34,8 +34,8 @@ def in_a_process(code, *arguments, **options):
 @pytest.mark.parametrize(
     "command",
     [
-        *("", "tour", "pretrain", "generate", "finetune", "dpo", "compare"),
-        *("chat", "info"),
+        *("", "tour", "pretrain", "generate", "finetune", "dpo", "grpo"),
+        *("compare", "chat", "info"),
         *("homework", "homework grade"),
     ],
 )

@@ -1,5 +1,5 @@
-"""The commands of tuning: `finetune`, `dpo`, and `compare` for its labels."""
+"""The commands of tuning: `finetune`, `dpo`, `grpo`, and `compare`."""
 
-from kerasllm.cli.tuning import compare, dpo, finetune
+from kerasllm.cli.tuning import compare, dpo, finetune, grpo
 
-__all__ = ["compare", "dpo", "finetune"]
+__all__ = ["compare", "dpo", "finetune", "grpo"]

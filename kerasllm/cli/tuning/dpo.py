@@ -161,7 +161,7 @@ def dpo(
     preset = full_name(preset)
     _check_smoothing(label_smoothing, loss_type)
     if lora is not None:
-        _check_lora(lora, out, rank, targets)
+        check_lora(lora, out, rank, targets)
     rank = rank or DEFAULT_RANK  # 0 is refused above
     targets = [name.strip() for name in (targets or DEFAULT_TARGETS).split(",")]
     objective = {
@@ -235,7 +235,7 @@ def _check_smoothing(label_smoothing, loss_type):
         )
 
 
-def _check_lora(lora, out, rank, targets):
+def check_lora(lora, out, rank, targets):
     """Refuse adapters that would not be what the options say, or not stay."""
     check_adapters(lora)
     for name, value in (("--rank", rank), ("--targets", targets)):
