@@ -59,8 +59,9 @@ class Interrupt(keras.callbacks.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-@pytest.mark.parametrize("same_session", [False, True])
+@pytest.mark.slow
+# What is trained goes on from other weights, and adapters from none.
+@pytest.mark.parametrize(("rank", "same_session"), [(None, True), (2, False)])
 def test_an_interrupted_run_ends_as_one_in_one_go(tmp_path, rank, same_session):
     """Its start and its best weights are those of the whole run."""
 
