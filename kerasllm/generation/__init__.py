@@ -2,7 +2,8 @@
 
 `generate` and `compiled_generate` are the chapter's two loops. `TextGenerator`
 caches keys and values, and `ContinuousBatch` lets a server add requests to a
-batch at any time. `best_of_n` and `majority_vote` choose from several samples.
+batch at any time. `best_of_n`, `majority_vote` and `weighted_vote` choose from
+several samples.
 """
 
 from kerasllm.generation._arguments import (
@@ -14,7 +15,11 @@ from kerasllm.generation._arguments import (
 )
 from kerasllm.generation._batches import Past
 from kerasllm.generation._beam_search import Beam
-from kerasllm.generation._best_of_n import best_of_n, majority_vote
+from kerasllm.generation._best_of_n import (
+    best_of_n,
+    majority_vote,
+    weighted_vote,
+)
 from kerasllm.generation._continuous_batch import ContinuousBatch
 from kerasllm.generation._decoding import (
     CachedDecoder,
@@ -53,4 +58,5 @@ __all__ = [
     "majority_vote",
     "position_tables",
     "tokenize_prompt",
+    "weighted_vote",
 ]

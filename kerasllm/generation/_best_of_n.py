@@ -1,6 +1,7 @@
 """Several samples instead of one: the best of them, or the commonest answer."""
 
 import collections
+import math
 
 import numpy as np
 from keras import ops
@@ -91,15 +92,68 @@ def majority_vote(answers):
 
     Source: Wang et al., 2022, arXiv:2203.11171 (self-consistency).
     """
+    answers = _at_least_one(answers)
+    # It keeps the order in which answers came first.
+    votes = collections.Counter(a for a in answers if a is not None)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def weighted_vote(answers, weights):
+    """Return the answer whose samples have the largest weight together.
+
+    With a verifier's scores as weights, one sample that it is sure of can
+    outvote several that it doubts. With equal weights, this is
+    `majority_vote`.
+
+    Args:
+        answers: list of hashable answers; see `majority_vote`. `None` stands
+            for a sample without an answer, and does not vote.
+        weights: float `(len(answers),)`, finite and not negative, such as
+            probabilities that the answers are right.
+
+    Returns:
+        The answer with the largest sum of weights. Of those with equal sums,
+        the one that came first. `None` if no sample has an answer.
+
+    Raises:
+        UserError: there are no samples, or not one weight for each, or one of
+            them is negative or not finite.
+
+    Source: Cobbe et al., 2021, arXiv:2110.14168, section 4.3; Li et al., 2022,
+    arXiv:2206.02336 (verifier-weighted vote).
+    """
+    answers = _at_least_one(answers)
+    weights = np.asarray(ops.convert_to_numpy(weights))
+    if weights.shape != (len(answers),) or weights.dtype.kind not in "biuf":
+        raise UserError(
+            "`weights` must be one number for each answer. Received: "
+            f"{shown(weights)} of shape {weights.shape} for {len(answers)} "
+            "answers."
+        )
+    weights = weights.astype("float64")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise UserError(
+            "`weights` must be finite and not negative. Received: "
+            f"{shown(weights)}. Take the sigmoid of a reward, or the "
+            "exponential of a log-probability."
+        )
+    votes = {}  # in the order in which answers came first
+    for answer, weight in zip(answers, weights, strict=True):
+        if answer is not None:
+            votes.setdefault(answer, []).append(weight)
+    # `fsum` rounds once, so that the order of equal weights does not matter.
+    return max(votes, key=lambda a: math.fsum(votes[a])) if votes else None
+
+
+def _at_least_one(answers):
+    """Return answers as a list, if there are any."""
     answers = list(answers)
     if not answers:
         raise UserError(
             "`answers` must have at least one. Received: answers=[]. Sample "
             "before you vote."
         )
-    # It keeps the order in which answers came first.
-    votes = collections.Counter(a for a in answers if a is not None)
-    return votes.most_common(1)[0][0] if votes else None
+    return answers
 
 
 def _scores(scorer, prompts, responses):

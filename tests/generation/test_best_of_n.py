@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasllm.checks import UserError
-from kerasllm.generation import best_of_n, majority_vote
+from kerasllm.generation import best_of_n, majority_vote, weighted_vote
 
 pytestmark = pytest.mark.any_backend
 
@@ -67,7 +67,7 @@ def test_a_score_is_a_number(scorer):
         best_of_n(Generator(), "a", 0, scorer)
 
 
-@pytest.mark.parametrize(
+VOTES = pytest.mark.parametrize(
     ("answers", "winner"),
     [
         (["7", "8", "7"], "7"),
@@ -75,14 +75,61 @@ def test_a_score_is_a_number(scorer):
         ([None, None, "3"], "3"),  # what has no answer does not vote
         ([None, None], None),
         ([5], 5),
-        (iter([2, 1, 1]), 1),
+        ((2, 1, 1), 1),
         ([False, 0, 1], False),  # equal answers are one
     ],
 )
+
+
+@VOTES
 def test_the_commonest_answer_wins(answers, winner):
     assert majority_vote(answers) == winner
+    assert majority_vote(iter(answers)) == winner
+
+
+@VOTES
+def test_equal_weights_are_a_majority_vote(answers, winner):
+    weights = np.full(len(answers), 0.1)
+    assert weighted_vote(answers, weights) == winner
+
+
+@pytest.mark.parametrize(
+    ("answers", "weights", "winner"),
+    [
+        ([7, 8, 7], [0.1, 0.9, 0.1], 8),  # one sure sample outvotes two
+        ([7, 8, 7], [0.5, 0.9, 0.5], 7),
+        ([7, 8, 7], [0.25, 0.5, 0.25], 7),  # a tie: the first
+        ([8, 7, 7], [0.5, 0.25, 0.25], 8),
+        ([None, 8], [1, 0], 8),  # what has no answer does not vote
+        ([7, 8], [0, 0], 7),
+        ([None], [1], None),
+        # 0.1 + 0.2 + 0.3 depends on the order, if each sum is rounded.
+        ([1, 2] * 3, [0.3, 0.1, 0.2, 0.2, 0.1, 0.3], 1),
+        ([2, 1] * 3, [0.3, 0.1, 0.2, 0.2, 0.1, 0.3], 2),
+    ],
+)
+def test_the_largest_weight_wins(answers, weights, winner):
+    assert weighted_vote(answers, weights) == winner
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1], "one number for each answer. Received: .* for 2"),
+        (1.0, "one number for each answer"),
+        (["a", "b"], "one number for each answer"),
+        ([1, -1], "finite and not negative"),
+        ([1, np.nan], "finite and not negative"),
+        ([1, np.inf], "finite and not negative"),
+    ],
+)
+def test_a_weight_is_a_number_of_at_least_zero(weights, message):
+    with pytest.raises(UserError, match=message):
+        weighted_vote([7, 8], weights)
 
 
 def test_nobody_wins_without_votes():
     with pytest.raises(UserError, match="`answers` must have at least one"):
         majority_vote([])
+    with pytest.raises(UserError, match="`answers` must have at least one"):
+        weighted_vote([], [])
