@@ -8,6 +8,8 @@ when the grader says so, and everything that was started below it ends, too. If
 the system allows it (see `_namespaces`), the worker and everything below it
 see only their own processes, network, and shared memory, and keep their files
 in memory of a limited size.
+
+`_calls` calls functions of code that nobody has looked at, such as a model's.
 """
 
 from kerasllm.homework.kernels.apart._workers import Outcome, Workers
