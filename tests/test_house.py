@@ -28,7 +28,7 @@ logit_filters samplers
 generation training
 pretraining instructions lora
 preferences
-tuning presets export
+tuning reasoning presets export
 chat
 gemma
 retrieval
@@ -67,6 +67,8 @@ LONG_IN_FRONT = {
     "preferences._pairs.of",
     "pretraining._mini_gpt.pretrain_mini_gpt",
     "pretraining._pretrain.pretrain",
+    "reasoning._test_time.force_budget",
+    "reasoning._word_problems.word_problems",
     "retrieval._indexing.index_folder",
     "retrieval._store.search",
     "tokenizers._training.train_sentence_piece",

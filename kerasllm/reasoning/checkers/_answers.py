@@ -1,0 +1,250 @@
+"""A checker of answers: a reward that cannot be had without the answer."""
+
+import re
+
+import numpy as np
+
+from kerasllm.checks import UserError, check_text, shown
+from kerasllm.reasoning.checkers._equations import find_equations
+from kerasllm.reasoning.checkers._numbers import (
+    as_number,
+    find_numbers,
+    number_at,
+    numbers_in,
+)
+
+MARKER = "ANSWER:"
+# What may stand between the marker and the number: spaces, and marks.
+_OPENING = re.compile(r"""[\s*_`"'“(\[{=]*(?:\$?\\boxed\{)?""")
+# What makes another number of the one before it.
+_SCALE = re.compile(
+    r"[kK]\b|\s*-?(?:and\s+a\s+)?(?:hundred|thousand|million|billion|trillion|"
+    r"dozen|half)s?\b|\s*[+±^]|\s*x\s*[0-9]",
+    re.IGNORECASE,
+)
+_CHOICE = re.compile(r"\bor\b", re.IGNORECASE)
+_POWER_OF_UNIT = re.compile(r"(?<=[A-Za-z])(?:\^?[23](?![0-9])|[²³])")
+
+
+class AnswerChecker:
+    r"""Compares the answer of a response with the right one, exactly.
+
+    The answer is the number after the marker, as in `ANSWER: 42`. It may have
+    a sign, a currency symbol, commas between thousands, decimals, or a unit,
+    and be a fraction such as `3/4`. Of `50%`, both 50 and 1/2 are right. Text
+    and punctuation may follow.
+
+    A response has one answer or none. It has none
+
+    - if the line of the answer has another number, or an "or";
+    - if the marker occurs again with another number, or without one;
+    - if a word is in place of the number, or makes another one of it, as in
+      `20 thousand`;
+    - if the question itself says the same after the same marker, so that the
+      answer may be an echo.
+
+    Args:
+        marker: str. What stands before the answer, in the same case.
+        require_steps: bool. Whether there must be a thought before the answer:
+            an equation that holds and computes something, with the answer as
+            the result of one. If the question is known, one of them must use
+            a number of it, and those that the question itself has do not
+            count.
+
+    Raises:
+        UserError: the marker is empty or no text.
+
+    Example:
+    ```python
+    checker = AnswerChecker()
+    checker([20, 20], ["13 + 7 = 20\nANSWER: 20", "ANSWER: 20 or 21"])
+    # [1.0, 0.0]
+    reward = checker.for_problems(problems)  # takes prompts and responses
+    ```
+
+    Source: chapter 16, section 16.4.4; Cobbe et al., 2021, arXiv:2110.14168
+    (answers that a program compares).
+    """
+
+    def __init__(self, marker=MARKER, require_steps=False):
+        check_text("marker", marker, "Use `ANSWER:`.")
+        if not marker.strip():
+            raise UserError(
+                "`marker` must have a character that can be seen. Received: "
+                f"marker={shown(marker)}. Use `ANSWER:`."
+            )
+        self.marker = marker.strip()
+        self.require_steps = bool(require_steps)
+        # Not within a longer word.
+        before = r"(?<!\w)" if self.marker[0].isalnum() else ""
+        after = r"(?!\w)" if self.marker[-1].isalnum() else ""
+        self._marker = re.compile(before + re.escape(self.marker) + after)
+
+    def __call__(self, answers, responses):
+        """Return which responses have the right answer.
+
+        Args:
+            answers: list of `Problem`, or of right answers: numbers, or str
+                that are numbers.
+            responses: list of str, one for each.
+
+        Returns:
+            float32 array `(len(responses),)`, 1 for right and 0 for wrong.
+
+        Raises:
+            UserError: there is not one answer for each response, or one of
+                them is no number or no text.
+        """
+        answers, responses = list(answers), list(responses)
+        if len(answers) != len(responses):
+            raise UserError(
+                "There must be one answer for each response. Received: "
+                f"{len(answers)} answers and {len(responses)} responses. "
+                "Repeat a problem for each of its responses."
+            )
+        return np.array(
+            [
+                self._is_right(answer, response)
+                for answer, response in zip(answers, responses, strict=True)
+            ],
+            "float32",
+        )
+
+    def for_problems(self, problems, prompt=None):
+        """Return this checker as a reward `(prompts, responses) -> floats`.
+
+        Args:
+            problems: list of `Problem`.
+            prompt: callable from a problem's question to the prompt that the
+                model reads, such as `step_prompt`, or `None` if it reads the
+                bare question.
+
+        Returns:
+            A function of two lists of str. It raises a `UserError` for a
+            prompt of none of the problems.
+
+        Raises:
+            UserError: two problems have the same prompt and different answers.
+        """
+        problem_of = {}
+        for problem in problems:
+            text = prompt(problem.prompt) if prompt else problem.prompt
+            known = problem_of.setdefault(text, problem)
+            if known.answer != problem.answer:
+                raise UserError(
+                    "Problems with the same prompt must have the same answer. "
+                    f"Received: {known.answer} and {problem.answer} for "
+                    f"{shown(text)}. Leave one of them out."
+                )
+
+        def reward(prompts, responses):
+            for text in prompts:
+                if text not in problem_of:
+                    raise UserError(
+                        "Each prompt must be that of a problem. Received: "
+                        f"{shown(text)}. Pass all problems to `for_problems`, "
+                        "and the `prompt` that makes prompts of questions."
+                    )
+            return self([problem_of[text] for text in prompts], responses)
+
+        return reward
+
+    def find(self, response):
+        """Return the one answer of a response.
+
+        Args:
+            response: str.
+
+        Returns:
+            An int or a `fractions.Fraction`, or `None` if there is no answer,
+            or more than one. Equal answers are equal numbers, so that
+            `kerasllm.generation.majority_vote` can count them.
+        """
+        answer = self._find(response)
+        return None if answer is None else answer.value
+
+    def _find(self, response):
+        """Return the answer of a response, a `Number`, or `None`."""
+        check_text("response", response, "A response is what a model wrote.")
+        answers = self._answers(response)
+        if not answers or None in answers:
+            return None
+        if len({answer.value for answer in answers}) > 1:
+            return None
+        return answers[0]
+
+    def _answers(self, text):
+        """Return a `Number` or `None` for each marker in a text: a list."""
+        matches = list(self._marker.finditer(text))
+        ends = [match.start() for match in matches[1:]] + [len(text)]
+        return [
+            _number_alone(text[match.end() : end])
+            for match, end in zip(matches, ends, strict=False)
+        ]
+
+    def _echoes(self, question):
+        """Return the numbers that a question has after the marker: a set."""
+        starts = [
+            _OPENING.match(question, match.end()).end()
+            for match in self._marker.finditer(question)
+        ]
+        numbers = [number_at(question, start) for start in starts]
+        return {number.value for number in numbers if number is not None}
+
+    def _is_right(self, answer, response):
+        question = getattr(answer, "prompt", "")
+        right = as_number(getattr(answer, "answer", answer))
+        found = self._find(response)
+        if found is None:
+            return False
+        is_right = found.value == right
+        if found.is_percent:
+            is_right = is_right or found.value == 100 * right
+        if not is_right:
+            return False
+        if found.value in self._echoes(question):
+            return False
+        return not self.require_steps or self._has_steps(
+            question, response, right
+        )
+
+    def _has_steps(self, question, response, right):
+        """Return whether there is a thought before the answer."""
+        thought = response[: self._marker.search(response).start()]
+        given = find_equations(question)
+        steps = [
+            equation
+            for equation in find_equations(thought)
+            if equation.holds
+            and not equation.is_trivial
+            and equation not in given
+        ]
+        if right not in [equation.result for equation in steps]:
+            return False
+        if not question:
+            return True
+        numbers = set(find_numbers(question))
+        return any(numbers & set(equation.operands) for equation in steps)
+
+
+def _number_alone(text):
+    """Return the `Number` that a text begins with, or `None`.
+
+    There is none if the line has another one.
+    """
+    start = _OPENING.match(text).end()
+    number = number_at(text, start)
+    if number is None:
+        return None
+    if "/" in text[start : number.end] and number.value == int(number.value):
+        return None  # a division that nobody has done
+    rest = text[number.end :].partition("\n")[0]
+    if _SCALE.match(rest) or _CHOICE.search(rest):
+        return None
+    rest = _POWER_OF_UNIT.sub("", rest)
+    # Such as the fraction ½, or digits of other scripts.
+    if any(c.isnumeric() and not ("0" <= c <= "9") for c in rest):
+        return None
+    if any(other.value != number.value for other in numbers_in(rest)):
+        return None
+    return number
