@@ -1,0 +1,234 @@
+"""What steps are worth: answers alone, worked solutions, and dots.
+
+    python chapters/experiments/reasoning.py --seed 0 --out FOLDER
+
+Three models of the same size begin with the same random weights and learn from
+the same problems, in the same order and for as many epochs. One of them learns
+the answers, one the worked solutions, and one the answers after dots, as many
+as the steps have tokens. They are asked about problems with other numbers.
+
+Rows are added to `assets/reasoning/ways.csv`, or to the file that `--csv`
+names, and models are kept in the folder. What is there already is not done
+again, so a run that was interrupted goes on where it stopped.
+"""
+
+import argparse
+import csv
+import io
+import os
+import pathlib
+import sys
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import sentencepiece
+
+from kerasllm import backend
+from kerasllm.evaluation import Share
+from kerasllm.files import assets_dir, whole_file
+from kerasllm.generation import TextGenerator
+from kerasllm.models import (
+    MiniGPTBackbone,
+    MiniGPTCausalLM,
+    MiniGPTCausalLMPreprocessor,
+    MiniGPTTokenizer,
+)
+from kerasllm.prompts import PromptTemplate
+from kerasllm.reasoning import (
+    AnswerChecker,
+    as_instructions,
+    find_equations,
+    split_problems,
+    word_problems,
+)
+from kerasllm.tokenizers import END_OF_TEXT
+from kerasllm.tuning import finetune
+
+COLUMNS = (
+    "seed way num_examples epochs num_steps right size low high "
+    "steps_hold tokens parameters cpu_seconds"
+).split()
+WAYS = ("direct", "dots", "steps")
+# Notes have no delimiters: an answer comes after the question mark.
+NOTES = PromptTemplate("notes", "", "", "", "")
+
+LENGTH = 64  # tokens of a question with its solution
+MOST_STEPS = 4  # of what is learned from; up to six are asked
+MAX_NUMBER = 30
+POOL = 20_000  # problems that are made up, to be split
+MEASURED = 200  # problems for each number of steps
+SIZES = {"hidden_dim": 64, "intermediate_dim": 256, "num_heads": 4,
+         "num_layers": 2}  # fmt: skip
+
+
+def problems(structures):
+    """Return problems to train on, and held-out ones by number of steps."""
+    pool = word_problems(
+        POOL, seed=1, structures=structures, max_number=MAX_NUMBER,
+        notation="notes",
+    )  # fmt: skip
+    split = split_problems(pool, max_steps=MOST_STEPS, validation_fraction=0.2)
+    held_out = {}
+    for problem in split.numbers + split.longer:
+        held_out.setdefault(problem.num_steps, []).append(problem)
+    return split.train, {
+        steps: some[:MEASURED] for steps, some in sorted(held_out.items())
+    }
+
+
+def make_tokenizer(problems):
+    """Return a tokenizer whose tokens are words, signs and whole numbers."""
+    words = {str(number) for number in range(MAX_NUMBER + 1)} | {"."}
+    for problem in problems:
+        words.update(problem.prompt.split(), problem.solution.split())
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(sorted(words))]),
+        model_writer=model,
+        model_type="word",
+        vocab_size=2 * len(words),
+        hard_vocab_limit=False,
+        user_defined_symbols=[END_OF_TEXT],
+        bos_id=-1,
+        eos_id=-1,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    tokenizer = MiniGPTTokenizer(model.getvalue())
+    unknown = [w for w in sorted(words) if list(tokenizer(w)) == [0]]
+    if unknown:
+        raise ValueError(f"The vocabulary lacks: {unknown}.")
+    return tokenizer
+
+
+def build(tokenizer, seed):
+    """Return an untrained model."""
+    keras.utils.set_random_seed(seed)
+    backbone = MiniGPTBackbone(
+        tokenizer.vocabulary_size(), LENGTH, dropout=0.0, **SIZES
+    )
+    return MiniGPTCausalLM(
+        backbone, MiniGPTCausalLMPreprocessor(tokenizer, LENGTH)
+    )
+
+
+def train(causal_lm, examples, epochs, rate, batch_size, seed, verbose):
+    """Tune a model; return the seconds of processor time."""
+    started = time.process_time()
+    steps = epochs * -(-len(examples) // batch_size)
+    warmup = steps // 20
+    finetune(
+        causal_lm,
+        examples,
+        template=NOTES,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
+        ),
+        sequence_length=LENGTH,
+        seed=seed,
+        verbose=verbose,
+    )
+    return time.process_time() - started
+
+
+def measure(causal_lm, held_out, marker):
+    """Ask about held-out problems; return a dict for each number of steps."""
+    generator, checker = TextGenerator(causal_lm), AnswerChecker(marker)
+    rows = []
+    for steps, some in held_out.items():
+        texts = generator.generate(
+            [problem.prompt for problem in some], LENGTH, strip_prompt=True
+        )
+        flags = checker(some, texts).astype(bool)
+        share = Share.of(flags)
+        low, high = share.interval()
+        right = [text for text, flag in zip(texts, flags, strict=True) if flag]
+        rows.append(
+            {
+                "num_steps": steps,
+                "right": share.hits,
+                "size": share.size,
+                "low": f"{low:.3f}",
+                "high": f"{high:.3f}",
+                # Of the right answers, those whose steps are all right, too.
+                "steps_hold": sum(map(has_right_steps, right)),
+                "tokens": sum(len(text.split()) for text in texts),
+            }
+        )
+    return rows
+
+
+def has_right_steps(text):
+    equations = find_equations(text)
+    return bool(equations) and all(e.holds for e in equations)
+
+
+def read_rows(path):
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path, rows):
+    with whole_file(path) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def run(args):
+    """Train and measure one model for each way, unless it is done."""
+    path = pathlib.Path(args.csv)
+    train_problems, held_out = problems(args.structures)
+    examples = train_problems[: args.examples]
+    tokenizer = make_tokenizer(train_problems + sum(held_out.values(), []))
+    marker = examples[0].marker
+    for way in args.ways:
+        key = [str(args.seed), way, str(len(examples)), str(args.epochs)]
+        rows = read_rows(path)
+        if key in [[row[column] for column in COLUMNS[:4]] for row in rows]:
+            print(f"{way}, seed {args.seed}: done before", flush=True)
+            continue
+        causal_lm = build(tokenizer, args.seed)
+        seconds = train(
+            causal_lm, as_instructions(examples, way), args.epochs, args.rate,
+            args.batch_size, args.seed, args.verbose,
+        )  # fmt: skip
+        folder = pathlib.Path(args.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        causal_lm.save(folder / f"{way}_{args.seed}.keras")
+        for row in measure(causal_lm, held_out, marker):
+            row |= dict(zip(COLUMNS[:4], key, strict=True))
+            row["parameters"] = causal_lm.count_params()
+            row["cpu_seconds"] = round(seconds)
+            rows.append(row)
+            print(row, flush=True)
+        write_rows(path, rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True, help="folder for the models")
+    parser.add_argument("--csv", default=assets_dir() / "reasoning/ways.csv")
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--structures", nargs="+", default=["changes"])
+    parser.add_argument("--examples", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--verbose", type=int, default=2)
+    args = parser.parse_args()
+    backend.set_up()
+    run(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
