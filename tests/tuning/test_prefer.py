@@ -10,7 +10,8 @@ from keras import ops
 from kerasllm import files, lora
 from kerasllm.checks import UserError
 from kerasllm.instructions import Instruction
-from kerasllm.prompts import BOOK
+from kerasllm.prompts import BOOK, encode, get_template
+from kerasllm.tokenizers import token_id_of
 from kerasllm.tuning import (
     BestOfEach,
     Cutoff,
@@ -23,7 +24,7 @@ from kerasllm.tuning import (
 )
 from kerasllm.tuning.rounds import _measuring, _weights
 from kerasllm.tuning.rounds._sampling import ResponseSampler, seeds_of
-from tests.several_models import LENGTH, make_mini_gpt
+from tests.several_models import LENGTH, MAKERS, make_mini_gpt
 from tests.tuning import scripted
 from tests.tuning.scripted import HELD_OUT, PROMPTS, number
 from tests.tuning.test_dpo import copy_of
@@ -149,6 +150,34 @@ def test_what_is_sampled_is_what_is_tuned(speaker):
             assert scores[:-1].sum() == pytest.approx(
                 samples.logprobs[i], abs=1e-3
             )
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma"])
+def test_every_family_is_sampled_as_it_is_scored(
+    name, tmp_path, tiny_untrained
+):
+    """Untrained, it never ends, and is cut off where its end would not fit."""
+    model = MAKERS[name](tmp_path, tiny_untrained)
+    tokenizer = model.preprocessor.tokenizer
+    template = get_template("auto", tokenizer)
+    sampler = ResponseSampler(model, template, 48, 1.0, 64)
+    samples = sampler.sample(["red", "blue cat"], 2, [1, 2])
+    scored = _measuring._logprobs(model, samples)
+    cut = ~np.array(samples.ended)
+    assert cut.any()
+    np.testing.assert_allclose(
+        scored[cut], np.array(samples.logprobs)[cut], rtol=1e-3
+    )
+    after = encode(tokenizer, template.response_segments(""))
+    for tokens, ended in zip(samples.token_ids, samples.ended, strict=True):
+        assert ended or len(tokens) == 48 - len(after)
+    if name == "gemma":  # its end of a turn is a token, and no text
+        assert sampler._end == token_id_of(tokenizer, "<end_of_turn>")
+        assert sampler._stop_strings == []
+    else:
+        assert sampler._end == tokenizer.end_token_id
+        assert sampler._stop_strings == ["[end]"]
 
 
 @pytest.mark.any_backend

@@ -73,9 +73,13 @@ def stopping(script, **options):
 
 
 @pytest.mark.parametrize(
-    "every", [3, pytest.param(None, marks=pytest.mark.any_backend)]
+    ("every", "restore_best"),
+    [
+        (3, True),
+        pytest.param(3, False, marks=pytest.mark.any_backend),
+        pytest.param(None, True, marks=pytest.mark.any_backend),
+    ],
 )
-@pytest.mark.parametrize("restore_best", [True, False])
 def test_a_run_stops_after_the_peak(start, sampled, every, restore_best):
     """Evaluations are numbered from 0, before the first step; 2 is best."""
     model = copy_of(start)
