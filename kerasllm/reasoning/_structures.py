@@ -283,8 +283,9 @@ def flows(story, num_steps):
     else:
         story.tell(empty, f"{place} holds 0 {unit}")
     for _ in range((num_steps + 1) // 2):
-        grows = total is None or story.rng.random() < 0.5
-        rate, time = story.draw(2, 9), story.draw(2, 9)
+        rate = story.draw(2, 9)
+        time = story.draw(2, min(9, story.max_number // rate))
+        grows = _may_grow(story, total, rate * time)
         sentence = flow_in if grows else flow_out
         story.tell(
             sentence.format(rate=rate, time=time),
@@ -298,12 +299,24 @@ def flows(story, num_steps):
     story.ask(question, unit)
 
 
+def _may_grow(story, total, amount):
+    """Return whether an amount flows in; both are as likely if both fit."""
+    ways = [True] if (total or 0) + amount <= story.max_number else []
+    if total is not None and amount < total:
+        ways.append(False)
+    if not ways:
+        raise DeadEnd
+    return story.rng.choice(ways)
+
+
 def prices(story, num_steps):
     """Prices: several goods, and perhaps the change from a note."""
     name, who = story.person()
     total = None
     for thing in story.rng.sample(THINGS, (num_steps + 1) // 2):
-        count, price = story.draw(2, 6), story.draw(2, 9)
+        room = story.max_number - (total or 0)
+        count = story.draw(2, 6)
+        price = story.draw(2, min(9, room // count))
         story.tell(
             f"{who if total else name} buys {count} {thing} at {price} coins "
             "each.",
