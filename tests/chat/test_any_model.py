@@ -79,6 +79,7 @@ def test_threads_ask_a_fresh_model_as_one_would_alone(make):
     ]
 
 
+@pytest.mark.any_backend  # the next one tunes on each
 @pytest.mark.slow
 @every_model
 def test_all_are_tuned_alike(name, make):

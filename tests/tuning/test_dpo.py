@@ -123,7 +123,9 @@ def test_it_scores_as_response_logprobs(name, make, monkeypatch):
             )
 
 
-@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize(
+    "rank", [pytest.param(None, marks=pytest.mark.any_backend), 2]
+)
 def test_the_first_step_costs_the_logarithm_of_two(make, rank):
     """Nothing has moved: all rewards are zero, and a tie is no success."""
     model = make()
@@ -149,6 +151,7 @@ def test_every_family_can_be_tuned(make, name):
     assert logs["accuracy"] == 0
 
 
+@pytest.mark.any_backend
 def test_dropout_is_off(make):
     """Otherwise the first log-ratios would be noise."""
     trained = mini_gpt(300, LENGTH, 32, 64, 2, num_layers=2, dropout=0.5)

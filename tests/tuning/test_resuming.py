@@ -14,6 +14,7 @@ from kerasllm.tuning._identity import describe_examples
 from tests.gemmas import EXAMPLES, copy_of
 
 
+@pytest.mark.any_backend  # training/test_resuming.py has it on each
 @pytest.mark.slow
 def test_an_interrupted_tuning_goes_on(tiny_untrained, tmp_path):
     """Two epochs, killed after one, end where two in one go end."""

@@ -163,7 +163,9 @@ def test_a_backbone_becomes_part_of_the_model(make):
     assert RewardModel(new, causal_lm.preprocessor).backbone is new
 
 
-@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize(
+    "rank", [pytest.param(None, marks=pytest.mark.any_backend), 2]
+)
 def test_a_saved_model_gives_the_same_rewards(make, tmp_path, rank):
     """Its vocabulary and its template are in the file; adapters are merged."""
     model = RewardModel(make(), template=PLAIN)

@@ -26,6 +26,10 @@ PAIRS = [
     for i in range(6)
 ]
 OPTIONS = {"sequence_length": 63, "batch_size": 8, "verbose": 0}
+# On each backend with adapters alone, beside which the head is trained.
+every_rank = pytest.mark.parametrize(
+    "rank", [pytest.param(None, marks=pytest.mark.any_backend), 2]
+)
 
 
 def rewards_of(model, preferences):
@@ -51,7 +55,10 @@ def test_an_untrained_model_is_right_about_nothing():
     assert "perplexity" not in epoch
 
 
-@pytest.mark.parametrize("center_coefficient", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "center_coefficient",
+    [pytest.param(0.0, marks=pytest.mark.any_backend), 0.5],
+)
 def test_the_loss_is_that_of_the_rewards(center_coefficient):
     """With margins; a pair that fills the batch does not count."""
     pairs = [
@@ -89,6 +96,7 @@ class Sums(keras_hub.models.Backbone):
         embedding.embeddings.assign(vectors)
 
 
+@pytest.mark.any_backend
 def test_a_frozen_backbone_makes_it_a_logistic_regression():
     """Without intercept, on the differences of the features of a pair."""
     rng = np.random.default_rng(0)
@@ -121,7 +129,7 @@ def test_a_frozen_backbone_makes_it_a_logistic_regression():
     np.testing.assert_array_equal(ops.convert_to_numpy(weights), vectors)
 
 
-@pytest.mark.parametrize("rank", [None, 2])
+@every_rank
 def test_it_learns_what_is_preferred(rank):
     model = small_model()
     held_out = [Preference("7", "good ", "bad ")]
@@ -162,7 +170,7 @@ def test_the_policy_stays_as_it_is(tmp_path):
     causal_lm({"token_ids": ids, "padding_mask": ids})  # still in memory
 
 
-@pytest.mark.parametrize("rank", [None, 2])
+@every_rank
 def test_an_interrupted_run_goes_on(tmp_path, rank):
     """Killed after one epoch and in the next: the end is the same."""
     start = small_model().get_weights()
