@@ -135,7 +135,7 @@ def largest_difference(model, token_ids, start):
     return np.abs(differences).max()
 
 
-@pytest.mark.any_backend  # test_text_generator.py has each family on each
+@pytest.mark.any_backend  # what prompts share is read by each on each
 @pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("batch_size, start", [(1, 1), (3, 7)])
@@ -145,7 +145,16 @@ def test_logits_are_those_of_a_pass_without_a_cache(case, batch_size, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "gemma3",
+        *(
+            pytest.param(case, marks=pytest.mark.any_backend)
+            for case in ("llama", "gpt2")
+        ),
+    ],
+)
 def test_sequences_of_a_batch_may_be_at_different_positions(case):
     """What an earlier and longer sequence left in the cache is not seen."""
     model, token_ids = make(case), some_tokens(3)
@@ -166,6 +175,7 @@ def test_sequences_of_a_batch_may_be_at_different_positions(case):
         positions = positions + 1
 
 
+@pytest.mark.any_backend  # the next one has each family on each
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3", "mini_gpt"])
 @pytest.mark.parametrize("start", [3, 11, 17])  # the last one is read again

@@ -56,15 +56,15 @@ def together(calls):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "shared"),
     [
-        "mini-gpt",
+        ("mini-gpt", "model"),
+        pytest.param("mini-gpt", "generator", marks=pytest.mark.any_backend),
         pytest.param(
-            "gemma3", marks=[pytest.mark.slow, pytest.mark.any_backend]
+            "gemma3", "model", marks=[pytest.mark.slow, pytest.mark.any_backend]
         ),
     ],
 )
-@pytest.mark.parametrize("shared", ["model", "generator"])
 def test_eight_threads_get_what_each_would_get_alone(name, shared):
     expected, num_compilations = alone(name)
     fresh = make_model(name)  # nothing of it is compiled yet
