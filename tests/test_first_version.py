@@ -105,6 +105,7 @@ def test_a_preset_computes_and_writes_the_same():
     assert generator.generate(PROMPT, MAX_LENGTH) == EXPECTED["preset"]
 
 
+@pytest.mark.any_backend
 def test_a_finished_run_is_loaded(tmp_path):
     run = PretrainedModel.load(DATA / "finished")
     assert_same(logits(run.model, ARRAYS["prompt_ids"]), "finished")
@@ -123,6 +124,7 @@ def test_a_finished_run_is_loaded(tmp_path):
     assert again.record == run.record
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_an_unfinished_run_goes_on_to_the_same_end(tmp_path):
     directory = shutil.copytree(DATA / "unfinished", tmp_path / "unfinished")
@@ -141,6 +143,7 @@ def test_an_unfinished_run_goes_on_to_the_same_end(tmp_path):
     assert_same(logits(run.model, ARRAYS["prompt_ids"]), "finished", 1e-3)
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_run_of_tuning_goes_on_to_the_same_end(tmp_path):
     directory = shutil.copytree(DATA / "tuning", tmp_path / "tuning")
@@ -165,6 +168,7 @@ def test_adapters_of_a_mini_gpt_fit():
     assert_same(logits(causal_lm, ARRAYS["prompt_ids"]), "mini_gpt_lora")
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_adapters_of_the_shipped_gemma_fit():
     weights = ROOT / "assets" / "tiny" / "model.weights.h5"

@@ -38,6 +38,7 @@ def test_cached_answers_equal_full_passes(gemma, num_images):
     np.testing.assert_allclose(result.logprobs, expected, atol=1e-3)
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_answers_about_images_do_not_depend_on_the_batch(gemma):
     """Also when an image lies beyond the end of the shortest prompt."""
@@ -92,6 +93,7 @@ def test_a_model_that_takes_images_reads_text_like_one_that_does_not(gemma):
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_saved_preset_answers_the_same(gemma, tmp_path):
     gemma.causal_lm.save_to_preset(tmp_path / "preset")

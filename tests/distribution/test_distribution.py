@@ -388,8 +388,9 @@ def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch):
     assert counts == [cores, 1, 1, cores]
 
 
+@pytest.mark.any_backend  # a file goes through all in test_models.py
 @pytest.mark.slow
-def test_every_backend_reads_what_eight_devices_wrote(tmp_path):
+def test_another_backend_reads_what_eight_devices_wrote(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"Line {n} says {n + 1}." for n in range(150)))
     run(

@@ -299,6 +299,7 @@ def test_the_preset_knows_the_towns():
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_the_gemma_of_an_assignment_is_the_preset():
     import keras

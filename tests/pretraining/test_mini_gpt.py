@@ -105,6 +105,7 @@ def test_the_vocabulary_of_a_failed_run_is_not_kept_for_other_data(
     assert (run / "vocabulary.spm").read_bytes() != failed
 
 
+@pytest.mark.any_backend
 def test_memory_may_be_saved_from_the_middle_of_a_run_on(
     tmp_path, shards, finished
 ):
