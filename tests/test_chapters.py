@@ -180,6 +180,13 @@ def test_there_are_chapters():
 
 
 @pytest.mark.any_backend
+def test_the_check_runs_each_chapter_once():
+    check = (CHAPTERS.parent / ".ci" / "run").read_text("utf-8")
+    numbers = re.findall(r"^chapter \w+ (\d\d)$", check, re.MULTILINE)
+    assert sorted(numbers) == [source.stem[:2] for source in SOURCES]
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "source",
     SOURCES + SOLUTIONS,
