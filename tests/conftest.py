@@ -4,6 +4,8 @@ import gc
 import os
 import pathlib
 
+# Imports make millions of objects, and hardly any garbage.
+gc.disable()
 # Before keras is imported anywhere.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -41,6 +43,7 @@ _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 def pytest_collection_finish():
     """What is imported by now stays: no collector need look at it again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
