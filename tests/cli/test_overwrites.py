@@ -16,6 +16,7 @@ pytestmark = pytest.mark.any_backend
         ("tour", "report.html"),
         ("finetune", "adapters.lora.h5"),
         ("dpo", "adapters.lora.h5"),
+        ("grpo", "adapters.lora.h5"),
         ("pretrain", "model.keras"),
         ("pretrain", "history.csv"),
         ("tour", "model/model.keras"),
@@ -26,7 +27,7 @@ def test_a_file_of_somebody_else_is_kept(
     command, name,
 ):  # fmt: skip
     """And this is told before a backend starts."""
-    room = "tuning." if command in ("finetune", "dpo") else ""
+    room = "tuning." if command in ("finetune", "dpo", "grpo") else ""
     module = importlib.import_module(f"kerasllm.cli.{room}{command}")
     monkeypatch.delattr(module, "starting")
     out = tmp_path / "out"
@@ -36,6 +37,7 @@ def test_a_file_of_somebody_else_is_kept(
         "tour": (),
         "finetune": ("--data", instructions_file),
         "dpo": ("--data", preferences_file),
+        "grpo": ("--data", instructions_file, "--reward", "exact"),
         "pretrain": ("--data", text),
     }
     status, _, err = run(command, "--out", out, *options[command])

@@ -190,6 +190,10 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
         (["chat", "--preset", "tiny"], "chat.ChatModel.from_preset"),
         (["finetune", "--data", "FILE"], "chat.ChatModel.from_preset"),
         (["dpo", "--data", "PAIRS"], "chat.ChatModel.from_preset"),
+        (
+            ["grpo", "--data", "FILE", "--reward", "exact"],
+            "chat.ChatModel.from_preset",
+        ),
         (["info"], "backend.device_name"),
     ],
 )

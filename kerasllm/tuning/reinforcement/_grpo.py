@@ -78,8 +78,10 @@ def grpo(
     whole model. There is no dropout.
 
     The log-probabilities from the time of sampling are the sampler's own, so
-    that nothing is computed twice. The stop token that ends a completion is
-    one of the tokens that were chosen, and is learned, too.
+    that nothing is computed twice. (In half precision, they differ from those
+    of training by rounding, which the ratios make up for.) The stop token
+    that ends a completion is one of the tokens that were chosen, and is
+    learned, too.
 
     Older methods are settings of this function. A single update of each
     sample, which is the default, is plain policy gradient, because all ratios

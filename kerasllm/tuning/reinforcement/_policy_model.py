@@ -91,6 +91,7 @@ class PolicyModel(keras.Model):
         count = ops.maximum(ops.sum(mask), 1.0)
         return {
             **super().compute_metrics(x, y, y_pred, sample_weight),
-            "ratio": ops.sum(ratio * mask) / count,
+            # 1 if there is no token to learn from.
+            "ratio": 1 + ops.sum((ratio - 1) * mask) / count,
             "clip_share": ops.sum(clipped * mask) / count,
         }
