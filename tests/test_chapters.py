@@ -182,7 +182,7 @@ def test_there_are_chapters():
 @pytest.mark.any_backend
 def test_the_check_runs_each_chapter_once():
     check = (CHAPTERS.parent / ".ci" / "run").read_text("utf-8")
-    numbers = re.findall(r"^chapter \w+ (\d\d)$", check, re.MULTILINE)
+    numbers = re.findall(r"\b(?:jax|tensorflow|torch),(\d\d)\b", check)
     assert sorted(numbers) == [source.stem[:2] for source in SOURCES]
 
 
