@@ -269,7 +269,7 @@ def main():
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--structures", nargs="+", default=["flows", "prices"])
     parser.add_argument("--examples", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--verbose", type=int, default=2)
