@@ -41,7 +41,8 @@
 # ways. A reward model turns them into a score, and the best of $n$ answers by
 # that score is given. Direct preference optimization (DPO) trains the language
 # model itself. At the end you look for the point from which a better score
-# means a worse answer. Chapter 7 of the course is about the same methods.
+# means a worse answer. Section 16.4.1 of *Deep Learning with Python* tells of
+# these methods.
 #
 # | part | points |
 # |---|---|
