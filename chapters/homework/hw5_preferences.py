@@ -1489,7 +1489,7 @@ print({name: part.shape for name, part in train.items()})
 # - Draw 51,200 answers of the start, a pool of 256 for each of 200 travelers.
 #   To the scores of a reward model add a little noise, such as normal numbers
 #   times 1e-6, because many of them are equal. With `expected_best`, compute
-#   the true reward of best of $n$ for $n = 1, 2, 4, \dots, 256$ with each
+#   the true reward of best of $n$ for $n = 1, 2, 4, ..., 256$ with each
 #   reward model, and the proxy reward with the first. Add a constant to the
 #   proxy, so that it begins where the truth begins.
 # - Train a policy on `train` for 20 epochs in batches of 50, with a beta of 0.1
