@@ -70,9 +70,8 @@ def attend(query, key, value, cache, index, window=None, soft_cap=None):
         key, value, first = _seen(cache, index, targets, window)
     # Query heads that share a head of keys become targets of one product.
     query = ops.reshape(query, (batch * key_heads, -1, size))
-    scores = backend.multiply_pairs(
-        query, key
-    )  # (batch * key_heads, share * targets, ...)
+    # (batch * key_heads, share * targets, sources)
+    scores = backend.multiply_pairs(query, key)
     if soft_cap is not None:
         scores = ops.tanh(scores / soft_cap) * soft_cap
     sources = scores.shape[-1]
