@@ -18,6 +18,7 @@ from kerasllm.generation._beam_search import Beam
 from kerasllm.generation._best_of_n import (
     best_of_n,
     majority_vote,
+    scores_of,
     weighted_vote,
 )
 from kerasllm.generation._continuous_batch import ContinuousBatch
@@ -37,6 +38,7 @@ from kerasllm.generation.texts import (
 )
 
 __all__ = [
+    "scores_of",
     "Beam",
     "CachedDecoder",
     "ContinuousBatch",

@@ -64,7 +64,7 @@ def best_of_n(
         samples = [[sample] for sample in samples]
     responses = [response for some in samples for response in some]
     asked = [prompt for prompt in prompts for _ in range(n)]
-    scores = _scores(scorer, asked, responses).reshape(-1, n)
+    scores = scores_of(scorer, asked, responses, finite=False).reshape(-1, n)
     if return_scores:
         results = list(zip(samples, scores, strict=True))
     else:
@@ -156,22 +156,40 @@ def _at_least_one(answers):
     return answers
 
 
-def _scores(scorer, prompts, responses):
-    """Return the scores of all responses, float64."""
+def scores_of(scorer, prompts, responses, name="scorer", finite=True):
+    """Return the scores of responses, after checking them.
+
+    Args:
+        scorer: callable `(prompts, responses) -> (batch_size,)` floats, of two
+            lists of str of equal length.
+        prompts: list of str.
+        responses: list of str.
+        name: str. What messages call the scorer.
+        finite: bool. Whether infinite scores are refused, too.
+
+    Returns:
+        float64 `(len(responses),)`.
+
+    Raises:
+        UserError: it does not return such a number for each response.
+    """
     if not responses:
         return np.zeros(0)
     scores = np.asarray(ops.convert_to_numpy(scorer(prompts, responses)))
     if scores.shape != (len(responses),) or scores.dtype.kind not in "biuf":
         raise UserError(
-            "`scorer` must return a number for each response. Received: "
+            f"`{name}` must return a number for each response. Received: "
             f"{shown(scores)} of shape {scores.shape} for {len(responses)} "
-            "responses."
+            "responses. It is called with a list of prompts, each repeated "
+            "for its responses, and a list of responses."
         )
     scores = scores.astype("float64")
-    if np.isnan(scores).any():
+    wrong = ~np.isfinite(scores) if finite else np.isnan(scores)
+    if wrong.any():
+        first = int(wrong.argmax())
         raise UserError(
-            "`scorer` must return numbers. Received: nan for "
-            f"{shown(responses[int(np.isnan(scores).argmax())])}. Give what "
-            "cannot be scored -inf."
+            f"`{name}` must return {'finite ' * finite}numbers. Received: "
+            f"{scores[first]} for {shown(responses[first])}. Give what cannot "
+            f"be scored {'a low one' if finite else '-inf'}."
         )
     return scores

@@ -530,9 +530,15 @@ def test_arguments_are_checked_where_they_enter(
 @pytest.mark.parametrize(
     ("rewards", "message"),
     [
-        ([1.0], "one number for each response.*from reward, for 2 responses"),
-        (["a", "b"], "one number for each response"),
-        ([1.0, float("nan")], "finite numbers. Received: nan from reward for"),
+        (
+            [1.0],
+            "`reward` must return a number for each response.*for 2 responses",
+        ),
+        (["a", "b"], "`reward` must return a number for each response"),
+        (
+            [1.0, float("nan")],
+            "`reward` must return finite numbers. Received: nan for",
+        ),
     ],
 )
 def test_impossible_rewards(rewards, message):

@@ -1,9 +1,9 @@
 """Rewards of completions: one function, or several with weights."""
 
 import numpy as np
-from keras import ops
 
 from kerasllm.checks import UserError, check_real, shown
+from kerasllm.generation import scores_of
 
 
 class Rewards:
@@ -55,7 +55,7 @@ class Rewards:
                 response.
         """
         rewards = {
-            name: _check_rewards(name, function(prompts, responses), responses)
+            name: scores_of(function, prompts, responses, name)
             for name, function in zip(self.names, self._functions, strict=True)
         }
         arrays = zip(self.weights, rewards.values(), strict=True)
@@ -91,23 +91,3 @@ def _check_weights(weights, count):
             "equal weights."
         )
     return [float(weight) for weight in weights]
-
-
-def _check_rewards(name, rewards, responses):
-    """Return rewards as float64, or raise an error that names the function."""
-    rewards = np.asarray(ops.convert_to_numpy(rewards))
-    if rewards.shape != (len(responses),) or rewards.dtype.kind not in "biuf":
-        raise UserError(
-            "`reward_fn` must return one number for each response. Received: "
-            f"{shown(rewards)} of shape {rewards.shape} from {name}, for "
-            f"{len(responses)} responses."
-        )
-    rewards = rewards.astype("float64")
-    if not np.isfinite(rewards).all():
-        first = int(np.flatnonzero(~np.isfinite(rewards))[0])
-        raise UserError(
-            f"`reward_fn` must return finite numbers. Received: "
-            f"{rewards[first]} from {name} for {shown(responses[first])}. Give "
-            "what cannot be scored the lowest reward."
-        )
-    return rewards

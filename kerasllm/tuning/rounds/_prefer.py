@@ -8,13 +8,14 @@ import numpy as np
 
 from kerasllm import distribution as devices
 from kerasllm.checks import check_int
+from kerasllm.generation import scores_of
 from kerasllm.prompts import get_template
 from kerasllm.tuning._identity import describe_model, noting_the_end
 from kerasllm.tuning.rounds._keeping import check_kept, choose
 from kerasllm.tuning.rounds._measuring import Measurement, log_ratios
 from kerasllm.tuning.rounds._plan import Plan
 from kerasllm.tuning.rounds._run import Clock, Run, Tuning
-from kerasllm.tuning.rounds._sampling import ResponseSampler, score, seeds_of
+from kerasllm.tuning.rounds._sampling import ResponseSampler, seeds_of
 
 REWARDS_FILE = "rewards.jsonl"
 VALIDATION_FILE = "validation.jsonl"
@@ -225,7 +226,7 @@ def _learn(run, plan, number):
 
     def make():
         with run.working(f"Round {number}: scoring"):
-            rewards = score(
+            rewards = scores_of(
                 reward_fn, samples.prompts, samples.responses, "reward_fn"
             )
         return [{"reward": reward} for reward in rewards.tolist()]
@@ -262,9 +263,9 @@ def _measure(run, plan, number, reward_fn):
             asked = samples.prompts, samples.responses
             true_scores = None
             if plan.true_score is not None:
-                true_scores = score(plan.true_score, *asked, "true_score")
+                true_scores = scores_of(plan.true_score, *asked, "true_score")
             return Measurement(
-                score(reward_fn, *asked, "reward_fn"),
+                scores_of(reward_fn, *asked, "reward_fn"),
                 true_scores,
                 log_ratios(
                     run.causal_lm, samples, run.start if number else None

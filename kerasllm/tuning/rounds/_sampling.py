@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from keras import ops
 
 from kerasllm.checks import UserError, check_text, shown
 from kerasllm.generation import TextGenerator, TokenizedPrompt, end_token_ids
@@ -181,40 +180,6 @@ def seeds_of(seed, number, count):
     """
     states = np.random.SeedSequence([seed, number]).generate_state(count)
     return [int(state) >> 1 for state in states]  # within 31 bits
-
-
-def score(scorer, prompts, responses, name):
-    """Return the scores of responses.
-
-    Args:
-        scorer: callable `(prompts, responses) -> (batch_size,)` floats.
-        prompts: list of str, without any template.
-        responses: list of str.
-        name: str. What the message calls the scorer.
-
-    Returns:
-        float64 `(len(responses),)`.
-
-    Raises:
-        UserError: it does not return a finite number for each response.
-    """
-    scores = np.asarray(ops.convert_to_numpy(scorer(prompts, responses)))
-    if scores.shape != (len(responses),) or scores.dtype.kind not in "biuf":
-        raise UserError(
-            f"`{name}` must return a number for each response. Received: "
-            f"{shown(scores)} of shape {scores.shape} for {len(responses)} "
-            "responses. It is called with a list of prompts, each repeated "
-            "for its responses, and a list of responses."
-        )
-    scores = scores.astype("float64")
-    if not np.isfinite(scores).all():
-        wrong = int(np.isfinite(scores).argmin())
-        raise UserError(
-            f"`{name}` must return finite numbers. Received: {scores[wrong]} "
-            f"for {shown(responses[wrong])}. Give what cannot be scored a low "
-            "one."
-        )
-    return scores
 
 
 def check_prompts(name, prompts):

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasllm import distribution as devices
 from kerasllm.checks import UserError, check_int, check_real, shown
+from kerasllm.generation import scores_of
 from kerasllm.prompts import get_template
 from kerasllm.tuning._identity import describe_model, noting_the_end
 from kerasllm.tuning.rounds._keeping import Cutoff, choose
@@ -18,7 +19,6 @@ from kerasllm.tuning.rounds._run import Clock, Run, Tuning, digest_of
 from kerasllm.tuning.rounds._sampling import (
     ResponseSampler,
     check_prompts,
-    score,
     seeds_of,
 )
 
@@ -212,7 +212,7 @@ class _Plan:
         def check(prompts, responses):
             return self.checker([problem_of[p] for p in prompts], responses)
 
-        found = score(check, samples.prompts, samples.responses, "checker")
+        found = scores_of(check, samples.prompts, samples.responses, "checker")
         return RIGHT(found).astype("float64")
 
 

@@ -5,13 +5,13 @@ import numpy as np
 
 from kerasllm import training
 from kerasllm.checks import UserError, check_int, shown
+from kerasllm.generation import scores_of
 from kerasllm.progress import working
 from kerasllm.prompts import get_template
 from kerasllm.samplers import chain
 from kerasllm.tuning.rounds._sampling import (
     ResponseSampler,
     check_prompts,
-    score,
     seeds_of,
 )
 from kerasllm.tuning.rounds._watching import FEWEST_PROMPTS, RewardWatch
@@ -180,7 +180,7 @@ class StopAtRewardHacking(keras.callbacks.Callback):
         samples = sampler.sample(self.prompts, self.num_generations, self.seeds)
         return [
             np.mean(
-                score(
+                scores_of(
                     function, samples.prompts, samples.responses, name
                 ).reshape(-1, self.num_generations),
                 axis=1,
