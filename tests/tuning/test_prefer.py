@@ -110,7 +110,7 @@ def test_a_model_learns_to_say_what_is_rewarded(speaker, tmp_path, rank):
         variable.assign(value)
     reference = _measuring._logprobs(model, samples)
     np.testing.assert_allclose(ratios, policy - reference, atol=1e-4)
-    with _weights.other_weights(model, values):
+    with _weights.other_weights(model.trainable_variables, values):
         np.testing.assert_allclose(
             _measuring._logprobs(model, samples), policy, rtol=1e-5
         )

@@ -1,15 +1,13 @@
 """Weights that a run comes back to: those of its start, and the best ones."""
 
-import contextlib
 import json
 import zipfile
 
-import ml_dtypes
 import numpy as np
-from keras import ops
 
-from kerasllm import backend, files
+from kerasllm import files, training
 from kerasllm.checks import RunError
+from kerasllm.tuning.rounds._weights import copy_of, other_weights
 
 
 class Snapshot:
@@ -35,8 +33,7 @@ class Snapshot:
         Args:
             **facts: numbers that tell when that was.
         """
-        # Copies, since PyTorch changes arrays in place.
-        self._values = [np.array(backend.to_numpy(v)) for v in self._variables]
+        self._values = copy_of(self._variables)
         self.facts = facts
         if self._path is not None:
             arrays = {f"{i:05}": x for i, x in enumerate(self._values)}
@@ -53,7 +50,7 @@ class Snapshot:
             with np.load(self._path) as file:
                 arrays = dict(file)
             self.facts = json.loads(str(arrays.pop("facts")))
-            self._values = [_restored(arrays[name]) for name in sorted(arrays)]
+            self._values = [arrays[name] for name in sorted(arrays)]
             self._check_shapes()
         except (
             OSError,
@@ -77,21 +74,8 @@ class Snapshot:
 
     def put_back(self):
         """Give the variables the values that were taken."""
-        for variable, value in zip(self._variables, self._values, strict=True):
-            variable.assign(value)
+        training.assign(self._variables, self._values)
 
-    @contextlib.contextmanager
     def in_place(self):
         """Give the variables these values while a block runs."""
-        now = [ops.stop_gradient(ops.copy(v)) for v in self._variables]
-        self.put_back()
-        try:
-            yield
-        finally:
-            for variable, value in zip(self._variables, now, strict=True):
-                variable.assign(value)
-
-
-def _restored(array):
-    """Return an array from a file; NumPy has no name for bfloat16."""
-    return array.view(ml_dtypes.bfloat16) if array.dtype.kind == "V" else array
+        return other_weights(self._variables, self._values)

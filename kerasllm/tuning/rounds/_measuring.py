@@ -98,7 +98,7 @@ def log_ratios(causal_lm, samples, start):
     if start is None:
         return np.zeros(len(samples))
     policy = _logprobs(causal_lm, samples)
-    with other_weights(causal_lm, start):
+    with other_weights(causal_lm.trainable_variables, start):
         return policy - _logprobs(causal_lm, samples)
 
 

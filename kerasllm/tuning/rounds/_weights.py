@@ -14,17 +14,16 @@ def copy_of(variables):
 
 
 @contextlib.contextmanager
-def other_weights(causal_lm, values):
-    """Give a model other trainable weights inside a block.
+def other_weights(variables, values):
+    """Give the trainable weights of a model other values inside a block.
 
     So a model can be compared with what it was, without a second copy of what
     is frozen. Do not train it there, nor use it in another thread.
 
     Args:
-        causal_lm: the model.
-        values: list of arrays, one for each of its trainable variables.
+        variables: list of `keras.Variable`.
+        values: list of arrays, one for each.
     """
-    variables = causal_lm.trainable_variables
     now = copy_of(variables)
     try:
         training.assign(variables, values)
