@@ -13,7 +13,8 @@ alone. It still can work, and seldom does.
 
 Rows are added to `assets/reasoning/ways.csv`, or to the file that `--csv`
 names, and models are kept in the folder. What is there already is not done
-again, so a run that was interrupted goes on where it stopped.
+again, so a run that was interrupted goes on where it stopped. The rows that are
+committed come from `--seed 0 --epochs 4`.
 """
 
 import argparse
