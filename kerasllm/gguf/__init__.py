@@ -26,6 +26,8 @@ _FILE_OF = {
     "GGUFCausalLM": "_model",
     "GGUFCausalLMPreprocessor": "_model",
     "GGUFTokenizer": "_model",
+    "read_places": "_places",
+    "read_value": "_places",
     "read_gguf": "_reading",
     "rope_divisors": "_reading",
     "describe_byte_pairs": "_vocabulary",

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import json
 import os
 import pathlib
@@ -141,8 +142,16 @@ def _load(source, kwargs):
     task = keras_hub.models.CausalLM
     if not os.path.isdir(source) or _is_quantized(source):
         return task.from_preset(source, **kwargs)
-    with backend.LoadedValues():
-        backbone = keras_hub.models.Backbone.from_preset(source, **kwargs)
+    places = gguf.read_places(source)
+    with backend.LoadedValues() as values:
+        backbone = keras_hub.models.Backbone.from_preset(
+            source, load_weights=places is None, **kwargs
+        )
+        for variable in backbone.weights if places else ():
+            read = functools.partial(
+                gguf.read_value, source, places[variable.path], variable.shape
+            )
+            values.read_later(variable, read)
     # The task's own parts, such as its optimizer, have no values to load.
     return task.from_preset(source, load_weights=False, backbone=backbone)
 

@@ -105,7 +105,8 @@ def first(shape):
         )
 
 
-def prefix(shape, length=64, size=8):
+def prefix(shape, length=192, size=8):
+    shape.length = 256
     generator = generator_of(shape)
     table(f"{size} prompts of {length} tokens", "first tokens, ms")
     for name, shared in (("that share nothing", 0), ("all but 4", length - 4)):
@@ -181,9 +182,10 @@ def shapes(shape):
     table("text", "first time, s", "again, s", "compiling, s", "of the first")
     first_one = None
     for name, prompts, length in (
-        ("the very first", prompt_of(8), 48),
-        ("another length", prompt_of(20), 76),
-        ("8 prompts", [prompt_of(8, i + 5) for i in range(8)], 48),
+        # Of more than fifty tokens, so that PyTorch records each of them.
+        ("the very first", prompt_of(8), 76),
+        ("another length", prompt_of(20), 120),
+        ("8 prompts", [prompt_of(8, i + 5) for i in range(8)], 76),
     ):
 
         def generate(prompts=prompts, length=length):

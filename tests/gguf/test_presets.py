@@ -8,6 +8,8 @@ import pathlib
 import threading
 import types
 
+import keras
+import keras_hub
 import numpy as np
 import pytest
 
@@ -61,6 +63,47 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(
     (folders[0] / "source.json").write_text("{")
     presets.preset_source(path)
     assert len(conversions) == 3
+
+
+def test_each_value_is_found_where_it_lies_in_the_file(small):
+    folder = gguf.preset_of(small[0])
+    places = gguf.read_places(folder)
+    backbone = presets.load_causal_lm(small[0]).backbone
+    assert places.keys() == {variable.path for variable in backbone.weights}
+    loaded = keras_hub.models.Backbone.from_preset(str(folder))
+    for variable, expected in zip(
+        backbone.weights, loaded.weights, strict=True
+    ):
+        value = gguf.read_value(folder, places[variable.path], variable.shape)
+        np.testing.assert_array_equal(
+            value, keras.ops.convert_to_numpy(expected)
+        )
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(variable),
+            keras.ops.convert_to_numpy(expected),
+        )
+    # These values are the model's own: it may be trained, and the file stays.
+    for variable in backbone.weights:
+        variable.assign(variable + 1)
+    again = presets.load_causal_lm(small[0], dtype="bfloat16").backbone
+    for variable, expected in zip(again.weights, loaded.weights, strict=True):
+        assert variable.dtype == "bfloat16"
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")),
+            keras.ops.convert_to_numpy(expected),
+            rtol=0.01,
+        )
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"size": 1, "offsets": {}}'])
+def test_where_places_are_not_known_keras_finds_the_values(small, text):
+    folder = gguf.preset_of(small[0])
+    expected = presets.load_causal_lm(small[0]).backbone.get_weights()
+    (folder / "places.json").write_text(text)
+    assert gguf.read_places(folder) is None
+    found = presets.load_causal_lm(small[0]).backbone.get_weights()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_another_file_of_the_same_name_is_another_model(tmp_path, conversions):
