@@ -67,7 +67,7 @@ def test_white_is_one_and_black_minus_one(
         str(tmp_path), {"vision_config": {"image_size": 48}}
     )
     monkeypatch.setattr(
-        keras_hub.models.Backbone, "from_preset", lambda source: None
+        keras_hub.models.Backbone, "from_preset", lambda *_, **__: None
     )
     monkeypatch.setattr(
         keras_hub.models.CausalLM,
