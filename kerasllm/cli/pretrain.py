@@ -121,7 +121,8 @@ def pretrain(
             shards = _find_text(data, documents)
     if distribution.process_index() == 0:
         print(
-            f"Recipe {recipe}, {len(shards)} shards of text, "
+            f"Recipe {recipe}, {len(shards)} shard"
+            f"{'s' if len(shards) > 1 else ''} of text, "
             f"{running.name()} on {distribution.describe(several)}.",
             flush=True,
         )

@@ -45,6 +45,9 @@ def tokenize_step(tokenizer, split, validation_fraction, restore_newlines):
             bucket = tf.strings.to_hash_bucket_fast(documents, _HASH_BUCKETS)
             held_out = bucket < threshold
             chosen = held_out if split == "validation" else ~held_out
+            # Copies are on one side, and all blank lines are copies: there
+            # would be little else on the smaller side of a text with many.
+            chosen &= tf.strings.strip(documents) != ""
             documents = tf.boolean_mask(documents, chosen)
         documents = tf.strings.regex_replace(
             documents,

@@ -52,8 +52,9 @@ def pretraining_dataset(
         files: list of shard paths, or a `tf.data.Dataset` of documents (scalar
             strings) that gives the same ones each time. A shard is UTF-8, with
             one document per line and newlines escaped as `\n`. An empty line
-            is an empty document with only an end token. TensorFlow's line
-            reader drops carriage returns.
+            is an empty document with only an end token, as in the chapter;
+            in a `split`, blank lines are left out. TensorFlow's line reader
+            drops carriage returns.
         tokenizer: KerasHub tokenizer with the token `<|endoftext|>` that
             neither pads nor truncates (`sequence_length=None`).
         sequence_length: int, number of tokens in a sequence of `x`.
@@ -112,7 +113,7 @@ def pretraining_dataset(
     settings = settings_of(
         tokenizer,
         split,
-        split and float(validation_fraction),
+        split and ["no blank lines", float(validation_fraction)],
         restore_newlines,
     )
     documents, count = _read_share(

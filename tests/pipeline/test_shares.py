@@ -57,6 +57,20 @@ def test_copies_of_a_document_are_on_one_side(tmp_path, tokenizer):
     assert not train & validation
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "\\n"])
+def test_blank_lines_are_on_neither_side(tmp_path, tokenizer, blank):
+    texts_ = [f"the model reads a text {i}" for i in range(200)]
+    lines = [line for text in texts_ for line in (text, blank, blank)]
+    shard = write(tmp_path / "verses.txt", lines)
+    found = [
+        text
+        for split in ("train", "validation")
+        for text in split_texts([shard], tokenizer, split)
+    ]
+    assert set(found) <= set(texts_)
+    assert len(found) >= len(texts_) - 2, "the last of a side may be cut off"
+
+
 def test_the_side_depends_on_the_text_alone(shards, tokenizer):
     all_files = set(split_texts(shards, tokenizer, "validation"))
     alone = set(split_texts(shards[2:], tokenizer, "validation"))
