@@ -10,6 +10,7 @@ import sqlite_vec
 from kerasllm.checks import (
     EnvironmentFailure,
     FolderIsFileError,
+    MissingFileError,
     RunError,
     UserError,
     path_error,
@@ -45,12 +46,36 @@ CREATE VIRTUAL TABLE vectors USING vec0(
 """
 
 
+def embedder_name(path):
+    """Return the name of the embedder that has filled a store.
+
+    Args:
+        path: str or path of the file.
+
+    Returns:
+        str. See `Store`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        RunError: the file is not a store, it is damaged, or another version
+            has written it.
+    """
+    if not pathlib.Path(path).is_file():
+        raise MissingFileError(
+            f"`path` must be a store. Received: {path}, and there is no such "
+            "file. Check its spelling; `kerasllm index` fills a new store."
+        )
+    with contextlib.closing(open_database(path, None)) as connection:
+        with explained(path):
+            return setting(connection, "embedder")
+
+
 def open_database(path, embedder_name):
     """Open the file of a store, or make a new one.
 
     Args:
         path: str or path, or `":memory:"`.
-        embedder_name: str.
+        embedder_name: str. `None` accepts every embedder, and makes no store.
 
     Returns:
         An `apsw.Connection`.
@@ -80,11 +105,12 @@ def open_database(path, embedder_name):
         # Readers go on with the old state while one process writes.
         connection.pragma("journal_mode", "wal")
         with transaction(connection, "IMMEDIATE"):
-            if _is_empty(connection):
+            if _is_empty(connection) and embedder_name is not None:
                 connection.execute(_TABLES)
                 set_setting(connection, "embedder", embedder_name)
         _check_kind(connection, path)
-        _check_embedder_name(connection, embedder_name, path)
+        if embedder_name is not None:
+            _check_embedder_name(connection, embedder_name, path)
         stack.pop_all()  # it stays open
         return connection
 

@@ -17,6 +17,9 @@ def name_of(embedder):
     """Return the name of an embedder: its `name`, or that of its class."""
     while isinstance(embedder, functools.partial):
         embedder = embedder.func
+    if hasattr(embedder, "encode_text"):
+        # A `TextEmbedder` of KerasHub. Keras numbers the names of models.
+        return type(embedder).__name__
     for attribute in ("name", "__qualname__"):
         name = getattr(embedder, attribute, None)
         if isinstance(name, str) and name:
@@ -28,7 +31,8 @@ def embed(embedder, texts):
     """Return the vectors of texts, checked and scaled to length 1.
 
     Args:
-        embedder: callable from a list of str to float `(n, dim)`.
+        embedder: callable from a list of str to float `(n, dim)`, or a
+            `TextEmbedder` of KerasHub.
         texts: list of str.
 
     Returns:
@@ -37,7 +41,11 @@ def embed(embedder, texts):
     Raises:
         UserError: the embedder returned something else, infinity or NaN.
     """
-    vectors = np.asarray(embedder(list(texts)))
+    if hasattr(embedder, "encode_text"):
+        vectors = embedder.encode_text(list(texts), verbose=0)
+    else:
+        vectors = embedder(list(texts))
+    vectors = np.asarray(vectors)
     is_number = vectors.dtype.kind in "fiu" or vectors.dtype.name == "bfloat16"
     has_shape = vectors.ndim == 2 and vectors.shape[0] == len(texts)
     if not (is_number and has_shape and vectors.shape[1]):

@@ -128,13 +128,17 @@ def document_paths(folder):
     """Return the documents of a folder and of its subfolders, sorted.
 
     Args:
-        folder: path.
+        folder: str or path. Hidden files and folders in it are left out.
+
+    Returns:
+        list of paths of text, Markdown, and PDF files.
 
     Raises:
         MissingFileError: the folder does not exist.
         UserError: it is a file, or it has no document. Or one is PDF, and
             pypdf is not installed.
     """
+    folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
         kind = UserError if folder.exists() else MissingFileError
         what = "is a file" if folder.exists() else "does not exist"

@@ -46,10 +46,11 @@ class Store:
     Args:
         path: str or path of the file, or `":memory:"` for a store that ends
             with the program. A missing file is created, and so is its folder.
-        embedder: callable from a list of str to float32 `(n, dim)`. The store
-            records its name, which is the attribute `name` or the name of the
-            function or class. It also records the vector of one sentence, and
-            compares it when it first uses the embedder.
+        embedder: callable from a list of str to float32 `(n, dim)`, such as
+            an `Embedder`; or a `keras_hub.models.TextEmbedder`, as it is. The
+            store records its name, which is the attribute `name` or the name
+            of the function or class. It also records the vector of one
+            sentence, and compares it when it first uses the embedder.
 
     Raises:
         RunError: the file is no store, it is damaged, or another embedder or

@@ -12,8 +12,13 @@ are scored highest, and a `RewardWatch` tells when the reward is exploited.
 
 from kerasllm.tuning._dpo import dpo
 from kerasllm.tuning._finetuning import check_tuning, finetune
-from kerasllm.tuning._logprobs import response_logprobs
-from kerasllm.tuning._model import TokenModel, token_model
+from kerasllm.tuning._identity import describe_model, noting_the_end
+from kerasllm.tuning._logprobs import (
+    by_length,
+    model_inputs,
+    response_logprobs,
+)
+from kerasllm.tuning._model import TokenModel, frozen_encoder, token_model
 from kerasllm.tuning.losses import (
     dpo_loss,
     group_advantages,
@@ -21,7 +26,12 @@ from kerasllm.tuning.losses import (
     reward_loss,
 )
 from kerasllm.tuning.reinforcement import grpo
-from kerasllm.tuning.rewards import RewardModel, train_reward_model
+from kerasllm.tuning.rewards import (
+    LastToken,
+    RewardModel,
+    copy_backbone,
+    train_reward_model,
+)
 from kerasllm.tuning.rounds import (
     BestOfEach,
     Cutoff,
@@ -38,19 +48,26 @@ __all__ = [
     "BestOfEach",
     "Cutoff",
     "HackingEvidence",
+    "LastToken",
     "RewardModel",
     "RewardWatch",
     "StopAtRewardHacking",
     "TokenModel",
     "TopShare",
+    "by_length",
     "check_tuning",
     "compare_with_best",
+    "copy_backbone",
+    "describe_model",
     "dpo",
     "dpo_loss",
     "finetune",
+    "frozen_encoder",
     "group_advantages",
     "grpo",
     "grpo_loss",
+    "model_inputs",
+    "noting_the_end",
     "prefer",
     "response_logprobs",
     "reward_loss",

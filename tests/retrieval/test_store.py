@@ -18,10 +18,11 @@ import pytest
 
 from kerasllm.checks import (
     FolderIsFileError,
+    MissingFileError,
     RunError,
     UserError,
 )
-from kerasllm.retrieval import Store, _database
+from kerasllm.retrieval import Store, _database, embedder_name
 from tests.retrieval.embedders import DIM, Counting, hashing
 
 pytestmark = pytest.mark.any_backend
@@ -444,6 +445,37 @@ def test_another_embedder_of_the_same_name_is_refused(path):
                 store.add(["a fish"])
             assert len(store) == 1
             assert len(store.search("kite", mode="bm25")) == 1
+
+
+def test_a_store_tells_which_embedder_it_needs(path, tmp_path):
+    Store(path, Counting()).close()
+    assert embedder_name(path) == "counting"
+    with pytest.raises(MissingFileError, match="there is no such file"):
+        embedder_name(tmp_path / "gone.sqlite")
+    empty = tmp_path / "empty.sqlite"
+    for content in (b"", b"no store at all"):
+        empty.write_bytes(content)
+        with pytest.raises(RunError, match="which is damaged or no store"):
+            embedder_name(empty)
+
+
+class TextEmbedder:
+    """What KerasHub's has."""
+
+    name = "text_embedder_7"
+
+    def __call__(self, texts):
+        raise ValueError("tokens, not texts")
+
+    def encode_text(self, text, verbose="auto"):
+        return hashing(text)
+
+
+def test_an_embedder_of_keras_hub_is_taken_as_it_is(path):
+    with Store(path, TextEmbedder()) as store:
+        store.add(["a kite", "a fish"])
+        assert store.search("a fish", k=1)[0].text == "a fish"
+    assert embedder_name(path) == "TextEmbedder"  # whatever its number
 
 
 def test_an_embedder_may_be_in_half_precision(path):

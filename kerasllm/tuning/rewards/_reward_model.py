@@ -104,7 +104,7 @@ class RewardModel(keras.Model):
     def __init__(self, backbone, preprocessor=None, template="auto", **kwargs):
         if isinstance(backbone, keras_hub.models.CausalLM):
             preprocessor = preprocessor or backbone.preprocessor
-            backbone = _copy_of(backbone.backbone)
+            backbone = copy_backbone(backbone.backbone)
         _check_parts(backbone, preprocessor)
         template = get_template(template, preprocessor.tokenizer)
         inputs = backbone.input
@@ -205,7 +205,7 @@ def _check_parts(backbone, preprocessor):
         )
 
 
-def _copy_of(backbone):
+def copy_backbone(backbone):
     """Return a backbone of the same weights, with its adapters merged."""
     copy = backbone.from_config(backbone.get_config())
     layers = [layer for _, layer in lora.adapted_layers(backbone)]
