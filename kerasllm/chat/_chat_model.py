@@ -4,7 +4,8 @@ import keras_hub
 
 from kerasllm import lora, tuning
 from kerasllm.chat._conversation import Chat
-from kerasllm.checks import UserError, check_text
+from kerasllm.chat._grounding import Search, ask_with_store
+from kerasllm.checks import UserError, check_text, shown
 from kerasllm.generation import (
     TextGenerator,
     TokenizedPrompt,
@@ -105,6 +106,10 @@ class ChatModel:
         images=None,
         *,
         context=None,
+        store=None,
+        k=5,
+        mode="hybrid",
+        max_distance=None,
         max_length=None,
         sampler=greedy_search,
         seed=None,
@@ -122,12 +127,24 @@ class ChatModel:
                 For a list of questions a list with an entry for each: such a
                 list, an image, or `None`. Most models take none.
             context: str, a text that the question is about.
+            store: `kerasllm.retrieval.Store`, or anything else with its method
+                `search`, or a function from a question to a list of passages
+                or str, the best first. The model answers from the passages
+                that are found, without images and `context`. They are cut, at
+                whole ones, to what leaves room for the answer.
+            k: int. Passages to find in the store, at most.
+            mode: str, the `mode` of the store's `search`.
+            max_distance: float in [0, 2]. If the best passage of a search by
+                vectors has a larger cosine distance to the question, the
+                answer is "I cannot tell from the context." `None` for no
+                limit. What is far depends on the embedder.
             max_length: int. Tokens of question and answer together.
             sampler: any sampler.
             seed: int.
 
         Returns:
-            str, the answer, without delimiters; or a list of them.
+            str, the answer, without delimiters; or a list of them. With a
+            store, it is an `Answer`, which cites passages.
 
         Raises:
             UserError: a question is empty or too long, its special tokens and
@@ -136,20 +153,20 @@ class ChatModel:
         """
         one = isinstance(question, str)
         questions = [question] if one else list(question)
+        options = {"sampler": sampler, "seed": seed}
+        if store is not None:
+            _refuse_beside_store(images=images, context=context)
+            search = Search(store, k, mode, max_distance)
+            answers = ask_with_store(
+                self, questions, search, max_length, **options
+            )
+            return answers[0] if one else answers
         images = _images_of_each(images, questions, one)
         prompts = [
             self.prompt(text, its_images, context)
             for text, its_images in zip(questions, images, strict=True)
         ]
-        answers = self.generator.generate(
-            prompts,
-            max_length,
-            seed=seed,
-            strip_prompt=True,
-            sampler=sampler,
-            stop_strings=self._stop_strings(),
-        )
-        answers = [answer.strip() for answer in answers]
+        answers = self._answers(prompts, max_length, **options)
         return answers[0] if one else answers
 
     def prompt(self, question, images=None, context=None):
@@ -241,6 +258,20 @@ class ChatModel:
             **options,
         )
 
+    def _answers(self, prompts, max_length, sampler, seed):
+        """Return the answers to prompts that `prompt` has made."""
+        if not prompts:
+            return []
+        answers = self.generator.generate(
+            prompts,
+            max_length,
+            seed=seed,
+            strip_prompt=True,
+            sampler=sampler,
+            stop_strings=self._stop_strings(),
+        )
+        return [answer.strip() for answer in answers]
+
     def _encode(self, segments):
         """Return the tokens of segments, after the model's start token."""
         tokenizer = self.causal_lm.preprocessor.tokenizer
@@ -250,6 +281,17 @@ class ChatModel:
         """Return the delimiter that ends an answer, in a list."""
         end = self.template.end_of_turn
         return [end] if end else []
+
+
+def _refuse_beside_store(**arguments):
+    """Refuse what cannot come with the passages of a store."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise UserError(
+                f"`{name}` must not come with `store`, whose passages are the "
+                f"context. Received: {name}={shown(value)}. Leave one of them "
+                "out."
+            )
 
 
 def _images_of_each(images, questions, one):
