@@ -7,9 +7,8 @@ functions import what they use.
 """
 
 from kerasllm.cli import (
-    chat,
+    asking,
     export,
-    generate,
     homework,
     pretrain,
     tour,
@@ -22,11 +21,12 @@ __all__ = ["app", "main"]
 # In the order in which help lists them.
 app.command()(tour.tour)
 app.command()(pretrain.pretrain)
-app.command()(generate.generate)
+app.command()(asking.generate.generate)
 app.command()(tuning.finetune.finetune)
 app.command()(tuning.dpo.dpo)
 app.command()(tuning.grpo.grpo)
-app.command()(chat.chat)
+app.command()(asking.chat.chat)
+app.command()(asking.index.index)
 app.command()(tuning.compare.compare)
 app.command()(export.export)
 app.command()(tour.info)

@@ -70,6 +70,7 @@ _OTHER_NAMES = {
         "prompt": "A line",
         **_SAMPLERS,
     },
+    "index": {"path": "--store"},
     "tour": {"directory": "--out"},
     "compare": {"path": "DATA"},
 }

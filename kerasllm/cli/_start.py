@@ -45,7 +45,7 @@ _DYNAMO = "torch._dynamo"
 # Options whose value is a path, or may be one.
 _PATHS = {
     *("--data", "--image", "--lora", "--model", "--out", "--preset"),
-    "--validation",
+    *("--store", "--embedder", "--validation"),
 }
 
 app = typer.Typer(

@@ -56,6 +56,21 @@ MISTAKES = [
     ("chat --preset tiny --image no.png", "no.png, which does not exist"),
     ("chat --preset tiny --image FILE", "that Pillow can read"),
     ("chat --preset tiny --lora FILE", "--lora must be a file that finetune"),
+    ("chat --preset tiny --embedder tiny", "must come with a --store"),
+    ("chat --preset tiny --passages 3", "must come with a --store"),
+    ("chat --model RUN --store FILE", "Received: --store with --model"),
+    ("chat --preset tiny --store FILE", "which is damaged or no store"),
+    ("chat --preset tiny --store no.sqlite", "does not exist"),
+    ("chat --preset tiny --store FILE --image no.png", "must not come with"),
+    ("chat --preset tiny --store FILE --max-distance 3", "--max-distance must"),
+    ("index no/such --store new", "FOLDER must be a folder. Received: no/such"),
+    ("index FOLDER --store new", "FOLDER must have a document"),
+    ("index DOCS --store FILE", "which is damaged or no store"),
+    ("index DOCS --store new --embedder tniy", "Did you mean tiny?"),
+    ("index DOCS --store new --embedder no.keras", "--embedder must be"),
+    ("index DOCS --store new --max-tokens 0", "--max-tokens must be a pos"),
+    ("index DOCS --store new --overlap -1", "--overlap must be an int of"),
+    ("index DOCS", "Missing option '--store'"),
     ("finetune --data FILE", "line 1"),
     ("finetune --data EXAMPLES --rank 0", "--rank must be a positive int"),
     ("finetune --data EXAMPLES --learning-rate inf", "--learning-rate must"),
@@ -110,6 +125,8 @@ def test_mistakes_are_told_before_a_backend_is_imported(
     (tmp_path / "FILE").write_text("one line\n")
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "DOCS").mkdir()
+    (tmp_path / "DOCS" / "a.txt").write_text("A text.")
     before = sorted(tmp_path.rglob("*"))
     names = {
         "EXAMPLES": instructions_file, "PAIRS": preferences_file,

@@ -28,7 +28,15 @@ from kerasllm.cli._options import (
     one_of,
 )
 from kerasllm.cli._start import UsageError, starting
-from kerasllm.cli.generate import (
+from kerasllm.cli.asking._answering import (
+    MaxDistanceOption,
+    PassagesOption,
+    StoreOption,
+    begin_answering,
+    check_store,
+)
+from kerasllm.cli.asking._stores import EmbedderOption
+from kerasllm.cli.asking.generate import (
     check_model,
     check_source,
     load_generator,
@@ -89,6 +97,10 @@ def chat(
     image: ImageOption = None,
     template: TemplateOption = None,
     dtype: DtypeOption = None,
+    store: StoreOption = None,
+    embedder: EmbedderOption = None,
+    passages: PassagesOption = None,
+    max_distance: MaxDistanceOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
     min_p: MinPOption = None,
@@ -104,14 +116,15 @@ def chat(
     """Talk with a model, line by line, until an empty line, /exit, or Ctrl-D.
 
     With --preset, an instruction model answers and remembers what was said.
-    With --model, a pretrained model continues each line on its own. It does
-    not answer.
+    With --store, it answers each line from documents. With --model, a
+    pretrained model continues each line on its own. It does not answer.
     """
     only_preset = {
         "--lora": adapters,
         "--image": image,
         "--template": template,
         "--dtype": dtype,
+        "--store": store,
     }
     if sys.stdin is None:
         raise UsageError(
@@ -119,18 +132,24 @@ def chat(
             "is closed. Type them, or send a file to it"
         )
     check_source("chat", model, preset, only_preset)
+    check_store(store, image, embedder, passages, max_distance)
     sampling = Sampling(
         temperature, top_k, top_p, min_p, frequency_penalty, presence_penalty
     )
     if preset is None:
         voice = _begin_continuing(model, sampling, max_length, seed, backend)
+    elif store is not None:
+        voice = begin_answering(
+            preset, adapters, template, dtype, store, embedder, passages,
+            max_distance, sampling, max_length, seed, backend,
+        )  # fmt: skip
     else:
         voice = _begin_conversation(
             preset, adapters, image, template, dtype, sampling, max_length,
             seed, backend,
         )  # fmt: skip
     if sys.stdin.isatty():
-        _greet(preset, adapters)
+        _greet(preset, adapters, store)
     _talk(voice, options_of(context.command))
 
 
@@ -207,10 +226,15 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
     return _Conversation(conversation, model.generator, pictures, seed)
 
 
-def _greet(preset, adapters):
+def _greet(preset, adapters, store):
     """Tell a person what the model can talk about, and how to leave."""
     lines = []
-    if preset is None:
+    if store is not None:
+        lines.append(
+            f"The model answers each line from {store}, and remembers none. "
+            "[1] is a citation; [?] stands after what is in no passage."
+        )
+    elif preset is None:
         lines.append("The model continues each line that you type.")
     elif preset in TOPICS and adapters is None:
         lines.append(TOPICS[preset])
