@@ -64,14 +64,18 @@ class Answering:
     options: dict
 
     def reply(self, text):
-        """Return the answer and its sources, and what to print before."""
+        """Return the answer with its sources, and what to print before."""
+        return self._answer(text), ""  # asked while "Writing" is shown
+
+    def _answer(self, text):
+        """Yield the answer in one piece: its citations need all of it."""
         answer = self.model.ask(text, store=self.store, **self.options)
         sources = "".join(
             f"\n[{number}] {_place_of(passage)}"
             for number, passage in enumerate(answer.passages, 1)
             if passage in answer.citations
         )
-        return [answer + sources], ""
+        yield answer + sources
 
 
 def _place_of(passage):
