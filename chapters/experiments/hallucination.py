@@ -1,0 +1,269 @@
+"""When a small model invents, and whether it can be noticed.
+
+    python chapters/experiments/hallucination.py --seed 0
+
+`snowball`: the model completes a sentence whose fact it has read. Before that
+sentence stands nothing, the same fact in other words, or the same with a wrong
+value. Does it go on with what it was made to say?
+
+`mismatch`: two models are tuned on as many questions with answers, and on the
+same refusals. The answers of one are facts that it has read in pretraining,
+those of the other are about names that it has never read. How often does each
+answer a question about yet other names, instead of refusing?
+
+`agreement`: a model that was never taught to refuse is asked several times, at
+a temperature of 1, about facts that it has read and about names that it has
+not. Does the share of equal answers tell the right ones from the wrong ones?
+
+Rows are added to `assets/retrieval/hallucination.csv`, or to the file that
+`--csv` names. What is there is not done again. `--seed 9` was used to choose
+the recipe; the committed rows come from the other seeds.
+"""
+
+import argparse
+import collections
+import csv
+import os
+import pathlib
+import random
+import sys
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from kerasllm import ChatModel, backend
+from kerasllm.evaluation import Share, in_batches
+from kerasllm.files import assets_dir, whole_file
+from kerasllm.instructions import Instruction
+from kerasllm.samplers import chain
+from kerasllm.toyworld import REFUSAL, World
+
+COLUMNS = "seed part way what hits size value low high".split()
+PARTS = ("snowball", "mismatch", "agreement")
+KNOWN = 600  # facts to tune on
+REFUSALS = 300
+ASKED = 300  # questions of each kind
+SAMPLES = 10
+
+
+def tune(examples, seed, verbose):
+    """Return `tiny`, tuned on requests and answers."""
+    keras.utils.set_random_seed(seed)
+    model = ChatModel.from_preset("tiny", dtype="float32")
+    steps = 4 * -(-len(examples) // 16)
+    model.finetune(
+        examples,
+        epochs=4,
+        batch_size=16,
+        learning_rate=keras.optimizers.schedules.CosineDecay(
+            0.0, steps - steps // 10, warmup_target=1e-3,
+            warmup_steps=steps // 10,
+        ),
+        sequence_length=64,
+        seed=seed,
+        verbose=verbose,
+    )  # fmt: skip
+    return model
+
+
+def ask(model, prompts, **options):
+    return in_batches(
+        lambda batch: model.ask(batch, max_length=64, **options), prompts
+    )
+
+
+def other_value(attribute, value, rng):
+    return rng.choice([v for v in attribute.values if v != value])
+
+
+def snowball(args, note):
+    """Complete sentences after a right, a wrong, and no first sentence."""
+    rng = random.Random(f"snowball {args.seed}")
+    world = World(0)
+    facts = [(e, a) for e in world.entities for a in e.attributes()]
+    model = ChatModel.from_preset("tiny", dtype="float32")
+    prompts, values = collections.defaultdict(list), []
+    for entity, attribute in rng.sample(facts, ASKED):
+        value = entity.facts[attribute.name]
+        wrong = other_value(attribute, value, rng)
+        said = rng.choice(attribute.sentences[1:])
+        before, _ = attribute.sentences[0].format(
+            name=entity.name, value="\0"
+        ).split("\0")  # fmt: skip
+        prefix = (before[0].upper() + before[1:]).rstrip()
+        for way, first in (("alone", None), ("right", value), ("wrong", wrong)):
+            text = prefix
+            if first is not None:
+                told = said.format(name=entity.name, value=first)
+                text = f"{told[0].upper()}{told[1:]} {prefix}"
+            prompts[way].append(text)
+        values.append((value, wrong))
+    for way, texts in prompts.items():
+        found = in_batches(
+            lambda batch: model.generate(
+                batch, max_length=64, strip_prompt=True, stop_strings=["."]
+            ),
+            texts,
+        )
+        words = [text.strip().rstrip(".").split(" ")[0] for text in found]
+        pairs = list(zip(words, values, strict=True))
+        note(way, "right", [word == value for word, (value, _) in pairs])
+        note(way, "as told", [word == wrong for word, (_, wrong) in pairs])
+
+
+def facts_to_tune_on(world, rng, count):
+    """Return requests about facts of a world, each with its answer."""
+    facts = [(e, a) for e in world.entities for a in e.attributes()]
+    return [
+        Instruction(rng.choice(a.questions).format(name=e.name), e.answer(a))
+        for e, a in rng.sample(facts, count)
+    ]
+
+
+def questions_about(entities, rng, count):
+    """Return pairs of a question and its answer, or `REFUSAL`."""
+    facts = [(e, a) for e in entities for a in e.attributes()]
+    return [
+        (
+            rng.choice(a.questions).format(name=e.name),
+            e.answer(a) if e.facts else REFUSAL,
+        )
+        for e, a in rng.sample(facts, count)
+    ]
+
+
+def mismatch(args, note):
+    """Tune on known and on unknown facts; ask about other names."""
+    read, unread = World(0), World(200 + args.seed)
+    strangers = questions_about(
+        World(300 + args.seed).unknown, random.Random(args.seed), ASKED
+    )
+    for way, world in (("known", read), ("unknown", unread)):
+        rng = random.Random(f"mismatch {args.seed}")
+        examples = facts_to_tune_on(world, rng, KNOWN)
+        examples += read.refusals(REFUSALS, seed=args.seed)
+        rng.shuffle(examples)
+        model = tune(examples, args.seed, args.verbose)
+        answers = ask(model, [question for question, _ in strangers])
+        note(way, "invented", [answer != REFUSAL for answer in answers])
+        # What the model has read and was not tuned on.
+        tuned_on = {example.instruction for example in examples}
+        others = [
+            pair
+            for pair in questions_about(read.entities, rng, 3 * ASKED)
+            if pair[0] not in tuned_on
+        ][:ASKED]
+        answers = ask(model, [question for question, _ in others])
+        note(
+            way,
+            "right about what was read",
+            [a == pair[1] for a, pair in zip(answers, others, strict=True)],
+        )
+
+
+def agreement(args, note):
+    """Ask several times; compare the agreement on right and wrong answers."""
+    rng = random.Random(f"agreement {args.seed}")
+    world = World(0)
+    model = tune(world.instructions(args.seed), args.seed, args.verbose)
+    asked = questions_about(world.entities, rng, ASKED)
+    asked += questions_about(World(300 + args.seed).unknown, rng, ASKED)
+    prompts = [question for question, _ in asked]
+    greedy = ask(model, prompts)
+    right = np.array(
+        [a == pair[1] for a, pair in zip(greedy, asked, strict=True)]
+    )
+    samples = [
+        ask(model, prompts, sampler=chain(temperature=1.0), seed=number)
+        for number in range(SAMPLES)
+    ]
+    # How many of the samples say what the model says first.
+    agreed = np.array(
+        [
+            np.mean([answer == first for answer in answers])
+            for first, answers in zip(
+                greedy, zip(*samples, strict=True), strict=True
+            )
+        ]
+    )
+    note("greedy", "right about what was read", right[:ASKED])
+    note("greedy", "invented", [answer != REFUSAL for answer in greedy[ASKED:]])
+    note("samples", "agree if right", value=agreed[right].mean())
+    note("samples", "agree if wrong", value=agreed[~right].mean())
+    numbers = np.random.default_rng(0).integers(
+        0, len(agreed), (1000, len(agreed))
+    )
+    values = [area(agreed[i], right[i]) for i in numbers]
+    low, high = np.quantile(values, (0.025, 0.975))
+    note("samples", "area", value=area(agreed, right), low=low, high=high)
+
+
+def area(scores, flags):
+    """Return the area under the curve: P(a true one scores above a false)."""
+    above = scores[flags][:, None] - scores[~flags][None, :]
+    return float(np.mean((above > 0) + 0.5 * (above == 0)))
+
+
+def read_rows(path):
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run(args):
+    path = pathlib.Path(args.csv)
+    for part in args.parts:
+        rows = read_rows(path)
+        if [str(args.seed), part] in [[r["seed"], r["part"]] for r in rows]:
+            print(f"{part}, seed {args.seed}: done before")
+            continue
+
+        def note(
+            way, what, flags=None, value=None, low="", high="",
+            part=part, rows=rows,
+        ):  # fmt: skip
+            hits = size = ""
+            if flags is not None:
+                share = Share.of(flags)
+                hits, size, value = share.hits, share.size, share
+                low, high = share.interval()
+            numbers = [
+                f"{number:.3f}" if number != "" else ""
+                for number in (value, low, high)
+            ]
+            values = [args.seed, part, way, what, hits, size, *numbers]
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
+            print(*values, sep=",", flush=True)
+
+        {
+            "snowball": snowball,
+            "mismatch": mismatch,
+            "agreement": agreement,
+        }[part](args, note)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument(
+        "--csv", default=assets_dir() / "retrieval/hallucination.csv"
+    )
+    parser.add_argument("--verbose", type=int, default=2)
+    args = parser.parse_args()
+    backend.set_up()
+    run(args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

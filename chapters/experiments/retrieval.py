@@ -1,0 +1,450 @@
+"""What is found, and what is answered from it, in worlds nobody has read of.
+
+    python chapters/experiments/retrieval.py search --out FOLDER
+    python chapters/experiments/retrieval.py answers --out FOLDER
+
+`search` trains an embedder on questions about other small worlds and compares
+four ways to find the passage that answers a question about a new world: the
+hidden states of the model before this training, BM25, the trained embedder, and
+BM25 with the trained embedder (hybrid). Each passage states one fact. A
+question is worded independently of its passage (`any`), or it is a paraphrase
+without a common word but for the name (`paraphrased`).
+
+`answers` tunes a model to answer from context, on yet other worlds, and asks it
+with and without a store: about facts that have changed since pretraining, about
+names that it has never read, and about names that are not in the store. Then it
+counts right answers by the number of passages and the place of the right one.
+
+Worlds are told apart by their seeds: those to train on, one to choose the
+recipe on (`--names choice`), and others for the rows that are committed
+(`--names final`). Rows are added to `assets/retrieval/search.csv` and
+`assets/retrieval/answers.csv`, or to the folder that `--csv` names. What is
+there is not done again.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import random
+import re
+import sys
+import time
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+from kerasllm import ChatModel, backend
+from kerasllm.chat import CANNOT_TELL, context_prompt
+from kerasllm.evaluation import Share
+from kerasllm.files import assets_dir, whole_file
+from kerasllm.instructions import Instruction
+from kerasllm.retrieval import (
+    Embedder,
+    Store,
+    distance_threshold,
+    train_embedder,
+)
+from kerasllm.toyworld import Question, World
+
+SEARCH_COLUMNS = (
+    "names seed questions way size recall_1 low high recall_5 mrr"
+).split()
+ANSWER_COLUMNS = "names seed what way passages place hits size low high".split()
+TRAINED_ON = range(100, 140)  # seeds of worlds
+WORLDS = {"choice": 50, "final": 60}
+OLD_WORLD = 0  # that of pretraining
+MOST_PASSAGES = 3  # of those to learn to read
+DEPTH = 100  # how far a rank is looked for
+# Words that say nothing of what is asked.
+STOP = set(
+    "a and at by did do does for from has he her his how in into is it its of "
+    "off on out she that the their them there they this to was what when where "
+    "which who whom with".split()
+)
+
+
+def sentence(form, name, value):
+    text = form.format(name=name, value=value)
+    return text[0].upper() + text[1:]
+
+
+def telling(text):
+    """Return the words of a text that say something, without endings."""
+    words = set(re.findall(r"\w+", text.lower())) - STOP
+    return {re.sub(r"(es|s|ing|ed)$", "", word) for word in words}
+
+
+def facts_of(world):
+    """Return every entity with each of its attributes."""
+    return [(e, a) for e in world.entities for a in e.attributes()]
+
+
+def passage_of(entity, attribute, rng):
+    return sentence(
+        rng.choice(attribute.sentences),
+        entity.name,
+        entity.facts[attribute.name],
+    )
+
+
+def pairs_of(world, kind, rng):
+    """Return a question and its passage for each fact."""
+    pairs = []
+    for entity, attribute in facts_of(world):
+        forms = [
+            (asked, said)
+            for asked in attribute.questions
+            for said in attribute.sentences
+            if kind == "any"
+            or not telling(said.format(name="", value=""))
+            & telling(asked.format(name=""))
+        ]
+        if forms:
+            asked, said = rng.choice(forms)
+            value = entity.facts[attribute.name]
+            pairs.append(
+                (
+                    asked.format(name=entity.name),
+                    sentence(said, entity.name, value),
+                )
+            )
+    return pairs
+
+
+def training_pairs(num_worlds, rng):
+    """Return questions and passages about worlds of their own."""
+    return [
+        (
+            rng.choice(attribute.questions).format(name=entity.name),
+            passage_of(entity, attribute, rng),
+        )
+        for seed in TRAINED_ON[:num_worlds]
+        for entity, attribute in facts_of(World(seed))
+    ]
+
+
+def train(args, folder):
+    """Return the untrained and the trained embedder."""
+    keras.utils.set_random_seed(args.seed)
+    untrained = Embedder.from_preset("tiny", dtype="float32")
+    path = folder / f"embedder_{args.worlds}_{args.epochs}_{args.seed}.keras"
+    if path.exists():
+        return untrained, keras.saving.load_model(path)
+    embedder = Embedder.from_preset("tiny", dtype="float32")
+    pairs = training_pairs(args.worlds, random.Random(args.seed))
+    steps = args.epochs * (len(pairs) // args.batch_size)
+    started = time.process_time()
+    train_embedder(
+        embedder,
+        pairs,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=keras.optimizers.schedules.CosineDecay(
+            0.0, steps - steps // 20, warmup_target=args.rate,
+            warmup_steps=steps // 20,
+        ),
+        temperature=args.temperature,
+        seed=args.seed,
+        directory=folder / path.stem,
+        verbose=args.verbose,
+    )  # fmt: skip
+    print(f"{len(pairs)} pairs, {time.process_time() - started:.0f} s")
+    embedder.save(path)
+    return untrained, embedder
+
+
+def measure_search(args):
+    folder = pathlib.Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = pathlib.Path(args.csv) / "search.csv"
+    rows = read_rows(path)
+    if any(
+        (row["names"], row["seed"]) == (args.names, str(args.seed))
+        for row in rows
+    ):
+        return rows
+    world = World(WORLDS[args.names] + 1000 * args.seed)
+    untrained, trained = train(args, folder)
+    for kind in ("any", "paraphrased"):
+        rng = random.Random(f"{kind} {world.seed}")
+        pairs = pairs_of(world, kind, rng)
+        asked = rng.sample(pairs, args.questions)
+        for way, embedder, mode in (
+            ("untrained", untrained, "vector"),
+            ("bm25", trained, "bm25"),
+            ("trained", trained, "vector"),
+            ("hybrid", trained, "hybrid"),
+        ):
+            with Store(":memory:", embedder) as store:
+                store.add([passage for _, passage in pairs])
+                ranks = [
+                    rank_of(passage, store.search(question, DEPTH, mode))
+                    for question, passage in asked
+                ]
+            share = Share.of(rank == 1 for rank in ranks)
+            low, high = share.interval()
+            mean = sum(1 / rank for rank in ranks) / len(ranks)
+            found = sum(rank <= 5 for rank in ranks)
+            values = [
+                *(args.names, args.seed, kind, way, share.size, share.hits),
+                *(f"{low:.3f}", f"{high:.3f}", found, f"{mean:.3f}"),
+            ]
+            rows.append(dict(zip(SEARCH_COLUMNS, values, strict=True)))
+            print(rows[-1], flush=True)
+    write_rows(path, SEARCH_COLUMNS, rows)
+    return rows
+
+
+def rank_of(passage, hits):
+    """Return the rank of a passage; infinity if it was not found."""
+    return next((h.rank for h in hits if h.text == passage), float("inf"))
+
+
+# Answers.
+
+
+def changed(world, rng):
+    """Return a world in which each fact has another value."""
+    other = World(world.seed)
+    for entity in other.entities:
+        for attribute in entity.attributes():
+            old = entity.facts[attribute.name]
+            values = [v for v in attribute.values if v != old]
+            entity.facts[attribute.name] = rng.choice(values)
+    return other
+
+
+def neighbors(world, entity, attribute, rng, count):
+    """Return passages that a search may find beside the right one."""
+    of_entity = [
+        passage_of(entity, other, rng)
+        for other in entity.attributes()
+        if other is not attribute
+    ]
+    same_kind = [
+        e for e in world.entities if e.kind == entity.kind and e is not entity
+    ]
+    of_attribute = [
+        passage_of(other, attribute, rng)
+        for other in rng.sample(same_kind, count)
+    ]
+    found = of_entity + of_attribute[: max(count - len(of_entity), count // 2)]
+    return rng.sample(found, min(count, len(found)))
+
+
+def reading_examples(num_worlds, per_world, rng):
+    """Return requests with context: one in six without the right passage."""
+    examples = []
+    for seed in TRAINED_ON[:num_worlds]:
+        world = World(1000 + seed)
+        for entity, attribute in rng.sample(facts_of(world), per_world):
+            count = rng.randint(0, MOST_PASSAGES - 1)
+            texts = neighbors(world, entity, attribute, rng, count)
+            answer = entity.answer(attribute)
+            if texts and rng.random() < 1 / 6:
+                answer = CANNOT_TELL
+            else:
+                gold = passage_of(entity, attribute, rng)
+                texts.insert(rng.randint(0, len(texts)), gold)
+            asked = rng.choice(attribute.questions).format(name=entity.name)
+            examples.append(Instruction(context_prompt(asked, texts), answer))
+    return examples
+
+
+def tune_reader(args, folder):
+    """Return a model that answers from context, and without."""
+    path = folder / f"reader_{args.worlds}_{args.reader_epochs}_{args.seed}"
+    if path.exists():
+        return ChatModel.from_preset(path)
+    keras.utils.set_random_seed(args.seed)
+    model = ChatModel.from_preset("tiny", dtype="float32")
+    rng = random.Random(args.seed)
+    examples = reading_examples(args.worlds, args.per_world, rng)
+    examples += World(OLD_WORLD).instructions()
+    rng.shuffle(examples)
+    steps = args.reader_epochs * (len(examples) // args.reader_batch)
+    started = time.process_time()
+    model.finetune(
+        examples,
+        epochs=args.reader_epochs,
+        batch_size=args.reader_batch,
+        learning_rate=keras.optimizers.schedules.CosineDecay(
+            0.0, steps - steps // 20, warmup_target=args.rate,
+            warmup_steps=steps // 20,
+        ),
+        sequence_length=160,
+        seed=args.seed,
+        directory=folder / f"run_{path.name}",
+        verbose=args.verbose,
+    )  # fmt: skip
+    print(f"{len(examples)} examples, {time.process_time() - started:.0f} s")
+    model.causal_lm.save_to_preset(path)
+    return model
+
+
+def questions_about(facts, rng):
+    return [
+        Question(
+            rng.choice(a.questions).format(name=e.name), e.answer(a), a.name
+        )
+        for e, a in facts
+    ]
+
+
+def ask(model, questions, **options):
+    answers = []
+    for first in range(0, len(questions), 50):
+        asked = [q.text for q in questions[first : first + 50]]
+        answers += model.ask(asked, max_length=384, **options)
+    # Not with the citations. Where the model was not asked, there is no text.
+    return [getattr(answer, "text", answer) or CANNOT_TELL
+            for answer in answers]  # fmt: skip
+
+
+def measure_answers(args):
+    folder = pathlib.Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = pathlib.Path(args.csv) / "answers.csv"
+    rows = read_rows(path)
+    if any(
+        (row["names"], row["seed"]) == (args.names, str(args.seed))
+        for row in rows
+    ):
+        return rows
+    _, embedder = train(args, folder)
+    model = tune_reader(args, folder)
+
+    def note(what, way, flags, passages="", place=""):
+        share = Share.of(flags)
+        low, high = share.interval()
+        values = [args.names, args.seed, what, way, passages, place, share.hits,
+                  share.size, f"{low:.3f}", f"{high:.3f}"]  # fmt: skip
+        rows.append(dict(zip(ANSWER_COLUMNS, values, strict=True)))
+        print(rows[-1], flush=True)
+
+    number = WORLDS[args.names] + 1000 * args.seed
+    rng = random.Random(f"answers {number}")
+    new = changed(World(OLD_WORLD), rng)
+    unread = World(number)
+    absent = World(number + 1)
+    search = {"k": MOST_PASSAGES, "mode": "vector",
+              "max_distance": choose_distance(embedder)}  # fmt: skip
+    for what, world in (("changed", new), ("unread", unread)):
+        facts = facts_of(world)
+        some = questions_about(rng.sample(facts, args.asked), rng)
+        with Store(":memory:", embedder) as store:
+            store.add([passage_of(e, a, rng) for e, a in facts])
+            for way, options in (
+                ("without", {}),
+                ("with", search | {"store": store}),
+            ):
+                answers = ask(model, some, **options)
+                note(what, way, right(answers, some))
+                if (what, way) == ("unread", "without"):
+                    invented = [a != CANNOT_TELL and is_claim(a)
+                                for a in answers]  # fmt: skip
+                    note("invented", way, invented)
+            if what == "unread":
+                others = questions_about(
+                    rng.sample(facts_of(absent), args.asked), rng
+                )
+                answers = ask(model, others, **search | {"store": store})
+                note("absent", "with", [a == CANNOT_TELL for a in answers])
+    measure_places(model, unread, rng, args.asked, note)
+    write_rows(path, ANSWER_COLUMNS, rows)
+    return rows
+
+
+def choose_distance(embedder):
+    """Return from which distance on a store has no answer.
+
+    Found on worlds that nothing else is measured on.
+    """
+    rng = random.Random("distance")
+    world, absent = World(40), World(41)
+    facts = facts_of(world)
+    with Store(":memory:", embedder) as store:
+        store.add([passage_of(e, a, rng) for e, a in facts])
+        distance, accuracy = distance_threshold(
+            store,
+            [q.text for q in questions_about(rng.sample(facts, 200), rng)],
+            [q.text for q in questions_about(
+                rng.sample(facts_of(absent), 200), rng)],
+        )  # fmt: skip
+    print(f"maximum distance {distance:.3f}, right for {accuracy:.1%}")
+    return distance
+
+
+def right(answers, questions):
+    return [a == q.answer for a, q in zip(answers, questions, strict=True)]
+
+
+def is_claim(answer):
+    """Tell whether an answer states something, and does not refuse."""
+    return answer.startswith(("It ", "He ", "She "))
+
+
+def measure_places(model, world, rng, count, note):
+    """Count right answers by the number of passages and the gold one's."""
+    for num_passages in (1, 2, 3, 5, 8):
+        for place in ("front", "middle", "end"):
+            facts = rng.sample(facts_of(world), count)
+            some = questions_about(facts, rng)
+            shown = {}
+            for question, (entity, attribute) in zip(some, facts, strict=True):
+                texts = neighbors(
+                    world, entity, attribute, rng, num_passages - 1
+                )
+                at = {"front": 0, "middle": len(texts) // 2, "end": len(texts)}
+                texts.insert(at[place], passage_of(entity, attribute, rng))
+                shown[question.text] = texts
+            answers = ask(model, some, store=shown.get, k=num_passages)
+            note("place", "with", right(answers, some), num_passages, place)
+
+
+def read_rows(path):
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path, columns, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("search", "answers"))
+    parser.add_argument("--names", choices=tuple(WORLDS), default="choice")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True, help="folder for the models")
+    parser.add_argument("--csv", default=assets_dir() / "retrieval")
+    parser.add_argument("--worlds", type=int, default=10)
+    parser.add_argument("--per_world", type=int, default=400)
+    parser.add_argument("--questions", type=int, default=600)
+    parser.add_argument("--asked", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--reader_epochs", type=int, default=3)
+    parser.add_argument("--reader_batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.05)
+    parser.add_argument("--verbose", type=int, default=2)
+    args = parser.parse_args()
+    backend.set_up()
+    measure = {"search": measure_search, "answers": measure_answers}
+    for row in measure[args.part](args):
+        print(",".join(str(value) for value in row.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
