@@ -35,7 +35,7 @@ def in_a_process(code, *arguments, **options):
     "command",
     [
         *("", "tour", "pretrain", "generate", "finetune", "dpo", "grpo"),
-        *("compare", "chat", "info"),
+        *("compare", "chat", "index", "info"),
         *("homework", "homework grade"),
     ],
 )
