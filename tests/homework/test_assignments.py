@@ -15,6 +15,7 @@ from tests.homework.mistakes import (
     PRETRAINING_MISTAKES,
 )
 from tests.homework.preference_mistakes import PREFERENCE_MISTAKES
+from tests.homework.reasoning_mistakes import REASONING_MISTAKES
 
 nbformat = pytest.importorskip(
     "nbformat", reason='notebooks need `pip install -e ".[notebooks]"`'
@@ -51,6 +52,7 @@ for _name, _mistakes in {
     ADAPTERS: ADAPTER_MISTAKES,
     "hw2b_pretraining": PRETRAINING_MISTAKES,
     "hw5_preferences": PREFERENCE_MISTAKES,
+    "hw6_reasoning": REASONING_MISTAKES,
 }.items():
     for _mistake, (*_change, _test) in _mistakes.items():
         GROUPS[_name, _test][_mistake] = _change
