@@ -35,7 +35,12 @@ import keras
 import numpy as np
 
 from kerasllm import ChatModel, backend
-from kerasllm.evaluation import Share, in_batches
+from kerasllm.evaluation import (
+    Share,
+    area_under_curve,
+    in_batches,
+    sample_agreement,
+)
 from kerasllm.files import assets_dir, whole_file
 from kerasllm.instructions import Instruction
 from kerasllm.samplers import chain
@@ -183,7 +188,7 @@ def agreement(args, note):
     # How many of the samples say what the model says first.
     agreed = np.array(
         [
-            np.mean([answer == first for answer in answers])
+            sample_agreement(answers, first)
             for first, answers in zip(
                 greedy, zip(*samples, strict=True), strict=True
             )
@@ -196,15 +201,15 @@ def agreement(args, note):
     numbers = np.random.default_rng(0).integers(
         0, len(agreed), (1000, len(agreed))
     )
-    values = [area(agreed[i], right[i]) for i in numbers]
+    values = [area_under_curve(agreed[i], right[i]) for i in numbers]
     low, high = np.quantile(values, (0.025, 0.975))
-    note("samples", "area", value=area(agreed, right), low=low, high=high)
-
-
-def area(scores, flags):
-    """Return the area under the curve: P(a true one scores above a false)."""
-    above = scores[flags][:, None] - scores[~flags][None, :]
-    return float(np.mean((above > 0) + 0.5 * (above == 0)))
+    note(
+        "samples",
+        "area",
+        value=area_under_curve(agreed, right),
+        low=low,
+        high=high,
+    )
 
 
 def read_rows(path):

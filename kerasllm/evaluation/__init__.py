@@ -13,6 +13,8 @@
   policy.
 - `preferred_share` measures labels by a true score, or a reward model by true
   labels; `cohens_kappa` tells how far two labellers agree.
+- `sample_agreement` tells how far several answers to one question agree, and
+  `area_under_curve` whether that, or any other score, detects wrong ones.
 """
 
 from kerasllm.evaluation._agreement import cohens_kappa, preferred_share
@@ -21,6 +23,10 @@ from kerasllm.evaluation._best_of_n import best_of_n_kl, best_of_n_scores
 from kerasllm.evaluation._calibration import (
     ReliabilityBin,
     reliability_table,
+)
+from kerasllm.evaluation._consistency import (
+    area_under_curve,
+    sample_agreement,
 )
 from kerasllm.evaluation._ngrams import (
     known_ngrams,
@@ -38,6 +44,7 @@ from kerasllm.evaluation._small_world import (
 __all__ = [
     "ReliabilityBin",
     "Share",
+    "area_under_curve",
     "ask_all",
     "best_of_n_kl",
     "best_of_n_scores",
@@ -54,4 +61,5 @@ __all__ = [
     "refused_share",
     "reliability_table",
     "repeated_ngrams",
+    "sample_agreement",
 ]

@@ -1,0 +1,63 @@
+"""Whether a model says the same again, and whether that tells what is true."""
+
+import collections
+
+import numpy as np
+
+from kerasllm.checks import UserError
+from kerasllm.evaluation._asking import check_pairs
+from kerasllm.evaluation._shares import Share
+
+
+def sample_agreement(answers, answer=None):
+    """Return how far samples of one question agree.
+
+    Args:
+        answers: list of str, or of anything that can be compared: the same
+            question asked several times, with sampling, with other words, or
+            on other machines.
+        answer: the answer that the others are compared with, such as that of
+            greedy search. `None` takes the most common one.
+
+    Returns:
+        `Share` of the samples that are equal to it, a float.
+
+    Raises:
+        UserError: there is no sample.
+    """
+    if answer is None and len(answers):
+        ((answer, _),) = collections.Counter(answers).most_common(1)
+    return Share.of(sample == answer for sample in answers)
+
+
+def area_under_curve(scores, flags):
+    """Return how well scores tell true cases from false ones.
+
+    It is the probability that a true case has a higher score than a false
+    one, where a tie counts for one half: 1 if all have, and 0.5 if the scores
+    say nothing. It equals the area under the curve of the true positive rate
+    against the false positive rate (ROC).
+
+    Args:
+        scores: list of float, such as the agreement of samples.
+        flags: list of bool, such as whether an answer was right.
+
+    Returns:
+        float in [0, 1].
+
+    Raises:
+        UserError: the lists differ in length, or all cases are of one kind.
+
+    Source: Hanley and McNeil, 1982, "The meaning and use of the area under a
+    receiver operating characteristic (ROC) curve".
+    """
+    check_pairs(scores=scores, flags=flags)
+    scores, flags = np.asarray(scores, "float64"), np.asarray(flags, bool)
+    if flags.all() or not flags.any():
+        raise UserError(
+            "`flags` must have true and false cases. Received: "
+            f"{int(flags.sum())} true ones among {len(flags)}. Add cases of "
+            "the other kind."
+        )
+    differences = scores[flags][:, None] - scores[~flags][None, :]
+    return float(np.mean((differences > 0) + 0.5 * (differences == 0)))
