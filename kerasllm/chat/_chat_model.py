@@ -138,7 +138,9 @@ class ChatModel:
                 vectors has a larger cosine distance to the question, the
                 answer is "I cannot tell from the context." `None` for no
                 limit. What is far depends on the embedder.
-            max_length: int. Tokens of question and answer together.
+            max_length: int. Tokens of prompt and answer together. `None` for
+                as many as the model takes; with a store, for at most 256 of
+                an answer.
             sampler: any sampler.
             seed: int.
 

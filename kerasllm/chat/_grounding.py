@@ -8,6 +8,8 @@ from kerasllm.checks import UserError, check_int, check_real, shown
 from kerasllm.generation import TokenizedPrompt, check_prompt
 
 CANNOT_TELL = "I cannot tell from the context."
+# Of an answer, if nobody says how long it may be: it should be brief.
+LONGEST_ANSWER = 256
 UNSUPPORTED = "[?]"  # after a sentence whose claim is in no passage
 # What models write that do not know, in small letters.
 _REFUSALS = (
@@ -187,6 +189,12 @@ def ask_with_store(model, questions, search, max_length, **options):
             prompt, passages = fit(model, question, passages, max_length)
             prompts.append(prompt)
         found.append(passages)
+    if max_length is None:
+        max_length = min(
+            model.causal_lm.preprocessor.sequence_length,
+            max((len(prompt.token_ids) for prompt in prompts), default=0)
+            + LONGEST_ANSWER,
+        )
     texts = iter(model._answers(prompts, max_length, **options))
     return [
         Answer.of(next(texts), question, passages)

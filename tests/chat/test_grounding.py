@@ -52,8 +52,9 @@ def says(gemma, monkeypatch):
     def says(*texts):
         texts = iter(texts)
 
-        def generate(asked, *args, **kwargs):
+        def generate(asked, max_length, **kwargs):
             prompts.extend(asked)
+            gemma.asked_length = max_length
             return [next(texts) for _ in asked]
 
         monkeypatch.setattr(gemma.generator, "generate", generate)
@@ -174,6 +175,18 @@ def test_the_context_is_cut_at_whole_passages(gemma, says):
         assert hits[count].text not in text
     with pytest.raises(UserError, match="must leave a quarter of `max_length`"):
         gemma.ask(QUESTION, store=Shelf(*hits), max_length=40)
+
+
+def test_an_answer_is_brief_unless_it_may_be_long(gemma, says):
+    prompts = says(*["The Olm."] * 3)
+    gemma.ask(QUESTION, store=Shelf(Hit(OLM)))
+    assert gemma.asked_length == len(prompts[0].token_ids) + 256
+    gemma.ask(QUESTION, store=Shelf(Hit(OLM)), max_length=900)
+    assert gemma.asked_length == 900
+    hits = [Hit(f"{OLM} {number}") for number in range(70)]
+    gemma.ask(QUESTION, store=Shelf(*hits), k=70)
+    assert len(prompts[2].token_ids) <= 750  # three quarters of 1000
+    assert gemma.asked_length <= 1000
 
 
 def test_special_tokens_in_a_passage_are_text(gemma, says):
