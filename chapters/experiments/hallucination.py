@@ -4,7 +4,8 @@
 
 `snowball`: the model completes a sentence whose fact it has read. Before that
 sentence stands nothing, the same fact in other words, or the same with a wrong
-value. Does it go on with what it was made to say?
+value. Does it go on with what it was made to say? `copying` asks the same about
+names that it has never read, where it has nothing but that first sentence.
 
 `mismatch`: two models are tuned on as many questions with answers, and on the
 same refusals. The answers of one are facts that it has read in pretraining,
@@ -47,7 +48,7 @@ from kerasllm.samplers import chain
 from kerasllm.toyworld import REFUSAL, World
 
 COLUMNS = "seed part way what hits size value low high".split()
-PARTS = ("snowball", "mismatch", "agreement")
+PARTS = ("snowball", "copying", "mismatch", "agreement")
 KNOWN = 600  # facts to tune on
 REFUSALS = 300
 ASKED = 300  # questions of each kind
@@ -84,6 +85,36 @@ def other_value(attribute, value, rng):
     return rng.choice([v for v in attribute.values if v != value])
 
 
+def said_again(entity, attribute, first, rng):
+    """Return a sentence that is cut off before its value.
+
+    Args:
+        entity: `Entity`.
+        attribute: `Attribute`.
+        first: str. The value in a first sentence with other words, or `None`
+            for no such sentence.
+        rng: `random.Random`.
+    """
+    said = rng.choice(attribute.sentences[1:])
+    before, _ = attribute.sentences[0].split("{value}")
+    prefix = before.format(name=entity.name).rstrip()
+    texts = [] if first is None else [
+        said.format(name=entity.name, value=first)
+    ]  # fmt: skip
+    return " ".join(t[0].upper() + t[1:] for t in [*texts, prefix])
+
+
+def complete(model, prompts):
+    """Return the word that the model writes next."""
+    texts = in_batches(
+        lambda batch: model.generate(
+            batch, max_length=64, strip_prompt=True, stop_strings=["."]
+        ),
+        prompts,
+    )
+    return [text.strip().rstrip(".").split(" ")[0] for text in texts]
+
+
 def snowball(args, note):
     """Complete sentences after a right, a wrong, and no first sentence."""
     rng = random.Random(f"snowball {args.seed}")
@@ -94,29 +125,29 @@ def snowball(args, note):
     for entity, attribute in rng.sample(facts, ASKED):
         value = entity.facts[attribute.name]
         wrong = other_value(attribute, value, rng)
-        said = rng.choice(attribute.sentences[1:])
-        before, _ = attribute.sentences[0].format(
-            name=entity.name, value="\0"
-        ).split("\0")  # fmt: skip
-        prefix = (before[0].upper() + before[1:]).rstrip()
         for way, first in (("alone", None), ("right", value), ("wrong", wrong)):
-            text = prefix
-            if first is not None:
-                told = said.format(name=entity.name, value=first)
-                text = f"{told[0].upper()}{told[1:]} {prefix}"
-            prompts[way].append(text)
+            prompts[way].append(said_again(entity, attribute, first, rng))
         values.append((value, wrong))
     for way, texts in prompts.items():
-        found = in_batches(
-            lambda batch: model.generate(
-                batch, max_length=64, strip_prompt=True, stop_strings=["."]
-            ),
-            texts,
-        )
-        words = [text.strip().rstrip(".").split(" ")[0] for text in found]
-        pairs = list(zip(words, values, strict=True))
+        pairs = list(zip(complete(model, texts), values, strict=True))
         note(way, "right", [word == value for word, (value, _) in pairs])
         note(way, "as told", [word == wrong for word, (_, wrong) in pairs])
+
+
+def copying(args, note):
+    """Complete sentences about names that only a first sentence tells of."""
+    rng = random.Random(f"copying {args.seed}")
+    entities = World(300 + args.seed).unknown
+    facts = [(e, a) for e in entities for a in e.attributes()]
+    model = ChatModel.from_preset("tiny", dtype="float32")
+    prompts, values = [], []
+    for entity, attribute in rng.sample(facts, ASKED):
+        value = rng.choice(attribute.values)
+        prompts.append(said_again(entity, attribute, value, rng))
+        values.append((value, attribute.values))
+    pairs = list(zip(complete(model, prompts), values, strict=True))
+    note("told", "as told", [word == value for word, (value, _) in pairs])
+    note("told", "some value", [word in known for word, (_, known) in pairs])
 
 
 def facts_to_tune_on(world, rng, count):
@@ -246,6 +277,7 @@ def run(args):
 
         {
             "snowball": snowball,
+            "copying": copying,
             "mismatch": mismatch,
             "agreement": agreement,
         }[part](args, note)
