@@ -14,7 +14,9 @@ alone. It still can work, and seldom does.
 Rows are added to `assets/reasoning/ways.csv`, or to the file that `--csv`
 names, and models are kept in the folder. What is there already is not done
 again, so a run that was interrupted goes on where it stopped. The rows that are
-committed come from `--seed 0 --epochs 4`.
+committed come from `--seed 0`, `1` and `2`. The structures and the numbers of
+examples and epochs were chosen with `--pool 2 --seed 9`, on other problems: of
+two structures alone, or more examples, many answers are learned without steps.
 """
 
 import argparse
@@ -54,9 +56,10 @@ from kerasllm.tuning import finetune
 
 COLUMNS = (
     "seed way num_examples epochs num_steps right size low high "
-    "steps_hold tokens parameters cpu_seconds"
+    "steps_hold worked tokens parameters cpu_seconds"
 ).split()
 WAYS = ("steps", "direct", "dots", "weak")
+LARGE = "large"  # as `steps`, with twice the width
 # Notes have no delimiters: an answer comes after the question mark.
 NOTES = PromptTemplate("notes", "", "", "", "")
 
@@ -64,6 +67,7 @@ LENGTH = 72  # tokens of a question with its solution
 STEPS = (2, 5)  # of all problems
 MOST_STEPS = 4  # of those to learn from
 MAX_NUMBER = 30
+STRUCTURES = ["changes", "comparing", "flows", "prices"]
 POOL = 16_000  # problems that are made up, to be split
 MEASURED = 200  # problems for each number of steps
 WEAK_EXAMPLES, WEAK_EPOCHS, WEAK_RATE = 1000, 3, 1e-3
@@ -72,19 +76,24 @@ SIZES = {"hidden_dim": 64, "intermediate_dim": 256, "num_heads": 4,
          "num_layers": 2}  # fmt: skip
 
 
-def problems(structures):
-    """Return problems to train on, and held-out ones by number of steps."""
+def problems(structures, seed=1):
+    """Return problems to train on, and held-out ones by number of steps.
+
+    Whatever the seed is, the same numbers are held out.
+    """
     pool = word_problems(
-        POOL, seed=1, num_steps=STEPS, structures=structures,
+        POOL, seed=seed, num_steps=STEPS, structures=structures,
         max_number=MAX_NUMBER, notation="notes",
     )  # fmt: skip
     split = split_problems(pool, max_steps=MOST_STEPS, validation_fraction=0.2)
     held_out = {}
     for problem in split.numbers + split.longer:
         held_out.setdefault(problem.num_steps, []).append(problem)
-    return split.train, {
-        steps: some[:MEASURED] for steps, some in sorted(held_out.items())
-    }
+    return split.train, dict(sorted(held_out.items()))
+
+
+def first_of_each(held_out, count=MEASURED):
+    return {steps: some[:count] for steps, some in held_out.items()}
 
 
 def make_tokenizer(problems):
@@ -112,11 +121,15 @@ def make_tokenizer(problems):
     return tokenizer
 
 
-def build(tokenizer, seed):
-    """Return an untrained model."""
+def build(tokenizer, seed, factor=1):
+    """Return an untrained model, so many times as wide."""
     keras.utils.set_random_seed(seed)
+    sizes = SIZES | {
+        name: factor * SIZES[name]
+        for name in ("hidden_dim", "intermediate_dim")
+    }
     backbone = MiniGPTBackbone(
-        tokenizer.vocabulary_size(), LENGTH, dropout=0.0, **SIZES
+        tokenizer.vocabulary_size(), LENGTH, dropout=0.0, **sizes
     )
     return MiniGPTCausalLM(
         backbone, MiniGPTCausalLMPreprocessor(tokenizer, LENGTH)
@@ -172,6 +185,7 @@ def measure(causal_lm, held_out, marker):
                 "high": f"{high:.3f}",
                 # Of the right answers, those whose steps are all right, too.
                 "steps_hold": sum(map(has_right_steps, right)),
+                "worked": sum(bool(find_equations(text)) for text in texts),
                 "tokens": sum(len(text.split()) for text in texts),
             }
         )
@@ -185,14 +199,19 @@ def has_right_steps(text):
 
 def summarize(rows):
     """Print the shares of right answers for three and more steps."""
-    for way in WAYS:
+    for way in [*WAYS, LARGE]:
         found = [
             row
             for row in rows
             if row["way"] == way and 3 <= int(row["num_steps"]) <= MOST_STEPS
         ]
-        for seed in sorted({row["seed"] for row in found}):
-            of_seed = [row for row in found if row["seed"] == seed]
+        runs = {(row["seed"], row["epochs"]) for row in found}
+        for seed, epochs in sorted(runs):
+            of_seed = [
+                row
+                for row in found
+                if (row["seed"], row["epochs"]) == (seed, epochs)
+            ]
             right, size = (
                 sum(int(row[column]) for row in of_seed)
                 for column in ("right", "size")
@@ -200,8 +219,8 @@ def summarize(rows):
             share = Share(right, size)
             low, high = share.interval()
             print(
-                f"{way:6} seed {seed}: {share:.1%} of {size} with 3 to "
-                f"{MOST_STEPS} steps ({low:.1%} to {high:.1%})"
+                f"{way:6} seed {seed}, {epochs} epochs: {share:.1%} of {size} "
+                f"with 3 to {MOST_STEPS} steps ({low:.1%} to {high:.1%})"
             )
 
 
@@ -212,9 +231,9 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
-def write_rows(path, rows):
+def write_rows(path, rows, columns=COLUMNS):
     with whole_file(path) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -222,8 +241,9 @@ def write_rows(path, rows):
 def run(args):
     """Train and measure one model for each way, unless it is done."""
     path = pathlib.Path(args.csv)
-    train_problems, held_out = problems(args.structures)
+    train_problems, held_out = problems(args.structures, args.pool)
     tokenizer = make_tokenizer(train_problems + sum(held_out.values(), []))
+    held_out = first_of_each(held_out)
     folder = pathlib.Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     for way in args.ways:
@@ -246,8 +266,9 @@ def run(args):
             )
             examples = weak_examples(some)
         else:
-            causal_lm = build(tokenizer, args.seed)
-            examples = as_instructions(some, way)
+            is_large = way == LARGE
+            causal_lm = build(tokenizer, args.seed, 2 if is_large else 1)
+            examples = as_instructions(some, "steps" if is_large else way)
         seconds = train(
             causal_lm, examples, epochs, rate, args.batch_size, args.seed,
             args.verbose,
@@ -265,12 +286,14 @@ def run(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pool", type=int, default=1, help="seed of problems")
     parser.add_argument("--out", required=True, help="folder for the models")
     parser.add_argument("--csv", default=assets_dir() / "reasoning/ways.csv")
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
-    parser.add_argument("--structures", nargs="+", default=["flows", "prices"])
-    parser.add_argument("--examples", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--ways", nargs="+", default=WAYS,
+                        choices=[*WAYS, LARGE])  # fmt: skip
+    parser.add_argument("--structures", nargs="+", default=STRUCTURES)
+    parser.add_argument("--examples", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--verbose", type=int, default=2)
