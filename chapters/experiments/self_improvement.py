@@ -5,10 +5,13 @@
 The folder must have `steps_0.keras` and `weak_0.keras`, which `reasoning.py`
 has left there. The weak start can work in steps, and seldom does. It learns
 
-- `self_train`: in three rounds of self-training, each from the model before;
+- `self_train`: in three rounds of self-training, each from the model before. A
+  right answer counts only after steps that lead to it;
 - `self_train_start`: the same, each round from the weak start;
+- `self_train_lucky`: as `self_train`, but any right answer counts;
 - `control`: from as many further examples of the kind that made it weak;
-- `grpo`: from rewards, until as many tokens are sampled as in `self_train`;
+- `grpo`: from rewards for any right answer, until as many tokens are sampled
+  as in `self_train`;
 - `teacher` and `teacher_large`: from right solutions of others, the model that
   the weak start once was and one of twice its width, until as many tokens are
   sampled. The latter takes `large_0.keras`, from `reasoning.py --ways large`.
@@ -40,6 +43,7 @@ from kerasllm import backend
 from kerasllm.evaluation import Share
 from kerasllm.generation import TextGenerator
 from kerasllm.instructions import Instruction
+from kerasllm.reasoning import AnswerChecker
 from kerasllm.samplers import chain
 from kerasllm.schedules import WarmupSchedule
 from kerasllm.tuning import finetune, grpo, self_train
@@ -65,14 +69,16 @@ STEP_COLUMNS = (
 ).split()
 
 ROUNDS, GENERATIONS = 3, 8
-BATCH_SIZE, RATE = 32, 1e-3  # of supervised fine-tuning
+EPOCHS, BATCH_SIZE, RATE = 2, 8, 1e-3  # of supervised fine-tuning
 # Learning from rewards takes smaller steps.
 GRPO_RATE, WARMUP, PROMPTS = 3e-4, 5, 32
 LONGEST_RUN = 90  # of GRPO; its tokens end it earlier
 NO_CLIP = {"epsilon": 1.0, "epsilon_high": 1e6}
 TEACHERS = {"teacher": "steps", "teacher_large": "large"}
 MOST_OF_EACH = 4  # right solutions of a problem
-MAIN = "parent weak self_train self_train_start control grpo".split()
+MAIN = (
+    "parent weak self_train grpo control self_train_start self_train_lucky"
+).split()
 # What is changed of GRPO. With a single update of each sample, all ratios are
 # 1, so clipping matters only with several.
 GRID = {
@@ -132,12 +138,13 @@ def learn_in_rounds(lab, causal_lm, way):
     history = self_train(
         causal_lm,
         lab.practice,
-        lab.checker,
+        AnswerChecker(lab.checker.marker, way != "self_train_lucky"),
         lab.watched,
         rounds=ROUNDS,
         num_generations=GENERATIONS,
         tune_from="start" if way == "self_train_start" else "last",
         template=NOTES,
+        epochs=EPOCHS,
         batch_size=BATCH_SIZE,
         learning_rate=RATE,
         sequence_length=LENGTH,
@@ -169,13 +176,13 @@ def cost_of_rounds(lab):
 
 
 def tune(lab, causal_lm, examples):
-    """Tune a model on examples, once; return what it cost."""
+    """Tune a model on examples; return what it cost."""
     updates, started = CountUpdates(), time.perf_counter()
     finetune(
         causal_lm,
         examples,
         template=NOTES,
-        epochs=1,
+        epochs=EPOCHS,
         batch_size=BATCH_SIZE,
         learning_rate=RATE,
         sequence_length=LENGTH,
@@ -255,7 +262,7 @@ def learn_from_rewards(lab, causal_lm, way):
     lab.put("grpo.csv", STEP_COLUMNS, history, seed=lab.seed, way=way)
     completions = PROMPTS * GENERATIONS * len(history)
     return {
-        "tokens_sampled": end.sampled,
+        "tokens_sampled": int(end.sampled),
         "examples": completions,
         "updates": end.count * settings.get("num_iterations", 1),
         "sampling_seconds": sum(logs["sampling_seconds"] for logs in history),
