@@ -70,7 +70,7 @@ MAX_NUMBER = 30
 STRUCTURES = ["changes", "comparing", "flows", "prices"]
 POOL = 16_000  # problems that are made up, to be split
 MEASURED = 200  # problems for each number of steps
-WEAK_EXAMPLES, WEAK_EPOCHS, WEAK_RATE = 1000, 3, 1e-3
+WEAK_EXAMPLES, WEAK_EPOCHS, WEAK_RATE = 1000, 3, 3e-4
 BARE = 0.7  # of these, with the answer alone
 SIZES = {"hidden_dim": 64, "intermediate_dim": 256, "num_heads": 4,
          "num_layers": 2}  # fmt: skip
