@@ -57,11 +57,11 @@ FILES = {"weak": "weak", "self_train": "self_train", "parent": "steps",
 
 POOL_SIZE, LARGE_POOL = 32, 256
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
-OF_EACH, OF_LARGE = 100, 40  # problems of each length, and for a large pool
+OF_EACH, OF_LARGE = 100, 30  # problems of each length, and for a large pool
 SUBSETS = 50  # of samples, for each n of a vote
 AT_ONCE = 256  # samples in a batch
 # Of the verifier: problems, samples of each, and pairs of each at most.
-PROBLEMS, ATTEMPTS, PAIRS = 600, 16, 6
+PROBLEMS, ATTEMPTS, PAIRS = 600, 8, 4
 EPOCHS, BATCH_SIZE, RATE = 3, 32, 1e-3
 
 

@@ -1,10 +1,21 @@
 """What the experiments with the weak start share: problems, models, rows.
 
 `reasoning.py` makes the models. `self_improvement.py` and `more_samples.py`
-use them on other problems.
+use them on other problems. The two that the chapter begins with are presets:
+
+    python chapters/experiments/reasoning_lab.py --seed 0 --out FOLDER
+
+copies `steps_0.keras` and `weak_0.keras` from the folder to
+`assets/reasoning/`.
 """
 
+import argparse
+import os
 import pathlib
+import sys
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 from reasoning import (
@@ -98,3 +109,16 @@ class Lab:
 def tidy(value):
     """Return a number with as many digits as it deserves."""
     return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    lab = Lab(parser.parse_args())
+    for name in ("steps", "weak"):
+        lab.load(name).save_to_preset(str(lab.csv / name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -294,7 +294,7 @@ def run_way(lab, way):
     causal_lm = lab.load("steps" if way == "parent" else "weak")
     started = time.process_time()
     costs = learn(lab, causal_lm, way)
-    costs["cpu_seconds"] = time.process_time() - started
+    costs["cpu_seconds"] = round(time.process_time() - started)
     if way not in ("parent", "weak"):
         causal_lm.save(lab.path_of(way))
     rows = [
