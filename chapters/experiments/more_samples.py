@@ -58,7 +58,7 @@ FILES = {"weak": "weak", "self_train": "self_train", "parent": "steps",
 POOL_SIZE, LARGE_POOL = 32, 256
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 OF_EACH, OF_LARGE = 100, 30  # problems of each length, and for a large pool
-SUBSETS = 50  # of samples, for each n of a vote
+SUBSETS = 20  # of samples, for each n of a vote
 AT_ONCE = 256  # samples in a batch
 # Of the verifier: problems, samples of each, and pairs of each at most.
 PROBLEMS, ATTEMPTS, PAIRS = 600, 8, 4
