@@ -25,11 +25,11 @@ from kerasllm.toyworld import (
 from kerasllm.tuning import RewardWatch, response_logprobs
 
 PRESET = "tiny_instruct"
-LENGTH = 96  # tokens of a question with its answer
+LENGTH = 80  # tokens of a question with its answer
 # What people want is ours to define, and here they dislike flattery.
 POINTS = {"flattery": -1.5}
 NUM_COURTESIES = {0: 60, 1: 33, 2: 5, 3: 1.5, 4: 0.5}  # their weights
-RUDE, REPEATED, MORE, BROKEN = 0.25, 0.1, 0.25, 0.05  # shares of answers
+RUDE, REPEATED, MORE, BROKEN = 0.25, 0.1, 0.25, 0.03  # shares of answers
 
 
 def make_world():
@@ -94,8 +94,8 @@ def demonstrations(world, per_fact=5, num_refusals=300, seed=0):
             others = [a for a in taught if a is not attribute]
             question = rng.choice(attribute.questions)
             answer = with_manners(
-                _state(entity, attribute, rng),
-                _state(entity, rng.choice(others), rng),
+                entity.answer(attribute),
+                entity.answer(rng.choice(others)),
                 rng,
             )
             examples.append(
@@ -131,16 +131,6 @@ def with_manners(claim, more, rng):
         words = words[: rng.randrange(1, len(words))]
         words[-1] = words[-1].rstrip(".")
     return " ".join(words)
-
-
-def _state(entity, attribute, rng):
-    """Return a sentence with a fact, mostly as the preset says it."""
-    if rng.random() < 0.8:
-        return entity.answer(attribute)
-    text = rng.choice(attribute.sentences).format(
-        name=entity.name, value=entity.facts[attribute.name]
-    )
-    return text[0].upper() + text[1:]
 
 
 def sample(causal_lm, prompts, count=1, seed=0, temperature=1.0, at_once=512):

@@ -63,9 +63,9 @@ NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 UNKNOWN = 200  # names that do not exist, to ask about
 
 RECIPE = {
-    "start": {"per_fact": 5, "epochs": 2, "batch_size": 16, "rate": 5e-4},
-    "compared": {"prompts": 1500, "answers": 6},
-    "reward_epochs": {SMALL: 4, MEDIUM: 4, LARGE: 3},
+    "start": {"per_fact": 5, "epochs": 2, "batch_size": 16, "rate": 1e-3},
+    "compared": {"prompts": 1800, "answers": 6},
+    "reward_epochs": {SMALL: 4, MEDIUM: 2, LARGE: 1},
     "reward": {"batch_size": 16, "learning_rate": 5e-4},
     "pool_prompts": 150,
     "prefer": {
@@ -211,9 +211,13 @@ def learn_manners(run):
     examples = politeness.demonstrations(
         run.world, recipe["per_fact"], seed=run.seed
     )
+    steps = recipe["epochs"] * len(examples) // recipe["batch_size"]
     finetune(
         causal_lm, examples, epochs=recipe["epochs"],
-        batch_size=recipe["batch_size"], learning_rate=recipe["rate"],
+        batch_size=recipe["batch_size"],
+        learning_rate=keras.optimizers.schedules.CosineDecay(
+            recipe["rate"], steps
+        ),
         sequence_length=politeness.LENGTH, seed=run.seed, verbose=run.verbose,
     )  # fmt: skip
     causal_lm.save_weights(run.folder / "start.weights.h5")
