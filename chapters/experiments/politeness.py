@@ -40,42 +40,45 @@ def make_world():
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """Questions, all about names that exist.
+    """Questions, all about facts that the start has been taught.
 
     Attributes:
-        train: list of str, all phrasings of the facts that are taught.
-        held_out: dict of lists of str. Questions about the other facts: those
-            about one half of the names, `"tuning"`, are for choosing the
-            recipe, and the others, `"final"`, for the results.
-        taught: list of str, one question about each fact that is taught.
+        train: list of str, all phrasings of the questions about one half of
+            the names. Only these are in comparisons and tuning.
+        held_out: dict of lists of str. Questions about other names, one for
+            each fact: those about one quarter of the names, `"tuning"`, are
+            for choosing the recipe, and the others, `"final"`, for results.
+        facts: list of str, a question about each fact.
     """
 
     train: list
     held_out: dict
-    taught: list
+    facts: list
 
     @classmethod
     def of(cls, world):
-        train = [
-            question.format(name=entity.name)
-            for entity in world.entities
-            for attribute in entity.attributes("taught")
-            for question in attribute.questions
-        ]
-        held_out = {"tuning": [], "final": []}
-        questions = iter(world.questions("untaught"))
+        groups = [[], [], [], []]  # of names in turn
+        facts, rng = [], random.Random(0)
         for number, entity in enumerate(world.entities):
-            half = held_out[("tuning", "final")[number // 2 % 2]]
-            half += [
-                next(questions).text for _ in entity.attributes("untaught")
-            ]
+            for attribute in entity.attributes():
+                questions = [
+                    question.format(name=entity.name)
+                    for question in attribute.questions
+                ]
+                facts.append(rng.choice(questions))
+                groups[number % 4].append(questions)
+        train = [q for i in (0, 2) for some in groups[i] for q in some]
+        held_out = {
+            name: [rng.choice(questions) for questions in groups[i]]
+            for name, i in (("tuning", 1), ("final", 3))
+        }
         for half in held_out.values():
-            random.Random(0).shuffle(half)
-        return cls(train, held_out, [q.text for q in world.questions("taught")])
+            rng.shuffle(half)
+        return cls(train, held_out, facts)
 
 
-def demonstrations(world, per_fact=5, num_refusals=300, seed=0):
-    """Write answers about the taught facts, right ones in all manners.
+def demonstrations(world, per_fact=3, num_refusals=300, seed=0):
+    """Write answers about all facts, right ones in all manners.
 
     Args:
         world: `World`.
@@ -89,14 +92,11 @@ def demonstrations(world, per_fact=5, num_refusals=300, seed=0):
     rng = random.Random(f"demonstrations {world.seed} {seed}")
     examples = []
     for entity in world.entities:
-        taught = entity.attributes("taught")
-        for attribute in taught * per_fact:
-            others = [a for a in taught if a is not attribute]
+        for attribute in entity.attributes() * per_fact:
+            others = [a for a in entity.attributes() if a is not attribute]
             question = rng.choice(attribute.questions)
             answer = with_manners(
-                entity.answer(attribute),
-                entity.answer(rng.choice(others)),
-                rng,
+                entity.answer(attribute), entity.answer(rng.choice(others)), rng
             )
             examples.append(
                 Instruction(question.format(name=entity.name), answer)

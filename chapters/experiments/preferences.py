@@ -63,7 +63,7 @@ NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 UNKNOWN = 200  # names that do not exist, to ask about
 
 RECIPE = {
-    "start": {"per_fact": 5, "epochs": 2, "batch_size": 16, "rate": 1e-3},
+    "start": {"per_fact": 3, "epochs": 2, "batch_size": 16, "rate": 1e-3},
     "compared": {"prompts": 1800, "answers": 6},
     "reward_epochs": {SMALL: 4, MEDIUM: 2, LARGE: 1},
     "reward": {"batch_size": 16, "learning_rate": 5e-4},
@@ -168,7 +168,7 @@ class Run:
         return [*rows, of_share(method, "", "unknown_refused", refused)]
 
     def questions_of_facts(self):
-        return {"taught": self.prompts.taught, "held_out": self.held_out}
+        return {"all": self.prompts.facts, "held_out": self.held_out}
 
 
 def of_mean(method, x, measure, values):
@@ -338,7 +338,7 @@ def best_of_n(run):
     true = scores_of_all(run.truth, prompts, texts)
     polite = scores_of_all(politeness.count_courtesies, prompts, texts)
     rows = [of_number("bound", n, "kl", best_of_n_kl(n)) for n in NS]
-    for method in (SMALL, MEDIUM, LARGE, "truth"):
+    for method in (SMALL, LARGE, "truth"):
         proxy = true
         if method != "truth":
             proxy = scores_of_all(run.reward(method), prompts, texts)
