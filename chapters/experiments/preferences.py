@@ -65,8 +65,10 @@ UNKNOWN = 200  # names that do not exist, to ask about
 RECIPE = {
     "start": {"per_fact": 3, "epochs": 2, "batch_size": 16, "rate": 1e-3},
     "compared": {"prompts": 1800, "answers": 6},
-    "reward_epochs": {SMALL: 4, MEDIUM: 2, LARGE: 1},
-    "reward": {"batch_size": 16, "learning_rate": 5e-4},
+    "reward": {
+        "epochs": {SMALL: 4, MEDIUM: 3, LARGE: 2}, "batch_size": 16,
+        "rate": 1e-3,
+    },
     "pool_prompts": 150,
     "prefer": {
         "rounds": 3, "num_generations": 4, "keep": TopShare(0.25),
@@ -211,13 +213,10 @@ def learn_manners(run):
     examples = politeness.demonstrations(
         run.world, recipe["per_fact"], seed=run.seed
     )
-    steps = recipe["epochs"] * len(examples) // recipe["batch_size"]
     finetune(
         causal_lm, examples, epochs=recipe["epochs"],
         batch_size=recipe["batch_size"],
-        learning_rate=keras.optimizers.schedules.CosineDecay(
-            recipe["rate"], steps
-        ),
+        learning_rate=falling_rate(recipe, recipe["epochs"], examples),
         sequence_length=politeness.LENGTH, seed=run.seed, verbose=run.verbose,
     )  # fmt: skip
     causal_lm.save_weights(run.folder / "start.weights.h5")
@@ -291,10 +290,12 @@ def learn_reward(num_pairs, run):
     """Train a reward model on some of the comparisons."""
     reward_model = RewardModel(run.reference)
     train = run.preferences("train")[:num_pairs]
-    epochs = RECIPE["reward_epochs"][num_pairs]
+    recipe = RECIPE["reward"]
+    epochs = recipe["epochs"][num_pairs]
     logs = train_reward_model(
-        reward_model, train, epochs=epochs, sequence_length=politeness.LENGTH,
-        seed=run.seed, verbose=run.verbose, **RECIPE["reward"],
+        reward_model, train, epochs=epochs, batch_size=recipe["batch_size"],
+        learning_rate=falling_rate(recipe, epochs, train),
+        sequence_length=politeness.LENGTH, seed=run.seed, verbose=run.verbose,
     )  # fmt: skip
     reward_model.save_weights(run.folder / f"reward_{num_pairs}.weights.h5")
     held_out = run.preferences("held_out")
@@ -527,6 +528,12 @@ def true_differences(truth, preferences):
         for name in ("chosen", "rejected")
     )
     return chosen - rejected
+
+
+def falling_rate(recipe, epochs, examples):
+    """Return a learning rate that falls to zero over a run."""
+    steps = epochs * -(-len(examples) // recipe["batch_size"])
+    return keras.optimizers.schedules.CosineDecay(recipe["rate"], steps)
 
 
 def tokens_of(causal_lm, examples):
