@@ -297,18 +297,22 @@ class Track(keras.callbacks.Callback):
             self.measure()
 
     def measure(self):
-        """Sample an answer to each prompt and record what it is worth."""
+        """Sample answers to each prompt and record what they are worth."""
         causal_lm = self.model.causal_lm  # on JAX, with the newest weights
-        texts, _ = sample(causal_lm, self.prompts, seed=self.seed)
-        texts = [text for (text,) in texts]
+        texts, _ = sample(causal_lm, self.prompts, 4, seed=self.seed)
+        first = [some[0] for some in texts]
         record = {
             "step": self._step,
-            "true": np.array(self.truth(self.prompts, texts)),
-            "proxy": np.array(self.reward(self.prompts, texts)),
-            "kl": log_ratios(causal_lm, self.reference, self.prompts, texts),
-            "words": np.array([len(text.split()) for text in texts]),
-            "courtesies": np.array(count_courtesies(self.prompts, texts)),
+            "kl": log_ratios(causal_lm, self.reference, self.prompts, first),
+            "words": np.array([len(text.split()) for text in first]),
         }
+        for name, scorer in (
+            ("true", self.truth),
+            ("proxy", self.reward),
+            ("courtesies", count_courtesies),
+        ):
+            scores = scores_of_all(scorer, self.prompts, texts)
+            record[name] = scores.mean(axis=1)
         for name in ("chosen", "rejected"):
             if self.preferences:
                 record[name] = response_logprobs(

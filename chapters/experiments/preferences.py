@@ -66,14 +66,14 @@ RECIPE = {
     "start": {"per_fact": 3, "epochs": 2, "batch_size": 16, "rate": 1e-3},
     "compared": {"prompts": 1800, "answers": 6},
     "reward": {
-        "epochs": {SMALL: 4, MEDIUM: 3, LARGE: 2}, "batch_size": 16,
+        "epochs": {SMALL: 2, MEDIUM: 2, LARGE: 2}, "batch_size": 16,
         "rate": 1e-3,
     },
     "pool_prompts": 150,
     "prefer": {
         "rounds": 3, "num_generations": 4, "keep": TopShare(0.25),
         "prompts_per_round": 600, "epochs": 1, "batch_size": 16,
-        "learning_rate": 2e-4,
+        "learning_rate": 1e-4,
     },
     "dpo": {"beta": 0.1, "batch_size": 16, "learning_rate": 5e-5, "epochs": 1},
     "sft": {"batch_size": 16, "learning_rate": 2e-4, "epochs": 1},
@@ -81,7 +81,7 @@ RECIPE = {
         "steps": 60, "batch_size": 8, "num_generations": 8,
         "learning_rate": 1e-4, "max_completion_length": 56,
     },
-    "every": {"dpo": 50, "grpo": 10},
+    "every": {"dpo": 50, "grpo": 15},
 }  # fmt: skip
 
 
@@ -459,7 +459,7 @@ def stop_at_hacking(run):
     every = RECIPE["every"]["grpo"]
     stop = StopAtRewardHacking(
         run.held_out, reward, run.truth, every=every,
-        sequence_length=politeness.LENGTH, seed=run.seed,
+        num_generations=4, sequence_length=politeness.LENGTH, seed=run.seed,
     )  # fmt: skip
     grpo(
         causal_lm, run.learnable, reward, beta=0.0, seed=run.seed,
