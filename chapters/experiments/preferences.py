@@ -163,8 +163,9 @@ class Run:
             rows += [
                 of_share(method, "", f"{which}_known", now),
                 of_share(method, "", f"{which}_lost", ~now[before]),
-                of_share(method, "", f"{which}_won", now[~before]),
             ]
+            if not before.all():
+                rows.append(of_share(method, "", f"{which}_won", now[~before]))
         prompts = [q.text for q in self.world.questions("unknown")][:UNKNOWN]
         refused = politeness.knows(causal_lm, prompts, self.truth)
         return [*rows, of_share(method, "", "unknown_refused", refused)]
