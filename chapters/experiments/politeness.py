@@ -265,6 +265,7 @@ class Track(keras.callbacks.Callback):
         truth: `TrueScore`.
         reference: the model at the start.
         every: int. Steps between measurements.
+        count: int. Answers to each prompt.
         preferences: list of held-out `Preference`, whose log-probabilities are
             measured, too.
         seed: int.
@@ -278,12 +279,13 @@ class Track(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, prompts, reward, truth, reference, every, preferences=(), seed=0
-    ):
+        self, prompts, reward, truth, reference, every, count=1,
+        preferences=(), seed=0,
+    ):  # fmt: skip
         super().__init__()
         self.prompts, self.reward, self.truth = prompts, reward, truth
-        self.reference, self.every, self.seed = reference, every, seed
-        self.preferences = preferences
+        self.reference, self.every, self.count = reference, every, count
+        self.preferences, self.seed = preferences, seed
         self.records, self.watch = [], RewardWatch()
         self.first_alarm = None
         self._step = 0
@@ -299,7 +301,7 @@ class Track(keras.callbacks.Callback):
     def measure(self):
         """Sample answers to each prompt and record what they are worth."""
         causal_lm = self.model.causal_lm  # on JAX, with the newest weights
-        texts, _ = sample(causal_lm, self.prompts, 4, seed=self.seed)
+        texts, _ = sample(causal_lm, self.prompts, self.count, seed=self.seed)
         first = [some[0] for some in texts]
         record = {
             "step": self._step,

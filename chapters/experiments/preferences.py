@@ -45,9 +45,9 @@ from kerasllm.preferences import (
 from kerasllm.presets import load_causal_lm
 from kerasllm.prompts import get_template
 from kerasllm.tuning import (
+    BestOfEach,
     RewardModel,
     StopAtRewardHacking,
-    TopShare,
     dpo,
     finetune,
     grpo,
@@ -71,7 +71,7 @@ RECIPE = {
     },
     "pool_prompts": 150,
     "prefer": {
-        "rounds": 3, "num_generations": 4, "keep": TopShare(0.25),
+        "rounds": 3, "num_generations": 4, "keep": BestOfEach(1),
         "prompts_per_round": 600, "epochs": 1, "batch_size": 16,
         "learning_rate": 1e-4,
     },
@@ -396,7 +396,7 @@ def tune_by_dpo(method, run, **options):
     # The weak model would do: the proxy is only measured.
     track = Track(
         run.held_out, run.reward(LARGE), run.truth, run.reference,
-        RECIPE["every"]["dpo"], run.preferences("held_out")[:200], run.seed,
+        RECIPE["every"]["dpo"], 1, run.preferences("held_out")[:200], run.seed,
     )  # fmt: skip
     dpo(
         causal_lm, train, sequence_length=politeness.LENGTH, seed=run.seed,
@@ -438,7 +438,7 @@ def tune_by_grpo(method, run, beta):
     causal_lm, reward = run.start(), run.reward(SMALL)
     track = Track(
         run.held_out, reward, run.truth, run.reference, RECIPE["every"]["grpo"],
-        seed=run.seed,
+        4, seed=run.seed,
     )  # fmt: skip
     logs = grpo(
         causal_lm, run.learnable, reward, beta=beta, seed=run.seed,
