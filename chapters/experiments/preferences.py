@@ -59,6 +59,7 @@ COLUMNS = (
     "seed part stage method x measure value low high size cpu_seconds"
 ).split()
 SMALL, MEDIUM, LARGE = 250, 1000, 4000  # comparisons
+FEWER = 1600  # for variants of DPO
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 UNKNOWN = 200  # names that do not exist, to ask about
 
@@ -389,11 +390,11 @@ def tune_in_rounds(run):
     return rows + of_tuned(run, causal_lm, "rounds")
 
 
-def tune_by_dpo(method, run, **options):
+def tune_by_dpo(method, run, num_pairs, **options):
     """Tune the start on the comparisons by DPO."""
-    causal_lm, train = run.start(), run.preferences("train")
+    causal_lm, train = run.start(), run.preferences("train")[:num_pairs]
     options = RECIPE["dpo"] | options
-    # The weak model would do: the proxy is only measured.
+    # The reward model is not used, only measured.
     track = Track(
         run.held_out, run.reward(LARGE), run.truth, run.reference,
         RECIPE["every"]["dpo"], 1, run.preferences("held_out")[:200], run.seed,
@@ -556,9 +557,14 @@ STAGES = {
     "pool": sample_pool,
     "best_of_n": best_of_n,
     "rounds": tune_in_rounds,
-    "dpo": functools.partial(tune_by_dpo, "dpo"),
-    "dpo_sft": functools.partial(tune_by_dpo, "dpo_sft", sft_weight=1.0),
-    "ipo": functools.partial(tune_by_dpo, "ipo", loss_type="ipo"),
+    "dpo": functools.partial(tune_by_dpo, "dpo", num_pairs=LARGE),
+    # What keeps the log-probabilities up, on fewer comparisons.
+    "dpo_sft": functools.partial(
+        tune_by_dpo, "dpo_sft", num_pairs=FEWER, sft_weight=1.0
+    ),
+    "ipo": functools.partial(
+        tune_by_dpo, "ipo", num_pairs=FEWER, loss_type="ipo"
+    ),
     "sft": tune_on_chosen,
     "grpo": functools.partial(tune_by_grpo, "grpo", beta=0.0),
     "grpo_kl": functools.partial(tune_by_grpo, "grpo_kl", beta=0.1),
