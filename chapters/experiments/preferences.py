@@ -74,7 +74,7 @@ RECIPE = {
     "prefer": {
         "rounds": 3, "num_generations": 4, "keep": BestOfEach(1),
         "prompts_per_round": 600, "epochs": 1, "batch_size": 16,
-        "learning_rate": 1e-4,
+        "learning_rate": 5e-5,
     },
     "dpo": {"beta": 0.1, "batch_size": 16, "learning_rate": 5e-5, "epochs": 1},
     "sft": {"batch_size": 16, "learning_rate": 2e-4, "epochs": 1},
