@@ -45,9 +45,9 @@ from kerasllm.preferences import (
 from kerasllm.presets import load_causal_lm
 from kerasllm.prompts import get_template
 from kerasllm.tuning import (
-    BestOfEach,
     RewardModel,
     StopAtRewardHacking,
+    TopShare,
     dpo,
     finetune,
     grpo,
@@ -67,20 +67,20 @@ RECIPE = {
     "start": {"per_fact": 3, "epochs": 2, "batch_size": 16, "rate": 1e-3},
     "compared": {"prompts": 1800, "answers": 6},
     "reward": {
-        "epochs": {SMALL: 2, MEDIUM: 2, LARGE: 2}, "batch_size": 16,
+        "epochs": {SMALL: 4, MEDIUM: 2, LARGE: 2}, "batch_size": 16,
         "rate": 1e-3,
     },
     "pool_prompts": 150,
     "prefer": {
-        "rounds": 3, "num_generations": 4, "keep": BestOfEach(1),
+        "rounds": 3, "num_generations": 4, "keep": TopShare(0.25),
         "prompts_per_round": 600, "epochs": 1, "batch_size": 16,
         "learning_rate": 5e-5,
     },
     "dpo": {"beta": 0.1, "batch_size": 16, "learning_rate": 5e-5, "epochs": 1},
     "sft": {"batch_size": 16, "learning_rate": 2e-4, "epochs": 1},
     "grpo": {
-        "steps": 60, "batch_size": 8, "num_generations": 8,
-        "learning_rate": 1e-4, "max_completion_length": 56,
+        "steps": 45, "batch_size": 8, "num_generations": 8,
+        "learning_rate": 2e-4, "max_completion_length": 56,
     },
     "every": {"dpo": 50, "grpo": 15},
 }  # fmt: skip
