@@ -451,7 +451,6 @@ def tune_by_grpo(method, run, beta):
         of_number(method, 1, "ratio", logs[0]["ratio"]),
         of_number(method, "", "tokens_sampled",
                   sum(each["sampled_tokens"] for each in logs)),
-        *of_tuned(run, causal_lm, method),
     ]  # fmt: skip
 
 
@@ -478,7 +477,7 @@ def stop_at_hacking(run):
         of_number("watch", "", "stopped_at", stop.history[-1]["step"]),
         of_number("watch", "", "best_at", best["step"]),
     ]
-    return rows + of_tuned(run, causal_lm, "watch")
+    return rows
 
 
 def of_track(track, method):
