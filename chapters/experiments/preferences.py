@@ -45,9 +45,9 @@ from kerasllm.preferences import (
 from kerasllm.presets import load_causal_lm
 from kerasllm.prompts import get_template
 from kerasllm.tuning import (
+    BestOfEach,
     RewardModel,
     StopAtRewardHacking,
-    TopShare,
     dpo,
     finetune,
     grpo,
@@ -72,9 +72,9 @@ RECIPE = {
     },
     "pool_prompts": 150,
     "prefer": {
-        "rounds": 3, "num_generations": 4, "keep": TopShare(0.25),
+        "rounds": 3, "num_generations": 4, "keep": BestOfEach(1),
         "prompts_per_round": 600, "epochs": 1, "batch_size": 16,
-        "learning_rate": 5e-5,
+        "learning_rate": 3e-5,
     },
     "dpo": {"beta": 0.1, "batch_size": 16, "learning_rate": 5e-5, "epochs": 1},
     "sft": {"batch_size": 16, "learning_rate": 2e-4, "epochs": 1},
