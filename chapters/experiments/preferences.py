@@ -79,10 +79,10 @@ RECIPE = {
     "dpo": {"beta": 0.1, "batch_size": 16, "learning_rate": 5e-5, "epochs": 1},
     "sft": {"batch_size": 16, "learning_rate": 2e-4, "epochs": 1},
     "grpo": {
-        "steps": 45, "batch_size": 8, "num_generations": 8,
+        "steps": 40, "batch_size": 8, "num_generations": 8,
         "learning_rate": 1e-4, "max_completion_length": 56,
     },
-    "every": {"dpo": 50, "grpo": 15},
+    "every": {"dpo": 50, "grpo": 10},
 }  # fmt: skip
 
 
