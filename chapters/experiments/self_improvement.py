@@ -24,8 +24,9 @@ measured, and they have numbers that no model was trained on.
 Rows go to three files in `assets/reasoning/`: `improvement.csv`, what the
 models can do; `rounds.csv`, each round of self-training; `grpo.csv`, each step
 of GRPO. What is there already is not done again. The committed rows come from
-`--seed 0`, `1` and `2`, those of a collapse from `--seed 0`, and the grid and
-the teachers have none yet. Rates were chosen with `--pool 4 --seed 9`.
+`--seed 0`, `1` and `2`, those of lucky answers from `0` and `1`, and those of a
+collapse from `0`. The grid and the teachers have none yet. Rates were chosen
+with `--pool 4 --seed 9`.
 """
 
 import argparse
