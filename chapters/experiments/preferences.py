@@ -11,7 +11,12 @@ in listing 16.15, by DPO, and by GRPO against a weak reward model.
 Each stage adds its rows to `assets/preferences/preferences.csv`, or to the
 file that `--csv` names, and keeps models and texts in the folder. What is
 there already is not done again. `--part tuning` measures on other names than
-`--part final`; with it, the numbers in `RECIPE` were chosen.
+`--part final`; with it, and with `--seed 9`, the numbers in `RECIPE` were
+chosen. One of them changed later: hacking was first looked for every 15 steps.
+
+The rows that are committed come from `--seed` 0, 1 and 2; the stages `dpo_sft`,
+`ipo` and `grpo_kl` were done for seed 0 alone. Two processes must not write to
+the same file at a time, so each seed had its own, and they were joined.
 """
 
 import argparse
@@ -71,6 +76,8 @@ RECIPE = {
         "rate": 1e-3,
     },
     "pool_prompts": 150,
+    # The rewards of different prompts cannot be compared, so each prompt keeps
+    # its best answer. The share that is best over all prompts loses more facts.
     "prefer": {
         "rounds": 3, "num_generations": 4, "keep": BestOfEach(1),
         "prompts_per_round": 600, "epochs": 1, "batch_size": 16,
