@@ -14,6 +14,7 @@ CHAPTERS = {
     4: ("Using a pretrained LLM", "04_using_a_pretrained_llm"),
     5: ("Instruction fine-tuning and LoRA", "05_instruction_tuning_and_lora"),
     6: ("Images in the prompt", "06_images_in_the_prompt"),
+    7: ("Learning from preferences", "07_learning_from_preferences"),
 }
 WHAT_THEY_SHOW = {
     1: "text, tokens, windows, warmup and pretraining",
@@ -22,6 +23,7 @@ WHAT_THEY_SHOW = {
     4: "completion, prompting and hallucination",
     5: "a loss on answers only, adapters, and learning to refuse",
     6: "soft tokens, and tuning on pictures",
+    7: "reward models, best of N, DPO, and how a reward is exploited",
 }
 
 
