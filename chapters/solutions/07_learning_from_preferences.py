@@ -13,8 +13,21 @@
 # %% [markdown]
 # # Solutions: learning from preferences
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/solutions/07_learning_from_preferences.ipynb)
+#
 # One way to solve the exercises of [chapter
 # 7](../07_learning_from_preferences.ipynb).
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
+    )
 
 # %%
 import os
