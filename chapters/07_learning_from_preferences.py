@@ -408,7 +408,7 @@ class Found:
         return f"{self.mean:.1%} ± {self.half:.1%}"
 
 
-PAIRS = [250, 1000, 4000]
+PAIRS = sorted({int(r["x"]) for r in ROWS if r["measure"] == "accuracy"})
 agreed = Found("comparisons", "held_out", "agreement")
 accuracies = {n: Found(f"reward_{n}", "truth", "accuracy", n) for n in PAIRS}
 print("labels:           ", agreed.percent())
@@ -500,8 +500,8 @@ for i, n in enumerate(ns):
 # %%
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-choosers = {"250": "from 250 pairs", "1000": "from 1,000 pairs",
-            "4000": "from 4,000 pairs", "truth": "the true score"}  # fmt: skip
+choosers = {str(n): f"from {n:,} pairs" for n in PAIRS if n != 1000}
+choosers["truth"] = "the true score"
 for ax, what, label in zip(
     axes, ("proxy", "true"), ("reward of the chosen answer", "its true score"),
     strict=True,
@@ -519,7 +519,7 @@ for ax, what, label in zip(
 # right what it is worth. Means of three seeds.*
 
 # %%
-for n in PAIRS:
+for n in (250, 4000):
     ends = [Found("best_of_n", n, "proxy", x).mean for x in (1, 256)]
     peaks = Found("best_of_n", n, "peak").values
     lost = Found("best_of_n", n, "change_from_peak", 256)
@@ -689,12 +689,12 @@ print(f"listing 16.15 gains {gain} over the start")
 # %%
 def steps_of(stage):
     """Return at which steps a long run was measured."""
-    steps = {row["x"] for row in ROWS if row["stage"] == stage}
-    return sorted(int(x) for x in steps if x.isdigit())
+    rows = [r for r in ROWS if r["stage"] == stage and r["measure"] == "true"]
+    return sorted({int(row["x"]) for row in rows if row["x"].isdigit()})
 
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
-steps = [s for s in steps_of("grpo") if s % 10 == 0]
+steps = steps_of("grpo")
 for ax, what, label in zip(
     axes, ("proxy", "true", "courtesies"),
     ("reward", "true score", "courtesies in an answer"), strict=True,
@@ -868,14 +868,13 @@ compare("DPO")
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 variants = {"dpo": "DPO", "dpo_sft": "with an SFT term", "ipo": "IPO"}
-steps = steps_of("dpo")
 for ax, what, label in zip(
     axes, ("chosen", "rejected", "true"),
     ("log-probability, chosen (nats)", "log-probability, rejected (nats)",
      "true score of samples"), strict=True,
 ):  # fmt: skip
     curves = {
-        name: (steps, [Found(w, w, what, s).mean for s in steps])
+        name: (steps_of(w), [Found(w, w, what, s).mean for s in steps_of(w)])
         for w, name in variants.items()
     }
     plots.plot_curves(curves, "step", label, ax)
@@ -886,7 +885,7 @@ for ax, what, label in zip(
 # %%
 for which, name in variants.items():
     ends = [
-        [Found(which, which, m, s).mean for s in (steps[0], steps[-1])]
+        [Found(which, which, m, s).mean for s in (0, steps_of(which)[-1])]
         for m in ("chosen", "rejected")
     ]
     print(f"{name:17} chosen {ends[0][0]:.2f} to {ends[0][1]:.2f}, rejected "
@@ -950,12 +949,8 @@ for name, sampled, trained, per_answer, true in rows:
 
 # %%
 for which in ("sft", "rounds", "dpo", "dpo_sft", "ipo", "grpo"):
-    lost = [
-        Found(which, which, f"{facts}_lost").percent()
-        for facts in ("taught", "held_out")
-    ]
-    print(f"{which:8} {lost[0]:14} of the taught facts lost, {lost[1]:14} of "
-          "the others")  # fmt: skip
+    lost = Found(which, which, "all_lost")
+    print(f"{which:8} {lost.percent():14} of the known facts lost")
 
 # %% [markdown]
 # FACTS
