@@ -377,21 +377,22 @@ print("reward model that agrees with the truth:", percent(of_model))
 path = assets_dir() / "preferences" / "preferences.csv"
 with open(path, newline="", encoding="utf-8") as file:
     ROWS = [row for row in csv.DictReader(file) if row["part"] == "final"]
-SEEDS = sorted({row["seed"] for row in ROWS})
+seeds = {row["seed"] for row in ROWS}
+print(f"{len(ROWS)} measurements of {len(seeds)} runs")
 
 
 class Found:
     """What the long runs measured: one value for each seed.
 
-    Each value has a 95% interval over questions. The mean over the seeds has
-    one, too: independent errors of three values partly cancel out.
+    Each value has a 95% interval over questions. So has the mean over the
+    seeds, where independent errors partly cancel out.
     """
 
     def __init__(self, stage, method, measure, x=""):
         key = [stage, str(method), measure, str(x)]
         columns = "stage", "method", "measure", "x"
         rows = [row for row in ROWS if [row[c] for c in columns] == key]
-        assert sorted(row["seed"] for row in rows) == SEEDS, key
+        assert rows, f"nothing was measured for {key}"
         self.values = np.array([float(row["value"]) for row in rows])
         self.mean = float(self.values.mean())
         halves = [
@@ -423,8 +424,8 @@ axes = plots.plot_comparison(
 )
 # %% [markdown]
 # *Figure 7.1. How often labels, and reward models that learned from different
-# numbers of them, prefer the answer that is truly better. Held-out questions;
-# dots are three seeds.*
+# numbers of them, prefer the answer that is truly better, for questions about
+# other names. Dots are seeds.*
 
 # %% [markdown]
 # Figure 7.1 shows REWARD_ACCURACY
@@ -492,6 +493,19 @@ print("  N   KL at most   proxy reward     true score")
 for i, n in enumerate(ns):
     print(f"{n:3}  {best_of_n_kl(n):10.2f}   {mean(proxy[:, i]):14}  "
           f"{mean(curve[:, i])}")  # fmt: skip
+peak = int(curve.mean(axis=0).argmax())
+print(f"true score, N = {ns[peak]} minus N = 16: "
+      f"{mean(curve[:, peak] - curve[:, -1])}")  # fmt: skip
+
+judged = [
+    [true_score.judge(prompt, answer) for answer in some]
+    for prompt, some in zip(held_out, pool, strict=True)
+]
+print("              all answers   best of 16")
+for part in vars(judged[0][0]):
+    counts = np.array([[getattr(j, part) for j in some] for some in judged])
+    chosen = counts[np.arange(len(best)), best]
+    print(f"{part:12} {counts.mean():12.2f} {chosen.mean():12.2f}")
 
 # %% [markdown]
 # BEST_OF_N_LIVE The long runs have 256 answers to each of 150 questions, and
@@ -516,7 +530,7 @@ for ax, what, label in zip(
 # %% [markdown]
 # *Figure 7.3. The best of N answers, by who chooses. On the left the reward
 # that is maximized, in standard deviations of the answers of the start. On the
-# right what it is worth. Means of three seeds.*
+# right what it is worth. Means over the seeds.*
 
 # %%
 for n in (250, 4000):
@@ -707,8 +721,8 @@ for ax, what, label in zip(
 # %% [markdown]
 # *Figure 7.4. GRPO against the reward model of 250 pairs: the reward that it
 # raises, what the answers are worth, and what it has found. With KL, a penalty
-# of 0.1 for each nat of divergence keeps the model near the start. Means of
-# three seeds.*
+# of 0.1 for each nat of divergence keeps the model near the start. Means over
+# the seeds.*
 
 # %%
 for which in ("grpo", "grpo_kl"):
@@ -736,9 +750,8 @@ for which in ("grpo", "grpo_kl"):
 stopped, best = (
     Found("watch", "watch", name).values for name in ("stopped_at", "best_at")
 )
-for seed, stop, peak in zip(SEEDS, stopped, best, strict=True):
-    print(f"seed {seed}: best true score at step {peak:.0f}, stopped at "
-          f"{stop:.0f}")  # fmt: skip
+for stop, peak in zip(stopped, best, strict=True):
+    print(f"best true score at step {peak:.0f}, stopped at {stop:.0f}")
 print("the model that is kept gains", Found("watch", "watch", "gain", "end"))
 
 # %% [markdown]
@@ -823,12 +836,12 @@ print(
 # %%
 def held_out_logprobs():
     """Return mean log-probabilities of chosen and of rejected answers."""
-    asked = [pair.prompt for pair in new_labels[:200]]
+    asked = [pair.prompt for pair in new_labels[:100]]
     return [
         tuning.response_logprobs(
             chat.causal_lm,
             asked,
-            [getattr(pair, which) for pair in new_labels[:200]],
+            [getattr(pair, which) for pair in new_labels[:100]],
         ).mean()
         for which in ("chosen", "rejected")
     ]
@@ -879,8 +892,8 @@ for ax, what, label in zip(
     }
     plots.plot_curves(curves, "step", label, ax)
 # %% [markdown]
-# *Figure 7.5. What DPO does to held-out answers, and two remedies. Means of
-# three seeds.*
+# *Figure 7.5. What DPO does to held-out answers, and two remedies. Means over
+# the seeds.*
 
 # %%
 for which, name in variants.items():
@@ -1062,10 +1075,11 @@ if HAS_REAL:
         style,
         cutoff=0.5,
         rounds=1,
-        epochs=2,
+        epochs=3,
         batch_size=4,
-        learning_rate=1e-3,
-        sequence_length=REAL_LENGTH,
+        learning_rate=2e-3,
+        sequence_length=56,
+        buckets=False,
         verbose=0,
     )
     print(f"{time.process_time() - started:.0f} s")
