@@ -366,12 +366,14 @@ print("labels that agree with the truth:      ", percent(of_labels))
 print("reward model that agrees with the truth:", percent(of_model))
 
 # %% [markdown]
-# A reward model can agree with the truth more often than the labels that it was
-# trained on, because the errors of many labels cancel out. How many does it
-# take? That costs more time than a chapter has, so here and below we read the
-# results of longer runs from a file. They have a start of the same kind, tuned
-# on about 3,300 demonstrations, three seeds, and some 300 held-out questions.
-# `chapters/experiments/preferences.py` makes them.
+# After so few comparisons, the reward model agrees with the truth less often
+# than the labels do. It could do better than its labels, because the errors of
+# many of them cancel out. How many does it take? That costs more time than a
+# chapter has, so here and below we read the results of longer runs from a file,
+# which `chapters/experiments/preferences.py` has written. Their start is of the
+# same kind. It was tuned on 3,900 demonstrations, about all facts, and knows
+# nearly all of them. Its held-out questions are about other names than those in
+# the comparisons.
 
 # %%
 path = assets_dir() / "preferences" / "preferences.csv"
@@ -428,7 +430,9 @@ axes = plots.plot_comparison(
 # other names. Dots are seeds.*
 
 # %% [markdown]
-# Figure 7.1 shows REWARD_ACCURACY
+# Figure 7.1 shows what comparisons are worth. From 250 pairs, the reward model
+# agrees with the truth less often than a label does, as ours. From 4,000, it
+# agrees more often than the labels that it has learned from.
 #
 # Its rewards also make predictions: with which probability will the labeller
 # prefer the answer that the reward model prefers? Figure 7.2 compares these
@@ -448,7 +452,10 @@ axes = plots.plot_reliability(table)
 # with it. The numbers count pairs, and the bars are 95% intervals.*
 
 # %% [markdown]
-# RELIABILITY_SENTENCE
+# Our reward model is hardly ever sure. For most pairs its probability is below
+# 0.6, which is honest after so few comparisons. Where it is surer, it is not
+# right more often, as far as so few pairs can tell. On the whole it is too sure
+# of itself.
 #
 # ## The best of N
 #
@@ -508,8 +515,13 @@ for part in vars(judged[0][0]):
     print(f"{part:12} {counts.mean():12.2f} {chosen.mean():12.2f}")
 
 # %% [markdown]
-# BEST_OF_N_LIVE The long runs have 256 answers to each of 150 questions, and
-# reward models from few and from many comparisons:
+# The reward rises with N, as it must. The true score rises a little at first,
+# and then it *falls*: the best of 16 by this reward is worth less than the best
+# of two. The table says what went wrong. Rude sentences and sentences that are
+# broken are longer than the answers that people prefer, and this reward model
+# likes them. It has seen too few of either to know better, and among 16 answers
+# there is nearly always one of them. The long runs have 256 answers to each of
+# 150 questions, and reward models from few and from many comparisons:
 
 # %%
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
@@ -545,7 +557,13 @@ for n, other in ((4, 1), (16, 4)):
     print(f"4000 pairs: best of {n} minus best of {other}: {gain}")
 
 # %% [markdown]
-# BEST_OF_N_CSV
+# In Figure 7.3, both rewards rise all the way to 256, and the true scores do
+# not. Choosing by the weak reward model helps up to a small N. At 256, its
+# answers are worth less than a plain sample. The strong one gains more and for
+# longer, but its curve turns over, too. Only the true score itself chooses
+# among any number of answers without harm. This is the picture to remember from
+# this chapter: searching harder with an imperfect reward helps at first and
+# then harms, and the better the reward model, the later.
 #
 # ## Listing 16.15
 #
@@ -670,8 +688,11 @@ print(f"kept {logs['share_kept']:.0%} of {logs['num_responses']} answers: "
       f"loss {logs['loss']:.3f}, by hand {losses[0]:.3f}")  # fmt: skip
 
 # %% [markdown]
-# The long runs take three rounds of 600 fresh questions each, and keep the best
-# quarter of all answers:
+# One thing in the loop is questionable. Rewards of answers to different
+# questions cannot be compared, and a cutoff compares them. It keeps many
+# answers to some questions and none to others. Without a cutoff, one can keep
+# the best answer to each question (`BestOfEach`; Dong et al., 2023). The long
+# runs do so, in three rounds with four answers to each of 600 fresh questions:
 
 # %%
 print("round    reward          true score      KL from the start")
@@ -747,6 +768,10 @@ for which in ("grpo", "grpo_kl"):
 # gives the model back the weights of the best evaluation.
 
 # %%
+watch = tuning.RewardWatch()
+for i, n in enumerate(ns):
+    says_stop = watch.observe(proxy[:, i], curve[:, i])
+    print(f"N = {n:2}{', stop' if says_stop else ''}: {watch.describe()}")
 stopped, best = (
     Found("watch", "watch", name).values for name in ("stopped_at", "best_at")
 )
