@@ -13,7 +13,8 @@
 # %% [markdown]
 # # Solutions: learning from preferences
 #
-# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/solutions/07_learning_from_preferences.ipynb)
+# [![Open in
+# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/solutions/07_learning_from_preferences.ipynb)
 #
 # One way to solve the exercises of [chapter
 # 7](../07_learning_from_preferences.ipynb).
@@ -50,7 +51,7 @@ from kerasllm.toyworld import COURTESIES, TrueScore, candidate_answers
 from kerasllm.tuning import RewardWatch
 
 world = TinyRecipe().world()
-true_score = TrueScore(world)
+true_score = TrueScore(world, {"flattery": -1.5})
 prompts = [question.text for question in world.questions()[::6]]
 
 # %% [markdown]
@@ -98,12 +99,13 @@ p = first.probabilities(pairs)
 print(f"expected agreement: {np.mean(p**2 + (1 - p) ** 2):.1%}")
 
 # %% [markdown]
-# Both must be right, or both wrong. If every pair were equally hard, that would
-# be $0.73^2 + 0.27^2 = 61\%$ of the pairs. Pairs differ, and on clear ones both
-# are right nearly always, so that the share is larger. Two labellers who toss a
-# coin agree on half of the pairs, and their kappa is 0. (InstructGPT's 73% is
-# how often labellers agree with *each other*. Each of them agrees with the
-# truth more often than that, if there is a truth.)
+# Both must be right, or both wrong. If all pairs were equally hard, that would
+# be $0.73^2 + 0.27^2 = 61\%$ of them. Pairs differ, and on clear ones both are
+# right nearly always, which makes it a little more. What we count is near that,
+# as far as so few pairs can tell. Two labellers who knew nothing about the
+# truth would agree on half of the pairs, and their kappa would be 0.
+# (InstructGPT's 73% is how often labellers agree with *each other*. If there is
+# a truth, each of them agrees with it more often than that.)
 #
 # ## 3. A reward for courtesies
 
@@ -130,7 +132,11 @@ for n, courtesies, score in zip(ns, *curves, strict=True):
     print(f"N = {n:2}: {courtesies:.2f} courtesies, true score {score:+.2f}")
 
 # %% [markdown]
-# THIRD
+# The reward rises up to two courtesies, which is all that these answers have.
+# The true score peaks at N = 4. A first courtesy is worth a point, and the best
+# of 4 nearly always has one. Beyond that the reward chooses answers with a
+# second one, which costs 1.5, and the true score falls below that of any answer
+# taken at random.
 #
 # ## 4. One weight, three answers
 #
@@ -179,4 +185,8 @@ for count in (20, 80, 320):
         print(f"{count:3} prompts, fall of {fall}: {share:.0%} noticed")
 
 # %% [markdown]
-# FIFTH
+# The noise of a difference has a standard deviation of 1.4. With 20 questions,
+# its mean still has one of 0.3, and the watch misses a fall of 0.4 most of the
+# time. Four times as many questions halve the fall that it sees: 0.8, 0.4 and
+# 0.2 are noticed about equally often with 20, 80 and 320. In a real run the
+# same draws are used each time, so that differences vary less than here.
