@@ -118,6 +118,34 @@ EFFECTS = {
             (0, 20),
         ],
     },
+    "07": {
+        rf"labels that agree with the truth:{PERCENT}": [(66, 80)],
+        # From few labels: better than chance, and worse than a label.
+        rf"reward model that agrees with the truth:{PERCENT}": [(51, 68)],
+        # The best of 16 by this reward is worth less than that of fewer.
+        rf"minus N = 16:{NUMBER} ±": [(0.2, 2)],
+        rf"listing 16.15 minus the start:{NUMBER} ±": [(0.05, 1)],
+        # Both fall, the rejected ones by more.
+        rf"chosen   log-probability -{NUMBER} before, -{NUMBER} after": [
+            (4.5, 5.33),
+            (5.33, 7),
+        ],
+        rf"rejected log-probability -{NUMBER} before, -{NUMBER} after": [
+            (9.5, 10.9),
+            (10.9, 13),
+        ],
+        # Of the longer runs, which are read from a file.
+        rf"labels:{PERCENT}": [(70, 76)],
+        rf"from  250 pairs:{PERCENT}": [(58, 69)],
+        rf"from 4000 pairs:{PERCENT}": [(76, 86)],
+        rf" 250 pairs: reward from [-\d.]+ to{NUMBER}; [^;]*; "
+        rf"256 minus the peak: -{NUMBER} ±": [(1, 5), (0.2, 2)],
+        rf"4000 pairs: reward from [-\d.]+ to{NUMBER}; [^;]*; "
+        rf"256 minus the peak: -{NUMBER} ±": [(1, 5), (0.2, 2)],
+        rf"best of 4 minus best of 1:{NUMBER} ±": [(0.3, 1)],
+        rf"best of 16 minus best of 4:{NUMBER} ±": [(0.1, 1)],
+        rf"listing 16.15 gains{NUMBER} ±": [(0.15, 1)],
+    },
 }
 # What SmolLM2 does, where its package is installed. The weights are given, so
 # only rounding differs: a word or two of 60.
