@@ -47,7 +47,7 @@ if importlib.util.find_spec("kerasllm") is None:
 # - *Reward hacking*: the reward rises and the answers get worse. A test that
 #   notices it stops the training.
 # - DPO makes the chosen answers less likely, too. We look at what helps.
-# - A table of the methods at equal cost.
+# - A table of what the methods cost and what they are worth.
 # - SmolLM2 learns to answer in one short sentence, a style that a program can
 #   check.
 
@@ -746,30 +746,24 @@ for ax, what, label in zip(
     axes, ("proxy", "true", "words"),
     ("reward", "true score", "words in an answer"), strict=True,
 ):  # fmt: skip
-    curves = {
-        name: (steps, [Found(which, which, what, s).mean for s in steps])
-        for which, name in (("grpo", "reward alone"), ("grpo_kl", "with KL"))
-        if which in STAGES
-    }
-    plots.plot_curves(curves, "step", label, ax)
+    values = [Found("grpo", "grpo", what, s).mean for s in steps]
+    plots.plot_curves({"GRPO": (steps, values)}, "step", label, ax)
 # %% [markdown]
 # *Figure 7.4. GRPO against the reward model of 250 pairs: the reward that it
-# raises, what the answers are worth, and what it has found. With KL, a penalty
-# of 0.1 for each nat of divergence keeps the model near the start. Means over
-# the seeds.*
+# raises, in standard deviations of the answers of the start, what the answers
+# are worth, and how long they are.*
 
 # %%
-for which in sorted(STAGES & {"grpo", "grpo_kl"}):
-    first, last = (Found(which, which, "true", s) for s in (0, steps[-1]))
-    raised = [Found(which, which, "proxy", s).mean for s in (0, steps[-1])]
-    lost = Found(which, which, "change_from_peak", steps[-1])
-    peaks = Found(which, which, "peak").values
-    print(f"{which:7} reward {raised[0]:.2f} to {raised[1]:.2f}, true score "
-          f"{first} to {last}; peak at step "
-          f"{', '.join(f'{s:.0f}' for s in peaks)}, then {lost}")  # fmt: skip
+for what in ("proxy", "true", "words", "courtesies", "kl"):
+    first, last = (Found("grpo", "grpo", what, s) for s in (0, steps[-1]))
+    print(f"{what:11} {first!s:14} at the start, {last!s:14} in the end")
+print("true score, end minus highest:",
+      Found("grpo", "grpo", "change_from_peak", steps[-1]))  # fmt: skip
 
 # %% [markdown]
-# HACKING
+# In Figure 7.4 the reward rises from evaluation to evaluation, and the true
+# score falls. The answers have become longer, and they thank more often. This
+# reward model likes that, and people here do not.
 #
 # How do we stop in time? Only something else than the reward can tell. Suppose
 # that a few held-out questions are judged by people, or here by the true score,
@@ -930,39 +924,50 @@ print(
 # Two remedies are common. A second term in the loss, the negative
 # log-probability of the chosen answer, holds on to it (`sft_weight`; Pang et
 # al., 2024). And IPO replaces the sigmoid by a square, whose pull ends at a
-# finite margin (`loss_type="ipo"`; Azar et al., 2023). The long runs compare
-# them, on 4,000 pairs:
+# finite margin (`loss_type="ipo"`; Azar et al., 2023). The long runs show what
+# helps:
+
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+def change(which, what, step):
+    """Return by how much something has changed after some steps."""
+    return (
+        Found(which, which, what, step).mean - Found(which, which, what, 0).mean
+    )
+
+
 variants = {"dpo": "DPO", "dpo_sft": "with an SFT term", "ipo": "IPO"}
 variants = {w: name for w, name in variants.items() if w in STAGES}
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 for ax, what, label in zip(
     axes, ("chosen", "rejected", "true"),
-    ("log-probability, chosen (nats)", "log-probability, rejected (nats)",
-     "true score of samples"), strict=True,
+    ("change, chosen (nats)", "change, rejected (nats)",
+     "change of the true score"), strict=True,
 ):  # fmt: skip
     curves = {
-        name: (steps_of(w), [Found(w, w, what, s).mean for s in steps_of(w)])
+        name: (steps_of(w), [change(w, what, s) for s in steps_of(w)])
         for w, name in variants.items()
     }
     plots.plot_curves(curves, "step", label, ax)
 # %% [markdown]
-# *Figure 7.5. What DPO does to held-out answers, and two remedies. Means over
-# the seeds.*
+# *Figure 7.5. DPO, and what helps: changes since the start of the mean
+# log-probabilities of held-out answers, and of the true score of samples.*
 
 # %%
+last = min(steps_of(which)[-1] for which in variants)
+print(f"changes after {last} steps")
 for which, name in variants.items():
-    ends = [
-        [Found(which, which, m, s).mean for s in (0, steps_of(which)[-1])]
-        for m in ("chosen", "rejected")
-    ]
-    print(f"{name:17} chosen {ends[0][0]:.2f} to {ends[0][1]:.2f}, rejected "
-          f"{ends[1][0]:.2f} to {ends[1][1]:.2f}, gain "
-          f"{Found(which, which, 'gain', 'end')}")  # fmt: skip
+    chosen, rejected, true = (
+        change(which, what, last) for what in ("chosen", "rejected", "true")
+    )
+    print(f"{name:17} chosen {chosen:5.2f}, rejected {rejected:5.2f}, "
+          f"true score {true:+.2f}")  # fmt: skip
 
 # %% [markdown]
-# DPO_CSV
+# Figure 7.5 shows it on a larger scale: under DPO alone, chosen answers lose as
+# well. The term for them keeps nearly all of their probability, and the samples
+# get better all the same. What has become less likely under DPO alone is
+# not only the answers that labellers reject.
 #
 # ## The methods side by side
 #
@@ -1019,7 +1024,9 @@ for name, sampled, trained, per_answer, true in rows:
 # as much as DPO. It trains on the most tokens, most of them for the reward
 # model, and it is the only one that samples while it learns. Best of N gains
 # the most and tunes nothing, but each of its answers costs N. The two can be
-# combined: nothing keeps you from taking the best of 4 of a tuned model.
+# combined: nothing keeps you from taking the best of 4 of a tuned model. (The
+# variant with an SFT term has seen 1,600 of the comparisons, and best of N was
+# measured on half of the questions.)
 #
 # And does the model still know what it knew? We ask about all 1,200 facts and
 # count those that the start answered rightly and a tuned model does not. The
@@ -1162,7 +1169,12 @@ if HAS_REAL:
     show(real.ask(real_asked, max_length=REAL_LENGTH), real_held_out)
 
 # %% [markdown]
-# REAL_TRAINING
+# A handful of its own answers is enough. Before, half of the answers to
+# held-out questions were one short sentence, and now nearly all of them are.
+# The right word, which the checker does not see, is in no more answers than
+# before. Fewer words are fewer chances to hit it, and the reward had nothing
+# against being wrong. On 24 questions, the difference may also be chance. If
+# facts matter to you, put them into the reward.
 #
 # On the command line, `kerasllm dpo` learns from a file of pairs, such as
 # `kerasllm compare` writes:
@@ -1175,7 +1187,24 @@ if HAS_REAL:
 # %% [markdown]
 # ## What we have seen
 #
-# SEEN
+# - A labeller who errs on 27% of the pairs is enough to learn from. From some
+#   300 pairs, a reward model agrees with the truth less often than a label
+#   does, and from 4,000 more often.
+# - The best of N by a reward gets better and then worse. With our weak reward
+#   model, the best of 16 is worth less than the best of two. In the long runs,
+#   the peak is at 16 for both reward models, and at 256 nothing of the gain is
+#   left.
+# - The loop of listing 16.15 takes ten lines. Two rounds of it, and three in
+#   the long runs, raise the true score by about 0.3.
+# - Tuned without end against a weak reward model, a model earns more and more
+#   reward with answers that are worth less and less. A watch that looks at a
+#   few hundred true scores notices it at once.
+# - DPO gains about as much from the comparisons alone. It makes chosen answers
+#   less likely, too, unless a second term holds on to them.
+# - What no comparison is about may get lost, such as saying "I don't know."
+# - SmolLM2 learns to answer in one short sentence, in half of the answers
+#   before and in nearly all after, from a few of its own. It does not learn
+#   facts.
 #
 # ## Try it
 #

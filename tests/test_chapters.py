@@ -125,14 +125,9 @@ EFFECTS = {
         # The best of 16 by this reward is worth less than that of fewer.
         rf"minus N = 16:{NUMBER} ±": [(0.2, 2)],
         rf"listing 16.15 minus the start:{NUMBER} ±": [(0.05, 1)],
-        # Both fall, the rejected ones by more.
-        rf"chosen   log-probability -{NUMBER} before, -{NUMBER} after": [
-            (4.5, 5.33),
-            (5.33, 7),
-        ],
-        rf"rejected log-probability -{NUMBER} before, -{NUMBER} after": [
-            (9.5, 10.9),
-            (10.9, 13),
+        rf"rejected answers fell by{NUMBER}, of chosen ones by{NUMBER}": [
+            (0.1, 3),
+            (0, 2),
         ],
         # Of the longer runs, which are read from a file.
         rf"labels:{PERCENT}": [(70, 76)],
@@ -145,6 +140,23 @@ EFFECTS = {
         rf"best of 4 minus best of 1:{NUMBER} ±": [(0.3, 1)],
         rf"best of 16 minus best of 4:{NUMBER} ±": [(0.1, 1)],
         rf"listing 16.15 gains{NUMBER} ±": [(0.15, 1)],
+        # The reward is hacked, and a watch says so.
+        rf"proxy{NUMBER} ± .*the start,{NUMBER} ±": [(0, 0.3), (0.5, 3)],
+        rf"end minus highest: -{NUMBER} ±": [(0.1, 5)],
+        rf"highest true score at step{NUMBER}, stop at step{NUMBER}\n": [
+            (0, 20),
+            (0, 40),
+        ],
+        rf"DPO +chosen -{NUMBER}, rejected -{NUMBER}, true score \+{NUMBER}": [
+            (0.4, 3),
+            (0.8, 5),
+            (0.15, 1),
+        ],
+        rf"SFT term +chosen -{NUMBER}, rejected -{NUMBER}, true score "
+        rf"\+{NUMBER}": [(0, 0.4), (0.1, 3), (0.15, 1)],
+        rf"sft +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
+        rf"rounds +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
+        rf"dpo +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
     },
 }
 # What SmolLM2 does, where its package is installed. The weights are given, so
@@ -169,6 +181,14 @@ OF_SMOLLM2 = {
         rf"the right topic:{PERCENT}[^\n]*\n"
         rf"contains the answer:{PERCENT}": [(85, 100), (60, 100), (15, 60)],
     },
+    # One sample and the best of four; before tuning, and after.
+    "07": {
+        rf"best of 1 in style:{PERCENT}": [(5, 35)],
+        rf"best of 4 in style:{PERCENT}": [(35, 75)],
+        rf"one short sentence:{PERCENT}": [(35, 65)],
+        rf"Adam, bytes[\s\S]*one short sentence:{PERCENT}[^\n]*\n"
+        rf"contains the answer:{PERCENT}": [(75, 100), (20, 58)],
+    },
 }
 # How many points the first of two shares may lie below the second: three, and
 # two standard errors of a difference. Less than zero, it must lie above it.
@@ -184,6 +204,10 @@ MOST_LOST = {
         # Query and value answer more than query and key.
         rf"query, value: *{PERCENT}[\s\S]*query, key *[\d,]+ *[\d,]+"
         rf" *{PERCENT}": -5,
+    },
+    "07": {
+        # What is rejected falls by more than what is chosen.
+        rf"rejected answers fell by{NUMBER}, of chosen ones by{NUMBER}": -0.1,
     },
 }
 
