@@ -163,19 +163,23 @@ EFFECTS = {
         rf"three and four steps, worked steps:{PERCENT}": [(70, 100)],
         rf"three and four steps, dots:{PERCENT}": [(0, 25)],
         rf"three and four steps, answer at once:{PERCENT}": [(0, 25)],
-        rf"\nthe start +{PERCENT}[\s\S]*?\ncontrol[^%]*{PERCENT}": [(0, 20)]
+        rf"\nthe start +{PERCENT}[\s\S]*?\ncontrol[^%\d]*{PERCENT}": [(0, 20)]
         * 2,
-        rf"\nself-training +{PERCENT}[\s\S]*?\nGRPO, [^%]*{PERCENT}": [
+        rf"\nself-training +{PERCENT}[\s\S]*?\nGRPO, [^%\d]*{PERCENT}": [
             (60, 100)
         ]
         * 2,
+        rf"\nthe defaults +reward{NUMBER},": [(0.5, 1)],
+        rf"\nten times the rate +reward{NUMBER},": [(0, 0.2)],
+        rf"self_train vote - one +of 16: \+{NUMBER} ±": [(10, 30)],
+        rf"self_train verifier - vote +of 16: -{NUMBER} ±": [(10, 60)],
         # What trains while the reader watches. The shares are of 200 problems.
         rf"start, at least one of eight:{PERCENT}": [(10, 50)],
         rf"self-training:{PERCENT} before,{PERCENT} after": [
             (0, 15),
             (50, 100),
         ],
-        rf"GRPO:{PERCENT} before,{PERCENT} after, greedy": [(0, 15), (30, 100)],
+        rf"GRPO:{PERCENT} before,{PERCENT} after, greedy": [(0, 15), (50, 100)],
     },
 }
 # What SmolLM2 does, where its package is installed. The weights are given, so
