@@ -13,8 +13,7 @@
 # %% [markdown]
 # # Learning from preferences
 #
-# [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/07_learning_from_preferences.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/07_learning_from_preferences.ipynb)
 #
 # Often nobody can write the best answer, but many people can say which of two
 # answers is better. In this chapter a model learns from such comparisons. A
@@ -740,30 +739,42 @@ def steps_of(stage):
     return sorted({int(row["x"]) for row in rows if row["x"].isdigit()})
 
 
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 steps = steps_of("grpo")
+runs = {}
+for row in ROWS:
+    if row["stage"] == "grpo":
+        numbers = runs.setdefault(f"run {row['seed']}", {})
+        numbers[row["measure"], row["x"]] = float(row["value"])
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 for ax, what, label in zip(
     axes, ("proxy", "true", "words"),
     ("reward", "true score", "words in an answer"), strict=True,
 ):  # fmt: skip
-    values = [Found("grpo", "grpo", what, s).mean for s in steps]
-    plots.plot_curves({"GRPO": (steps, values)}, "step", label, ax)
+    curves = {
+        name: (steps, [numbers[what, str(step)] for step in steps])
+        for name, numbers in runs.items()
+    }
+    plots.plot_curves(curves, "step", label, ax)
 # %% [markdown]
-# *Figure 7.4. GRPO against the reward model of 250 pairs: the reward that it
-# raises, in standard deviations of the answers of the start, what the answers
-# are worth, and how long they are.*
+# *Figure 7.4. GRPO against reward models of 250 pairs, each run with its own
+# start and its own reward model: the reward that is raised, in standard
+# deviations of the answers of the start, what the answers are worth, and how
+# long they are.*
 
 # %%
-for what in ("proxy", "true", "words", "courtesies", "kl"):
-    first, last = (Found("grpo", "grpo", what, s) for s in (0, steps[-1]))
-    print(f"{what:11} {first!s:14} at the start, {last!s:14} in the end")
-print("true score, end minus highest:",
-      Found("grpo", "grpo", "change_from_peak", steps[-1]))  # fmt: skip
+for name, numbers in runs.items():
+    print(name)
+    for what in ("proxy", "true", "words", "courtesies"):
+        first, last = (numbers[what, str(s)] for s in (0, steps[-1]))
+        print(f"  {what:10} {first:6.2f} at the start, {last:6.2f} in the end")
 
 # %% [markdown]
-# In Figure 7.4 the reward rises from evaluation to evaluation, and the true
-# score falls. The answers have become longer, and they thank more often. This
-# reward model likes that, and people here do not.
+# In Figure 7.4 the reward rises in every run. What becomes of the true score
+# depends on what a reward model has made of its 250 pairs. In run 0, it likes
+# long answers with many courtesies. Tuning finds that out, and the true score
+# falls from the first evaluation on. In run 1, with the same recipe and other
+# comparisons, answers become briefer, the true score rises, and it stays up.
+# Nothing in the reward tells these two runs apart.
 #
 # How do we stop in time? Only something else than the reward can tell. Suppose
 # that a few held-out questions are judged by people, or here by the true score,
@@ -775,11 +786,12 @@ print("true score, end minus highest:",
 # gives the model back the weights of the best evaluation.
 
 # %%
-peaks, alarms = (
-    Found("grpo", "grpo", name).values for name in ("peak", "first_alarm")
-)
-for peak, alarm in zip(peaks, alarms, strict=True):
-    print(f"highest true score at step {peak:.0f}, stop at step {alarm:.0f}")
+for name, numbers in runs.items():
+    alarm = numbers.get(("first_alarm", ""))
+    said = "never says stop" if alarm is None else f"says stop at {alarm:.0f}"
+    print(
+        f"{name}: highest at step {numbers['peak', '']:.0f}; the watch {said}"
+    )
 
 # %% [markdown]
 # It also reads our own curve of best of N, as if each N were an evaluation:
@@ -828,7 +840,8 @@ def response_logprobs(causal_lm, prompts, responses):
     x, y, is_response = keras.tree.map_structure(np.asarray, batch)
     logprobs = ops.log_softmax(causal_lm(x))  # (batch_size, length, vocabulary)
     of_tokens = ops.take_along_axis(logprobs, y[:, :, None], axis=-1)[:, :, 0]
-    return ops.sum(of_tokens * is_response, axis=1)  # (batch_size,)
+    # (batch_size,)
+    return ops.sum(ops.multiply(of_tokens, is_response), axis=1)
 
 
 def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta=0.1):
@@ -965,9 +978,8 @@ for which, name in variants.items():
 
 # %% [markdown]
 # Figure 7.5 shows it on a larger scale: under DPO alone, chosen answers lose as
-# well. The term for them keeps nearly all of their probability, and the samples
-# get better all the same. What has become less likely under DPO alone is
-# not only the answers that labellers reject.
+# well, more than half as much as rejected ones. With either remedy they keep
+# nearly all of their probability, and the samples get better all the same.
 #
 # ## The methods side by side
 #
@@ -1196,9 +1208,9 @@ if HAS_REAL:
 #   left.
 # - The loop of listing 16.15 takes ten lines. Two rounds of it, and three in
 #   the long runs, raise the true score by about 0.3.
-# - Tuned without end against a weak reward model, a model earns more and more
-#   reward with answers that are worth less and less. A watch that looks at a
-#   few hundred true scores notices it at once.
+# - Tuned against a weak reward model, a model earns more and more reward, in
+#   some runs with answers that are worth less and less. The reward does not
+#   tell these runs apart. A watch that looks at some true scores does.
 # - DPO gains about as much from the comparisons alone. It makes chosen answers
 #   less likely, too, unless a second term holds on to them.
 # - What no comparison is about may get lost, such as saying "I don't know."

@@ -140,13 +140,26 @@ EFFECTS = {
         rf"best of 4 minus best of 1:{NUMBER} ±": [(0.3, 1)],
         rf"best of 16 minus best of 4:{NUMBER} ±": [(0.1, 1)],
         rf"listing 16.15 gains{NUMBER} ±": [(0.15, 1)],
-        # The reward is hacked, and a watch says so.
-        rf"proxy{NUMBER} ± .*the start,{NUMBER} ±": [(0, 0.3), (0.5, 3)],
-        rf"end minus highest: -{NUMBER} ±": [(0.1, 5)],
-        rf"highest true score at step{NUMBER}, stop at step{NUMBER}\n": [
+        # In run 0 the reward is hacked, and the watch says so. In run 1 it is
+        # not.
+        rf"run 0\n +proxy{NUMBER} at the start,{NUMBER} [^\n]*\n"
+        rf" +true{NUMBER} at the start,{NUMBER} in": [
+            (0, 0.3),
+            (0.5, 3),
+            (1.55, 1.9),
+            (0, 1.55),
+        ],
+        rf"run 1\n +proxy -0[^\n]*the start,{NUMBER} [^\n]*\n"
+        rf" +true{NUMBER} at the start,{NUMBER} in": [
+            (0.2, 3),
+            (1.4, 1.7),
+            (1.7, 3),
+        ],
+        rf"run 0: highest at step{NUMBER}; the watch says stop at{NUMBER}": [
             (0, 20),
             (0, 40),
         ],
+        r"run 1: highest at step \d+; the watch never says stop": [],
         rf"DPO +chosen -{NUMBER}, rejected -{NUMBER}, true score \+{NUMBER}": [
             (0.4, 3),
             (0.8, 5),
@@ -154,6 +167,11 @@ EFFECTS = {
         ],
         rf"SFT term +chosen -{NUMBER}, rejected -{NUMBER}, true score "
         rf"\+{NUMBER}": [(0, 0.4), (0.1, 3), (0.15, 1)],
+        rf"IPO +chosen -{NUMBER}, rejected -{NUMBER}, true score \+{NUMBER}": [
+            (0, 0.4),
+            (0.1, 3),
+            (0.15, 1),
+        ],
         rf"sft +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
         rf"rounds +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],
         rf"dpo +{NUMBER}% ± .* lost, {PERCENT}": [(0, 1), (0, 78)],

@@ -13,8 +13,7 @@
 # %% [markdown]
 # # Solutions: learning from preferences
 #
-# [![Open in
-# Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/solutions/07_learning_from_preferences.ipynb)
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/kerasllm/kerasllm/blob/main/chapters/solutions/07_learning_from_preferences.ipynb)
 #
 # One way to solve the exercises of [chapter
 # 7](../07_learning_from_preferences.ipynb).
