@@ -770,11 +770,11 @@ for name, numbers in runs.items():
 
 # %% [markdown]
 # In Figure 7.4 the reward rises in every run. What becomes of the true score
-# depends on what a reward model has made of its 250 pairs. In run 0, it likes
-# long answers with many courtesies. Tuning finds that out, and the true score
-# falls from the first evaluation on. In run 1, with the same recipe and other
-# comparisons, answers become briefer, the true score rises, and it stays up.
-# Nothing in the reward tells these two runs apart.
+# depends on what a reward model has made of its 250 pairs. In runs 0 and 2, it
+# likes long answers with many courtesies. Tuning finds that out, and the true
+# score falls from the first evaluation on. In run 1, with the same recipe and
+# other comparisons, answers become briefer, the true score rises, and it stays
+# up. Nothing in the reward tells such runs apart.
 #
 # How do we stop in time? Only something else than the reward can tell. Suppose
 # that a few held-out questions are judged by people, or here by the true score,

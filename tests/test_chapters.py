@@ -140,8 +140,8 @@ EFFECTS = {
         rf"best of 4 minus best of 1:{NUMBER} ±": [(0.3, 1)],
         rf"best of 16 minus best of 4:{NUMBER} ±": [(0.1, 1)],
         rf"listing 16.15 gains{NUMBER} ±": [(0.15, 1)],
-        # In run 0 the reward is hacked, and the watch says so. In run 1 it is
-        # not.
+        # In runs 0 and 2 the reward is hacked, and the watch says so. In
+        # run 1 it is not.
         rf"run 0\n +proxy{NUMBER} at the start,{NUMBER} [^\n]*\n"
         rf" +true{NUMBER} at the start,{NUMBER} in": [
             (0, 0.3),
@@ -149,7 +149,7 @@ EFFECTS = {
             (1.55, 1.9),
             (0, 1.55),
         ],
-        rf"run 1\n +proxy -0[^\n]*the start,{NUMBER} [^\n]*\n"
+        rf"run 1\n +proxy [^\n]*the start,{NUMBER} [^\n]*\n"
         rf" +true{NUMBER} at the start,{NUMBER} in": [
             (0.2, 3),
             (1.4, 1.7),
@@ -160,6 +160,10 @@ EFFECTS = {
             (0, 40),
         ],
         r"run 1: highest at step \d+; the watch never says stop": [],
+        rf"run 2: highest at step{NUMBER}; the watch says stop at{NUMBER}": [
+            (0, 20),
+            (0, 40),
+        ],
         rf"DPO +chosen -{NUMBER}, rejected -{NUMBER}, true score \+{NUMBER}": [
             (0.4, 3),
             (0.8, 5),
