@@ -41,7 +41,7 @@ from kerasllm import backend
 from kerasllm.evaluation import pass_at_k
 from kerasllm.files import assets_dir
 from kerasllm.generation import TextGenerator, majority_vote
-from kerasllm.models import MiniGPTCausalLM
+from kerasllm.presets import load_causal_lm
 from kerasllm.prompts import PromptTemplate
 from kerasllm.reasoning import AnswerChecker, split_problems, word_problems
 from kerasllm.samplers import chain
@@ -66,7 +66,7 @@ practice, held_out = split.train[:320], split.numbers[:200]
 # ## 1. A loose checker
 
 # %%
-start = MiniGPTCausalLM.from_preset(str(START))
+start = load_causal_lm(START)
 solutions = TextGenerator(start, chain(1.0)).generate(
     [problem.prompt for problem in held_out],
     LENGTH,
@@ -157,7 +157,7 @@ for shares in ((0.4, 0.3, 0.2, 0.1), (0.3, 0.4, 0.2, 0.1)):
 # %%
 NOTES = PromptTemplate("notes", "", "", "", "")
 for require_steps in (False, True):
-    model = MiniGPTCausalLM.from_preset(str(START))
+    model = load_causal_lm(START)
     history = self_train(
         model,
         practice,
