@@ -232,7 +232,7 @@ OF_SMOLLM2 = {
         rf"best of 4 in style:{PERCENT}": [(35, 75)],
         rf"one short sentence:{PERCENT}": [(35, 65)],
         rf"Adam, bytes[\s\S]*one short sentence:{PERCENT}[^\n]*\n"
-        rf"contains the answer:{PERCENT}": [(75, 100), (20, 58)],
+        rf"contains the answer:{PERCENT}": [(78, 100), (15, 58)],
     },
 }
 # How many points the first of two shares may lie below the second: three, and
