@@ -195,6 +195,8 @@ EFFECTS = {
         rf"\nten times the rate +reward{NUMBER},": [(0, 0.2)],
         rf"self_train vote - one +of 16: \+{NUMBER} ±": [(10, 30)],
         rf"self_train verifier - vote +of 16: -{NUMBER} ±": [(10, 60)],
+        rf"SmolLM2, the number alone:{PERCENT}": [(0, 20)],
+        rf"SmolLM2, think step by step:{PERCENT}": [(0, 20)],
         # What trains while the reader watches. The shares are of 200 problems.
         rf"start, at least one of eight:{PERCENT}": [(10, 50)],
         rf"self-training:{PERCENT} before,{PERCENT} after": [
