@@ -335,10 +335,9 @@ def reward(prompts, answers):
 
 
 # %% [markdown]
-# Is it any good? We ask it about pairs of answers to held-out questions, about
-# other names than those in its training data. For each of these we sample a
-# whole pool of 16 answers, because we need them later, and take pairs from the
-# pool.
+# Is it any good? We ask it about pairs of answers to the held-out questions.
+# For each of these we sample a whole pool of 16 answers, because we need them
+# later, and take pairs from the pool.
 
 # %%
 POOL = 16
@@ -774,7 +773,7 @@ for name, numbers in runs.items():
 # likes long answers with many courtesies. Tuning finds that out, and the true
 # score falls from the first evaluation on. In run 1, with the same recipe and
 # other comparisons, answers become briefer, the true score rises, and it stays
-# up. Nothing in the reward tells such runs apart.
+# up. Judged by its reward, run 2 is the best of the three. It is the worst.
 #
 # How do we stop in time? Only something else than the reward can tell. Suppose
 # that a few held-out questions are judged by people, or here by the true score,
@@ -1206,11 +1205,12 @@ if HAS_REAL:
 #   model, the best of 16 is worth less than the best of two. In the long runs,
 #   the peak is at 16 for both reward models, and at 256 nothing of the gain is
 #   left.
-# - The loop of listing 16.15 takes ten lines. Two rounds of it, and three in
-#   the long runs, raise the true score by about 0.3.
+# - The loop of listing 16.15 takes a dozen lines. Two rounds of it, and three
+#   in the long runs, raise the true score by about 0.3.
 # - Tuned against a weak reward model, a model earns more and more reward, in
-#   some runs with answers that are worth less and less. The reward does not
-#   tell these runs apart. A watch that looks at some true scores does.
+#   two of three runs with answers that are worth less and less. The run with
+#   the highest reward is the worst. A watch that looks at some true scores
+#   stops in time.
 # - DPO gains about as much from the comparisons alone. It makes chosen answers
 #   less likely, too, unless a second term holds on to them.
 # - What no comparison is about may get lost, such as saying "I don't know."

@@ -155,6 +155,12 @@ EFFECTS = {
             (1.4, 1.7),
             (1.7, 3),
         ],
+        rf"run 2\n +proxy [^\n]*the start,{NUMBER} [^\n]*\n"
+        rf" +true{NUMBER} at the start,{NUMBER} in": [
+            (0.9, 3),
+            (1.4, 1.7),
+            (-3, 1.3),
+        ],
         rf"run 0: highest at step{NUMBER}; the watch says stop at{NUMBER}": [
             (0, 20),
             (0, 40),
