@@ -1180,12 +1180,12 @@ if HAS_REAL:
     show(real.ask(real_asked, max_length=REAL_LENGTH), real_held_out)
 
 # %% [markdown]
-# A handful of its own answers is enough. Before, half of the answers to held-out
-# questions were one short sentence, and now more than eight of ten are. The
-# right word, which the checker does not see, is in no more answers than before,
-# and perhaps in fewer; 24 questions cannot tell. Fewer words are fewer chances
-# to hit it, and the reward had nothing against being wrong. If facts matter to
-# you, put them into the reward.
+# A handful of its own answers is enough. Before, half of the answers to
+# held-out questions were one short sentence, and now more than eight of ten
+# are. The right word, which the checker does not see, is in no more answers
+# than before, and perhaps in fewer; 24 questions cannot tell. Fewer words are
+# fewer chances to hit it, and the reward had nothing against being wrong. If
+# facts matter to you, put them into the reward.
 #
 # On the command line, `kerasllm dpo` learns from a file of pairs, such as
 # `kerasllm compare` writes:
@@ -1214,9 +1214,9 @@ if HAS_REAL:
 # - DPO gains about as much from the comparisons alone. It makes chosen answers
 #   less likely, too, unless a second term holds on to them.
 # - What no comparison is about may get lost, such as saying "I don't know."
-# - SmolLM2 learns to answer in one short sentence from a few answers of its own.
-#   Half of its answers were one before, and more than eight of ten are after. It
-#   does not learn facts.
+# - SmolLM2 learns to answer in one short sentence from a few answers of its
+#   own. Half of its answers were one before, and more than eight of ten are
+#   after. It does not learn facts.
 #
 # ## Try it
 #
