@@ -483,7 +483,7 @@ ax = plots.plot_comparison(
 
 # %% [markdown]
 # *Figure 8.2. What the start becomes. Bars are means, and dots are the seeds,
-# of which two variants have two. From
+# of which there are two where lucky answers count. From
 # `chapters/experiments/self_improvement.py`.*
 
 # %% [markdown]
