@@ -249,7 +249,7 @@ def run_model(lab, model, pool_size):
     started = time.perf_counter()
     rewards = verifier.predict(
         [row["prompt"] for row in flat],
-        [row["response"] for row in flat],
+        [shortened(row) for row in flat],
         batch_size=AT_ONCE,
     ).reshape(-1, pool_size)
     checking = time.perf_counter() - started
@@ -263,6 +263,15 @@ def run_model(lab, model, pool_size):
     for n in [n for n in NS if n <= pool_size]:
         rows += rows_of(groups, rewards, n, costs, lab.seed)
     lab.put("samples.csv", COLUMNS, rows, **key)
+
+
+def shortened(row):
+    """Return a response that leaves room for the end token.
+
+    One that never ended has as many words as the model can read, and no answer.
+    """
+    room = LENGTH - 1 - len(row["prompt"].split())
+    return " ".join(row["response"].split()[:room])
 
 
 def rows_of(groups, rewards, n, costs, seed):
