@@ -806,7 +806,7 @@ for model_name in ("self_train", "weak"):
 # %% [markdown]
 # A vote of sixteen is about fifteen points better than one sample, for sixteen
 # times the tokens, and eight would have been nearly enough. The most probable
-# solution does as well as the vote. There would be more to gain: with 32
+# solution does at least as well. There would be more to gain: with 32
 # samples, hardly any problem is without a right one.
 #
 # The verifier does not find them. The more samples it may choose from, the
