@@ -38,6 +38,7 @@ CREATE INDEX facts_by_number ON facts (number);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {VERSION};
 """
+_MAPPED = 2**26  # bytes, so that memory does not grow with the store
 # sqlite-vec frees the space of deleted vectors by the chunk: small chunks.
 VECTORS = """
 CREATE VIRTUAL TABLE vectors USING vec0(
@@ -104,6 +105,9 @@ def open_database(path, embedder_name):
         _check_kind(connection, path)
         # Readers go on with the old state while one process writes.
         connection.pragma("journal_mode", "wal")
+        # A search by vectors reads all of them: as far as this goes, from the
+        # system's memory of the file, which takes half the time of a copy.
+        connection.pragma("mmap_size", _MAPPED)
         with transaction(connection, "IMMEDIATE"):
             if _is_empty(connection) and embedder_name is not None:
                 connection.execute(_TABLES)
