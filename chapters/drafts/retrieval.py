@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Retrieval-augmented generation
 #
+# *This is a draft. It has not been built, and it is no part of the course yet.*
+#
 # A model knows what it has read in training, and that ended some time ago. What
 # has changed since, and what was never public, it cannot know. But it can read:
 # a text in the prompt is as good a source as a text in training, and often a

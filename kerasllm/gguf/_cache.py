@@ -13,7 +13,7 @@ from kerasllm import files
 from kerasllm.checks import EnvironmentFailure
 from kerasllm.gguf._file import GGUFFile
 from kerasllm.gguf._names import check_is_gguf
-from kerasllm.gguf._places import write_places
+from kerasllm.gguf._offsets import write_offsets
 from kerasllm.gguf._reading import count_parameters, read_gguf
 
 # Raised by one when the same file is read as something else than before.
@@ -85,7 +85,7 @@ def _convert(path, source, folder):
         files.whole_folder(folder) as partial,
     ):
         causal_lm.save_to_preset(str(partial))
-        write_places(partial, causal_lm.backbone)
+        write_offsets(partial, causal_lm.backbone)
         record = json.dumps(source, indent=1)
         (partial / _RECORD).write_text(record, "utf-8")
     # A model is a circle of objects: the next one should not come on top.

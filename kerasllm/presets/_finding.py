@@ -142,14 +142,14 @@ def _load(source, kwargs):
     task = keras_hub.models.CausalLM
     if not os.path.isdir(source) or _is_quantized(source):
         return task.from_preset(source, **kwargs)
-    places = gguf.read_places(source)
+    offsets = gguf.read_offsets(source)
     with backend.LoadedValues() as values:
         backbone = keras_hub.models.Backbone.from_preset(
-            source, load_weights=places is None, **kwargs
+            source, load_weights=offsets is None, **kwargs
         )
-        for variable in backbone.weights if places else ():
+        for variable in backbone.weights if offsets else ():
             read = functools.partial(
-                gguf.read_value, source, places[variable.path], variable.shape
+                gguf.read_value, source, offsets[variable.path], variable.shape
             )
             values.read_later(variable, read)
     # The task's own parts, such as its optimizer, have no values to load.

@@ -15,6 +15,7 @@ CHAPTERS = {
     5: ("Instruction fine-tuning and LoRA", "05_instruction_tuning_and_lora"),
     6: ("Images in the prompt", "06_images_in_the_prompt"),
     7: ("Learning from preferences", "07_learning_from_preferences"),
+    8: ("Reasoning", "08_reasoning"),
 }
 WHAT_THEY_SHOW = {
     1: "text, tokens, windows, warmup and pretraining",
@@ -24,6 +25,7 @@ WHAT_THEY_SHOW = {
     5: "a loss on answers only, adapters, and learning to refuse",
     6: "soft tokens, and tuning on pictures",
     7: "reward models, best of N, DPO, and how a reward is exploited",
+    8: "worked steps, self-training, GRPO, and votes among samples",
 }
 
 

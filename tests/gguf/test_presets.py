@@ -67,14 +67,14 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(
 
 def test_each_value_is_found_where_it_lies_in_the_file(small):
     folder = gguf.preset_of(small[0])
-    places = gguf.read_places(folder)
+    offsets = gguf.read_offsets(folder)
     backbone = presets.load_causal_lm(small[0]).backbone
-    assert places.keys() == {variable.path for variable in backbone.weights}
+    assert offsets.keys() == {variable.path for variable in backbone.weights}
     loaded = keras_hub.models.Backbone.from_preset(str(folder))
     for variable, expected in zip(
         backbone.weights, loaded.weights, strict=True
     ):
-        value = gguf.read_value(folder, places[variable.path], variable.shape)
+        value = gguf.read_value(folder, offsets[variable.path], variable.shape)
         np.testing.assert_array_equal(
             value, keras.ops.convert_to_numpy(expected)
         )
@@ -96,11 +96,11 @@ def test_each_value_is_found_where_it_lies_in_the_file(small):
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"size": 1, "offsets": {}}'])
-def test_where_places_are_not_known_keras_finds_the_values(small, text):
+def test_where_offsets_are_not_known_keras_finds_the_values(small, text):
     folder = gguf.preset_of(small[0])
     expected = presets.load_causal_lm(small[0]).backbone.get_weights()
-    (folder / "places.json").write_text(text)
-    assert gguf.read_places(folder) is None
+    (folder / "offsets.json").write_text(text)
+    assert gguf.read_offsets(folder) is None
     found = presets.load_causal_lm(small[0]).backbone.get_weights()
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 from keras import ops
 
-WEIGHTS, PLACES = "model.weights.h5", "places.json"
+WEIGHTS, OFFSETS = "model.weights.h5", "offsets.json"
 
 
-def write_places(folder, backbone):
+def write_offsets(folder, backbone):
     """Write down where the values of a backbone lie in the file of its preset.
 
     A value is recognized by its bytes. Where two variables have the same ones,
@@ -31,24 +31,24 @@ def write_places(folder, backbone):
     path = pathlib.Path(folder, WEIGHTS)
     if not path.exists():
         return
-    offsets = {}
+    found = {}  # offsets by digest
 
     def note(_, dataset):
         if isinstance(dataset, h5py.Dataset):
-            offsets[_digest(dataset[()])] = dataset.id.get_offset()
+            found[_digest(dataset[()])] = dataset.id.get_offset()
 
     with h5py.File(path) as file:
         file.visititems(note)
-    places = {
-        variable.path: offsets.get(_digest(ops.convert_to_numpy(variable)))
+    offsets = {
+        variable.path: found.get(_digest(ops.convert_to_numpy(variable)))
         for variable in backbone.weights
     }
-    if None not in places.values():
-        text = json.dumps({"size": path.stat().st_size, "offsets": places})
-        pathlib.Path(folder, PLACES).write_text(text, "utf-8")
+    if None not in offsets.values():
+        text = json.dumps({"size": path.stat().st_size, "offsets": offsets})
+        pathlib.Path(folder, OFFSETS).write_text(text, "utf-8")
 
 
-def read_places(folder):
+def read_offsets(folder):
     """Return where the values of a preset lie.
 
     Args:
@@ -60,7 +60,7 @@ def read_places(folder):
     """
     folder = pathlib.Path(folder)
     try:
-        known = json.loads((folder / PLACES).read_text("utf-8"))
+        known = json.loads((folder / OFFSETS).read_text("utf-8"))
         if known["size"] == (folder / WEIGHTS).stat().st_size:
             return known["offsets"]
     except (OSError, ValueError, LookupError, TypeError):
