@@ -19,7 +19,7 @@ from kerasllm.backend._arithmetic import (
     score_few_rows,
     write_cache,
 )
-from kerasllm.backend._compiled import Compiled, compiled
+from kerasllm.backend._compiled import Compiled, compiled, shares_compiled
 from kerasllm.backend._devices import (
     TRY_SEVERAL_DEVICES,
     best_dtype_policy,
@@ -89,6 +89,7 @@ __all__ = [
     "score_few_rows",
     "set_random_state",
     "set_up",
+    "shares_compiled",
     "state_of",
     "tf",
     "to_numpy",

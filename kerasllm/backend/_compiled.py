@@ -18,7 +18,15 @@ from keras import ops
 from kerasllm.backend._devices import name
 
 
-def compiled(function, variables=(), donate=None, record=True):
+def shares_compiled():
+    """Return whether layers of one kind can share a compiled function.
+
+    Under PyTorch they cannot: the weights are part of a recording.
+    """
+    return name() != "torch"
+
+
+def compiled(function, variables=(), donate=None, record=True, shared=False):
     """Return a function that is compiled when it is first called.
 
     Args:
@@ -33,12 +41,13 @@ def compiled(function, variables=(), donate=None, record=True):
         record: bool. Whether PyTorch may record `function`. Pass `False` if
             the function reads a number from an array: the recording would
             replay that number forever.
+        shared: bool. Whether `bind` gets other variables than these.
 
     Returns:
         A `Compiled`.
     """
     module = importlib.import_module(f"kerasllm.backend._compiled_{name()}")
-    kind = module.choose(bool(variables), bool(donate), record)
+    kind = module.choose(bool(variables), bool(donate), record, shared)
     return kind(function, variables, donate or {})
 
 
@@ -64,13 +73,17 @@ class Compiled:
     def __call__(self, *arguments):
         return self.bind()(*arguments)
 
-    def bind(self):
+    def bind(self, variables=None):
         """Return the function with the current values of the variables.
 
         It takes time to collect hundreds of weights for each token of a text,
         so they are collected once here. All calls of the returned function
         must have arguments of the same shapes, and come from one thread at a
         time.
+
+        Args:
+            variables: Keras variables of the same shapes and dtypes to use
+                instead, if `shares_compiled` and the function is `shared`.
         """
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ import jax
 from kerasllm.backend._compiled import Compiled, shapes_of
 
 
-def choose(has_variables, donates, record):
+def choose(has_variables, donates, record, shared):
     """Return the class of a compiled function, always the same on JAX."""
     return JaxFunction
 
@@ -20,8 +20,9 @@ class JaxFunction(Compiled):
             donate_argnums=[position + 1 for position in donate],
         )
 
-    def bind(self):
-        values = [variable.value for variable in self._variables]
+    def bind(self, variables=None):
+        variables = self._variables if variables is None else variables
+        values = [variable.value for variable in variables]
         is_compiled = False
 
         def run(*arguments):

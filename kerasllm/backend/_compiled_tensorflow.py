@@ -13,14 +13,15 @@ import tensorflow as tf
 from kerasllm.backend._compiled import Compiled, shapes_of, to_tensors
 
 
-def choose(has_variables, donates, record):
+def choose(has_variables, donates, record, shared):
     """Return the class of a compiled function.
 
     Passing the weights as arguments makes the many calls of a decoding step
     cheap, but the first call expensive. A function that has variables but no
-    donated arguments is called less often, so it captures the weights.
+    donated arguments is called less often, so it captures the weights, unless
+    layers share it.
     """
-    if has_variables and not donates:
+    if has_variables and not donates and not shared:
         return CapturingFunction
     return FlatFunction
 
@@ -34,7 +35,7 @@ class CapturingFunction(Compiled):
         # large products of a prompt.
         self._graph = tf.function(self._counted, autograph=False)
 
-    def bind(self):
+    def bind(self, variables=None):
         return self._run
 
     def _run(self, *arguments):
@@ -53,8 +54,10 @@ class FlatFunction(Compiled):
 
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
+        # As in `CapturingFunction`, what reads a prompt is not for XLA.
+        use_xla = bool(donate) or not variables
         self._graph = tf.function(
-            self._assigning, jit_compile=True, autograph=False
+            self._assigning, jit_compile=use_xla, autograph=False
         )
 
     def _assigning(self, values, *arguments):
@@ -70,9 +73,10 @@ class FlatFunction(Compiled):
             results[given] = ()
         return results
 
-    def bind(self):
+    def bind(self, variables=None):
+        variables = self._variables if variables is None else variables
         values = [
-            tf.convert_to_tensor(variable.value) for variable in self._variables
+            tf.convert_to_tensor(variable.value) for variable in variables
         ]
         version = None
 

@@ -16,7 +16,7 @@ CALLS_BEFORE_RECORDING = 50
 _RECORDING = threading.RLock()
 
 
-def choose(has_variables, donates, record):
+def choose(has_variables, donates, record, shared):
     """Return the class of a compiled function."""
     return RecordedFunction if record else PlainFunction
 
@@ -24,7 +24,7 @@ def choose(has_variables, donates, record):
 class PlainFunction(Compiled):
     """A function that is called unchanged, without gradients."""
 
-    def bind(self):
+    def bind(self, variables=None):
         return self._run
 
     def _run(self, *arguments):
@@ -39,7 +39,7 @@ class RecordedFunction(Compiled):
         super().__init__(function, variables, donate)
         self._calls = {}  # how many were not recorded, by argument shapes
 
-    def bind(self):
+    def bind(self, variables=None):
         return self._run
 
     def _run(self, *arguments):

@@ -13,7 +13,7 @@ from keras import ops
 
 from kerasllm import backend
 from kerasllm.generation._arguments import position_tables
-from kerasllm.generation.families import family_of
+from kerasllm.generation.families import Blockwise, Family, family_of
 from kerasllm.images import vision_inputs
 from kerasllm.layers import arrange_kernels
 
@@ -42,11 +42,18 @@ class CachedDecoder:
         self._lock = threading.Lock()
         self._family = family = family_of(causal_lm)
         arrange_kernels([causal_lm])
+        self._in_blocks = (
+            isinstance(family, Family) and backend.shares_compiled()
+        )
         # It is compiled apart for a shared position and one for each sequence.
         self._step = self._compile(family.read_token, {1: 1}, family.records)
         self._take = backend.compiled(_take_sequences)
         self._insert = backend.compiled(_insert_sequence, donate={0: 0})
-        self._extend = self._compile(family.read_more, record=family.records)
+        self._extend = (
+            Blockwise(family)
+            if self._in_blocks
+            else self._compile(family.read_more, record=family.records)
+        )
 
     @classmethod
     def of(cls, causal_lm):
@@ -134,6 +141,8 @@ class CachedDecoder:
     def _make_prefill(self, batch_size, cache_length, num_images):
         family = self._family
         spec = family.cache_spec(batch_size, cache_length)
+        if self._in_blocks and not num_images:
+            return Blockwise(family, spec)
 
         def prefill(token_ids, last, vision=None):
             cache = keras.tree.map_structure(

@@ -8,8 +8,8 @@
 - `windows`: the same where layers see the last 256 positions, or all.
 - `filters`: a sampler with all filters, against greedy search, at two
   vocabulary sizes.
-- `shapes`: the first text of a second length and of a second batch size,
-  against the very first text.
+- `shapes`: the first text after a longer prompt, of a second length and of a
+  second batch size, against the very first text.
 - `memory`: what XLA plans for one step (JAX only).
 
 All models have random weights. `--shape` names their sizes.
@@ -184,6 +184,7 @@ def shapes(shape):
     for name, prompts, length in (
         # Of more than fifty tokens, so that PyTorch records each of them.
         ("the very first", prompt_of(8), 76),
+        ("another prompt", prompt_of(20), 76),
         ("another length", prompt_of(20), 120),
         ("8 prompts", [prompt_of(8, i + 5) for i in range(8)], 76),
     ):

@@ -3,11 +3,15 @@
     KERAS_BACKEND=torch python -m tests.benchmarks.grpo [--problems 64]
 
 First, all write the same number of completions of the same prompts, by random
-sampling at the temperature 1, all of one length, with random weights of equal
-sizes: `TextGenerator`, KerasHub's GPT-2, and that of Hugging Face (on PyTorch,
-whatever the backend is). They run in turns in one process. The table has the
-median of their speeds, and the median of the ratios within a turn with their
-range.
+sampling at the temperature 1, with random weights of equal sizes:
+`TextGenerator`, KerasHub's GPT-2 in one call and in a loop with a call for each
+prompt, and that of Hugging Face (on PyTorch, whatever the backend is). They run
+in turns in one process. The table has the median of their speeds, and the
+median of the ratios within a turn with their range.
+
+All completions have one length, unless `--ends` gives the chance that a token
+ends one. With `--shared`, all prompts begin with the same tokens, as worked
+examples do.
 
 Then `grpo` takes some steps, with completions that a stop token may end. What
 is neither sampling nor training is the share outside: rewards, arrays,
@@ -69,23 +73,31 @@ def make_ours(recipe):
     return model
 
 
-def run_ours(recipe, num_samples):
+def stop_tokens(recipe, options):
+    """Return the tokens that end a text, or `None`.
+
+    With random weights, each token is about as likely as any other.
+    """
+    return list(range(round(options.ends * recipe.vocabulary_size))) or None
+
+
+def run_ours(recipe, options):
     generator = TextGenerator(make_ours(recipe), random_sample)
 
     def run(prompts):
         generator.generate(
             prompts,
             recipe.sequence_length,
-            stop_token_ids=None,
-            seed=0,
+            stop_token_ids=stop_tokens(recipe, options),
+            seed=list(range(len(prompts))),
             return_logprobs=True,
-            num_samples=num_samples,
+            num_samples=options.generations,
         )
 
     return run
 
 
-def run_keras_hub(recipe, num_samples):
+def run_keras_hub(recipe, options, loop=False):
     model = keras_hub.models.GPT2CausalLM(
         keras_hub.models.GPT2Backbone(
             recipe.vocabulary_size,
@@ -100,15 +112,19 @@ def run_keras_hub(recipe, num_samples):
     numbers = Numbers(recipe.vocabulary_size, recipe.sequence_length)
 
     def run(prompts):
-        prompts = [p for p in prompts for _ in range(num_samples)]
-        inputs = numbers.generate_preprocess(prompts, recipe.sequence_length)
-        inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
-        model.generate(inputs, stop_token_ids=None)
+        prompts = [p for p in prompts for _ in range(options.generations)]
+        size = options.generations if loop else len(prompts)
+        for first in range(0, len(prompts), size):
+            inputs = numbers.generate_preprocess(
+                prompts[first : first + size], recipe.sequence_length
+            )
+            inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
+            model.generate(inputs, stop_token_ids=stop_tokens(recipe, options))
 
     return run
 
 
-def run_hugging_face(recipe, num_samples):
+def run_hugging_face(recipe, options):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = make_gpt2(recipe, bos_token_id=0, eos_token_id=None, pad_token_id=0)
     model = model.eval().to(device)
@@ -117,29 +133,33 @@ def run_hugging_face(recipe, num_samples):
     def run(prompts):
         token_ids = np.stack([numbers(p) for p in prompts])
         token_ids = torch.tensor(token_ids, device=device).long()
-        new_tokens = recipe.sequence_length - token_ids.shape[1]
+        stops = stop_tokens(recipe, options)
         with torch.no_grad():
             model.generate(
                 token_ids,
                 attention_mask=torch.ones_like(token_ids),
-                min_new_tokens=new_tokens,
-                max_new_tokens=new_tokens,
+                min_new_tokens=None if stops else options.new_tokens,
+                max_new_tokens=options.new_tokens,
+                eos_token_id=stops,
                 do_sample=True,
                 top_k=0,
-                num_return_sequences=num_samples,
+                num_return_sequences=options.generations,
             )
 
     return run
 
 
 def compare_sampling(recipe, prompts, options):
-    """Print the speeds of all, in new tokens per second."""
+    """Print the speeds of all, in completions per second."""
     runs = {
-        "kerasllm": run_ours(recipe, options.generations),
-        "KerasHub GPT-2": run_keras_hub(recipe, options.generations),
-        "Hugging Face GPT-2": run_hugging_face(recipe, options.generations),
+        "kerasllm": run_ours(recipe, options),
+        "KerasHub GPT-2": run_keras_hub(recipe, options),
+        "KerasHub GPT-2, a call for each prompt": run_keras_hub(
+            recipe, options, loop=True
+        ),
+        "Hugging Face GPT-2": run_hugging_face(recipe, options),
     }
-    new_tokens = len(prompts) * options.generations * options.new_tokens
+    num_texts = len(prompts) * options.generations
     speeds = {name: [] for name in runs}
     for turn in range(options.turns + 1):
         for name, run in runs.items():
@@ -147,10 +167,10 @@ def compare_sampling(recipe, prompts, options):
             run(prompts)
             seconds = time.perf_counter() - start
             if turn:  # the first one compiles
-                speeds[name].append(new_tokens / seconds)
+                speeds[name].append(num_texts / seconds)
             else:
                 print(f"{name}: {seconds:.1f} s the first time", flush=True)
-    print("| model | tokens/s | ours over it |")
+    print("| model | completions/s | ours over it |")
     print("|---|---|---|")
     for name, values in speeds.items():
         ratios = [
@@ -207,27 +227,29 @@ def main():
     parser.add_argument("--prompt-length", type=int, default=16)
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--vocabulary-size", type=int, default=512)
+    parser.add_argument("--shared", type=int, default=0)
+    parser.add_argument("--ends", type=float, default=0.0)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
     length = options.prompt_length + options.new_tokens
     recipe = recipe_of(options.size, options.vocabulary_size, length)
     rng = np.random.default_rng(0)
-    prompts = [
-        " ".join(map(str, row))
-        for row in rng.integers(
-            1,
-            options.vocabulary_size,
-            (options.problems, options.prompt_length),
-        )
-    ]
+    token_ids = rng.integers(
+        1, options.vocabulary_size, (options.problems, options.prompt_length)
+    )
+    token_ids[:, : options.shared] = token_ids[0, : options.shared]
+    prompts = [" ".join(map(str, row)) for row in token_ids]
     print(
         f"{backend.name()}, {backend.device_name()}, {options.size}: "
         f"{options.problems} problems x {options.generations} completions of "
-        f"{options.new_tokens} tokens"
+        f"{options.new_tokens} tokens; {options.shared} of "
+        f"{options.prompt_length} tokens of a prompt are shared, and a token "
+        f"ends a text with the chance {options.ends}"
     )
     compare_sampling(recipe, prompts, options)
-    measure_steps(recipe, prompts, options)
+    if options.steps:
+        measure_steps(recipe, prompts, options)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasllm import models
+from kerasllm import backend, models
 from kerasllm.generation import CachedDecoder, _batches, families
+from kerasllm.generation.families import _blockwise
 
 VOCABULARY_SIZE, LENGTH = 61, 18
 
 
-def llama(**options):
+def llama(num_layers=2, **options):
     return keras_hub.models.Llama3CausalLM(
         keras_hub.models.Llama3Backbone(
             vocabulary_size=VOCABULARY_SIZE,
-            num_layers=2,
+            num_layers=num_layers,
             num_query_heads=6,
             num_key_value_heads=2,
             hidden_dim=24,
@@ -212,6 +213,43 @@ def test_what_prompts_share_is_read_once(case, monkeypatch):
     assert np.abs(to_numpy(logits) - expected[:, -2]).max() < 1e-4
     logits, _ = decoder.bind_step()(token_ids[:, -1], cache, LENGTH - 1)
     assert np.abs(to_numpy(logits) - expected[:, -1]).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_blocks_of_one_kind_share_what_reads_a_prompt():
+    """Also beside a block that has an adapter, and when weights have changed.
+
+    Eight blocks are three, three and two, so that two kinds are compiled, and
+    the first three are a kind of their own with the adapter.
+    """
+    model, token_ids = make("llama", num_layers=8), some_tokens(2)
+    for num_kinds in (2, 3):
+        decoder = CachedDecoder(model)
+        for change in (1.0, 1.1):
+            for weight in model.weights:
+                weight.assign(weight.value * change)
+            logits, _ = decoder.prefill(token_ids, LENGTH, 24)
+            expected = full_logits(model, token_ids)[:, -1]
+            assert np.abs(to_numpy(logits) - expected).max() < 1e-4
+        if backend.shares_compiled():
+            # And what is before and behind the blocks.
+            assert decoder.num_compilations == num_kinds + 2
+        block = model.backbone.transformer_layers[1]
+        query = block._self_attention_layer._query_dense
+        if num_kinds == 2:
+            query.enable_lora(2)
+            query.lora_kernel_b.assign(query.lora_kernel_b.value + 0.1)
+
+
+@pytest.mark.slow
+def test_blocks_that_differ_in_a_number_share_nothing():
+    """Windows of Gemma's blocks: the last of six sees everything."""
+    model = make("gemma3")
+    kinds = [
+        str(_blockwise._kind_of(block))
+        for block in model.backbone.transformer_layers
+    ]
+    assert [kinds.index(kind) for kind in kinds] == [0, 0, 0, 0, 0, 5]
 
 
 @pytest.mark.any_backend

@@ -10,12 +10,22 @@ has the same methods.
 
 import warnings
 
+from kerasllm.generation.families._blockwise import Blockwise
+from kerasllm.generation.families._family import Family
 from kerasllm.generation.families._gemma3 import Gemma3
 from kerasllm.generation.families._gpt2 import GPT2
 from kerasllm.generation.families._llama import Llama
 from kerasllm.generation.families._plain import Plain
 
-__all__ = ["GPT2", "Gemma3", "Llama", "Plain", "family_of"]
+__all__ = [
+    "GPT2",
+    "Blockwise",
+    "Family",
+    "Gemma3",
+    "Llama",
+    "Plain",
+    "family_of",
+]
 
 _FAMILIES = (Llama, Gemma3, GPT2)
 

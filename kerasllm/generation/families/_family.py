@@ -10,7 +10,7 @@ class Family:
     """Reads tokens with the weights of a KerasHub model; see `Plain`.
 
     A subclass has `own_pass`, the `call_with_cache` of KerasHub's class, and
-    the methods `_embed` and `_read_block`.
+    the methods `embed` and `_read_block`.
 
     Args:
         causal_lm: a model for which `reads` is true.
@@ -21,7 +21,7 @@ class Family:
     records = takes_positions = True
 
     def __init__(self, causal_lm, head_dim, num_key_heads):
-        self._backbone = causal_lm.backbone
+        self.backbone = causal_lm.backbone
         self._dtype = causal_lm.compute_dtype
         self._head_dim, self._num_key_heads = head_dim, num_key_heads
 
@@ -43,7 +43,7 @@ class Family:
         values = (heads, cache_length, self._head_dim)
         return tuple(
             tuple(keras.KerasTensor(s, self._dtype) for s in (keys, values))
-            for _ in range(self._backbone.num_layers)
+            for _ in range(self.backbone.num_layers)
         )
 
     def read_prompt(self, token_ids, last, cache, vision=None):
@@ -57,20 +57,59 @@ class Family:
 
     def _read(self, token_ids, cache, index, last=None):
         """Read tokens at `index` and after it; score the `last` of them."""
-        backbone = self._backbone
-        x, turns = self._embed(token_ids, index)  # (batch, length, hidden_dim)
+        x, turns = self.embed(token_ids, index)
+        x, cache = self.read_blocks(
+            self.backbone.transformer_layers, x, turns, cache, index
+        )
+        return self.score(x, last), cache
+
+    @property
+    def embeddings(self):
+        """The layers that `embed` uses: a list."""
+        return [self.backbone.token_embedding]
+
+    def embed(self, token_ids, index=0):
+        """Return hidden states and the rotations of positions, if any.
+
+        Args:
+            token_ids: int32 `(batch_size, length)`.
+            index: int, int32 scalar tensor, or int32 `(batch_size,)`: the
+                position of the first token.
+
+        Returns:
+            float `(batch_size, length, hidden_dim)`, and nested tensors or
+            `None`.
+        """
+        raise NotImplementedError
+
+    def read_blocks(self, blocks, x, turns, cache, index):
+        """Return the hidden states after some blocks, and their next cache.
+
+        Args:
+            blocks: list of layers.
+            x: float `(batch_size, length, hidden_dim)`.
+            turns: the rotations of `embed`.
+            cache: sequence, with the keys and the values of each block.
+            index: as for `embed`.
+        """
         next_cache = []
-        for block, old in zip(backbone.transformer_layers, cache, strict=True):
+        for block, old in zip(blocks, cache, strict=True):
             x, new = self._read_block(block, x, old, index, turns)
             next_cache.append(new)
+        return x, tuple(next_cache)
+
+    def score(self, x, last=None):
+        """Return float32 logits `(batch_size, vocabulary_size)`.
+
+        Args:
+            x: float `(batch_size, length, hidden_dim)`, after all blocks.
+            last: int32 scalar tensor, the position to score. There is one
+                position only if it is `None`.
+        """
         if last is not None:
             x = ops.take(x, last[None], axis=1)
-        x = backbone.layer_norm(x)
-        return score(backbone.token_embedding, x), tuple(next_cache)
-
-    def _embed(self, token_ids, index):
-        """Return hidden states and the rotations of positions, if any."""
-        raise NotImplementedError
+        x = self.backbone.layer_norm(x)
+        return score(self.backbone.token_embedding, x)
 
     def _read_block(self, block, x, cache, index, turns):
         """Return the hidden states after a block, and its next cache."""

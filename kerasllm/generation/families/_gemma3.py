@@ -69,9 +69,9 @@ class Gemma3(Family):
             for k, v in own
         )
 
-    def _embed(self, token_ids, index):
-        x = self._backbone.token_embedding(token_ids)
-        x = x * ops.cast(ops.sqrt(self._backbone.hidden_dim), x.dtype)
+    def embed(self, token_ids, index=0):
+        x = self.backbone.token_embedding(token_ids)
+        x = x * ops.cast(ops.sqrt(self.backbone.hidden_dim), x.dtype)
         turns = {
             kind: rotation(frequencies, index, x.shape[1], x.dtype)
             for kind, frequencies in self._frequencies.items()

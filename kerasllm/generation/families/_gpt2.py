@@ -18,11 +18,15 @@ class GPT2(Family):
         head_dim = backbone.hidden_dim // backbone.num_heads
         super().__init__(causal_lm, head_dim, backbone.num_heads)
 
-    def _embed(self, token_ids, index):
-        x = self._backbone.token_embedding(token_ids)
+    @property
+    def embeddings(self):
+        return [*super().embeddings, self.backbone.position_embedding]
+
+    def embed(self, token_ids, index=0):
+        x = self.backbone.token_embedding(token_ids)
         steps = ops.arange(x.shape[1], dtype="int32")
         positions = ops.reshape(index, (-1, 1)) + steps  # (1 or batch, length)
-        return x + self._backbone.position_embedding(
+        return x + self.backbone.position_embedding(
             x, positions=positions
         ), None
 

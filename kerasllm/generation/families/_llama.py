@@ -28,8 +28,8 @@ class Llama(Family):
             first.rotary_embedding_layer, head_dim
         )
 
-    def _embed(self, token_ids, index):
-        x = self._backbone.token_embedding(token_ids)
+    def embed(self, token_ids, index=0):
+        x = self.backbone.token_embedding(token_ids)
         return x, rotation(self._frequencies, index, x.shape[1], x.dtype)
 
     def _read_block(self, block, x, cache, index, turns):
