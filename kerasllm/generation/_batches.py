@@ -43,7 +43,7 @@ def write_together(
     sample = sampling.prepare(sequences[0].sampler, with_logprobs)
     start = min(len(sequence.prompt_ids) for sequence in sequences)
     longest = max(sequence.max_length for sequence in sequences)
-    cache_length = decoder.cache_length(longest)
+    cache_length = decoder.cache_length(longest, len(sequences))
     if any(sequence.images for sequence in sequences) or not decoder.extends:
         past = None
     model = None if past is None else (decoder, cache_length, decoder.weights())

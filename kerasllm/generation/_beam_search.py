@@ -119,7 +119,7 @@ def search_beams(decoder, sequence, num_beams, length_penalty, process):
 def _read_prompt(decoder, sequence, num_beams):
     """Return a copy of the prompt per beam, the next logits, and the cache."""
     length = sequence.length
-    cache_length = decoder.cache_length(sequence.max_length)
+    cache_length = decoder.cache_length(sequence.max_length, num_beams)
     token_ids = np.full((batch_bucket(num_beams), cache_length), -1, "int32")
     token_ids[:, :length] = sequence.prompt_ids
     read = decoder.prefill(token_ids[:1], length, cache_length)

@@ -75,7 +75,9 @@ class ContinuousBatch:
     def _use(self, decoder):
         """Start with an empty cache for a decoder."""
         self._decoder = decoder
-        self._cache_length = decoder.cache_length(self.max_length)
+        self._cache_length = decoder.cache_length(
+            self.max_length, len(self._slots)
+        )
         kind = _SharedCache if decoder.takes_positions else _OwnCaches
         self._cache = kind(decoder, batch_bucket(len(self._slots)))
 

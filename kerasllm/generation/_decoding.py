@@ -18,13 +18,17 @@ from kerasllm.images import vision_inputs
 from kerasllm.layers import arrange_kernels
 
 SMALLEST_BUCKET = 8
+# Short texts share one size. A few unused positions cost a step nothing.
+SMALLEST_CACHE = 128
+FEW_TEXTS = 8
 
 
 class CachedDecoder:
     """A causal language model and its compiled functions.
 
     Arrays are padded to a few sizes, so that few versions are compiled. Batch
-    sizes are powers of two. Lengths are powers of two or 1.5 times those.
+    sizes are powers of two. Lengths are powers of two or 1.5 times those, and
+    caches of a few texts have at least 128 positions.
 
     A decoder holds no state of any text. Caches are arguments and results, so
     threads may share a decoder.
@@ -93,9 +97,11 @@ class CachedDecoder:
         """Whether each sequence may be at a different position in a step."""
         return self._family.takes_positions
 
-    def cache_length(self, max_length):
+    def cache_length(self, max_length, num_texts=1):
         """Return the length of the cache for texts of `max_length` tokens."""
         longest = min(position_tables(self.causal_lm), default=None)
+        if num_texts <= FEW_TEXTS:
+            max_length = max(max_length, SMALLEST_CACHE)
         return length_bucket(max_length, longest)
 
     def prefill(self, token_ids, length, cache_length, images=()):
