@@ -13,6 +13,7 @@ import sys
 import time
 
 ANSWER = "seconds a step:"
+MODULE = "tests.benchmarks.training_worker"
 # What a step may do less, to see what it costs.
 WITHOUT = (
     "training",
@@ -29,19 +30,22 @@ class Worker:
 
     Args:
         backend: `"jax"`, `"tensorflow"` or `"torch"`.
-        recipe: a `Recipe`; its batch is trained on random tokens.
+        recipe: a `Recipe`; its batch is trained on random tokens. `None` for
+            a module that needs none.
+        module: str. What the process runs: this module, or one that answers
+            in the same way.
         **job: arguments of `make_ours`, or `peer=True` and those of
-            `make_hugging_face`.
+            `make_hugging_face`, or what the module takes.
 
     Raises:
         RuntimeError: the process ended; its messages are on stderr.
     """
 
-    def __init__(self, backend, recipe, **job):
-        job["recipe"] = dataclasses.asdict(recipe)
-        command = [sys.executable, "-m", "tests.benchmarks.training_worker"]
+    def __init__(self, backend, recipe=None, module=MODULE, **job):
+        if recipe is not None:
+            job["recipe"] = dataclasses.asdict(recipe)
         self._process = subprocess.Popen(
-            [*command, json.dumps(job)],
+            [sys.executable, "-m", module, json.dumps(job)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
