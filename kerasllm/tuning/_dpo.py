@@ -180,7 +180,10 @@ def dpo(
         frozen_encoder(causal_lm.backbone),  # there are no images
         devices.only_run_in(directory),
     ):
-        model = _compiled(PairModel(causal_lm), objective, learning_rate)
+        shortest = min(min(part.prompt_lengths) for part in pairs.values())
+        model = _compiled(
+            PairModel(causal_lm, shortest), objective, learning_rate
+        )
         if directory is not None:
             training.claim_for_model(directory, identity)
         references = _references(causal_lm, pairs, reference, directory)

@@ -98,7 +98,7 @@ def score_responses(causal_lm, token_ids, starts, images=None, batch_size=16):
     return results
 
 
-def next_token_logprobs(causal_lm, inputs, labels, temperature=1.0):
+def next_token_logprobs(causal_lm, inputs, labels, temperature=1.0, start=0):
     """Return the log-probabilities of given next tokens, for a gradient, too.
 
     There is no dropout, in training neither: it would add noise to the
@@ -111,24 +111,26 @@ def next_token_logprobs(causal_lm, inputs, labels, temperature=1.0):
         labels: int `(batch_size, length)`, the token after each position.
         temperature: float, positive. The logits are divided by it, as they
             were when the tokens were sampled.
+        start: int. The first position that is scored.
 
     Returns:
-        float32 `(batch_size, length)`, in nats. The logits of only a few
-        positions at a time are in memory, in the backward pass as well.
+        float32 `(batch_size, length - start)`, in nats. The logits of only a
+        few positions at a time are in memory, in the backward pass as well.
     """
+    labels = labels[:, start:]
     backbone = causal_lm.backbone
     embedding = getattr(
         backbone, "embedding", getattr(backbone, "token_embedding", None)
     )
     if embedding is None:  # the logits of all positions, then
         logits = causal_lm(inputs, training=False)
-        return _logprobs(logits, labels, temperature)
+        return _logprobs(logits[:, start:], labels, temperature)
 
     def score(hidden_states, labels):
         logits = embedding(hidden_states, reverse=True)
         return _logprobs(logits, labels, temperature)
 
-    hidden_states = backbone(inputs, training=False)
+    hidden_states = backbone(inputs, training=False)[:, start:]
     batch_size, length, size = hidden_states.shape
     # In the graph of TensorFlow's `fit`, the length is not known: it differs
     # between batches. One sequence is a part then.
@@ -142,7 +144,7 @@ def next_token_logprobs(causal_lm, inputs, labels, temperature=1.0):
         ops.reshape(hidden_states, (count, 1, -1, size)),
         ops.reshape(labels, (count, 1, -1)),
     )
-    return ops.reshape(scores, (batch_size, -1))  # (batch_size, length)
+    return ops.reshape(scores, (batch_size, -1))  # (batch_size, length - start)
 
 
 def make_examples(prompts, responses, images=None):

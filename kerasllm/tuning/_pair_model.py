@@ -18,6 +18,8 @@ from kerasllm.tuning.losses import check_dpo, pair_losses
 
 # Differences up to this, relative to the log-probabilities, are rounding.
 ROUNDING = 1e-5
+# Of how many positions together logits are left out; see `PairModel`.
+PARTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +70,19 @@ class PairModel(keras.Model):
     Args:
         causal_lm: any `keras_hub.models.CausalLM`. Training this model trains
             `causal_lm`, which is its attribute of that name.
+        shortest_prompt: int. Tokens at the start of every sequence that are
+            the prompt's. No logits are computed for most of them.
 
     Raises:
         UserError: all weights are frozen.
     """
 
-    def __init__(self, causal_lm):
+    def __init__(self, causal_lm, shortest_prompt=1):
         super().__init__(name="pair_model")
         self.causal_lm = causal_lm
+        # The last token of the prompt predicts the first of a response. What
+        # is left must still divide into many parts.
+        self.start = (shortest_prompt - 1) // PARTS * PARTS
         # `compile` asks the model whether float16 makes it scale the loss.
         self.dtype_policy = causal_lm.dtype_policy
         self.built = True
@@ -97,9 +104,11 @@ class PairModel(keras.Model):
         # At each position, is the token after it one of the response? What
         # comes around to the last position is a prompt's first token.
         mask = ops.cast(inputs.pop("response_mask"), "float32")
-        mask = ops.roll(mask, -1, axis=1)
+        mask = ops.roll(mask, -1, axis=1)[:, self.start :]
         labels = ops.roll(inputs["token_ids"], -1, axis=1)
-        scores = next_token_logprobs(self.causal_lm, inputs, labels)
+        scores = next_token_logprobs(
+            self.causal_lm, inputs, labels, start=self.start
+        )
         sums = ops.sum(scores * mask, axis=1)  # (2 * batch_size,)
         logprobs = ops.stack([sums, sums / ops.sum(mask, axis=1)], axis=-1)
         return ops.reshape(logprobs, (-1, 2, 2))  # (batch_size, 2, 2)

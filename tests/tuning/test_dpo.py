@@ -107,8 +107,12 @@ def test_it_scores_as_response_logprobs(name, make, monkeypatch):
         ]
     )
     monkeypatch.setattr(_logprobs, "LARGEST_LOGITS", 3000)
-    pair_model = _pair_model.PairModel(model)
-    for buckets in (True, False):
+    # Without logits of most positions that every prompt has, and with them.
+    shortest = min(pairs.prompt_lengths)
+    assert shortest > _pair_model.PARTS
+    for buckets, known in ((True, 1), (False, shortest)):
+        pair_model = _pair_model.PairModel(model, known)
+        assert (pair_model.start > 0) == (known > 1)
         for x, _, weights in pairs.dataset(4, buckets=buckets):
             x = {key: array.numpy() for key, array in x.items()}
             count = int(weights.numpy().sum())
