@@ -379,7 +379,7 @@ with open(path, newline="", encoding="utf-8") as file:
     ROWS = [row for row in csv.DictReader(file) if row["part"] == "final"]
 STAGES = {row["stage"] for row in ROWS}
 seeds = {row["seed"] for row in ROWS}
-print(f"{len(ROWS)} measurements of {len(seeds)} runs")
+print(f"measurements of {len(seeds)} runs")
 
 
 class Found:
@@ -793,7 +793,28 @@ for name, numbers in runs.items():
     )
 
 # %% [markdown]
-# It also reads our own curve of best of N, as if each N were an evaluation:
+# A watch needs somebody who judges. Another precaution needs nobody: to make
+# every step away from the start cost something. With `beta=0.1`, one nat of
+# divergence costs a tenth of a standard deviation of the rewards that GRPO
+# compares. These are the same runs, without this price and with it:
+
+# %%
+for stage, name in (("grpo", "without the price"), ("grpo_kl", "with it")):
+    print(f"the ends of runs 0, 1 and 2, {name}")
+    for what in ("proxy", "kl", "true"):
+        ends = Found(stage, stage, what, steps[-1]).values
+        print(f"  {what:6}", *(f"{end:6.2f}" for end in ends))
+
+# %% [markdown]
+# With the price, the reward rises nearly as far, and the model stays closer to
+# its start. In the two runs that were hacked, the true score ends higher than
+# without the price. In run 2 it even ends above where it began, in run 0 still
+# below. Run 1, which needs no protection, loses nothing by it. So a price makes
+# hacking slower. It does not tell you when it begins.
+
+# %% [markdown]
+# The watch also reads our own curve of best of N, as if each N were an
+# evaluation:
 
 # %%
 watch = tuning.RewardWatch()
@@ -963,7 +984,8 @@ for ax, what, label in zip(
     plots.plot_curves(curves, "step", label, ax)
 # %% [markdown]
 # *Figure 7.5. DPO, and what helps: changes since the start of the mean
-# log-probabilities of held-out answers, and of the true score of samples.*
+# log-probabilities of held-out answers, and of the true score of samples. Means
+# over the seeds.*
 
 # %%
 last = min(steps_of(which)[-1] for which in variants)
@@ -974,11 +996,16 @@ for which, name in variants.items():
     )
     print(f"{name:17} chosen {chosen:5.2f}, rejected {rejected:5.2f}, "
           f"true score {true:+.2f}")  # fmt: skip
+print("and of the chosen answers, run by run")
+for which, name in variants.items():
+    first, then = (Found(which, which, "chosen", s).values for s in (0, last))
+    print(f"{name:17}", *(f"{fallen:6.2f}" for fallen in then - first))
 
 # %% [markdown]
 # Figure 7.5 shows it on a larger scale: under DPO alone, chosen answers lose as
 # well, more than half as much as rejected ones. With either remedy they keep
-# nearly all of their probability, and the samples get better all the same.
+# nearly all of their probability, in every run, and the samples get better all
+# the same.
 #
 # ## The methods side by side
 #
@@ -1210,7 +1237,7 @@ if HAS_REAL:
 # - Tuned against a weak reward model, a model earns more and more reward, in
 #   two of three runs with answers that are worth less and less. The run with
 #   the highest reward is the worst. A watch that looks at some true scores
-#   stops in time.
+#   stops in time. A price for the divergence slows the hacking.
 # - DPO gains about as much from the comparisons alone. It makes chosen answers
 #   less likely, too, unless a second term holds on to them.
 # - What no comparison is about may get lost, such as saying "I don't know."

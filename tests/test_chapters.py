@@ -140,6 +140,30 @@ EFFECTS = {
         rf"best of 4 minus best of 1:{NUMBER} ±": [(0.3, 1)],
         rf"best of 16 minus best of 4:{NUMBER} ±": [(0.1, 1)],
         rf"listing 16.15 gains{NUMBER} ±": [(0.15, 1)],
+        # Chosen answers lose under DPO alone, and hardly with a remedy.
+        rf"\nDPO +chosen -{NUMBER}, rejected -{NUMBER}, true score \+": [
+            (0.3, 1.5),
+            (0.6, 3),
+        ],
+        rf"SFT term +chosen +-{NUMBER}, .*score \+{NUMBER}": [
+            (0, 0.25),
+            (0.1, 1),
+        ],
+        rf"IPO +chosen +-{NUMBER}, .*score \+{NUMBER}": [
+            (0, 0.25),
+            (0.1, 1),
+        ],
+        # A price for the divergence slows hacking, and costs run 1 nothing.
+        rf"2, without the price\n.*\n.*\n +true{NUMBER}{NUMBER}{NUMBER}": [
+            (1.2, 1.5),
+            (1.7, 3),
+            (-3, 1.3),
+        ],
+        rf"2, with it\n.*\n.*\n +true{NUMBER}{NUMBER}{NUMBER}": [
+            (1.5, 1.65),
+            (1.7, 3),
+            (1.6, 3),
+        ],
         # In runs 0 and 2 the reward is hacked, and the watch says so. In
         # run 1 it is not.
         rf"run 0\n +proxy{NUMBER} at the start,{NUMBER} [^\n]*\n"
