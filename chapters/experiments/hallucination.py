@@ -7,6 +7,12 @@ sentence stands nothing, the same fact in other words, or the same with a wrong
 value. Does it go on with what it was made to say? `copying` asks the same about
 names that it has never read, where it has nothing but that first sentence.
 
+`consistent`: the same two for models that are tuned on pairs of sentences that
+say the same in different words, as people do who go on talking. In the pairs of
+one, all is true and has been read in pretraining. In half of those of the
+other, both sentences are wrong in the same way, so that only who reads the
+first can foretell the second. The facts that are asked about are others.
+
 `mismatch`: two models are tuned on as many questions with answers, and on the
 same refusals. The answers of one are facts that it has read in pretraining,
 those of the other are about names that it has never read. How often does each
@@ -16,49 +22,51 @@ answer a question about yet other names, instead of refusing?
 a temperature of 1, about facts that it has read and about names that it has
 not. Does the share of equal answers tell the right ones from the wrong ones?
 
+`real` asks SmolLM2, a model that has read its context since it was trained, to
+complete sentences about capitals after the same three kinds of first sentence.
+
 Rows are added to `assets/retrieval/hallucination.csv`, or to the file that
 `--csv` names. What is there is not done again. `--seed 9` was used to choose
 the recipe; the committed rows come from the other seeds.
 """
 
-import argparse
 import collections
-import csv
 import os
-import pathlib
 import random
-import sys
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from rows_lab import CAPITALS, run
 
-from kerasllm import ChatModel, backend
+from kerasllm import ChatModel
 from kerasllm.evaluation import (
-    Share,
     area_under_curve,
     in_batches,
     sample_agreement,
 )
-from kerasllm.files import assets_dir, whole_file
+from kerasllm.files import assets_dir
 from kerasllm.instructions import Instruction
+from kerasllm.prompts import PromptTemplate
 from kerasllm.samplers import chain
 from kerasllm.toyworld import REFUSAL, World
 
-COLUMNS = "seed part way what hits size value low high".split()
-PARTS = ("snowball", "copying", "mismatch", "agreement")
 KNOWN = 600  # facts to tune on
 REFUSALS = 300
 ASKED = 300  # questions of each kind
 SAMPLES = 10
+PAIRED = 600  # facts to tune on in pairs of sentences
+ROUNDS = 2  # pairs for each of them
+MISTAKEN = 0.5
+PLAIN = PromptTemplate("plain", *[""] * 4)  # text without turns
 
 
-def tune(examples, seed, verbose):
+def tune(examples, seed, verbose, template="auto"):
     """Return `tiny`, tuned on requests and answers."""
     keras.utils.set_random_seed(seed)
-    model = ChatModel.from_preset("tiny", dtype="float32")
+    model = ChatModel.from_preset("tiny", dtype="float32", template=template)
     steps = 4 * -(-len(examples) // 16)
     model.finetune(
         examples,
@@ -112,17 +120,21 @@ def complete(model, prompts):
         ),
         prompts,
     )
-    return [text.strip().rstrip(".").split(" ")[0] for text in texts]
+    return [text.strip().split(" ")[0].rstrip(".,;") for text in texts]
 
 
 def snowball(args, note):
     """Complete sentences after a right, a wrong, and no first sentence."""
     rng = random.Random(f"snowball {args.seed}")
-    world = World(0)
-    facts = [(e, a) for e in world.entities for a in e.attributes()]
+    facts = facts_of(World(0).entities)
     model = ChatModel.from_preset("tiny", dtype="float32")
+    go_on(model, rng.sample(facts, ASKED), rng, note)
+
+
+def go_on(model, facts, rng, note, tuned=""):
+    """Note what the model writes after each kind of first sentence."""
     prompts, values = collections.defaultdict(list), []
-    for entity, attribute in rng.sample(facts, ASKED):
+    for entity, attribute in facts:
         value = entity.facts[attribute.name]
         wrong = other_value(attribute, value, rng)
         for way, first in (("alone", None), ("right", value), ("wrong", wrong)):
@@ -130,29 +142,74 @@ def snowball(args, note):
         values.append((value, wrong))
     for way, texts in prompts.items():
         pairs = list(zip(complete(model, texts), values, strict=True))
+        way = f"{tuned} {way}".strip()
         note(way, "right", [word == value for word, (value, _) in pairs])
         note(way, "as told", [word == wrong for word, (_, wrong) in pairs])
 
 
+def consistent(args, note):
+    """Tune on pairs of sentences that agree; then complete as `snowball`."""
+    rng = random.Random(f"consistent {args.seed}")
+    facts = facts_of(World(0).entities)
+    rng.shuffle(facts)
+    asked, told = facts[:ASKED], facts[ASKED : ASKED + PAIRED]
+    for tuned, mistaken in (("true", 0.0), ("mistaken", MISTAKEN)):
+        rng = random.Random(f"consistent {args.seed} {tuned}")
+        examples = [
+            pair_of_sentences(entity, attribute, mistaken, rng)
+            for _ in range(ROUNDS)
+            for entity, attribute in told
+        ]
+        model = tune(examples, args.seed, args.verbose, template=PLAIN)
+        go_on(model, asked, rng, note, tuned)
+        copy(model, args.seed, note, tuned)
+
+
+def pair_of_sentences(entity, attribute, mistaken, rng):
+    """Return two sentences that state a fact, the second as the response.
+
+    Both say the same, as people do who go on talking. With a probability of
+    `mistaken`, both are wrong.
+    """
+    value = entity.facts[attribute.name]
+    if rng.random() < mistaken:
+        value = other_value(attribute, value, rng)
+    first, second = (
+        said.format(name=entity.name, value=value)
+        for said in rng.sample(attribute.sentences, 2)
+    )
+    first, second = (text[0].upper() + text[1:] for text in (first, second))
+    return Instruction(first, f" {second}")
+
+
 def copying(args, note):
     """Complete sentences about names that only a first sentence tells of."""
-    rng = random.Random(f"copying {args.seed}")
-    entities = World(300 + args.seed).unknown
-    facts = [(e, a) for e in entities for a in e.attributes()]
     model = ChatModel.from_preset("tiny", dtype="float32")
+    copy(model, args.seed, note, "")
+
+
+def copy(model, seed, note, tuned):
+    rng = random.Random(f"copying {seed}")
+    facts = facts_of(World(300 + seed).unknown)
     prompts, values = [], []
     for entity, attribute in rng.sample(facts, ASKED):
         value = rng.choice(attribute.values)
         prompts.append(said_again(entity, attribute, value, rng))
         values.append((value, attribute.values))
     pairs = list(zip(complete(model, prompts), values, strict=True))
-    note("told", "as told", [word == value for word, (value, _) in pairs])
-    note("told", "some value", [word in known for word, (_, known) in pairs])
+    way = f"{tuned} told".strip()
+    note(way, "as told", [word == value for word, (value, _) in pairs])
+    note(way, "some value", [word in known for word, (_, known) in pairs])
+
+
+def facts_of(entities):
+    """Return all pairs of an entity and an attribute of it."""
+    return [(e, a) for e in entities for a in e.attributes()]
 
 
 def facts_to_tune_on(world, rng, count):
     """Return requests about facts of a world, each with its answer."""
-    facts = [(e, a) for e in world.entities for a in e.attributes()]
+    facts = facts_of(world.entities)
     return [
         Instruction(rng.choice(a.questions).format(name=e.name), e.answer(a))
         for e, a in rng.sample(facts, count)
@@ -161,7 +218,7 @@ def facts_to_tune_on(world, rng, count):
 
 def questions_about(entities, rng, count):
     """Return pairs of a question and its answer, or `REFUSAL`."""
-    facts = [(e, a) for e in entities for a in e.attributes()]
+    facts = facts_of(entities)
     return [
         (
             rng.choice(a.questions).format(name=e.name),
@@ -227,8 +284,8 @@ def agreement(args, note):
     )
     note("greedy", "right about what was read", right[:ASKED])
     note("greedy", "invented", [answer != REFUSAL for answer in greedy[ASKED:]])
-    note("samples", "agree if right", value=agreed[right].mean())
-    note("samples", "agree if wrong", value=agreed[~right].mean())
+    note.mean("samples", "agree if right", agreed[right])
+    note.mean("samples", "agree if wrong", agreed[~right])
     numbers = np.random.default_rng(0).integers(
         0, len(agreed), (1000, len(agreed))
     )
@@ -243,64 +300,38 @@ def agreement(args, note):
     )
 
 
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def real(args, note):
+    """Complete sentences about capitals with SmolLM2, as `snowball` does."""
+    rng = random.Random(f"real {args.seed}")
+    model = ChatModel.from_preset("smollm2")
+    prompts, values = collections.defaultdict(list), []
+    for country, capital in CAPITALS.items():
+        wrong = rng.choice([c for c in CAPITALS.values() if c != capital])
+        for way, first in (
+            ("alone", ""),
+            ("right", f"{capital} is the capital city of {country}. "),
+            ("wrong", f"{wrong} is the capital city of {country}. "),
+        ):
+            prompts[way].append(f"{first}The capital of {country} is")
+        values.append((capital, wrong))
+    for way, texts in prompts.items():
+        pairs = list(zip(complete(model, texts), values, strict=True))
+        note(way, "right", [word == value for word, (value, _) in pairs])
+        note(way, "as told", [word == wrong for word, (_, wrong) in pairs])
 
 
-def run(args):
-    path = pathlib.Path(args.csv)
-    for part in args.parts:
-        rows = read_rows(path)
-        if [str(args.seed), part] in [[r["seed"], r["part"]] for r in rows]:
-            print(f"{part}, seed {args.seed}: done before")
-            continue
-
-        def note(
-            way, what, flags=None, value=None, low="", high="",
-            part=part, rows=rows,
-        ):  # fmt: skip
-            hits = size = ""
-            if flags is not None:
-                share = Share.of(flags)
-                hits, size, value = share.hits, share.size, share
-                low, high = share.interval()
-            numbers = [
-                f"{number:.3f}" if number != "" else ""
-                for number in (value, low, high)
-            ]
-            values = [args.seed, part, way, what, hits, size, *numbers]
-            rows.append(dict(zip(COLUMNS, values, strict=True)))
-            print(*values, sep=",", flush=True)
-
-        {
-            "snowball": snowball,
-            "copying": copying,
-            "mismatch": mismatch,
-            "agreement": agreement,
-        }[part](args, note)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument(
-        "--csv", default=assets_dir() / "retrieval/hallucination.csv"
-    )
-    parser.add_argument("--verbose", type=int, default=2)
-    args = parser.parse_args()
-    backend.set_up()
-    run(args)
-    return 0
-
+PARTS = {
+    "snowball": snowball,
+    "copying": copying,
+    "consistent": consistent,
+    "mismatch": mismatch,
+    "agreement": agreement,
+    "real": real,
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(
+        __doc__.splitlines()[0],
+        PARTS,
+        assets_dir() / "retrieval/hallucination.csv",
+    )
