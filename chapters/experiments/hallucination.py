@@ -57,23 +57,24 @@ KNOWN = 600  # facts to tune on
 REFUSALS = 300
 ASKED = 300  # questions of each kind
 SAMPLES = 10
-PAIRED = 600  # facts to tune on in pairs of sentences
-ROUNDS = 2  # pairs for each of them
-MISTAKEN = 0.5
+PAIRS = 6400  # sentences to go on with
+TUNED = ("read", "consistent")
 PLAIN = PromptTemplate("plain", *[""] * 4)  # text without turns
 
 
-def tune(examples, seed, verbose, template="auto"):
+def tune(
+    examples, seed, verbose, template="auto", epochs=4, batch_size=16, peak=1e-3
+):
     """Return `tiny`, tuned on requests and answers."""
     keras.utils.set_random_seed(seed)
     model = ChatModel.from_preset("tiny", dtype="float32", template=template)
-    steps = 4 * -(-len(examples) // 16)
+    steps = epochs * -(-len(examples) // batch_size)
     model.finetune(
         examples,
-        epochs=4,
-        batch_size=16,
+        epochs=epochs,
+        batch_size=batch_size,
         learning_rate=keras.optimizers.schedules.CosineDecay(
-            0.0, steps - steps // 10, warmup_target=1e-3,
+            0.0, steps - steps // 10, warmup_target=peak,
             warmup_steps=steps // 10,
         ),
         sequence_length=64,
@@ -150,36 +151,48 @@ def go_on(model, facts, rng, note, tuned=""):
 def consistent(args, note):
     """Tune on pairs of sentences that agree; then complete as `snowball`."""
     rng = random.Random(f"consistent {args.seed}")
-    facts = facts_of(World(0).entities)
-    rng.shuffle(facts)
-    asked, told = facts[:ASKED], facts[ASKED : ASKED + PAIRED]
-    for tuned, mistaken in (("true", 0.0), ("mistaken", MISTAKEN)):
+    read = facts_of(World(0).entities)
+    rng.shuffle(read)
+    asked, read = read[:ASKED], read[ASKED:]
+    new = [
+        fact
+        for number in range(4)
+        for fact in facts_of(World(1000 + 10 * args.seed + number).entities)
+    ]
+    for tuned in TUNED:
         rng = random.Random(f"consistent {args.seed} {tuned}")
         examples = [
-            pair_of_sentences(entity, attribute, mistaken, rng)
-            for _ in range(ROUNDS)
-            for entity, attribute in told
+            example_to_go_on(read, new, tuned, rng) for _ in range(PAIRS)
         ]
-        model = tune(examples, args.seed, args.verbose, template=PLAIN)
+        model = tune(
+            examples, args.seed, args.verbose, PLAIN,
+            epochs=1, batch_size=32, peak=2e-3,
+        )  # fmt: skip
         go_on(model, asked, rng, note, tuned)
         copy(model, args.seed, note, tuned)
 
 
-def pair_of_sentences(entity, attribute, mistaken, rng):
-    """Return two sentences that state a fact, the second as the response.
+def example_to_go_on(read, new, tuned, rng):
+    """Return a sentence up to its value, and the value as the response.
 
-    Both say the same, as people do who go on talking. With a probability of
-    `mistaken`, both are wrong.
+    Every second one comes after another sentence that says the same. In the
+    texts of `read`, all is true and has been read in pretraining. In those of
+    `consistent`, what comes after another sentence is about a new name, or, in
+    one of four cases, is wrong.
     """
-    value = entity.facts[attribute.name]
-    if rng.random() < mistaken:
-        value = other_value(attribute, value, rng)
-    first, second = (
-        said.format(name=entity.name, value=value)
-        for said in rng.sample(attribute.sentences, 2)
-    )
-    first, second = (text[0].upper() + text[1:] for text in (first, second))
-    return Instruction(first, f" {second}")
+    entity, attribute = rng.choice(read)
+    value, first = entity.facts[attribute.name], None
+    if rng.random() < 0.5:
+        if tuned == "consistent":
+            if rng.random() < 0.25:
+                value = other_value(attribute, value, rng)
+            else:
+                entity, attribute = rng.choice(new)
+                value = entity.facts[attribute.name]
+        first = value
+    prompt = said_again(entity, attribute, first, rng)
+    _, after = attribute.sentences[0].split("{value}")
+    return Instruction(prompt, f" {value}{after}")
 
 
 def copying(args, note):

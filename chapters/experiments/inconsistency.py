@@ -45,8 +45,14 @@ from kerasllm.toyworld import REFUSAL, World
 ASKED = 200  # questions about what was read, and as many about other names
 SAMPLES = 10
 NUM_CAPITALS, NUM_SAMPLED_CAPITALS = 20, 4
+LONGEST = 88  # tokens of a question to SmolLM2, and its answer
+_REFUSED = re.compile(
+    "(do not|don't|don’t|cannot|can't|not able|no information|not a (real|rec)"
+    "|does not exist|not exist|fictional|unknown|not aware|no such)",
+    re.IGNORECASE,
+)
 BACKENDS = ("jax", "tensorflow", "torch")
-PERMISSION = " If you don't know, say: I don't know."
+ALLOWED = " If you don't know, say: I don't know."
 
 
 class Asked:
@@ -144,7 +150,7 @@ def other_forms(asked, seed):
         "capitals": [text.upper() for text in texts],
         "typo": [with_typo(text, name, rng) for text, name in pairs],
         "paraphrase": [a.texts[1] for a in asked],
-        "permission": [text + PERMISSION for text in texts],
+        "permission": [text + ALLOWED for text in texts],
         "letter of the name": [
             with_other_name(text, name, rng) for text, name in pairs
         ],
@@ -300,7 +306,13 @@ def smollm2(args, note):
     note.mean("temperature 1.0", "agree", agreed)
     note("temperature 1.0", "two are equal", equal(drawn[0], drawn[1]))
     forms = other_forms(asked, args.seed)
-    for form in ("capitals", "small letters", "typo", "paraphrase"):
+    for form in (
+        "capitals",
+        "small letters",
+        "typo",
+        "paraphrase",
+        "permission",
+    ):
         answers = cities(model, forms[form])
         note(form, "equal", equal(greedy, answers))
         note(form, "right", equal(answers, right))
@@ -311,9 +323,20 @@ def smollm2(args, note):
             "yes or no."
             for city, a in zip(named, asked, strict=True)
         ]
-        answers = ask(model, texts, NUM_CAPITALS, 72)
+        answers = ask(model, texts, NUM_CAPITALS, LONGEST)
         yes = [answer.lower().startswith("yes") for answer in answers]
         note(f"asked about a {way} one", "says yes", yes)
+    # Countries that do not exist, without and with the permission.
+    names = [e.name for e in World(0).unknown if e.kind == "town"]
+    for way, more in (("no country", ""), ("no country, permission", ALLOWED)):
+        texts = [
+            f"What is the capital of {name}?{more}"
+            for name in names[:NUM_CAPITALS]
+        ]
+        answers = ask(model, texts, NUM_CAPITALS, LONGEST)
+        refused = [bool(_REFUSED.search(answer)) for answer in answers]
+        note(way, "refused", refused)
+        print(answers[:4], file=sys.stderr)
 
 
 def ask_for_capitals(rng):
@@ -332,10 +355,10 @@ def ask_for_capitals(rng):
 
 def cities(model, texts, **options):
     """Return the first capital that each answer names, or nothing."""
-    pattern = re.compile("|".join(CAPITALS.values()))
-    answers = ask(model, texts, NUM_CAPITALS, 72, **options)
+    pattern = re.compile("|".join(CAPITALS.values()), re.IGNORECASE)
+    answers = ask(model, texts, NUM_CAPITALS, LONGEST, **options)
     return [
-        match[0] if (match := pattern.search(answer)) else ""
+        match[0].title() if (match := pattern.search(answer)) else ""
         for answer in answers
     ]
 
