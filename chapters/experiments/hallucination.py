@@ -33,6 +33,7 @@ the recipe; the committed rows come from the other seeds.
 import collections
 import os
 import random
+import re
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -113,14 +114,19 @@ def said_again(entity, attribute, first, rng):
     return " ".join(t[0].upper() + t[1:] for t in [*texts, prefix])
 
 
-def complete(model, prompts):
-    """Return the word that the model writes next."""
-    texts = in_batches(
+def sentences(model, prompts):
+    """Return what the model writes up to the end of the sentence."""
+    return in_batches(
         lambda batch: model.generate(
             batch, max_length=64, strip_prompt=True, stop_strings=["."]
         ),
         prompts,
     )
+
+
+def complete(model, prompts):
+    """Return the word that the model writes next."""
+    texts = sentences(model, prompts)
     return [text.strip().split(" ")[0].rstrip(".,;") for text in texts]
 
 
@@ -327,8 +333,14 @@ def real(args, note):
         ):
             prompts[way].append(f"{first}The capital of {country} is")
         values.append((capital, wrong))
+    pattern = re.compile("|".join(CAPITALS.values()))
     for way, texts in prompts.items():
-        pairs = list(zip(complete(model, texts), values, strict=True))
+        written = sentences(model, texts)
+        print(*written[:5], sep="\n", flush=True)
+        # It may say more: "also the city of Paris".
+        found = [pattern.search(text) for text in written]
+        words = [match[0] if match else "" for match in found]
+        pairs = list(zip(words, values, strict=True))
         note(way, "right", [word == value for word, (value, _) in pairs])
         note(way, "as told", [word == wrong for word, (_, wrong) in pairs])
 
