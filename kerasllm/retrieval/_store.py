@@ -127,16 +127,18 @@ class Store:
                 names = ids or _free_ids(connection, len(texts))
                 rows = list(zip(names, texts, metadata, strict=True))
                 stored = _stored(connection, names)
-                missing = {
-                    text
-                    for name, text, _ in rows
-                    if text not in vectors
-                    and stored.get(name, (None, None))[1] != text
-                }
+                # Each once, in their order.
+                missing = list(
+                    dict.fromkeys(
+                        text
+                        for name, text, _ in rows
+                        if text not in vectors
+                        and stored.get(name, (None, None))[1] != text
+                    )
+                )
                 if not missing:
                     self._write(connection, rows, stored, vectors)
                     return names
-            missing = sorted(missing, key=texts.index)
             self._check_embedder()
             found = embed(self.embedder, missing)
             vectors.update(zip(missing, found, strict=True))

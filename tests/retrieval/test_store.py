@@ -308,6 +308,22 @@ def test_the_same_id_replaces(store):
     assert len(store) == 5
 
 
+class Compared(str):
+    """A text that counts how often it is compared."""
+
+    count = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Compared.count += 1
+        return str.__eq__(self, other)
+
+
+def test_each_text_is_looked_at_a_few_times_and_not_once_for_each_other(store):
+    store.add([Compared(f"kite {number}") for number in range(300)])
+    assert Compared.count < 10 * 300  # and not 300 ** 2 / 2
+
+
 def test_the_same_text_is_embedded_once(path):
     with Store(path, Counting()) as store:
         store.add(["a kite", "a kite", "a fish"], ["1", "2", "3"])
