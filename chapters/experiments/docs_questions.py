@@ -150,16 +150,24 @@ def measure_answers(args, rows):
         if any(args.passages):
             store.add(read_passages())
         for k, some in missing.items():
+            hits = {
+                q["question"]: store.search(q["question"], DEPTH, "bm25")
+                for q in some
+                if k
+            }
+            # A batch goes on until the shortest prompt has its last token.
+            some = sorted(some, key=lambda q: sum(
+                len(hit.text) for hit in hits.get(q["question"], [])[:k]
+            ))  # fmt: skip
             for first in range(0, len(some), args.batch_size):
                 batch = some[first : first + args.batch_size]
-                measure_batch(args, rows, chat, store, batch, k)
+                measure_batch(args, rows, chat, batch, k, hits)
                 write_rows(args.csv, rows)
 
 
-def measure_batch(args, rows, chat, store, batch, k):
+def measure_batch(args, rows, chat, batch, k, hits):
     texts = [question["question"] for question in batch]
-    hits = {t: store.search(t, DEPTH, "bm25") for t in texts if k}
-    best = {text: found[:k] for text, found in hits.items()}
+    best = {text: hits[text][:k] for text in texts if k}
     answers, seconds = ask_all(chat, texts, best)
     for question, answer in zip(batch, answers, strict=True):
         found = hits.get(question["question"], [])

@@ -71,6 +71,7 @@ _OTHER_NAMES = {
         **_SAMPLERS,
     },
     "index": {"path": "--store"},
+    "export": {"name": "--model", "causal_lm": "--model", "path": "--lora"},
     "tour": {"directory": "--out"},
     "compare": {"path": "DATA"},
 }

@@ -59,6 +59,7 @@ def test_mistakes_are_told_before_a_model_is_loaded(run, tmp_path, monkeypatch):
         (("--model", "tiny", "--to", "peft"), "--to peft must come with"),
         (("--model", "tiny", "--to", "hugging"), "Did you mean huggingface?"),
         (("--model", "none.gguf", "--to", "gguf"), "which is no file"),
+        (("--model", "tniy", "--to", "gguf"), "--model must be one of tiny"),
         (
             ("--model", "tiny", "--to", "peft", "--lora", text),
             "--lora must be a file that finetune wrote",
