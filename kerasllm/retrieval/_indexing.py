@@ -23,6 +23,8 @@ from kerasllm.retrieval._reading import (
     read_document,
 )
 
+SUFFIXES = (*TEXT, *MARKDOWN, *PDF)
+
 
 @dataclasses.dataclass(frozen=True)
 class IndexReport:
@@ -36,6 +38,8 @@ class IndexReport:
         deleted: int. Chunks of the store that are no longer in the folder.
         skipped: dict from the source of a file that could not be read to the
             reason, a str. Its chunks stay in the store.
+        unread: tuple of the sources of files of other kinds than text,
+            Markdown, and PDF. Hidden ones are not counted.
     """
 
     files: int
@@ -43,6 +47,7 @@ class IndexReport:
     added: int
     deleted: int
     skipped: dict
+    unread: tuple = ()
 
 
 def index_folder(
@@ -98,7 +103,7 @@ def index_folder(
     facts = {"collection": name, "folder": str(folder)}
     group, read, skipped, counts = {}, set(), {}, collections.Counter()
     for path in paths:
-        source = f"{name}/{path.relative_to(folder).as_posix()}"
+        source = _source(name, folder, path)
         try:
             document = read_document(path, source)
         except UserError as error:
@@ -121,6 +126,11 @@ def index_folder(
         counts["added"],
         counts["deleted"],
         skipped,
+        tuple(
+            _source(name, folder, path)
+            for path in _files_in(folder)
+            if path.suffix.lower() not in SUFFIXES
+        ),
     )
 
 
@@ -146,23 +156,32 @@ def document_paths(folder):
             f"`folder` must be a folder. Received: {folder}, which {what}. "
             "Check its spelling."
         )
-    suffixes = (*TEXT, *MARKDOWN, *PDF)
     paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+        path for path in _files_in(folder) if path.suffix.lower() in SUFFIXES
     ]
     if not paths:
         raise UserError(
             "`folder` must have a document. Received: "
-            f"{folder}, with no file that ends in {', '.join(suffixes)}. "
+            f"{folder}, with no file that ends in {', '.join(SUFFIXES)}. "
             "Choose another folder."
         )
     if any(path.suffix.lower() in PDF for path in paths):
         check_can_read_pdf()
     return paths
+
+
+def _files_in(folder):
+    """Return the files of a folder and of its subfolders, sorted."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+
+
+def _source(name, folder, path):
+    return f"{name}/{path.relative_to(folder).as_posix()}"
 
 
 def _ids_by_source(store, name):

@@ -43,14 +43,17 @@ def test_a_folder_is_indexed_and_what_changes(run, embedder, folder, store):
     assert status == 0, err
     assert "2 files with 2 chunks: 2 added, 0 deleted." in out
     assert f"kerasllm chat --preset smollm2 --store {store}" in out
-    assert "Indexing docs, 2 of 2 files" in err
+    assert "Indexing docs, 2 of 2 files" in err and "Left out" not in err
     assert embedder_name(store) == str(embedder)
     (folder / "red.txt").write_text("Say blue.")
     (folder / "broken.txt").write_bytes(b"caf\xe9")
+    for name in "abcde":
+        (folder / f"{name}.html").write_text("<p>Not read.</p>")
     # The embedder is that of the store.
     status, out, err = run(*index)
     assert status == 0 and "2 chunks: 1 added, 1 deleted." in out
     assert "broken.txt is left out. A document must be UTF-8" in err
+    assert "Left out: docs/a.html, docs/b.html, docs/c.html and 2 more." in err
     status, out, err = run(*index, "--name", "more", "--max-tokens", 9)
     assert status == 0
     found = _stores.NamedEmbedder(str(embedder), None)

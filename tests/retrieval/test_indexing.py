@@ -58,6 +58,7 @@ def test_a_folder_is_read_with_its_subfolders(store, folder):
     assert texts == texts_of(store) == [CARE, FISH, KITES]
     assert (report.files, report.chunks, report.added) == (3, 3, 3)
     assert (report.deleted, report.skipped) == (0, {})
+    assert report.unread == ("docs/deep/program.py",)
     hit = store.search("dry", k=1, mode="bm25")[0]
     assert (hit.source, hit.metadata["title"]) == ("docs/kites.md", "Care")
     start, end = hit.offsets

@@ -55,6 +55,7 @@ OverlapOption = Annotated[
     ),
 ]
 _MOST_TOKENS = 200
+_MOST_NAMES = 3  # of files that are not read
 
 
 def index(
@@ -105,6 +106,14 @@ def _say(report, store):
     """Print what has been read, and what the user may do next."""
     for source, reason in report.skipped.items():
         print(f"kerasllm: {source} is left out. {reason}", file=sys.stderr)
+    if report.unread:
+        some = ", ".join(report.unread[:_MOST_NAMES])
+        more = len(report.unread) - _MOST_NAMES
+        print(
+            "kerasllm: Only text, Markdown, and PDF files are read. Left out: "
+            f"{some}{f' and {more:,} more' if more > 0 else ''}.",
+            file=sys.stderr,
+        )
     print(
         f"{report.files:,} files with {report.chunks:,} chunks: "
         f"{report.added:,} added, {report.deleted:,} deleted.",
