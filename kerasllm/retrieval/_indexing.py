@@ -114,8 +114,8 @@ def index_folder(
         read.add(source)
         if path is paths[-1] or sum(map(len, group.values())) >= batch_size:
             what = f"Indexing {name}, {len(read)} of {len(paths)} files"
-            with working(what) if verbose else contextlib.nullcontext():
-                counts += _write(store, group, known, batch_size)
+            what = what if verbose else None
+            counts += _write(store, group, known, batch_size, what)
             group = {}
     counts += _write(store, group, known, batch_size)
     gone = [known[s] for s in known.keys() - read - skipped.keys()]
@@ -226,7 +226,7 @@ def _rows(source, chunks, facts):
         yield f"{source}#{digest}{same}", chunk.titled, place | facts
 
 
-def _write(store, group, known, batch_size):
+def _write(store, group, known, batch_size, what=None):
     """Write the chunks of some files, and delete what these had before.
 
     Args:
@@ -234,6 +234,7 @@ def _write(store, group, known, batch_size):
         group: dict from a source to a list of `(id, text, metadata)`.
         known: dict from a source to the ids that the store has of it.
         batch_size: int. The number of chunks in a transaction.
+        what: str, to be printed with the progress; `None` prints nothing.
 
     Returns:
         A `Counter` of chunks, those added and those deleted.
@@ -243,7 +244,11 @@ def _write(store, group, known, batch_size):
         ids, texts, metadata = zip(
             *rows[begin : begin + batch_size], strict=True
         )
-        store.add(texts, ids, metadata)
+        said = what
+        if len(rows) > batch_size:  # a long file
+            said = f"{what}, chunk {begin + 1:,} of {len(rows):,}"
+        with working(said) if what else contextlib.nullcontext():
+            store.add(texts, ids, metadata)
     counts = collections.Counter(chunks=len(rows))
     for source, of_source in group.items():
         before = known.get(source, set())

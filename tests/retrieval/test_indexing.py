@@ -193,7 +193,11 @@ def test_folders_without_documents_are_refused(store, folder, tmp_path):
 def test_progress_is_said_on_stderr(store, folder, capfd):
     index(store, folder, verbose=1)
     said = capfd.readouterr()
-    assert "Indexing docs, 3 of 3 files" in said.err and said.out == ""
+    assert "Indexing docs, 3 of 3 files ..." in said.err and said.out == ""
+    # Of a file that takes long, the part that is done.
+    with Store(":memory:", Counting()) as other:
+        index_folder(other, folder, batch_size=1)
+    assert "files, chunk 2 of 2 ..." in capfd.readouterr().err
     index(store, folder)
     assert capfd.readouterr().err == ""
 
