@@ -23,6 +23,7 @@ there is not done again.
 """
 
 import argparse
+import collections
 import csv
 import os
 import pathlib
@@ -35,6 +36,12 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from reading_lab import (
+    LESSONS,
+    learn_to_read,
+    save_in_half,
+    without_images,
+)
 
 from kerasllm import ChatModel, backend
 from kerasllm.chat import CANNOT_TELL, context_prompt
@@ -53,10 +60,13 @@ SEARCH_COLUMNS = (
     "names seed questions way size recall_1 low high recall_5 mrr"
 ).split()
 ANSWER_COLUMNS = "names seed what way passages place hits size low high".split()
+# Parts of `answers`, and a word in the rows of each.
+SETS = {"store": "absent", "places": "place"}
 TRAINED_ON = range(100, 140)  # seeds of worlds
+TIMES_CHANGED = 6  # the old world, to learn to read
 WORLDS = {"choice": 50, "final": 60}
 OLD_WORLD = 0  # that of pretraining
-MOST_PASSAGES = 3  # of those to learn to read
+WAYS = ("untrained", "bm25", "trained", "hybrid", "weighted")
 DEPTH = 100  # how far a rank is looked for
 # Words that say nothing of what is asked.
 STOP = set(
@@ -161,27 +171,26 @@ def measure_search(args):
     folder.mkdir(parents=True, exist_ok=True)
     path = pathlib.Path(args.csv) / "search.csv"
     rows = read_rows(path)
-    if any(
-        (row["names"], row["seed"]) == (args.names, str(args.seed))
+    done = {
+        row["way"]
         for row in rows
-    ):
+        if (row["names"], row["seed"]) == (args.names, str(args.seed))
+    }
+    if done.issuperset(WAYS):
         return rows
     world = World(WORLDS[args.names] + 1000 * args.seed)
     untrained, trained = train(args, folder)
+    weight = choose_weight(trained)
     for kind in ("any", "paraphrased"):
         rng = random.Random(f"{kind} {world.seed}")
         pairs = pairs_of(world, kind, rng)
         asked = rng.sample(pairs, args.questions)
-        for way, embedder, mode in (
-            ("untrained", untrained, "vector"),
-            ("bm25", trained, "bm25"),
-            ("trained", trained, "vector"),
-            ("hybrid", trained, "hybrid"),
-        ):
+        for way in [way for way in WAYS if way not in done]:
+            embedder = untrained if way == "untrained" else trained
             with Store(":memory:", embedder) as store:
                 store.add([passage for _, passage in pairs])
                 ranks = [
-                    rank_of(passage, store.search(question, DEPTH, mode))
+                    rank_of(passage, find(store, question, way, weight))
                     for question, passage in asked
                 ]
             share = Share.of(rank == 1 for rank in ranks)
@@ -198,9 +207,65 @@ def measure_search(args):
     return rows
 
 
-def rank_of(passage, hits):
+def find(store, question, way, weight):
+    """Return the texts that a way finds, the best first."""
+    if way == "weighted":
+        return fuse_scores(*hits_of_both(store, question), weight)
+    mode = {"untrained": "vector", "trained": "vector"}.get(way, way)
+    return [hit.text for hit in store.search(question, DEPTH, mode)]
+
+
+def hits_of_both(store, question):
+    return (
+        store.search(question, DEPTH, "vector"),
+        store.search(question, DEPTH, "bm25"),
+    )
+
+
+def fuse_scores(by_vector, by_words, weight):
+    """Return texts by a weighted sum of their scores in two searches.
+
+    Of each search, the scores are scaled to [0, 1] first. A text that only one
+    search has found has 0 in the other.
+    """
+    totals = collections.Counter()
+    for hits, share in ((by_vector, weight), (by_words, 1 - weight)):
+        scores = [hit.score for hit in hits]
+        for hit in hits:
+            width = max(scores) - min(scores)
+            totals[hit.text] += share * (hit.score - min(scores)) / (width or 1)
+    return [text for text, _ in totals.most_common()]
+
+
+def choose_weight(embedder):
+    """Return the weight of the vectors with the best mean reciprocal rank.
+
+    Found on a world that nothing else is measured on.
+    """
+    rng = random.Random("weight")
+    pairs = pairs_of(World(42), "any", rng)
+    with Store(":memory:", embedder) as store:
+        store.add([passage for _, passage in pairs])
+        found = [
+            (passage, hits_of_both(store, question))
+            for question, passage in rng.sample(pairs, 300)
+        ]
+    totals = {
+        weight: sum(
+            1 / rank_of(passage, fuse_scores(*hits, weight))
+            for passage, hits in found
+        )
+        for weight in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+    }
+    for weight, total in totals.items():
+        print(f"weight {weight}: MRR {total / len(found):.3f}")
+    return max(totals, key=totals.get)
+
+
+def rank_of(passage, texts):
     """Return the rank of a passage; infinity if it was not found."""
-    return next((h.rank for h in hits if h.text == passage), float("inf"))
+    ranks = (rank for rank, text in enumerate(texts, 1) if text == passage)
+    return next(ranks, float("inf"))
 
 
 # Answers.
@@ -235,13 +300,19 @@ def neighbors(world, entity, attribute, rng, count):
     return rng.sample(found, min(count, len(found)))
 
 
-def reading_examples(num_worlds, per_world, rng):
-    """Return requests with context: one in six without the right passage."""
+def reading_examples(num_worlds, per_world, most_passages, rng):
+    """Return requests with context.
+
+    Where there may be several passages, one request in six comes without the
+    right one.
+    """
+    worlds = [World(1000 + seed) for seed in TRAINED_ON[:num_worlds]]
+    # A text may say something else than what the model remembers.
+    worlds += [changed(World(OLD_WORLD), rng) for _ in range(TIMES_CHANGED)]
     examples = []
-    for seed in TRAINED_ON[:num_worlds]:
-        world = World(1000 + seed)
+    for world in worlds:
         for entity, attribute in rng.sample(facts_of(world), per_world):
-            count = rng.randint(0, MOST_PASSAGES - 1)
+            count = rng.randint(0, most_passages - 1)
             texts = neighbors(world, entity, attribute, rng, count)
             answer = entity.answer(attribute)
             if texts and rng.random() < 1 / 6:
@@ -254,16 +325,38 @@ def reading_examples(num_worlds, per_world, rng):
     return examples
 
 
+def old_facts(rng):
+    """Return requests without context about the world of pretraining."""
+    world = World(OLD_WORLD)
+    return [
+        Instruction(question.text, question.answer)
+        for question in questions_about(facts_of(world), rng)
+        + questions_about(facts_of(world), rng)
+    ]
+
+
 def tune_reader(args, folder):
-    """Return a model that answers from context, and without."""
-    path = folder / f"reader_{args.worlds}_{args.reader_epochs}_{args.seed}"
+    """Return a model that answers from context, and without.
+
+    It is what was saved in bfloat16. Nothing teaches it to refuse a question
+    that comes without context.
+    """
+    path = folder / f"reader_{args.passages}_{args.seed}"
     if path.exists():
         return ChatModel.from_preset(path)
     keras.utils.set_random_seed(args.seed)
-    model = ChatModel.from_preset("tiny", dtype="float32")
+    model = without_images(ChatModel.from_preset("tiny", dtype="float32"))
+    started = time.process_time()
+    learn_to_read(
+        model, LESSONS[: args.lessons], [1000 + seed for seed in TRAINED_ON],
+        args.seed, folder / f"lessons_{args.seed}", args.verbose,
+    )  # fmt: skip
+    print(f"lessons: {time.process_time() - started:.0f} s")
     rng = random.Random(args.seed)
-    examples = reading_examples(args.worlds, args.per_world, rng)
-    examples += World(OLD_WORLD).instructions()
+    examples = reading_examples(
+        args.reader_worlds, args.per_world, args.passages, rng
+    )
+    examples += old_facts(rng)
     rng.shuffle(examples)
     steps = args.reader_epochs * (len(examples) // args.reader_batch)
     started = time.process_time()
@@ -272,17 +365,17 @@ def tune_reader(args, folder):
         epochs=args.reader_epochs,
         batch_size=args.reader_batch,
         learning_rate=keras.optimizers.schedules.CosineDecay(
-            0.0, steps - steps // 20, warmup_target=args.rate,
+            0.0, steps - steps // 20, warmup_target=args.reader_rate,
             warmup_steps=steps // 20,
         ),
-        sequence_length=160,
+        sequence_length=args.reader_length,
         seed=args.seed,
         directory=folder / f"run_{path.name}",
         verbose=args.verbose,
     )  # fmt: skip
-    print(f"{len(examples)} examples, {time.process_time() - started:.0f} s")
-    model.causal_lm.save_to_preset(path)
-    return model
+    print(f"{len(examples)} requests: {time.process_time() - started:.0f} s")
+    save_in_half(model, path)
+    return ChatModel.from_preset(path)
 
 
 def questions_about(facts, rng):
@@ -305,14 +398,18 @@ def ask(model, questions, **options):
 
 
 def measure_answers(args):
+    """Add rows for each of `--sets` that has none."""
     folder = pathlib.Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     path = pathlib.Path(args.csv) / "answers.csv"
     rows = read_rows(path)
-    if any(
-        (row["names"], row["seed"]) == (args.names, str(args.seed))
+    done = {
+        row["what"]
         for row in rows
-    ):
+        if (row["names"], row["seed"]) == (args.names, str(args.seed))
+    }
+    wanted = [some for some in args.sets if SETS[some] not in done]
+    if not wanted:
         return rows
     _, embedder = train(args, folder)
     model = tune_reader(args, folder)
@@ -326,11 +423,22 @@ def measure_answers(args):
         print(rows[-1], flush=True)
 
     number = WORLDS[args.names] + 1000 * args.seed
-    rng = random.Random(f"answers {number}")
+    for some in wanted:
+        rng = random.Random(f"{some} {number}")
+        if some == "store":
+            measure_store(model, embedder, number, rng, args, note)
+        else:
+            measure_places(model, World(number), rng, args.placed, note)
+        write_rows(path, ANSWER_COLUMNS, rows)
+    return rows
+
+
+def measure_store(model, embedder, number, rng, args, note):
+    """Ask about changed facts, new names, and names not in the store."""
     new = changed(World(OLD_WORLD), rng)
     unread = World(number)
     absent = World(number + 1)
-    search = {"k": MOST_PASSAGES, "mode": "vector",
+    search = {"k": args.k, "mode": "vector",
               "max_distance": choose_distance(embedder)}  # fmt: skip
     for what, world in (("changed", new), ("unread", unread)):
         facts = facts_of(world)
@@ -353,9 +461,6 @@ def measure_answers(args):
                 )
                 answers = ask(model, others, **search | {"store": store})
                 note("absent", "with", [a == CANNOT_TELL for a in answers])
-    measure_places(model, unread, rng, args.asked, note)
-    write_rows(path, ANSWER_COLUMNS, rows)
-    return rows
 
 
 def choose_distance(embedder):
@@ -428,12 +533,20 @@ def main():
     parser.add_argument("--out", required=True, help="folder for the models")
     parser.add_argument("--csv", default=assets_dir() / "retrieval")
     parser.add_argument("--worlds", type=int, default=10)
-    parser.add_argument("--per_world", type=int, default=400)
+    parser.add_argument("--per_world", type=int, default=160)
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--asked", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--reader_epochs", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", default=tuple(SETS), choices=SETS)
+    parser.add_argument("--placed", type=int, default=100)
+    parser.add_argument("--lessons", type=int, default=1)
+    parser.add_argument("--passages", type=int, default=1)
+    parser.add_argument("--k", type=int, default=1)
+    parser.add_argument("--reader_worlds", type=int, default=40)
+    parser.add_argument("--reader_epochs", type=int, default=1)
     parser.add_argument("--reader_batch", type=int, default=32)
+    parser.add_argument("--reader_rate", type=float, default=1.5e-3)
+    parser.add_argument("--reader_length", type=int, default=108)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--temperature", type=float, default=0.05)
