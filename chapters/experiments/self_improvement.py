@@ -11,10 +11,7 @@ has left there. The weak start can work in steps, and seldom does. It learns
 - `self_train_lucky`: as `self_train`, but any right answer counts;
 - `control`: from as many further examples of the kind that made it weak;
 - `grpo`: from rewards for any right answer, until as many tokens are sampled
-  as in `self_train`;
-- `teacher` and `teacher_large`: from right solutions of others, the model that
-  the weak start once was and one of twice its width, until as many tokens are
-  sampled. The latter takes `large_0.keras`, from `reasoning.py --ways large`.
+  as in `self_train`.
 
 With `--ways grid`, settings of GRPO are changed one at a time, and all runs
 sample as many tokens. With `--ways collapse`, it is run without what keeps it
@@ -24,9 +21,8 @@ measured, and they have numbers that no model was trained on.
 Rows go to three files in `assets/reasoning/`: `improvement.csv`, what the
 models can do; `rounds.csv`, each round of self-training; `grpo.csv`, each step
 of GRPO. What is there already is not done again. The committed rows come from
-`--seed 0`, `1` and `2`, those of lucky answers from `0` and `1`, and those of a
-collapse from `0`. The grid and the teachers have none yet. Rates were chosen
-with `--pool 4 --seed 9`.
+`--seed 0`, `1` and `2`, and rates were chosen with `--pool 4 --seed 9`. What
+the start learns from a teacher is in `teachers.py`.
 """
 
 import argparse
@@ -43,10 +39,7 @@ from reasoning_lab import Lab, add_arguments
 
 from kerasllm import backend
 from kerasllm.evaluation import Share
-from kerasllm.generation import TextGenerator
-from kerasllm.instructions import Instruction
 from kerasllm.reasoning import AnswerChecker
-from kerasllm.samplers import chain
 from kerasllm.schedules import WarmupSchedule
 from kerasllm.tuning import finetune, grpo, self_train
 
@@ -76,8 +69,6 @@ EPOCHS, BATCH_SIZE, RATE = 3, 16, 3e-4  # of supervised fine-tuning
 GRPO_RATE, WARMUP, PROMPTS = 3e-4, 5, 32
 LONGEST_RUN = 90  # of GRPO; its tokens end it earlier
 NO_CLIP = {"epsilon": 1.0, "epsilon_high": 1e6}
-TEACHERS = {"teacher": "steps", "teacher_large": "large"}
-MOST_OF_EACH = 4  # right solutions of a problem
 MAIN = (
     "parent weak self_train grpo control self_train_start self_train_lucky"
 ).split()
@@ -104,7 +95,6 @@ COLLAPSE = {
 SETTINGS = {"grpo": {}, **GRID, **COLLAPSE}
 GROUPS = {
     "main": MAIN,
-    "teachers": list(TEACHERS),
     "grid": list(GRID),
     "collapse": list(COLLAPSE),
 }
@@ -208,36 +198,6 @@ def learn_more_of_the_same(lab, causal_lm, way):
     return tune(lab, causal_lm, weak_examples(some))
 
 
-def learn_from_teacher(lab, causal_lm, way):
-    """Tune a model on right solutions of another; return what it cost."""
-    generator = TextGenerator(lab.load(TEACHERS[way]), chain(1.0))
-    most = int(cost_of_rounds(lab)["tokens_sampled"])
-    problems, examples, num_sampled = [*lab.practice, *lab.more], [], 0
-    started = time.perf_counter()
-    for first in range(0, len(problems), PROMPTS):
-        some = problems[first : first + PROMPTS]
-        groups = generator.generate(
-            [problem.prompt for problem in some],
-            LENGTH,
-            seed=[10_000 * lab.seed + first + i for i in range(len(some))],
-            strip_prompt=True,
-            num_samples=GENERATIONS,
-        )
-        for problem, texts in zip(some, groups, strict=True):
-            num_sampled += sum(num_tokens(text) + 1 for text in texts)
-            flags = lab.checker([problem] * len(texts), texts)
-            right = [t for t, flag in zip(texts, flags, strict=True) if flag]
-            examples += [
-                Instruction(problem.prompt, text.strip())
-                for text in list(dict.fromkeys(right))[:MOST_OF_EACH]
-            ]
-        if num_sampled >= most:
-            break
-    seconds = time.perf_counter() - started
-    costs = tune(lab, causal_lm, examples)
-    return costs | {"tokens_sampled": num_sampled, "sampling_seconds": seconds}
-
-
 def learn_from_rewards(lab, causal_lm, way):
     """Run GRPO with the settings of a way; return what it cost."""
     settings = dict(SETTINGS[way])
@@ -279,8 +239,6 @@ def num_tokens(text):
 def learn(lab, causal_lm, way):
     if way in SETTINGS:
         return learn_from_rewards(lab, causal_lm, way)
-    if way in TEACHERS:
-        return learn_from_teacher(lab, causal_lm, way)
     if way == "control":
         return learn_more_of_the_same(lab, causal_lm, way)
     if way.startswith("self_train"):
