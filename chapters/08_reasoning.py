@@ -68,6 +68,7 @@ import re
 import tempfile
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
@@ -75,7 +76,7 @@ from kerasllm import backend, evaluation, generation, plots, tuning
 from kerasllm.evaluation import Share
 from kerasllm.files import assets_dir
 from kerasllm.generation import TextGenerator
-from kerasllm.instructions import Instruction
+from kerasllm.instructions import Instruction, TokenizedInstructions
 from kerasllm.presets import load_causal_lm
 from kerasllm.prompts import PromptTemplate
 from kerasllm.reasoning import (
@@ -272,6 +273,64 @@ for name, share in three_and_four.items():
 # examples, the model that works in steps fails nearly always. It has not
 # learned to go on for as long as there is something to do.
 #
+# That results are read again can be seen. At the marker, the next token is the
+# number of the answer. What does the model look at there? We run the layers
+# one by one, and ask each for its attention at the last position:
+
+
+# %%
+def attention_at(causal_lm, words):
+    """Return the attention of all heads at the last of some words.
+
+    Its shape is `(num_layers * num_heads, number of words)`.
+    """
+    tokenizer = causal_lm.preprocessor.tokenizer
+    token_ids = ops.convert_to_tensor([tokenizer(" ".join(words))], "int32")
+    backbone, rows = causal_lm.backbone, []
+    x = backbone.embedding_layernorm(backbone.embedding(token_ids))
+    for decoder in backbone.decoders:
+        _, weights = decoder.self_attention(
+            query=x, value=x, use_causal_mask=True, return_attention_scores=True
+        )
+        # (1, num_heads, length, length) -> (num_heads, length)
+        rows.append(ops.convert_to_numpy(weights)[0, :, -1])
+        x = decoder(x)
+    return np.concatenate(rows)
+
+
+parent = load_causal_lm(assets_dir() / "reasoning" / "steps")
+problem = held_out[0]
+words = f"{problem.prompt} {problem.solution}".split()
+words = words[: words.index("answer") + 1]
+heads = attention_at(parent, words)
+figure, ax = plt.subplots(figsize=(9, 3.2), layout="constrained")
+ax.imshow(heads, aspect="auto", cmap="Greys", vmin=0, vmax=1)
+ax.set_xticks(range(len(words)), words, rotation=90, fontsize=8)
+names = [f"layer {i + 1}, head {j + 1}" for i in range(2) for j in range(4)]
+_ = ax.set_yticks(range(8), names, fontsize=8)
+
+# %% [markdown]
+# *Figure 8.2. Where the eight heads of the model that works in steps look
+# while they find the number after `answer`. Black is all of a head's
+# attention.*
+
+# %%
+for way, name in (("steps", "worked steps"), ("dots", "dots")):
+    for part, what in (("own", "own output"), ("last", "its last token")):
+        rows = read_rows("attention.csv", way=way, part=part)
+        mass = [float(row["mass"]) for row in rows]
+        most = [
+            max(float(row["mass"]) for row in rows if row["seed"] == seed)
+            for seed in sorted({row["seed"] for row in rows})
+        ]
+        print(
+            f"{name}, attention to {what}: {np.mean(mass):.0%} in the mean, "
+            f"most of a head {min(most):.0%} to {max(most):.0%}"
+        )
+
+# %% [markdown]
+# ATTENTION
+#
 # ## A start that can work, and seldom does
 #
 # A large model has read many solutions. It can work in steps, and often does
@@ -433,7 +492,7 @@ print({key: history[0][key] for key in ("share_solved", "num_kept")})
 # ### Does it learn, or only remember?
 #
 # More tuning of any kind may change how often a model works in steps. So there
-# are controls. Figure 8.2 compares, on problems that none of the models has
+# are controls. Figure 8.3 compares, on problems that none of the models has
 # seen, over three seeds: the start; the same start after as many further
 # examples of the kind that made it; three rounds of self-training; GRPO, which
 # comes next, until it has sampled as many tokens; and the *parent*, the model
@@ -482,7 +541,7 @@ ax = plots.plot_comparison(
 )
 
 # %% [markdown]
-# *Figure 8.2. What the start becomes. Bars are means, and dots are the seeds,
+# *Figure 8.3. What the start becomes. Bars are means, and dots are the seeds,
 # of which there are two where lucky answers count. From
 # `chapters/experiments/self_improvement.py`.*
 
@@ -655,10 +714,69 @@ print(f"GRPO: {start_greedy:.1%} before, {after_grpo:.1%} after, greedy")
 # going. Then the reward rises, more and more groups are mixed, and the entropy
 # of a token falls: the model becomes sure of what it does.
 #
+# ### Which advice matters here
+#
+# Papers disagree about the details: whether to divide by the deviation of the
+# group, whether tokens or completions should count equally, whether a penalty
+# (*KL*) should keep the model near its start, how large groups should be.
+# Figure 8.4 changes one of these at a time. All runs start from the same
+# weights as the run with the defaults and sample as many tokens, and what is
+# plotted is the difference to that run.
+
+# %%
+GRID = {
+    "std_of_batch": "deviation of the batch",
+    "no_std": "no deviation",
+    "dapo": "tokens count equally (DAPO)",
+    "dr_grpo": "neither deviation nor length (Dr. GRPO)",
+    "kl": "KL penalty of 0.04",
+    "groups_of_4": "groups of 4, twice the problems",
+    "groups_of_16": "groups of 16, half the problems",
+    "updates_4": "four updates of each sample",
+    "updates_4_no_clip": "four updates, no clip",
+    "high_rate": "ten times the rate",
+}
+T_OF_TWO = 4.303  # 97.5% quantile of Student's t, two degrees of freedom
+
+
+def by_seed(way):
+    """Return the share right of each seed, two to four steps, in percent."""
+    return np.array([100 * share_right(rows) for rows in up_to_four(way)])
+
+
+differences = {
+    label: by_seed(way) - by_seed("grpo") for way, label in GRID.items()
+}
+figure, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+for y, points in enumerate(differences.values()):
+    half = T_OF_TWO * points.std(ddof=1) / len(points) ** 0.5
+    ax.errorbar(
+        points.mean(), y, xerr=half, fmt="D", capsize=3, color="#1b4f8a"
+    )
+    ax.plot(points, [y] * len(points), "o", mfc="white", mec="black", ms=4)
+ax.axvline(0, color="#444444", linewidth=1)
+ax.set_yticks(range(len(differences)), list(differences))
+ax.invert_yaxis()
+_ = ax.set_xlabel("points more than with the defaults")
+
+# %% [markdown]
+# *Figure 8.4. GRPO with one setting changed, against the defaults. Dots are
+# the seeds, diamonds their means with 95% intervals. From
+# `chapters/experiments/self_improvement.py --ways grid collapse`.*
+
+# %%
+print(f"the defaults: {by_seed('grpo').mean():.1f}%")
+for label, points in differences.items():
+    half = T_OF_TWO * points.std(ddof=1) / len(points) ** 0.5
+    print(f"{label:40} {points.mean():+6.1f} ± {half:.1f} points")
+
+# %% [markdown]
+# GRID
+#
 # ### How a run collapses
 #
 # The rate of reinforcement learning has to be about ten times lower than that
-# of supervised tuning. Figure 8.3 shows why: the same run with ten times the
+# of supervised tuning. Figure 8.5 shows why: the same run with ten times the
 # rate, and what clipping does for it when each sample is used four times.
 
 # %%
@@ -678,7 +796,7 @@ for way, label in COLLAPSE.items():
 ax = plots.plot_curves(curves, "step", "mean reward of the samples")
 
 # %% [markdown]
-# *Figure 8.3. The rewards of GRPO, with the defaults and without what keeps it
+# *Figure 8.5. The rewards of GRPO, with the defaults and without what keeps it
 # stable, one seed each. From `chapters/experiments/self_improvement.py --ways
 # collapse`.*
 
@@ -704,6 +822,142 @@ for way, label in COLLAPSE.items():
 # A run should be stopped there. `grpo` takes floors for the entropy, the
 # length and the reward (`min_entropy`, `min_completion_length` and
 # `min_reward`), and with `validation_prompts` it keeps the best weights.
+#
+# ## A teacher
+#
+# A small model need not find out everything by itself. Most small models that
+# reason have learned it from a larger one, by *distillation*. There are two
+# ways. Either the student is tuned on the teacher's solutions, as in chapter
+# 5. Or it learns, at every token of a solution, the whole *distribution* that
+# the teacher has for the next token (Hinton et al., 2015). The solution says
+# only which token came next, and the distribution also says how likely each of
+# the others was. The loss is the Kullback-Leibler divergence from the
+# teacher's distribution to the student's, and with Keras it is a class with
+# one method:
+
+
+# %%
+class Distillation(keras.losses.Loss):
+    """KL divergence from a teacher's distribution, both given as logits."""
+
+    def call(self, y_true, y_pred):
+        teacher = ops.log_softmax(y_true)
+        student = ops.log_softmax(y_pred)
+        return ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+
+
+def distill(student, teacher, examples):
+    """Tune a student on what a teacher would say after each token."""
+    tokens = TokenizedInstructions.of(
+        examples, student.preprocessor, NOTES, LENGTH
+    )
+    batches = list(tokens.dataset(16, buckets=False).as_numpy_iterator())
+    inputs = {
+        name: np.concatenate([x[name] for x, _, _ in batches])
+        for name in ("token_ids", "padding_mask")
+    }
+    weights = np.concatenate([weights for _, _, weights in batches])
+    logits = tuning.token_model(teacher).predict(inputs, verbose=0)
+    model = tuning.token_model(student)
+    loss = Distillation(reduction="mean_with_sample_weight")
+    model.compile(keras.optimizers.Adam(3e-4), loss)
+    return model.fit(
+        inputs,
+        logits,
+        sample_weight=weights,
+        batch_size=16,
+        epochs=3,
+        verbose=0,
+    ).history["loss"]
+
+
+# %% [markdown]
+# The weights are one for the tokens of solutions and zero for those of
+# problems and for padding. By the definition of the divergence, our loss is
+# the cross-entropy minus the entropy of the teacher:
+
+# %%
+rng = np.random.default_rng(1)
+theirs, ours = rng.normal(size=(2, 5, 30)).astype("float32")
+wanted = ops.softmax(theirs)
+cross = keras.losses.categorical_crossentropy(wanted, ours, from_logits=True)
+entropy = keras.losses.categorical_crossentropy(
+    wanted, theirs, from_logits=True
+)
+np.testing.assert_allclose(
+    Distillation()(theirs, ours), np.mean(cross - entropy), atol=1e-5
+)
+assert abs(float(Distillation()(theirs, theirs))) < 1e-6
+
+# %% [markdown]
+# The teacher here is the parent. It solves each of our problems four times,
+# and the student learns from its right solutions:
+
+# %%
+solutions = solve(parent, practice, 4, seed=11)
+examples = keep_right(practice, solutions)
+student = load_start()
+losses = distill(student, parent, examples)
+flags = flags_of(held_out, solve(student, held_out, greedy=True))
+taught = Share.of(flags.ravel())
+print(f"{len(examples)} solutions, loss by epoch {np.round(losses, 3)}")
+print(f"a teacher's logits: {start_greedy:.1%} before, {taught:.1%} after")
+
+# %% [markdown]
+# Is it the teacher, or the distribution? Figure 8.6 compares what the start
+# learns from the same 320 problems, when it or its teacher samples as many
+# tokens.
+
+# %%
+TEACHERS = {
+    "solutions": "right solutions",
+    "logits": "logits on right solutions",
+    "logits_all": "logits on all solutions",
+    "on_policy": "logits on the student's solutions",
+    "solutions_large": "right solutions of a larger one",
+    "logits_large": "logits of a larger one",
+}
+
+
+def teacher_rows(way):
+    """Return the rows of each seed, of problems with two to four steps."""
+    rows = [r for r in read_rows("teachers.csv", way=way)
+            if r["num_steps"] in "234"]  # fmt: skip
+    seeds = sorted({row["seed"] for row in rows})
+    return [[row for row in rows if row["seed"] == seed] for seed in seeds]
+
+
+bars = {LABELS[way]: up_to_four(way) for way in ("weak", "self_train", "grpo")}
+bars |= {f"teacher: {name}": teacher_rows(w) for w, name in TEACHERS.items()}
+bars[LABELS["parent"]] = up_to_four("parent")
+ax = plots.plot_comparison(
+    {
+        label: [float(share_right(rows)) for rows in of_seeds]
+        for label, of_seeds in bars.items()
+    },
+    "share right, problems of two to four steps",
+)
+
+# %% [markdown]
+# *Figure 8.6. What the start learns from itself and from teachers. Bars are
+# means, and dots are the seeds. From `chapters/experiments/teachers.py`.*
+
+# %%
+for label, of_seeds in bars.items():
+    print(
+        f"{label:42} {percent(share_right(list(itertools.chain(*of_seeds))))}, "
+        + " ".join(f"{share_right(rows):.1%}" for rows in of_seeds)
+    )
+for way, name in TEACHERS.items():
+    (first, *_), *_ = teacher_rows(way)
+    print(
+        f"{name:34} seed {first['seed']}: {int(first['tokens_sampled']):,} "
+        f"tokens sampled, {first['examples']} solutions kept, "
+        f"{int(first['tokens_trained']):,} tokens learned from"
+    )
+
+# %% [markdown]
+# TEACHER
 #
 # ## More computing for one answer
 #
@@ -748,7 +1002,7 @@ for k in (1, 4, 16):
     print(f"pass@{k}: {share:.1%}")
 
 # %% [markdown]
-# In Figure 8.4, models after self-training are asked up to 32 times. One of
+# In Figure 8.7, models after self-training are asked up to 32 times. One of
 # the answers is chosen in four ways: by a vote; by the mean log-probability of
 # its tokens, which says how sure the model is; by a *verifier*, a reward model
 # that was trained to prefer right solutions of other problems to wrong ones;
@@ -785,7 +1039,7 @@ ax.set_ylim(0, 1)
 ax.set_xscale("log", base=2)
 
 # %% [markdown]
-# *Figure 8.4. One answer out of several samples, means over seeds. Standard
+# *Figure 8.7. One answer out of several samples, means over seeds. Standard
 # errors over problems are below three points. From
 # `chapters/experiments/more_samples.py`.*
 
@@ -816,6 +1070,91 @@ for model_name in ("self_train", "weak"):
 # reasons, and it picks these. As a weight in a vote, it does no harm. For the
 # start it is of more use: there it only has to tell worked solutions from bare
 # numbers.
+
+# %% [markdown]
+# ### Tokens and seconds
+#
+# The number of samples is not what one pays. A sample of the start is short, a
+# worked one is long, and a verifier has to read all of them. Figure 8.8 shows
+# the same votes against what a problem costs.
+
+# %%
+VOTES = {
+    "vote, after self-training": ("self_train", "vote"),
+    "weighted by the verifier": ("self_train", "weighted"),
+    "vote, the start": ("weak", "vote"),
+}
+UNITS = {
+    "n": "samples of a problem",
+    "tokens": "tokens written for a problem",
+    "seconds": "seconds of a problem",
+}
+
+
+def cost_curve(model, method, unit):
+    """Return costs of a problem, and the mean share right over the seeds."""
+    rows = read_rows("samples.csv", model=model, method=method, pool_size=32)
+    by_n = collections.defaultdict(list)
+    for row in rows:
+        by_n[int(row["n"])].append((float(row[unit]), float(row["accuracy"])))
+    # Other programs were running during some of the runs.
+    average = np.min if unit == "seconds" else np.mean
+    costs, shares = zip(
+        *[zip(*by_n[n], strict=True) for n in sorted(by_n)], strict=True
+    )
+    return list(map(average, costs)), list(map(np.mean, shares))
+
+
+figure, axes = plt.subplots(
+    1, 3, figsize=(11, 3.6), sharey=True, layout="constrained"
+)
+for ax, (unit, label) in zip(axes, UNITS.items(), strict=True):
+    curves = {name: cost_curve(*of, unit) for name, of in VOTES.items()}
+    plots.plot_curves(curves, label, "share right" if unit == "n" else "", ax)
+    ax.set_xscale("log", base=2 if unit == "n" else 10)
+    ax.set_ylim(0, 1)
+    if unit != "n":
+        ax.get_legend().remove()
+
+# %% [markdown]
+# *Figure 8.8. The share of right answers by the number of samples, by the
+# tokens that are written, and by seconds on one core, 8 or more problems at a
+# time. From `chapters/experiments/more_samples.py`.*
+
+# %%
+tokens = float(
+    read_rows("samples.csv", model="self_train", method="vote", n=16, seed=0)[
+        0
+    ]["tokens"]
+)
+learning = read_rows("improvement.csv", way="self_train", seed=0)[0]
+print(f"a vote of 16 writes {tokens:.0f} tokens for a problem")
+print(f"self-training sampled {int(learning['tokens_sampled']):,} tokens, once")
+
+# %% [markdown]
+# COSTS
+#
+# ### A vote, or a larger model
+#
+# A larger model pays for each token, a vote for each sample. What is the better
+# use of the same computing? We have trained a model of twice the width, with
+# nearly four times the parameters, on the same worked problems in the same
+# way. Reading or writing a token takes about two floating-point operations for
+# each parameter. The problem is read once, however many samples there are.
+
+# %%
+sizes = read_rows("sizes.csv")
+for row in sorted(sizes, key=lambda row: (row["seed"], float(row["flops"]))):
+    print(
+        f"seed {row['seed']}  {row['model']:6} {int(row['parameters']):,} "
+        f"parameters  {row['method']:6} of {row['n']:>2} "
+        f"{float(row['flops']) / 1e6:6.1f} MFLOP  "
+        f"{100 * float(row['accuracy']):.1f}% "
+        f"± {196 * float(row['error']):.1f}"
+    )
+
+# %% [markdown]
+# SIZES
 
 # %% [markdown]
 # ## A real model

@@ -16,9 +16,8 @@ of the sample.
 So small a model seldom writes the marker that it is asked for. So its answer
 is the last number of the text here, which is a lenient rule, and the column
 `marked` tells whether a strict checker finds an answer, too. Rows are added to
-`assets/reasoning/smollm2.csv`, a way at a time, and what is there already is
-not done again. It takes ten to twenty minutes on one core. The committed rows
-are the greedy answers of `direct` and `steps`.
+`assets/reasoning/smollm2.csv`, 17 problems at a time, and what is there already
+is not done again. It takes ten to twenty minutes on one core.
 """
 
 import argparse
@@ -135,8 +134,17 @@ def rows_of(problem, texts, way, tokenizer, seconds):
     return rows
 
 
-def run_way(way, chat, examples, problems, sampled):
-    """Ask all problems in one way; return rows."""
+def run_way(way, chat, examples, problems, sampled, first):
+    """Ask a batch of problems in one way; return rows.
+
+    Args:
+        way: str.
+        chat: `ChatModel`.
+        examples: list of worked `Problem`s.
+        problems: list of `Problem`, the batch.
+        sampled: bool. Whether to sample.
+        first: int. The number of the batch's first problem.
+    """
     prompts = prompts_of(way, chat, examples, problems)
     tokenizer = chat.causal_lm.preprocessor.tokenizer
     rows = []
@@ -144,22 +152,22 @@ def run_way(way, chat, examples, problems, sampled):
     if sampled:
         generator = TextGenerator(chat.causal_lm, chain(TEMPERATURE))
         options = {"num_samples": NUM_SAMPLES}
-    for first in range(0, len(problems), BATCH_SIZE):
-        some = slice(first, first + BATCH_SIZE)
-        seeds = [SEED + first + i for i in range(len(problems[some]))]
-        groups, seconds = answer(
-            generator, prompts[some], way, seed=seeds, **options
-        )
-        for problem, texts in zip(problems[some], groups, strict=True):
-            named = [("greedy", texts)]
-            if sampled:
-                named = [(str(i), text) for i, text in enumerate(texts)]
-            rows += rows_of(problem, named, way, tokenizer, seconds)
+    seeds = [SEED + first + i for i in range(len(problems))]
+    groups, seconds = answer(generator, prompts, way, seed=seeds, **options)
+    for problem, texts in zip(problems, groups, strict=True):
+        named = [("greedy", texts)]
+        if sampled:
+            named = [(str(i), text) for i, text in enumerate(texts)]
+        rows += rows_of(problem, named, way, tokenizer, seconds)
     return rows
 
 
-def is_of(row, way, sampled):
-    return row["way"] == way and (row["sample"] != "greedy") == sampled
+def is_of(row, way, sampled, problem):
+    return (
+        row["way"] == way
+        and (row["sample"] != "greedy") == sampled
+        and row["problem"] == problem.prompt
+    )
 
 
 def main():
@@ -175,17 +183,16 @@ def main():
     chat = ChatModel.from_preset("smollm2", template="chatml")
     examples, problems = make_problems()
     for way, sampled in RUNS:
-        if any(is_of(row, way, sampled) for row in rows):
-            print(f"{way}, sampled={sampled}: done before", flush=True)
-            continue
-        new = run_way(way, chat, examples, problems, sampled)
-        rows += new
-        with whole_file(path) as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        right = sum(int(row["right"]) for row in new)
-        print(f"{way}, sampled={sampled}: {right} of {len(new)}", flush=True)
+        for first in range(0, len(problems), BATCH_SIZE):
+            some = problems[first : first + BATCH_SIZE]
+            if any(is_of(row, way, sampled, some[0]) for row in rows):
+                continue
+            rows += run_way(way, chat, examples, some, sampled, first)
+            with whole_file(path) as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+            print(f"{way}, sampled={sampled}: from {first} on", flush=True)
     return 0
 
 
