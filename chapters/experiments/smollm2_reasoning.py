@@ -16,8 +16,8 @@ of the sample.
 So small a model seldom writes the marker that it is asked for. So its answer
 is the last number of the text here, which is a lenient rule, and the column
 `marked` tells whether a strict checker finds an answer, too. Rows are added to
-`assets/reasoning/smollm2.csv`, 17 problems at a time, and what is there already
-is not done again. It takes ten to twenty minutes on one core.
+`assets/reasoning/smollm2.csv`, a few problems at a time, and what is there
+already is not done again. It takes ten to twenty minutes on one core.
 """
 
 import argparse
@@ -64,7 +64,7 @@ NUM_PROBLEMS, NUM_EXAMPLES, SEED = 50, 4, 8
 MAX_NUMBER = 50
 LONGEST = {"direct": 24, "steps": 128, "worked": 64}  # tokens of an answer
 NUM_SAMPLES, TEMPERATURE = 8, 0.7
-BATCH_SIZE = 17  # problems at a time
+BATCH_SIZE, SAMPLED_SIZE = 17, 4  # problems at a time, for samples fewer
 # Ways, and whether to sample.
 RUNS = (
     ("direct", False),
@@ -183,8 +183,9 @@ def main():
     chat = ChatModel.from_preset("smollm2", template="chatml")
     examples, problems = make_problems()
     for way, sampled in RUNS:
-        for first in range(0, len(problems), BATCH_SIZE):
-            some = problems[first : first + BATCH_SIZE]
+        size = SAMPLED_SIZE if sampled else BATCH_SIZE
+        for first in range(0, len(problems), size):
+            some = problems[first : first + size]
             if any(is_of(row, way, sampled, some[0]) for row in rows):
                 continue
             rows += run_way(way, chat, examples, some, sampled, first)
