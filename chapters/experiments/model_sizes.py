@@ -2,9 +2,9 @@
 
     python chapters/experiments/model_sizes.py --seed 0 --out FOLDER
 
-The folder must have `steps_0.keras` and `large_0.keras`, which `reasoning.py`
+The folder must have `steps_0.keras` and `small_0.keras`, which `reasoning.py`
 leaves there: two models that learned in the same way from the same worked
-problems, one of them twice as wide and with nearly four times the parameters.
+problems, the first twice as wide and with nearly four times the parameters.
 Both solve the same held-out problems, once with the likeliest tokens and 16
 times with samples at temperature 1, for a vote.
 
@@ -28,7 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from more_samples import measured_problems, sample, votes
-from reasoning import LARGE, LENGTH
+from reasoning import LENGTH
 from reasoning_lab import Lab, add_arguments
 from self_improvement import num_tokens
 
@@ -40,7 +40,7 @@ COLUMNS = (
     "seed model parameters method n accuracy error problems tokens flops "
     "seconds"
 ).split()
-MODELS = {"small": "steps", "large": LARGE}
+MODELS = {"small": "small", "large": "steps"}
 POOL_SIZE = 16
 NS = (1, 2, 4, 8, 16)
 

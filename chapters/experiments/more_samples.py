@@ -23,7 +23,7 @@ fewer problems shows whether too many of them fool the verifier.
 The models are `weak`, `parent` and, between them, `self_train`, the one after
 self-training; `self_improvement.py` leaves it. Rows are added to
 `assets/reasoning/samples.csv`. What is there already is not done again. The
-committed rows come from `--seed 0` and `1` with `--models self_train weak`.
+committed rows come from `--seed 0`, `1` and `2`, `--models self_train weak`.
 """
 
 import argparse

@@ -9,7 +9,8 @@ as the steps have tokens. They are asked about problems with other numbers.
 
 A fourth model is the weak start of what comes later: the one that works in
 steps, tuned a little more on other problems, most of them with the answer
-alone. It still can work, and seldom does.
+alone. It still can work, and seldom does. With `--ways small` or `large`, a
+model of half or twice the width learns the worked solutions.
 
 Rows are added to `assets/reasoning/ways.csv`, or to the file that `--csv`
 names, and models are kept in the folder. What is there already is not done
@@ -59,7 +60,8 @@ COLUMNS = (
     "steps_hold worked tokens parameters cpu_seconds"
 ).split()
 WAYS = ("steps", "direct", "dots", "weak")
-LARGE = "large"  # as `steps`, with twice the width
+# As `steps`, with another width.
+FACTORS = {"small": 0.5, "large": 2}
 # Notes have no delimiters: an answer comes after the question mark.
 NOTES = PromptTemplate("notes", "", "", "", "")
 
@@ -125,7 +127,7 @@ def build(tokenizer, seed, factor=1):
     """Return an untrained model, so many times as wide."""
     keras.utils.set_random_seed(seed)
     sizes = SIZES | {
-        name: factor * SIZES[name]
+        name: int(factor * SIZES[name])
         for name in ("hidden_dim", "intermediate_dim")
     }
     backbone = MiniGPTBackbone(
@@ -199,7 +201,7 @@ def has_right_steps(text):
 
 def summarize(rows):
     """Print the shares of right answers for three and more steps."""
-    for way in [*WAYS, LARGE]:
+    for way in [*WAYS, *FACTORS]:
         found = [
             row
             for row in rows
@@ -266,9 +268,8 @@ def run(args):
             )
             examples = weak_examples(some)
         else:
-            is_large = way == LARGE
-            causal_lm = build(tokenizer, args.seed, 2 if is_large else 1)
-            examples = as_instructions(some, "steps" if is_large else way)
+            causal_lm = build(tokenizer, args.seed, FACTORS.get(way, 1))
+            examples = as_instructions(some, "steps" if way in FACTORS else way)
         seconds = train(
             causal_lm, examples, epochs, rate, args.batch_size, args.seed,
             args.verbose,
@@ -290,7 +291,7 @@ def main():
     parser.add_argument("--out", required=True, help="folder for the models")
     parser.add_argument("--csv", default=assets_dir() / "reasoning/ways.csv")
     parser.add_argument("--ways", nargs="+", default=WAYS,
-                        choices=[*WAYS, LARGE])  # fmt: skip
+                        choices=[*WAYS, *FACTORS])  # fmt: skip
     parser.add_argument("--structures", nargs="+", default=STRUCTURES)
     parser.add_argument("--examples", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=14)

@@ -1,7 +1,8 @@
 """What the experiments with the weak start share: problems, models, rows.
 
-`reasoning.py` makes the models. `self_improvement.py` and `more_samples.py`
-use them on other problems. The two that the chapter begins with are presets:
+`reasoning.py` makes the models. `self_improvement.py`, `teachers.py`,
+`more_samples.py`, `model_sizes.py` and `attention_to_steps.py` use them on
+other problems. The two that the chapter begins with are presets:
 
     python chapters/experiments/reasoning_lab.py --seed 0 --out FOLDER
 

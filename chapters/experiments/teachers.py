@@ -3,11 +3,10 @@
     python chapters/experiments/teachers.py --seed 0 --out FOLDER
 
 The student is the weak start of `self_improvement.py`. The teacher is the model
-that works in steps, from which the start was made, or one of twice its width.
-The folder must have `weak_0.keras`, `steps_0.keras` and, for the ways that end
-in `large`, `large_0.keras`, which `reasoning.py` leaves there. The teacher
-solves the problems from which the student can also teach itself, again and
-again, until as many tokens are sampled as in its self-training. Then the
+that works in steps, from which the start was made. The folder must have
+`weak_0.keras` and `steps_0.keras`, which `reasoning.py` leaves there. The
+teacher solves the problems from which the student can also teach itself, again
+and again, until as many tokens are sampled as in its self-training. Then the
 student learns
 
 - `solutions`: the teacher's right solutions, as in supervised fine-tuning;
@@ -15,13 +14,12 @@ student learns
 - `logits_all`: the same on all of the teacher's solutions, right or wrong, so
   that nobody has to know the answers;
 - `on_policy`: the teacher's distribution of each token, on all solutions of the
-  *student*, in three rounds;
-- `solutions_large`, `logits_large`: as the first two, from the larger teacher.
+  *student*, in three rounds.
 
 Epochs, rate and batches are those of self-training, and none was chosen for a
-teacher. Rows are added to `assets/reasoning/teachers.csv`. The rows of way
-`large` are what the larger teacher can do itself. What is there already is not
-done again. Compare with `self_train` in `improvement.csv`.
+teacher. Rows are added to `assets/reasoning/teachers.csv`. What is there
+already is not done again. Compare with `self_train` and, for the teacher
+itself, `parent` in `improvement.csv`.
 """
 
 import argparse
@@ -34,7 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 from keras import ops
-from reasoning import LARGE, LENGTH, NOTES, measure
+from reasoning import LENGTH, NOTES, measure
 from reasoning_lab import Lab, add_arguments
 from self_improvement import (
     BATCH_SIZE,
@@ -62,9 +60,7 @@ COLUMNS = [
     *"seed way num_steps right size low high steps_hold worked tokens".split(),
     *COSTS,
 ]
-WAYS = (
-    "solutions logits logits_all on_policy large solutions_large logits_large"
-).split()
+WAYS = ("solutions", "logits", "logits_all", "on_policy")
 MOST_OF_EACH = 4  # solutions of a problem
 PROMPTS = 32  # problems in a batch of samples
 
@@ -174,12 +170,12 @@ def costs_of(lab, solutions, tokens, examples, epochs=EPOCHS):
 def learn_from_teacher(lab, student, way):
     """Tune a student on solutions of a teacher; return what it cost."""
     most = int(cost_of_rounds(lab)["tokens_sampled"])
-    teacher = lab.load(LARGE if way.endswith(LARGE) else "steps")
+    teacher = lab.load("steps")
     started = time.perf_counter()
     solutions, tokens = sample(lab, teacher, most, seed=lab.seed)
     sampled = time.perf_counter()
     examples = keep(lab, solutions, only_right=way != "logits_all")
-    if way.startswith("solutions"):
+    if way == "solutions":
         tune(lab, student, examples)
     else:
         distill(lab, student, teacher, examples)
@@ -221,12 +217,10 @@ def run_way(lab, way):
     if lab.rows(NAME, seed=lab.seed, way=way):
         print(f"{way}, seed {lab.seed}: done before", flush=True)
         return
-    started, costs = time.process_time(), dict.fromkeys(COSTS, "")
-    causal_lm = lab.load(LARGE if way == LARGE else "weak")
-    if way != LARGE:
-        learn = learn_on_policy if way == "on_policy" else learn_from_teacher
-        costs = learn(lab, causal_lm, way)
-        costs["cpu_seconds"] = round(time.process_time() - started)
+    started, causal_lm = time.process_time(), lab.load("weak")
+    learn = learn_on_policy if way == "on_policy" else learn_from_teacher
+    costs = learn(lab, causal_lm, way)
+    costs["cpu_seconds"] = round(time.process_time() - started)
     rows = measure(causal_lm, lab.final, lab.checker.marker)
     lab.put(
         NAME, COLUMNS, [row | costs for row in rows], seed=lab.seed, way=way
