@@ -223,6 +223,13 @@ EFFECTS = {
         * 2,
         rf"\nthe defaults +reward{NUMBER},": [(0.5, 1)],
         rf"\nten times the rate +reward{NUMBER},": [(0, 0.2)],
+        rf"worked steps, attention to its last token:[^\n]* to{PERCENT}": [
+            (80, 100)
+        ],
+        rf"dots, attention to its last token:[^\n]* to{PERCENT}": [(0, 40)],
+        rf"\nfour updates of each sample +-{NUMBER} ±": [(4, 20)],
+        rf"\nteacher: right solutions +{PERCENT}": [(70, 100)],
+        rf"points more from logits, by seed: \+{NUMBER}": [(1, 20)],
         rf"self_train vote - one +of 16: \+{NUMBER} ±": [(10, 30)],
         rf"self_train verifier - vote +of 16: -{NUMBER} ±": [(10, 60)],
         rf"SmolLM2, the number alone:{PERCENT}": [(0, 20)],
@@ -234,6 +241,10 @@ EFFECTS = {
             (50, 100),
         ],
         rf"GRPO:{PERCENT} before,{PERCENT} after, greedy": [(0, 15), (50, 100)],
+        rf"a teacher's logits:{PERCENT} before,{PERCENT} after": [
+            (0, 15),
+            (60, 100),
+        ],
     },
 }
 # What SmolLM2 does, where its package is installed. The weights are given, so
