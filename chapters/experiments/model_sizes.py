@@ -27,7 +27,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-from more_samples import measured_problems, sample, votes
+from more_samples import FILES, measured_problems, sample, votes
 from reasoning import LENGTH
 from reasoning_lab import Lab, add_arguments
 from self_improvement import num_tokens
@@ -40,7 +40,7 @@ COLUMNS = (
     "seed model parameters method n accuracy error problems tokens flops "
     "seconds"
 ).split()
-MODELS = {"small": "small", "large": "steps"}
+MODELS = {"small": "small", "large": "parent"}
 POOL_SIZE = 16
 NS = (1, 2, 4, 8, 16)
 
@@ -75,7 +75,7 @@ def run_model(lab, size):
         return
     problems = measured_problems(lab, is_large=False)
     prompts = [problem.prompt for problem in problems]
-    causal_lm = lab.load(MODELS[size])
+    causal_lm = lab.load(FILES[MODELS[size]])
     common = {
         "parameters": causal_lm.count_params(),
         "prompt_tokens": np.mean([num_tokens(prompt) for prompt in prompts]),

@@ -54,7 +54,7 @@ COLUMNS = (
 MODELS = ("weak", "self_train", "parent")
 # Of each model, its file.
 FILES = {"weak": "weak", "self_train": "self_train", "parent": "steps",
-         "large": "large"}  # fmt: skip
+         "small": "small", "large": "large"}  # fmt: skip
 
 POOL_SIZE, LARGE_POOL = 32, 256
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
