@@ -983,13 +983,14 @@ for way, name in TEACHERS.items():
     )
 
 # %% [markdown]
-# With a teacher, as many sampled tokens are worth more, in every seed. The same
-# solutions are worth five points more if the student learns the distribution
-# at each token and not only the token. This also works without a checker. A
-# third of the teacher's samples are wrong, but even there its distribution
-# says what it would rather have written. And it works on what the *student*
-# writes, where the teacher corrects the mistakes that the student really makes.
-# All three come within a few points of the teacher.
+# The teacher's solutions are worth more than the student's own, in every seed,
+# but not by much, and GRPO does better without a teacher. The *same* solutions
+# are worth eight points more if the student learns the distribution at each
+# token and not only the token. This also works without a checker. About a third
+# of the teacher's samples are wrong, but even there its distribution says what
+# it would rather have written. And it works on what the student writes, where
+# the teacher corrects the mistakes that the student really makes. With logits,
+# the student comes within three points of the teacher.
 #
 # This student has an easy task, since it was made from its teacher and has only
 # to find back. And a teacher must exist: neither self-training nor GRPO needs
@@ -1179,24 +1180,33 @@ print(f"self-training sampled {int(learning['tokens_sampled']):,} tokens, once")
 # ### A vote, or a larger model
 #
 # A larger model pays for each token, a vote for each sample. What is the better
-# use of the same computing? We have trained a model of twice the width, with
-# nearly four times the parameters, on the same worked problems in the same
-# way. Reading or writing a token takes about two floating-point operations for
-# each parameter. The problem is read once, however many samples there are.
+# use of the same computing? We have trained a model of half the width, with
+# 28% of the parameters, on the worked problems of the first
+# section, in the same way. Reading or writing a token takes about two
+# floating-point operations for each parameter. The problem is read once,
+# however many samples there are. This is one seed:
 
 # %%
-sizes = read_rows("sizes.csv")
-for row in sorted(sizes, key=lambda row: (row["seed"], float(row["flops"]))):
+for row in sorted(read_rows("sizes.csv"), key=lambda r: float(r["flops"])):
+    name = "greedy" if row["method"] == "greedy" else f"vote of {row['n']}"
     print(
-        f"seed {row['seed']}  {row['model']:6} {int(row['parameters']):,} "
-        f"parameters  {row['method']:6} of {row['n']:>2} "
-        f"{float(row['flops']) / 1e6:6.1f} MFLOP  "
+        f"{row['model']:6} {int(row['parameters']):>8,} parameters  "
+        f"{name:10} {float(row['flops']) / 1e6:5.1f} million operations  "
         f"{100 * float(row['accuracy']):.1f}% "
         f"± {196 * float(row['error']):.1f}"
     )
 
 # %% [markdown]
-# SIZES
+# For the price of one answer of the larger model, the smaller one may vote with
+# seven samples. It is not close: a vote of eight solves 20%, and the larger
+# model 83%. Even a vote of sixteen, at twice the price, changes nothing. A vote
+# needs a model whose commonest answer is right, and the small one's seldom is.
+#
+# There is a second lesson in the table. A vote is much better than one *sample*,
+# but not better than the one *greedy* answer, which costs a sixteenth of it. For
+# models as sure of themselves as these, the likeliest tokens are a good
+# solution already. In large models, with many ways to the same answer, a vote
+# was found to beat the greedy answer as well (Wang et al., 2022).
 
 # %% [markdown]
 # ## A real model
@@ -1298,12 +1308,17 @@ print("Judy's letters:", [row["answer"] for row in groups[JUDY]])
 # - Of the published advice on GRPO's loss, none makes a difference here that
 #   three seeds can show. Four updates of each sample lose nine points, and ten
 #   times the rate ruins the run. Clipping does not save it.
-# - A teacher teaches more than the model itself does from as many tokens, and
-#   its logits teach more than its solutions, even where it is wrong.
-# - A vote of sixteen gains fifteen points. A weak verifier that chooses alone
-#   does worse the more samples it sees.
+# - From as many tokens, a teacher's solutions teach little more than the
+#   student's own: 75%. Its logits on the same solutions teach more, 84%, and
+#   nobody has to know which of the solutions are right.
+# - A vote of sixteen gains fifteen points over one sample, but a greedy answer
+#   does as well. A weak verifier that chooses alone does worse the more samples
+#   it sees.
+# - With as much computing, a model of nearly four times the size, asked once,
+#   is far better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy
-#   problems as when it is asked for the number alone: fewer than one in ten.
+#   problems as when it is asked for the number alone, and with worked examples
+#   not many more: about one in ten. Its samples disagree too much for a vote.
 #
 # ## Try it
 #

@@ -232,8 +232,11 @@ EFFECTS = {
         rf"points more from logits, by seed: \+{NUMBER}": [(1, 20)],
         rf"self_train vote - one +of 16: \+{NUMBER} ±": [(10, 30)],
         rf"self_train verifier - vote +of 16: -{NUMBER} ±": [(10, 60)],
+        rf"small .* vote of 8 [^%]* {PERCENT} ±": [(0, 40)],
+        rf"large .* greedy [^%]* {PERCENT} ±": [(60, 100)],
         rf"SmolLM2, the number alone:{PERCENT}": [(0, 20)],
         rf"SmolLM2, think step by step:{PERCENT}": [(0, 20)],
+        rf"SmolLM2, after worked examples:{PERCENT}": [(0, 20)],
         # What trains while the reader watches. The shares are of 200 problems.
         rf"start, at least one of eight:{PERCENT}": [(10, 50)],
         rf"self-training:{PERCENT} before,{PERCENT} after": [
