@@ -1202,11 +1202,11 @@ for row in sorted(read_rows("sizes.csv"), key=lambda r: float(r["flops"])):
 # model 83%. Even a vote of sixteen, at twice the price, changes nothing. A vote
 # needs a model whose commonest answer is right, and the small one's seldom is.
 #
-# There is a second lesson in the table. A vote is much better than one *sample*,
-# but not better than the one *greedy* answer, which costs a sixteenth of it. For
-# models as sure of themselves as these, the likeliest tokens are a good
-# solution already. In large models, with many ways to the same answer, a vote
-# was found to beat the greedy answer as well (Wang et al., 2022).
+# There is a second lesson in the table. A vote is much better than one
+# *sample*, but not better than the one *greedy* answer, with a sixteenth of the
+# tokens. For models as sure of themselves as these, the likeliest tokens are a
+# good solution already. In large models, with many ways to the same answer, a
+# vote was found to beat the greedy answer, too (Wang et al., 2022).
 
 # %% [markdown]
 # ## A real model
@@ -1314,8 +1314,8 @@ print("Judy's letters:", [row["answer"] for row in groups[JUDY]])
 # - A vote of sixteen gains fifteen points over one sample, but a greedy answer
 #   does as well. A weak verifier that chooses alone does worse the more samples
 #   it sees.
-# - With as much computing, a model of nearly four times the size, asked once,
-#   is far better than a vote of the smaller one.
+# - With as much computing, a model of 3.6 times the size, asked once, is far
+#   better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy
 #   problems as when it is asked for the number alone, and with worked examples
 #   not many more: about one in ten. Its samples disagree too much for a vote.
