@@ -24,6 +24,7 @@ def test_finetune_writes_adapters_that_chat_reads(
     assert adapters.is_file()
     assert f"kerasllm chat --preset tiny --lora {adapters}" in out
     assert "trainable" in out and "GiB" in out
+    assert out.index("The preset tiny knows") < out.index("Epoch 1/1")
     # Finished, it is not begun again.
     status, again, _ = run(*command)
     assert status == 0 and "Epoch 1/1" not in again

@@ -193,6 +193,8 @@ def dpo(
     num_trained_on = report_lengths(
         preferences.TokenizedPairs, model, train, sequence_length
     )
+    for line in expectations(preset, num_trained_on):
+        print(line, flush=True)  # before the training, which may take hours
     note_options(out, options)
     history = _tune(
         model,
@@ -207,8 +209,12 @@ def dpo(
         directory=out / "checkpoint",
     )
     command = chat_command(preset, save(model, out), template, dtype)
-    said = [*_what_it_prefers(history), *expectations(preset, num_trained_on)]
-    print(*said, "Ask the tuned model with", f"  {command}", sep="\n")
+    print(
+        *_what_it_prefers(history),
+        "Ask the tuned model with",
+        f"  {command}",
+        sep="\n",
+    )
 
 
 def _tune(model, train, held_out, **options):

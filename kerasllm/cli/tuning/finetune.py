@@ -117,6 +117,8 @@ def finetune(
     num_trained_on = report_lengths(
         instructions.TokenizedInstructions, model, train, sequence_length
     )
+    for line in expectations(preset, num_trained_on):
+        print(line, flush=True)  # before the training, which may take hours
     note_options(out, options)
     history = model.finetune(
         train,
@@ -129,12 +131,16 @@ def finetune(
         directory=out / "checkpoint",
     )
     command = chat_command(preset, save(model, out), template, dtype)
-    said = _what_to_expect(preset, num_trained_on, history)
-    print(*said, "Ask the tuned model with", f"  {command}", sep="\n")
+    print(
+        *_what_to_expect(history),
+        "Ask the tuned model with",
+        f"  {command}",
+        sep="\n",
+    )
 
 
-def _what_to_expect(preset, num_examples, history):
-    """Yield lines on what the tuned model can do, and what would help."""
+def _what_to_expect(history):
+    """Yield lines on what the tuned model can do."""
     last = history[-1] if history else {}
     perplexity = last.get("val_perplexity", last.get("perplexity"))
     if perplexity is not None:
@@ -145,4 +151,3 @@ def _what_to_expect(preset, num_examples, history):
                 "That is high: expect no sensible answers yet. Train longer, "
                 "with --epochs, or on more examples."
             )
-    yield from expectations(preset, num_examples)
