@@ -4,11 +4,12 @@
     python chapters/experiments/retrieval.py answers --out FOLDER
 
 `search` trains an embedder on questions about other small worlds and compares
-four ways to find the passage that answers a question about a new world: the
-hidden states of the model before this training, BM25, the trained embedder, and
-BM25 with the trained embedder (hybrid). Each passage states one fact. A
-question is worded independently of its passage (`any`), or it is a paraphrase
-without a common word but for the name (`paraphrased`).
+five ways to find the passage that answers a question about a new world: the
+hidden states of the model before this training, BM25, the trained embedder,
+both of these as a store fuses them, by ranks (`hybrid`), and a weighted sum of
+their scores. Each passage states one fact. A question is worded independently
+of its passage (`any`), or it is a paraphrase without a common word but for the
+name (`paraphrased`).
 
 `answers` tunes a model to answer from context, on yet other worlds, and asks it
 with and without a store: about facts that have changed since pretraining, about
@@ -61,8 +62,9 @@ SEARCH_COLUMNS = (
 ).split()
 ANSWER_COLUMNS = "names seed what way passages place hits size low high".split()
 # Parts of `answers`, and a word in the rows of each.
-SETS = {"store": "absent", "places": "place"}
+SETS = {"store": "absent", "places": "place", "several": "place, several"}
 TRAINED_ON = range(100, 140)  # seeds of worlds
+MOST_PASSAGES = 3  # of requests with several
 TIMES_CHANGED = 6  # the old world, to learn to read
 WORLDS = {"choice": 50, "final": 60}
 OLD_WORLD = 0  # that of pretraining
@@ -378,6 +380,36 @@ def tune_reader(args, folder):
     return ChatModel.from_preset(path)
 
 
+def tune_on_several(args, folder):
+    """Return the reader after requests with one to three passages, too."""
+    path = folder / f"reader_{MOST_PASSAGES}_{args.seed}"
+    if path.exists():
+        return ChatModel.from_preset(path)
+    keras.utils.set_random_seed(args.seed)
+    model = tune_reader(args, folder)
+    rng = random.Random(f"several {args.seed}")
+    examples = reading_examples(
+        args.reader_worlds, args.several, MOST_PASSAGES, rng
+    )
+    rng.shuffle(examples)
+    started = time.process_time()
+    model.finetune(
+        examples,
+        epochs=1,
+        batch_size=args.reader_batch,
+        learning_rate=keras.optimizers.schedules.CosineDecay(
+            args.rate, len(examples) // args.reader_batch
+        ),
+        sequence_length=160,
+        seed=args.seed,
+        directory=folder / f"run_{path.name}",
+        verbose=args.verbose,
+    )
+    print(f"{len(examples)} requests: {time.process_time() - started:.0f} s")
+    save_in_half(model, path)
+    return ChatModel.from_preset(path)
+
+
 def questions_about(facts, rng):
     return [
         Question(
@@ -428,7 +460,10 @@ def measure_answers(args):
         if some == "store":
             measure_store(model, embedder, number, rng, args, note)
         else:
-            measure_places(model, World(number), rng, args.placed, note)
+            reader, what = model, SETS[some]
+            if some == "several":
+                reader = tune_on_several(args, folder)
+            measure_places(reader, what, World(number), rng, args.placed, note)
         write_rows(path, ANSWER_COLUMNS, rows)
     return rows
 
@@ -492,7 +527,7 @@ def is_claim(answer):
     return answer.startswith(("It ", "He ", "She "))
 
 
-def measure_places(model, world, rng, count, note):
+def measure_places(model, what, world, rng, count, note):
     """Count right answers by the number of passages and the gold one's."""
     for num_passages in (1, 2, 3, 5, 8):
         for place in ("front", "middle", "end"):
@@ -507,7 +542,7 @@ def measure_places(model, world, rng, count, note):
                 texts.insert(at[place], passage_of(entity, attribute, rng))
                 shown[question.text] = texts
             answers = ask(model, some, store=shown.get, k=num_passages)
-            note("place", "with", right(answers, some), num_passages, place)
+            note(what, "with", right(answers, some), num_passages, place)
 
 
 def read_rows(path):
@@ -540,6 +575,12 @@ def main():
     parser.add_argument("--sets", nargs="+", default=tuple(SETS), choices=SETS)
     parser.add_argument("--placed", type=int, default=100)
     parser.add_argument("--lessons", type=int, default=1)
+    parser.add_argument(
+        "--several",
+        type=int,
+        default=80,
+        help="requests of a world with several passages",
+    )
     parser.add_argument("--passages", type=int, default=1)
     parser.add_argument("--k", type=int, default=1)
     parser.add_argument("--reader_worlds", type=int, default=40)
