@@ -767,10 +767,17 @@ print(ask_once(question), len(times_asked))
 _ = store.add([gold], [name])
 
 # %% [markdown]
-# With a model, `ask` is `lambda question, hits: model.ask(question, store=lambda
-# _: hits)`. The search remains, and it takes milliseconds where an answer takes
-# seconds. Some systems also reuse the answer to a *similar* question. That is
-# dangerous, as exercise 4 shows.
+# The same words in capitals are answered from the cache, and a changed fact is
+# not. The search remains, and it takes milliseconds where an answer takes
+# seconds. With a model, `ask` is a function that hands it the hits, since the
+# `store` of `ChatModel.ask` may be a function, too:
+#
+# ```
+# lambda question, hits: model.ask(question, store=lambda _: hits)
+# ```
+#
+# Some systems also reuse the answer to a *similar* question. That is dangerous,
+# as exercise 4 shows.
 #
 # ## A hundred million chunks
 #
@@ -1240,14 +1247,14 @@ print(f"area under the curve: {auc(agreed, right):.1%}")
 # - Robertson and Zaragoza, 2009, *The probabilistic relevance framework: BM25
 #   and beyond*, and Cormack, Clarke and Büttcher, 2009, *Reciprocal rank fusion
 #   outperforms Condorcet and individual rank learning methods*.
-# - Malkov and Yashunin, 2016, [Efficient and robust approximate nearest neighbor
-#   search using hierarchical navigable small world
+# - Malkov and Yashunin, 2016, [Efficient and robust approximate nearest
+#   neighbor search using hierarchical navigable small world
 #   graphs](https://arxiv.org/abs/1603.09320): HNSW.
 # - Liu et al., 2023, [Lost in the middle](https://arxiv.org/abs/2307.03172):
 #   where in the context a model looks.
 # - Ortega et al., 2021, [Shaking the
-#   foundations](https://arxiv.org/abs/2110.10819): delusions in sequence models.
-#   Zhang et al., 2023, [How language model hallucinations can
+#   foundations](https://arxiv.org/abs/2110.10819): delusions in sequence
+#   models. Zhang et al., 2023, [How language model hallucinations can
 #   snowball](https://arxiv.org/abs/2305.13534).
 # - Gekhman et al., 2024, [Does fine-tuning LLMs on new knowledge encourage
 #   hallucinations?](https://arxiv.org/abs/2405.05904)

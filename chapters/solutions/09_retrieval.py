@@ -114,7 +114,8 @@ for temperature in (0.05, 1.0):
     found = np.argmax(scores[temperature], axis=1) == gold
     print(
         f"temperature {temperature}: recall@1 {percent(Share.of(found))}, "
-        f"cosine with its own {scores[temperature][range(200), gold].mean():.2f}"
+        f"cosine with its own "
+        f"{scores[temperature][np.arange(200), gold].mean():.2f}"
     )
     if temperature == 0.05:
         trained, trained_keys = embedder, keys

@@ -16,6 +16,7 @@ CHAPTERS = {
     6: ("Images in the prompt", "06_images_in_the_prompt"),
     7: ("Learning from preferences", "07_learning_from_preferences"),
     8: ("Reasoning", "08_reasoning"),
+    9: ("Retrieval-augmented generation", "09_retrieval"),
 }
 WHAT_THEY_SHOW = {
     1: "text, tokens, windows, warmup and pretraining",
@@ -26,6 +27,7 @@ WHAT_THEY_SHOW = {
     6: "soft tokens, and tuning on pictures",
     7: "reward models, best of N, DPO, and how a reward is exploited",
     8: "worked steps, self-training, GRPO, and votes among samples",
+    9: "search by vectors and words, citations, and why models make things up",
 }
 
 
