@@ -20,7 +20,7 @@ _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _EMPTY_WORDS = frozenset(
     "a about all also an and any are as at be because been but by can could "
     "did do does for from had has have he her him his how i if in into is it "
-    "its may me more most my no nor not of on one only or our out she should "
+    "its me more most my no nor not of on one only or our out she should "
     "so some such than that the their them then there these they this those "
     "to was we were what when where which who whom whose why will with would "
     "yes you your according answer based context passage text".split()

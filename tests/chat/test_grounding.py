@@ -219,6 +219,7 @@ def test_an_answer_can_be_pickled():
         ("There are 13 feathers.", 0),
         ("Boats of Benford come on the Olm.", 0),  # no passage has both
         ("Adaburg lies on which river?", None),  # the question again
+        ("It does so in May.", 0),  # the month is a claim
         ("Yes.", None),
         ("", None),
         ("...", None),
