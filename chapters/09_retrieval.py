@@ -729,7 +729,32 @@ else:
     )
 
 # %% [markdown]
-# TODO
+# Without passages, it makes up a stranger to our world each time. With them, it
+# mostly says what the passages say.
+#
+# And in the real world? SmolLM2 has surely read a lot about Python, but hardly
+# remembers how wide `textwrap` fills its lines. The experiment asks it 50
+# questions of this kind, which were written from the documentation that comes
+# with every Python, before any model was asked. With a store, it reads the
+# three passages that BM25 finds among some 39,000:
+
+# %%
+asked_about = {
+    way: read_rows("docs.csv", part="final", way=way)
+    for way in ("without", "with")
+}
+for way, rows in asked_about.items():
+    share = Share.of(int(row["right"]) for row in rows)
+    print(f"documentation, {way} passages: {percent(share)} right")
+found = [0 < int(row["rank"] or 0) <= 3 for row in asked_about["with"]]
+print(f"documentation, the passage was found: {percent(Share.of(found))}")
+rows = [row for row, is_there in zip(asked_about["with"], found, strict=True)
+        if is_there]  # fmt: skip
+share = Share.of(int(row["right"]) for row in rows)
+print(f"documentation, right if it was found: {percent(share)}")
+
+# %% [markdown]
+# TODO docs
 #
 # ## Your own documents
 #
@@ -769,13 +794,16 @@ def with_cache(ask, store, k=3):
 times_asked = []
 
 
-def quote_first(question, hits):
-    """Answer with the best passage; stands for a model, which takes longer."""
+def quote(question, hits):
+    """Stand for a model: answer with the passage that shares most words."""
     times_asked.append(question)
-    return hits[0].text
+    asked_for = words_of(question)
+    return max(
+        (hit.text for hit in hits), key=lambda t: len(words_of(t) & asked_for)
+    )
 
 
-ask_once = with_cache(quote_first, store)
+ask_once = with_cache(quote, store)
 question, gold = asked[0]
 name = ids[passages.index(gold)]
 print(ask_once(question), len(times_asked))
@@ -965,7 +993,7 @@ forms = {
     "capitals": question.upper(),
     "permission": f"{question} If you don't know, say: I don't know.",
 }
-answers = instruct.ask(list(forms.values()), max_length=64)
+answers = instruct.ask(list(forms.values()), max_length=96)
 for (name, text), answer in zip(forms.items(), answers, strict=True):
     print(f"{name:17} {text}\n{'':17} {answer}")
 sampled = instruct.ask(
@@ -1055,7 +1083,24 @@ for part, ways in {
         print(f"{name}: {percent(right)} right, {told:.1%} as told")
 
 # %% [markdown]
-# TODO
+# Our model does not snowball. After a wrong sentence it is right as often as
+# without one, and it never says the wrong value again. It could not even if it
+# should. Of names that it has never read, the first sentence is all it has, and
+# it hardly ever uses it:
+
+# %%
+for what, name in {
+    "some value": "a word of the right kind",
+    "as told": "the word that was just said",
+}.items():
+    share = rate("hallucination.csv", "copying", "told", what)
+    print(f"names it has not read: {name} in {percent(share)}")
+
+# %% [markdown]
+# In the texts that it was trained on, a fact is hardly ever said twice in a
+# row, so there was no reason to learn to look back. It takes what it has read
+# for true, and its context for nothing. To be misled by its context, a model
+# must have learned to trust it first, as every useful model has.
 #
 # ## Taught to make things up
 #
@@ -1079,7 +1124,12 @@ for way, name in {
     print(f"{name}: invented {percent(invented)}, right {percent(right)}")
 
 # %% [markdown]
-# TODO
+# The model that was tuned on what it knows refuses most of these questions.
+# The other one, which has learned from just as many refusals, makes up an
+# answer to most of them. It has also become worse at what it had read. All of
+# its training answers are *true* in the world that they come from. What hurts
+# is that they are new to it. So tune a model on what it knows, give it other
+# facts in the prompt, and let it refuse the rest.
 #
 # ## Can it be noticed?
 #
@@ -1146,8 +1196,24 @@ print(f"agreement if wrong: {agreed[~right].mean():.2f}")
 print(f"area under the curve: {auc(agreed, right):.1%}")
 
 # %% [markdown]
-# TODO
-#
+# Samples agree more where the model is right, so agreement finds many of the
+# inventions, though not all: a model can also be sure of what it makes up. It
+# multiplies the cost of an answer by the number of samples. The experiment asks
+# a model that was tuned on questions and answers, and never to refuse:
+
+# %%
+for what, name in {
+    "agree if right": "agreement if right",
+    "agree if wrong": "agreement if wrong",
+    "area": "area under the curve",
+}.items():
+    values = [
+        float(row["value"])
+        for row in read_rows("hallucination.csv", part="agreement", what=what)
+    ]
+    print(f"tuned, {name}: " + ", ".join(f"{value:.2f}" for value in values))
+
+# %% [markdown]
 # ## What we have seen
 #
 # - TODO
