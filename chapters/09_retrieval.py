@@ -997,7 +997,10 @@ answers = instruct.ask(list(forms.values()), max_length=96)
 for (name, text), answer in zip(forms.items(), answers, strict=True):
     print(f"{name:17} {text}\n{'':17} {answer}")
 sampled = instruct.ask(
-    [question] * 8, max_length=64, sampler=chain(temperature=1.0), seed=0
+    [question] * 8,
+    max_length=64,
+    sampler=chain(temperature=1.0),
+    seed=list(range(8)),
 )
 print("temperature 1:", dict(collections.Counter(sampled)))
 
@@ -1006,7 +1009,7 @@ print("temperature 1:", dict(collections.Counter(sampled)))
 # many questions about names that it has not.
 
 # %%
-NAMES = {"read": "facts it has read", "unread": "names it has not read"}
+ABOUT = {"read": "facts it has read", "unread": "names it has not read"}
 
 
 def rate(name, part, way, what):
@@ -1014,44 +1017,76 @@ def rate(name, part, way, what):
     return share_of(read_rows(name, part=part, way=way, what=what))
 
 
-for which, name in NAMES.items():
-    for way in ("temperature 1.0", "temperature 0.5", "temperature 0", "seed"):
+SAME = {
+    "temperature 1.0": "sampled at a temperature of 1",
+    "temperature 0.5": "sampled at a temperature of 0.5",
+    "seed": "sampled with the same seed",
+    "temperature 0": "the likeliest tokens",
+}
+for which, name in ABOUT.items():
+    for way, title in SAME.items():
         share = rate(
             "inconsistency.csv", "same", f"{which}, {way}", "two are equal"
         )
-        print(f"{name}, {way}: two answers are equal in {percent(share)}")
+        print(f"{name}, {title}: two are equal in {percent(share)}")
 
 # %% [markdown]
-# TODO
+# TODO same
+#
+# Figure 9.5 shows what changes if the *question* changes a little.
 
 # %%
 FORMS = {
-    "no question mark": "no question mark",
+    "paraphrase": "other words",
     "small first letter": "a small first letter",
+    "no question mark": "no question mark",
+    "typo": "a typo",
+    "letter of the name": "one letter of the name",
     "small letters": "only small letters",
     "capitals": "only capitals",
-    "typo": "a typo",
-    "paraphrase": "other words",
     "permission": "may say that it does not know",
-    "letter of the name": "one letter of the name",
 }
-ax = plots.plot_comparison(
-    {
-        label: float(
-            rate("inconsistency.csv", "other", f"read, {form}", "equal")
-        )
-        for form, label in FORMS.items()
-    },
-    "share of answers that stay the same",
-)
-ax.set_xlim(0, 1.15)
+ax = plt.subplots(figsize=(7, 3.6), layout="constrained")[1]
+for what, shift in (("equal", 0.12), ("refused", -0.12)):
+    shares = [
+        rate("inconsistency.csv", "other", f"read, {form}", what)
+        for form in FORMS
+    ]
+    label = {"equal": "the same answer", "refused": "refused"}[what]
+    draw_shares(ax, shares, label, shift)
+ax.set(yticks=range(len(FORMS)), yticklabels=FORMS.values())
+ax.set_xlabel("share of the questions")
+ax.invert_yaxis()
+_ = ax.legend(frameon=False, loc="upper right", fontsize="small")
 
 # %% [markdown]
-# *Figure 9.5. How often the greedy answer to a question about a fact that the
-# model has read stays the same when the question is changed. From
+# *Figure 9.5. Questions about facts that the model has read, changed a little:
+# how often the likeliest answer is that to the original question, and how often
+# it is a refusal. Lines are 95% intervals. From
 # `chapters/experiments/inconsistency.py`.*
+
+# %%
+asked_plainly = rate("inconsistency.csv", "other", "read, as it is", "right")
+print(f"as it is: {percent(asked_plainly)} right")
+for form, name in FORMS.items():
+    same = rate("inconsistency.csv", "other", f"read, {form}", "equal")
+    right = rate("inconsistency.csv", "other", f"read, {form}", "right")
+    print(f"{name}: {percent(same)} the same, {right:.1%} right")
+
+# %% [markdown]
+# The model was tuned on questions in several wordings, and a paraphrase hardly
+# bothers it. But in all of them the first letter was a capital and the last
+# character a question mark. A question without its question mark is answered
+# in the same way only half of the time, and one in capitals hardly ever. It
+# mostly says that it does not know, although it does. A question that *permits*
+# it to say so confuses it most: it has never read one that goes on after the
+# question mark. A large model has read questions in all of these forms. Its
+# gaps are elsewhere, and they are found in the same way: change what should not
+# matter, and count.
 #
-# TODO
+# One of the changes is not innocent. With another letter in its name, a town
+# does not exist, and refusing is right. This is what the model was taught to
+# notice: a name that it has not read. To this model, a name in capitals is one.
 #
 # ## Going on with a mistake
 #
@@ -1064,29 +1099,29 @@ ax.set_xlim(0, 1.15)
 # fact, and one mistake leads to the next (*snowballing*, Zhang et al., 2023).
 
 # %%
-for part, ways in {
-    "snowball": {
-        "alone": "nothing before",
-        "right": "after a right sentence",
-        "wrong": "after a wrong sentence",
-    },
-    "consistent": {
-        "true alone": "tuned on true pairs: nothing before",
-        "true wrong": "tuned on true pairs: after a wrong sentence",
-        "mistaken alone": "half of the pairs wrong: nothing before",
-        "mistaken wrong": "half of the pairs wrong: after a wrong sentence",
-    },
-}.items():
-    for way, name in ways.items():
+BEFORE = {
+    "alone": "nothing before",
+    "right": "after a right sentence",
+    "wrong": "after a wrong sentence",
+}
+
+
+def print_completions(part, tuned=""):
+    """Print how often the next word is right, and how often as told."""
+    for way, name in BEFORE.items():
+        way = f"{tuned} {way}".strip()
         right = rate("hallucination.csv", part, way, "right")
         told = rate("hallucination.csv", part, way, "as told")
-        print(f"{name}: {percent(right)} right, {told:.1%} as told")
+        print(f"{name}: {percent(right)} right, {told:.1%} the wrong word")
+
+
+print_completions("snowball")
 
 # %% [markdown]
-# Our model does not snowball. After a wrong sentence it is right as often as
-# without one, and it never says the wrong value again. It could not even if it
-# should. Of names that it has never read, the first sentence is all it has, and
-# it hardly ever uses it:
+# The pretrained tiny model does not snowball. After a wrong sentence it is
+# right as often as without one, and it never says the wrong word again. It
+# would be strange if it did, because it hardly reads its context. Of names that
+# it has never read, the sentence before is all that it could use:
 
 # %%
 for what, name in {
@@ -1098,9 +1133,32 @@ for what, name in {
 
 # %% [markdown]
 # In the texts that it was trained on, a fact is hardly ever said twice in a
-# row, so there was no reason to learn to look back. It takes what it has read
-# for true, and its context for nothing. To be misled by its context, a model
-# must have learned to trust it first, as every useful model has.
+# row, so there was no reason to learn to look back. People do say things twice.
+# So the experiment tunes two models on pairs of sentences that say the same. In
+# the pairs of the first model, all is true, and it has read it before. In those
+# of the second, the pairs are about new names, and one in four is wrong, so
+# that only who looks at the first sentence can complete the second one. Both
+# are asked about other facts.
+
+# %%
+for tuned, name in {
+    "read": "tuned on pairs that it knew",
+    "consistent": "tuned on pairs that are new or wrong",
+}.items():
+    copied = rate("hallucination.csv", "consistent", f"{tuned} told", "as told")
+    print(f"{name}:")
+    print_completions("consistent", tuned)
+    print(f"names it has not read: the word just said in {percent(copied)}")
+
+# %% [markdown]
+# The first model still does not look. The second one has learned to, and this
+# is good for what it has not read: it now repeats what it was just told. But
+# the same skill makes it snowball. After a wrong sentence about something that
+# it *knows*, it goes on with the wrong word, and is right in a small share of
+# the cases where it would have been right without it. Both come from the same
+# text. Trusting the context is what makes a model useful, and it is also why
+# its first mistake matters most. Retrieval uses the one side: the right
+# sentence comes first.
 #
 # ## Taught to make things up
 #
@@ -1137,45 +1195,35 @@ for way, name in {
 # something up, it should make up something else each time. So *agreement* of
 # several samples may tell the two apart, without any other source. We let the
 # pretrained tiny model complete sentences about facts that it has read, and
-# about names that it has not, with the likeliest token and with eight samples:
+# about names that it has not, eight times each. What it says is the most common
+# word:
 
 # %%
 base = ChatModel.from_preset("tiny", dtype="float32")
-
-
-def complete(prompts, **options):
-    """Return the word that the model writes next."""
-    texts = base.generate(
-        prompts,
-        max_length=48,
-        strip_prompt=True,
-        stop_strings=["."],
-        **options,
-    )
-    return [text.strip().split(" ")[0].rstrip(".,;") for text in texts]
-
-
-known = rng.sample(World(0).prefixes("untaught"), 100)
+known = rng.sample(World(0).prefixes("untaught"), 60)
 prompts = [prefix.text for prefix in known] + [
-    prefix.text for prefix in rng.sample(World(300).prefixes("untaught"), 100)
+    prefix.text for prefix in rng.sample(World(300).prefixes("untaught"), 60)
 ]
-values = [prefix.answer for prefix in known] + [None] * 100
-greedy = complete(prompts)
-right = np.array([g == v for g, v in zip(greedy, values, strict=True)])
-samples = list(
-    zip(
-        *(
-            complete(prompts, sampler=chain(temperature=1.0), seed=number)
-            for number in range(8)
-        ),
-        strict=True,
-    )
+values = [prefix.answer for prefix in known] + [None] * 60
+texts = base.generate(
+    prompts,
+    max_length=48,
+    sampler=chain(temperature=1.0),
+    num_samples=8,
+    strip_prompt=True,
+    stop_strings=["."],
+    seed=0,
 )
+samples = [
+    [text.strip().split(" ")[0].rstrip(".,;") for text in some]
+    for some in texts
+]
 
 
-def agreement(words, answer):
-    """Return the share of words that are equal to the answer."""
-    return words.count(answer) / len(words)
+def agreement(words):
+    """Return the most common word, and the share of words equal to it."""
+    ((word, count),) = collections.Counter(words).most_common(1)
+    return word, count / len(words)
 
 
 def auc(scores, flags):
@@ -1184,13 +1232,12 @@ def auc(scores, flags):
     return np.mean([(a > b) + 0.5 * (a == b) for a, b in pairs])
 
 
-agreed = np.array(
-    [agreement(w, g) for w, g in zip(samples, greedy, strict=True)]
-)
-for words, answer, score in zip(samples, greedy, agreed, strict=True):
-    assert np.isclose(score, sample_agreement(words, answer))
+said, agreed = map(np.array, zip(*map(agreement, samples), strict=True))
+right = np.array([s == v for s, v in zip(said, values, strict=True)])
+for words, score in zip(samples, agreed, strict=True):
+    assert np.isclose(score, sample_agreement(words))
 assert np.isclose(auc(agreed, right), area_under_curve(agreed, right))
-print(f"read: {right[:100].mean():.0%} right; not read: none can be right")
+print(f"read: {right[:60].mean():.0%} right; not read: none can be right")
 print(f"agreement if right: {agreed[right].mean():.2f}")
 print(f"agreement if wrong: {agreed[~right].mean():.2f}")
 print(f"area under the curve: {auc(agreed, right):.1%}")
