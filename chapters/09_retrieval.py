@@ -383,9 +383,9 @@ _ = figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
 # *Figure 9.1. The cosines of twelve questions and their passages. A question
 # and its own passage meet on the diagonal.*
 #
-# Before the training, all of these texts point in about the same direction.
-# Afterwards a question is close to its own passage, and far from most others,
-# although the model has never read these names.
+# Before the training, the vectors of all of these texts point in about the same
+# direction. Afterwards a question is close to its own passage, and far from
+# most others, although the model has never read these names.
 #
 # ## Two rankings become one
 #
@@ -1263,7 +1263,28 @@ for what, name in {
 # %% [markdown]
 # ## What we have seen
 #
-# - TODO
+# - The hidden states of a model that predicts the next token find the right
+#   passage for 3 to 6% of the questions. After a minute of training on pairs
+#   about other names it is 83%, and after training on ten worlds 95%, whether
+#   or not the question shares words with its passage.
+# - BM25 finds the name and not the fact: 40%, and 22% of the paraphrases.
+# - Hybrid search was expected to be best, and is not: it lies between its two
+#   parts, at 60% and 49%. It forgets how sure each of them was. A rule that
+#   looks at the question does better.
+# - A border on the distance turns away most of what the store cannot answer,
+#   and some of what it can.
+# - The check of words cites the right passage for nearly all true answers,
+#   marks three out of four false ones, and does not notice a "never".
+# - Approximate search finds the same passage in 95% of cases, and reads a tenth
+#   of the vectors. Shards and engines fit behind `add`, `delete` and `search`.
+# - A model that never had a reason to look at its context does not snowball.
+#   After tuning that gives it a reason, it is right after a wrong sentence in
+#   9% of the cases, and in 62% without.
+# - Tuned on 600 true answers that are new to it, a model makes up answers about
+#   unknown names in 65% of the cases, and in 17% if it knew the answers.
+# - Agreement of samples tells right from wrong with an area of 0.82 to 0.84.
+# - Without a question mark, half of the answers of a small model change, and in
+#   capitals most.
 #
 # ## Try it
 #
