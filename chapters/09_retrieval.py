@@ -111,6 +111,14 @@ def percent(share):
     return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
+def share_of(rows):
+    """Return the share in rows of counts, taken together."""
+    return Share(
+        sum(int(row["hits"]) for row in rows),
+        sum(int(row["size"]) for row in rows),
+    )
+
+
 def draw_shares(ax, shares, label=None, shift=0.0):
     """Draw shares from top to bottom with their 95% intervals."""
     lows, highs = np.transpose([share.interval() for share in shares])
@@ -667,16 +675,6 @@ WHAT = {
     ("invented", "without"): "names never read: invented, without",
     ("absent", "with"): "not in the store: refused, with a store",
 }
-
-
-def share_of(rows, hits="hits"):
-    """Return the share in rows of counts, taken together."""
-    return Share(
-        sum(int(row[hits]) for row in rows),
-        sum(int(row["size"]) for row in rows),
-    )
-
-
 for (what, way), name in WHAT.items():
     rows = read_rows("answers.csv", names="final", what=what, way=way)
     print(f"{name:40} {percent(share_of(rows))}")
@@ -1134,11 +1132,11 @@ for what, name in {
 # %% [markdown]
 # In the texts that it was trained on, a fact is hardly ever said twice in a
 # row, so there was no reason to learn to look back. People do say things twice.
-# So the experiment tunes two models on pairs of sentences that say the same. In
-# the pairs of the first model, all is true, and it has read it before. In those
-# of the second, the pairs are about new names, and one in four is wrong, so
-# that only who looks at the first sentence can complete the second one. Both
-# are asked about other facts.
+# So the experiment tunes two models on sentences, half of which come after
+# another one that says the same. In the pairs of the first model, all is true,
+# and it has read it before. Most pairs of the second one are about new names,
+# and one in four is wrong, so that only who looks at the first sentence can
+# complete the second. Both are asked about other facts.
 
 # %%
 for tuned, name in {
@@ -1151,14 +1149,14 @@ for tuned, name in {
     print(f"names it has not read: the word just said in {percent(copied)}")
 
 # %% [markdown]
-# The first model still does not look. The second one has learned to, and this
-# is good for what it has not read: it now repeats what it was just told. But
-# the same skill makes it snowball. After a wrong sentence about something that
-# it *knows*, it goes on with the wrong word, and is right in a small share of
-# the cases where it would have been right without it. Both come from the same
-# text. Trusting the context is what makes a model useful, and it is also why
-# its first mistake matters most. Retrieval uses the one side: the right
-# sentence comes first.
+# Both have lost some facts to the tuning. The first model still hardly looks at
+# what was just said. The second one does, and where it has read nothing, this
+# is right: it repeats what it was told. But the same skill makes it snowball.
+# After a wrong sentence about something that it *knows*, it mostly goes on with
+# the wrong word, and is hardly ever right any more. Trusting the context is
+# what makes a model useful, and it is also why its own first mistake misleads
+# it. Retrieval makes use of the good side: there, the sentence before comes
+# from a document.
 #
 # ## Taught to make things up
 #
