@@ -262,14 +262,26 @@ EFFECTS = {
         rf"false, and marked:{PERCENT}": [(60, 100)],
         rf"\n1 of 40 clusters: the same passage in{PERCENT}": [(45, 95)],
         rf"\n8 of 40 clusters: the same passage in{PERCENT}": [(92, 100)],
-        rf"area under the curve:{PERCENT}": [(75, 100)],
+        rf"area under the curve:{PERCENT}": [(64, 100)],
         # From files, and the same wherever they are read.
         rf"paraphrased +untrained vectors +recall@1{PERCENT}": [(0, 10)],
         rf"paraphrased +BM25 +recall@1{PERCENT}": [(10, 35)],
         rf"paraphrased +trained vectors +recall@1{PERCENT}": [(90, 100)],
         rf"paraphrased +hybrid +recall@1{PERCENT}": [(35, 65)],
-        rf"answers are facts it has read: invented{PERCENT}": [(5, 40)],
-        rf"answers are new to it: invented{PERCENT}": [(45, 90)],
+        rf"by_question +by content[^,]*, by number[^,]*, all{PERCENT}": [
+            (70, 100)
+        ],
+        rf"facts it has read, sampled at a temperature of 1: two are equal in"
+        rf"{PERCENT}": [(50, 80)],
+        rf"\nother words:{PERCENT} [^\n]* the same": [(75, 100)],
+        rf"\nno question mark:{PERCENT} [^\n]* the same": [(30, 65)],
+        rf"\nonly capitals:{PERCENT} [^\n]* the same": [(0, 35)],
+        rf"\nnothing before:{PERCENT} [^\n]*\nafter a right[^\n]*\n"
+        rf"after a wrong sentence:{PERCENT}": [(85, 100)] * 2,
+        rf"new or wrong:\nnothing before:{PERCENT} [^\n]*\nafter a right"
+        rf"[^\n]*\nafter a wrong sentence:{PERCENT}": [(45, 80), (0, 25)],
+        rf"answers are facts it has read: invented{PERCENT}": [(5, 30)],
+        rf"answers are new to it: invented{PERCENT}": [(50, 80)],
     },
 }
 # What SmolLM2 does, where its package is installed. The weights are given, so
