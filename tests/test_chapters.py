@@ -267,7 +267,7 @@ EFFECTS = {
         rf"paraphrased +untrained vectors +recall@1{PERCENT}": [(0, 10)],
         rf"paraphrased +BM25 +recall@1{PERCENT}": [(10, 35)],
         rf"paraphrased +trained vectors +recall@1{PERCENT}": [(90, 100)],
-        rf"paraphrased +hybrid +recall@1{PERCENT}": [(35, 65)],
+        rf"paraphrased +hybrid, by ranks +recall@1{PERCENT}": [(35, 65)],
         rf"by_question +by content[^,]*, by number[^,]*, all{PERCENT}": [
             (70, 100)
         ],
@@ -280,6 +280,7 @@ EFFECTS = {
         rf"after a wrong sentence:{PERCENT}": [(85, 100)] * 2,
         rf"new or wrong:\nnothing before:{PERCENT} [^\n]*\nafter a right"
         rf"[^\n]*\nafter a wrong sentence:{PERCENT}": [(45, 80), (0, 25)],
+        rf"right if the same in all:{PERCENT}": [(85, 100)],
         rf"answers are facts it has read: invented{PERCENT}": [(5, 30)],
         rf"answers are new to it: invented{PERCENT}": [(50, 80)],
     },
