@@ -74,7 +74,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
-from kerasllm import backend, plots
+from kerasllm import backend
 from kerasllm.chat import Answer, ChatModel, context_prompt, find_support
 from kerasllm.evaluation import Share, area_under_curve, sample_agreement
 from kerasllm.files import assets_dir
@@ -677,54 +677,7 @@ for text in (asked[0][1], asked[0][1].replace(" make", " never make")):
 # %% [markdown]
 # So a citation is an invitation to look, and no proof.
 #
-# ### Who reads?
-#
-# The model that reads must be able to. Our tiny model has never seen a prompt
-# with passages, and it was tuned to answer from what it has read. So the
-# experiment tunes it on questions with passages about other worlds, one in six
-# without the right passage. Then it is asked with and without a store.
-
-# %%
-WHAT = {
-    ("changed", "without"): "facts that have changed, without",
-    ("changed", "with"): "facts that have changed, with a store",
-    ("unread", "without"): "names never read, without",
-    ("unread", "with"): "names never read, with a store",
-    ("invented", "without"): "names never read: invented, without",
-    ("absent", "with"): "not in the store: refused, with a store",
-}
-for (what, way), name in WHAT.items():
-    rows = read_rows("answers.csv", names="final", what=what, way=way)
-    print(f"{name:40} {percent(share_of(rows))}")
-
-# %% [markdown]
-# TODO
-
-# %%
-curves = {}
-for place in ("front", "middle", "end"):
-    counts = sorted(
-        {int(r["passages"]) for r in read_rows("answers.csv", place=place)}
-    )
-    curves[f"at the {place}" if place != "middle" else "in the middle"] = (
-        counts,
-        [
-            share_of(
-                read_rows("answers.csv", names="final", place=place, passages=n)
-            )
-            for n in counts
-        ],
-    )
-ax = plots.plot_curves(curves, "passages in the prompt", "share right")
-_ = ax.set_ylim(0, 1)
-
-# %% [markdown]
-# *Figure 9.4. Right answers by the number of passages and by the place of the
-# right one. From `chapters/experiments/retrieval.py answers`.*
-#
-# TODO
-#
-# ### A real model
+# ### A model that reads
 #
 # SmolLM2 can read without being tuned for it. These are its answers about our
 # world, without and with the store:
@@ -750,30 +703,6 @@ else:
 # doubt. With them, the answer is mostly there. But often the model copies more
 # passages than the one that answers, and sometimes it connects the words of two
 # of them. Where the names do not fit together, the check has put a mark.
-#
-# And in the real world? SmolLM2 has surely read a lot about Python, but hardly
-# remembers how wide `textwrap` fills its lines. The experiment asks it 50
-# questions of this kind, which were written from the documentation that comes
-# with every Python, before any model was asked. With a store, it reads the
-# three passages that BM25 finds among some 39,000:
-
-# %%
-asked_about = {
-    way: read_rows("docs.csv", part="final", way=way)
-    for way in ("without", "with")
-}
-for way, rows in asked_about.items():
-    share = Share.of(int(row["right"]) for row in rows)
-    print(f"documentation, {way} passages: {percent(share)} right")
-found = [0 < int(row["rank"] or 0) <= 3 for row in asked_about["with"]]
-print(f"documentation, the passage was found: {percent(Share.of(found))}")
-rows = [row for row, is_there in zip(asked_about["with"], found, strict=True)
-        if is_there]  # fmt: skip
-share = Share.of(int(row["right"]) for row in rows)
-print(f"documentation, right if it was found: {percent(share)}")
-
-# %% [markdown]
-# TODO docs
 #
 # ## Your own documents
 #
@@ -1056,7 +985,7 @@ for which, name in ABOUT.items():
 # makes a system predictable. It does not make the model any surer: it only
 # hides that it would have said something else.
 #
-# Figure 9.5 shows what changes if the *question* changes a little.
+# Figure 9.4 shows what changes if the *question* changes a little.
 
 # %%
 FORMS = {
@@ -1083,7 +1012,7 @@ ax.invert_yaxis()
 _ = ax.legend(frameon=False, loc="lower right", fontsize="small")
 
 # %% [markdown]
-# *Figure 9.5. Questions about facts that the model has read, changed a little:
+# *Figure 9.4. Questions about facts that the model has read, changed a little:
 # how often the likeliest answer is that to the original question, and how often
 # it is a refusal. Lines are 95% intervals. From
 # `chapters/experiments/inconsistency.py`.*
@@ -1182,6 +1111,17 @@ for tuned, name in {
 # what makes a model useful, and it is also why its own first mistake misleads
 # it. Retrieval makes use of the good side: there, the sentence before comes
 # from a document.
+#
+# A skill is not used everywhere, though. SmolLM2 can copy, and it completes
+# "The capital of France is" for 40 countries after sentences of the same three
+# kinds:
+
+# %%
+print_completions("real")
+
+# %% [markdown]
+# Not once does it go on with the wrong capital. Zhang et al. saw snowballing
+# where a model commits itself to an answer first and then has to give reasons.
 #
 # ## Taught to make things up
 #
