@@ -187,11 +187,11 @@ with Store(":memory:", trained) as long_store:
         print(f"{mode:7} recall@1 {percent(Share.of(flags))}")
 
 # %% [markdown]
-# BM25 gains most: it always knew the name, and now the name is enough. All three
-# are nearly always right, and now hybrid search is as good as the best of them,
-# because its two parts are about equally good. The price is paid by the model
-# that answers. It has to find the one fact among four, and reads four times as
-# many tokens.
+# BM25 gains most: it always knew the name, and now the name is enough. All
+# three are nearly always right, and hybrid search is as good as the best of
+# them, because its two parts are about equally good. The price is paid by the
+# model that answers. It has to find the one fact among four, and reads four
+# times as many tokens.
 #
 # ## 4. A cache for similar questions
 
