@@ -51,8 +51,8 @@ def check_name(name):
 
     Raises:
         MissingFileError: it looks like a path, and nothing is there.
-        UserError: it is neither the name of a preset nor a folder, or a file
-            that is no GGUF file.
+        UserError: it is neither the name of a preset nor a folder with a
+            model, or a file that is no GGUF file.
         EnvironmentFailure: SmolLM2 is not installed; says how it is.
     """
     file = gguf.gguf_path(name)
@@ -61,7 +61,10 @@ def check_name(name):
         return
     names = gemma_names()
     is_name = name in OFFLINE_PRESETS or name in names or not names
-    if is_name or "://" in name or os.path.isdir(name):
+    if is_name or "://" in name:
+        return
+    if os.path.isdir(name):
+        _check_folder(name)
         return
     if os.sep in name or name.startswith((".", "~")):
         raise MissingFileError(
@@ -77,4 +80,21 @@ def check_name(name):
         '"hf://google/gemma-3-1b-it", or a preset '
         f"of KerasHub's Gemma3CausalLM: {', '.join(names)}. Received: "
         f"{name!r}.{offer}"
+    )
+
+
+def _check_folder(name):
+    """Refuse a folder that can have no model, such as one of adapters."""
+    if os.path.exists(os.path.join(name, "config.json")):
+        return
+    adapters = sorted(pathlib.Path(name).glob("*.lora.h5"))
+    cure = "Look at the path."
+    if adapters:
+        cure = (
+            "It has adapters: load the preset that they were tuned from, and "
+            f"then {adapters[0]} (--lora on the command line)."
+        )
+    raise UserError(
+        f"`name` must be a preset or a folder with one. Received: {name}, "
+        f"which has no config.json. {cure}"
     )

@@ -51,6 +51,8 @@ MISTAKES = [
     ("chat --model RUN --lora FILE", "must come with a --preset"),
     ("chat --preset gemma3_instruct_1", "Did you mean gemma3_instruct_1b?"),
     ("chat --preset ./no", "--preset must be a preset or a folder"),
+    ("chat --preset FOLDER", "FOLDER, which has no config.json. Look at"),
+    ("generate x --preset TUNED", "TUNED/adapters.lora.h5 (--lora on the"),
     ("chat --preset tiny --dtype bfloat", "Did you mean bfloat16?"),
     ("chat --preset tiny --template gema", "Did you mean gemma?"),
     ("chat --preset tiny --image no.png", "no.png, which does not exist"),
@@ -125,6 +127,8 @@ def test_mistakes_are_told_before_a_backend_is_imported(
     (tmp_path / "FILE").write_text("one line\n")
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "TUNED").mkdir()
+    (tmp_path / "TUNED" / "adapters.lora.h5").write_bytes(b"adapters")
     (tmp_path / "DOCS").mkdir()
     (tmp_path / "DOCS" / "a.txt").write_text("A text.")
     before = sorted(tmp_path.rglob("*"))
