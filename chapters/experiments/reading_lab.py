@@ -3,12 +3,16 @@
 The preset `tiny` has read of one world, again and again. It knows the facts of
 that world by heart, and never had a reason to look a value up in the text
 before it. These lessons give it one: short texts about names that it has never
-read, whose values are drawn anew each time, and questions about them. What
-such a text says can only be known by reading it.
+read, whose values are drawn anew each time, and questions about them. What such
+a text says can only be known by reading it.
 
-The first lesson has one passage and one question. Later ones have more, and
-then a name must be found among others. All at once was not learned in 120
-batches that took as long as all of the lessons below.
+The first lesson has one passage and one question, and 200 batches are enough to
+copy 97% of the values. To begin with four passages was not learned at all in
+120 larger batches. The second lesson has two passages, so that a name must be
+found among others. It was not learned in 250 batches: of two passages that
+state the same fact of two names, the right one was read in 53% of the
+questions. Nor was it in 160 batches with all questions after the passages. So
+the experiment gives the first lesson alone, unless it is told `--lessons 2`.
 """
 
 import dataclasses
