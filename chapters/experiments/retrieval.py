@@ -30,8 +30,11 @@ It is never taught to refuse: without context it answers every question, and
 with a store the distance of the best passage decides. So the store hands it one
 passage (`--k 1`), and to tell names apart is the embedder's work.
 
-`--sets several` tunes this reader further, on prompts with one to three
-passages, and counts again.
+With several passages, this reader reads the last one. `--sets several` tunes it
+further, on prompts with one to three passages, which takes some 150 seconds,
+and counts again. The wrong passages are other facts about the right name, and
+from three passages on also the same fact about other names: the more passages,
+the more of these. They are what the reader cannot tell from the right one.
 
 Worlds are told apart by their seeds: those to train on, one to choose the
 recipe on (`--names choice`), and others for the rows that are committed
