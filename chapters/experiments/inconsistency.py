@@ -18,7 +18,10 @@ phrasings, too? And can the model itself say whether an answer is right?
 It starts a process for each of them.
 
 `smollm2`: SmolLM2 is asked for capitals in the same ways as in `same` and
-`other`, and whether its answers, right ones and wrong ones are right.
+`other`.
+
+`smollm2_check`: whether right answers and wrong ones are right, and capitals of
+countries that do not exist, with and without the permission not to know.
 
 Rows are added to `assets/retrieval/inconsistency.csv`, or to the file that
 `--csv` names. What is there is not done again.
@@ -46,10 +49,9 @@ ASKED = 200  # questions about what was read, and as many about other names
 SAMPLES = 10
 NUM_CAPITALS, NUM_SAMPLED_CAPITALS = 20, 4
 LONGEST = 88  # tokens of a question to SmolLM2, and its answer
-_REFUSED = re.compile(
-    "(do not|don't|don’t|cannot|can't|not able|no information|not a (real|rec)"
-    "|does not exist|not exist|fictional|unknown|not aware|no such)",
-    re.IGNORECASE,
+_REFUSED = (
+    "do not|don't|don’t|cannot|can't|not able|no information|not a (real|rec)"
+    "|not exist|fictional|unknown|not aware|no such"
 )
 BACKENDS = ("jax", "tensorflow", "torch")
 ALLOWED = " If you don't know, say: I don't know."
@@ -316,27 +318,41 @@ def smollm2(args, note):
         answers = cities(model, forms[form])
         note(form, "equal", equal(greedy, answers))
         note(form, "right", equal(answers, right))
-    others = [a.other for a in asked]
-    for way, named in (("right", right), ("wrong", others)):
+
+
+def smollm2_check(args, note):
+    """Let a real model look at answers, and allow it not to know."""
+    model = ChatModel.from_preset("smollm2", template="chatml")
+    asked = ask_for_capitals(random.Random(f"smollm2 {args.seed}"))
+
+    def begins(way, texts, **patterns):
+        answers = ask(model, texts, NUM_CAPITALS, LONGEST)
+        print(*answers[:4], sep="\n", flush=True)
+        for what, pattern in patterns.items():
+            found = [bool(re.search(pattern, a, re.I)) for a in answers]
+            note(way, what, found)
+
+    for way, cities_named in (
+        ("right", [a.answer for a in asked]),
+        ("wrong", [a.other for a in asked]),
+    ):
         texts = [
             f"Is it right that {city} is the capital of {a.name}? Answer with "
             "yes or no."
-            for city, a in zip(named, asked, strict=True)
+            for city, a in zip(cities_named, asked, strict=True)
         ]
-        answers = ask(model, texts, NUM_CAPITALS, LONGEST)
-        yes = [answer.lower().startswith("yes") for answer in answers]
-        note(f"asked about a {way} one", "says yes", yes)
+        begins(
+            f"asked about a {way} one", texts, yes=r"^\W*yes", no=r"^\W*no\b"
+        )
     # Countries that do not exist, without and with the permission.
     names = [e.name for e in World(0).unknown if e.kind == "town"]
-    for way, more in (("no country", ""), ("no country, permission", ALLOWED)):
-        texts = [
-            f"What is the capital of {name}?{more}"
-            for name in names[:NUM_CAPITALS]
-        ]
-        answers = ask(model, texts, NUM_CAPITALS, LONGEST)
-        refused = [bool(_REFUSED.search(answer)) for answer in answers]
-        note(way, "refused", refused)
-        print(answers[:4], file=sys.stderr)
+    nowhere = [f"What is the capital of {name}?" for name in names]
+    nowhere = nowhere[:NUM_CAPITALS]
+    somewhere = [a.texts[0] for a in asked]
+    for way, texts in (("country", somewhere), ("no country", nowhere)):
+        begins(way, texts, refused=_REFUSED)
+        allowed = [text + ALLOWED for text in texts]
+        begins(f"{way}, permission", allowed, refused=_REFUSED)
 
 
 def ask_for_capitals(rng):
@@ -369,6 +385,7 @@ PARTS = {
     "check": check,
     "backends": backends,
     "smollm2": smollm2,
+    "smollm2_check": smollm2_check,
 }
 
 if __name__ == "__main__":
