@@ -43,11 +43,7 @@ import numpy as np
 from rows_lab import CAPITALS, run
 
 from kerasllm import ChatModel
-from kerasllm.evaluation import (
-    area_under_curve,
-    in_batches,
-    sample_agreement,
-)
+from kerasllm.evaluation import in_batches, sample_agreement
 from kerasllm.files import assets_dir
 from kerasllm.instructions import Instruction
 from kerasllm.prompts import PromptTemplate
@@ -305,18 +301,7 @@ def agreement(args, note):
     note("greedy", "invented", [answer != REFUSAL for answer in greedy[ASKED:]])
     note.mean("samples", "agree if right", agreed[right])
     note.mean("samples", "agree if wrong", agreed[~right])
-    numbers = np.random.default_rng(0).integers(
-        0, len(agreed), (1000, len(agreed))
-    )
-    values = [area_under_curve(agreed[i], right[i]) for i in numbers]
-    low, high = np.quantile(values, (0.025, 0.975))
-    note(
-        "samples",
-        "area",
-        value=area_under_curve(agreed, right),
-        low=low,
-        high=high,
-    )
+    note.area("samples", agreed, right)
 
 
 def real(args, note):

@@ -40,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from rows_lab import CAPITALS, run
 
 from kerasllm import ChatModel
-from kerasllm.evaluation import area_under_curve, in_batches, sample_agreement
+from kerasllm.evaluation import in_batches, sample_agreement
 from kerasllm.files import assets_dir
 from kerasllm.samplers import chain
 from kerasllm.toyworld import REFUSAL, World
@@ -238,11 +238,7 @@ def check(args, note):
     kept = [r for r, a in zip(right, agreed, strict=True) if a == 2]
     note("same to two other phrasings", "kept", [a == 2 for a in agreed])
     note("same to two other phrasings", "right", kept)
-    note(
-        "other phrasings",
-        "area",
-        value=area_under_curve(agreed, right),
-    )
+    note.area("other phrasings", agreed, right)
     # It has never been asked this. Does it say anything to the point?
     known = [a for a in asked if a.answer != REFUSAL]
     for way in ("answer", "other"):

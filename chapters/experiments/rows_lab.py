@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from kerasllm import backend
-from kerasllm.evaluation import Share
+from kerasllm.evaluation import Share, area_under_curve
 from kerasllm.files import whole_file
 
 COLUMNS = "seed part way what hits size value low high".split()
@@ -63,6 +63,17 @@ class Notes:
         )
         low, high = np.quantile(values[numbers].mean(1), (0.025, 0.975))
         self(way, what, value=values.mean(), low=low, high=high)
+
+    def area(self, way, scores, flags, rounds=1000):
+        """Add the area under the curve of scores, with its interval."""
+        scores, flags = np.asarray(scores), np.asarray(flags)
+        numbers = np.random.default_rng(0).integers(
+            0, len(flags), (rounds, len(flags))
+        )
+        values = [area_under_curve(scores[i], flags[i]) for i in numbers]
+        low, high = np.quantile(values, (0.025, 0.975))
+        value = area_under_curve(scores, flags)
+        self(way, "area", value=value, low=low, high=high)
 
 
 def read_rows(path):
