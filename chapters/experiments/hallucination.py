@@ -7,11 +7,13 @@ sentence stands nothing, the same fact in other words, or the same with a wrong
 value. Does it go on with what it was made to say? `copying` asks the same about
 names that it has never read, where it has nothing but that first sentence.
 
-`consistent`: the same two for models that are tuned on pairs of sentences that
-say the same in different words, as people do who go on talking. In the pairs of
-one, all is true and has been read in pretraining. In half of those of the
-other, both sentences are wrong in the same way, so that only who reads the
-first can foretell the second. The facts that are asked about are others.
+`consistent`: the same two questions for models that are tuned on plain text.
+Half of it is a sentence alone, about a fact that was read in pretraining. The
+other half is a sentence after another that says the same, as people write who
+go on talking. For the model `read`, these say what was read in pretraining, so
+that it need not look back. For the model `consistent`, they are about new
+names, and one in four is about a known name and wrong, both times. So it has to
+look back. The facts that are asked about are in no text of the tuning.
 
 `mismatch`: two models are tuned on as many questions with answers, and on the
 same refusals. The answers of one are facts that it has read in pretraining,
@@ -151,7 +153,7 @@ def go_on(model, facts, rng, note, tuned=""):
 
 
 def consistent(args, note):
-    """Tune on pairs of sentences that agree; then complete as `snowball`."""
+    """Tune on sentences that agree; then complete as `snowball`."""
     rng = random.Random(f"consistent {args.seed}")
     read = facts_of(World(0).entities)
     rng.shuffle(read)
