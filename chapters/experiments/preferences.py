@@ -15,10 +15,9 @@ there already is not done again. `--part tuning` measures on other names than
 (`preferences_lab.py`) were chosen. One of them changed later: hacking was first
 looked for every 15 steps. The stages that tune are in `preferences_tuning.py`.
 
-The rows that are committed come from `--seed` 0, 1 and 2. The stages `dpo_sft`,
-`ipo` and `grpo_kl` were done for seed 0 alone, and `watch` not for seed 1. Two
-processes must not write to the same file at a time, so each seed had its own,
-and they were joined.
+The rows that are committed come from `--seed` 0, 1 and 2. Two processes must
+not write to the same file at a time, so each seed had its own, and they were
+joined.
 """
 
 import argparse
