@@ -17,6 +17,7 @@ from kerasllm.backend._arithmetic import (
     read_cache,
     scalars,
     score_few_rows,
+    token_logprobs,
     write_cache,
 )
 from kerasllm.backend._compiled import Compiled, compiled, shares_compiled
@@ -93,5 +94,6 @@ __all__ = [
     "state_of",
     "tf",
     "to_numpy",
+    "token_logprobs",
     "write_cache",
 ]

@@ -307,5 +307,4 @@ def _logprobs(logits, labels, temperature=1.0):
     logits = ops.cast(logits, "float32")  # (..., vocabulary_size)
     if temperature != 1:  # PyTorch would make a copy
         logits = logits / temperature
-    chosen = ops.take_along_axis(logits, labels[..., None], axis=-1)
-    return chosen[..., 0] - ops.logsumexp(logits, axis=-1)
+    return backend.token_logprobs(logits, labels)
