@@ -137,13 +137,13 @@ def next_token_logprobs(causal_lm, inputs, labels, temperature=1.0, start=0):
     count = batch_size
     if length is not None:
         count = _num_chunks(batch_size * length, embedding.input_dim)
+    # One matrix: PyTorch multiplies a batch of slices one by one.
+    hidden_states = ops.reshape(hidden_states, (count, 1, -1, size))
+    labels = ops.reshape(labels, (count, 1, -1))
     if count == 1:  # nothing need be computed again in the backward pass
-        return score(hidden_states, labels)
-    scores = backend.remat_in_turn(
-        score,
-        ops.reshape(hidden_states, (count, 1, -1, size)),
-        ops.reshape(labels, (count, 1, -1)),
-    )
+        scores = score(hidden_states[0], labels[0])
+    else:
+        scores = backend.remat_in_turn(score, hidden_states, labels)
     return ops.reshape(scores, (batch_size, -1))  # (batch_size, length - start)
 
 
