@@ -331,10 +331,29 @@ for way, name in (("steps", "worked steps"), ("dots", "dots")):
         )
 
 # %% [markdown]
-# Some heads of the second layer look almost only at the token before the
-# marker, which is the last result. So the answer is computed before it is
-# asked for, and the model can copy it. The model that writes dots has nothing
-# to copy. Its heads look at dots, too, but at no single one of them.
+# With every seed, a head of the second layer looks almost only at the token
+# before the marker, which is the last result. But where a model looks is not
+# yet what it uses: with two of the three seeds, the model with dots has such a
+# head, too, and there is nothing to be read from a dot. So we write *another
+# number* there, and see whether the answer changes with it:
+
+# %%
+changed, numbers = [], []
+for problem in held_out:
+    words = f"{problem.prompt} {problem.solution}".split()
+    end = words.index("answer")
+    words[end - 1] = str((int(words[end - 1]) + 7) % 31)
+    changed.append(" ".join(words[: end + 1]))
+    numbers.append(words[end - 1])
+texts = TextGenerator(parent).generate(changed, LENGTH, strip_prompt=True)
+follows = Share.of(
+    text.split()[:1] == [number]
+    for text, number in zip(texts, numbers, strict=True)
+)
+print(f"the answer is the number that we wrote: {percent(follows)}")
+
+# %% [markdown]
+# FOLLOWS
 #
 # ## A start that can work, and seldom does
 #
