@@ -353,7 +353,8 @@ follows = Share.of(
 print(f"the answer is the number that we wrote: {percent(follows)}")
 
 # %% [markdown]
-# FOLLOWS
+# It nearly always does. So the answer is found before it is asked for, in the
+# last step, and the model copies it from there.
 #
 # ## A start that can work, and seldom does
 #
@@ -848,7 +849,8 @@ for way, label in COLLAPSE.items():
 print("ten times the rate, greedy, by seed:", by_seed("high_rate").round(1))
 
 # %% [markdown]
-# With ten times the rate, the reward rises faster than with the defaults, for
+# With ten times the rate, little is left after both of the runs that we have
+# made, with seeds 0 and 2. The reward rises faster than with the defaults, for
 # a few steps. Then it falls back to that of the start. In the end nearly all
 # groups have equal rewards, because nobody is right, so nothing pulls the
 # model back. With four updates of each sample, it falls after two steps.
@@ -1175,8 +1177,8 @@ for ax, (unit, label) in zip(axes, UNITS.items(), strict=True):
 
 # %% [markdown]
 # *Figure 8.8. The share of right answers by the number of samples, by the
-# tokens that are written, and by seconds on one core, 8 or more problems at a
-# time. From `chapters/experiments/more_samples.py`.*
+# tokens that are written, and by seconds on one core, 8 problems at a time.
+# Shares are means over seeds. From `chapters/experiments/more_samples.py`.*
 
 # %%
 tokens = float(
@@ -1200,10 +1202,10 @@ print(f"self-training sampled {int(learning['tokens_sampled']):,} tokens, once")
 #
 # A larger model pays for each token, a vote for each sample. What is the better
 # use of the same computing? We have trained a model of half the width, with
-# 28% of the parameters, on the worked problems of the first
-# section, in the same way. Reading or writing a token takes about two
-# floating-point operations for each parameter. The problem is read once,
-# however many samples there are. This is one seed:
+# 28% of the parameters, on the same worked problems and in the same way as the
+# one of Figure 8.1, which is the larger one here. Reading or writing a token
+# takes about two floating-point operations for each parameter. The problem is
+# read once, however many samples there are. This is one seed:
 
 # %%
 for row in sorted(read_rows("sizes.csv"), key=lambda r: float(r["flops"])):
@@ -1218,8 +1220,9 @@ for row in sorted(read_rows("sizes.csv"), key=lambda r: float(r["flops"])):
 # %% [markdown]
 # For the price of one answer of the larger model, the smaller one may vote with
 # seven samples. It is not close: a vote of eight solves 20%, and the larger
-# model 83%. Even a vote of sixteen, at twice the price, changes nothing. A vote
-# needs a model whose commonest answer is right, and the small one's seldom is.
+# model 83%. A vote of sixteen, at twice the price, gets no further than 21%. A
+# vote needs a model whose commonest answer is right, and the small one's seldom
+# is.
 #
 # There is a second lesson in the table. A vote is much better than one
 # *sample*, but not better than the one *greedy* answer, with a sixteenth of the
@@ -1295,7 +1298,7 @@ print(f"SmolLM2, {np.mean(different):.1f} different answers of a problem")
 print("Judy's letters:", [row["answer"] for row in groups[JUDY]])
 
 # %% [markdown]
-# These are too few problems for a figure that could be trusted, but they show
+# Eight problems are too few for a share that could be trusted, but they show
 # why a vote has little to gather here. Nearly every sample has another answer.
 # A vote helps a model that is right more often than it is wrong in any one
 # way, as ours are after self-training. To a model of this size, steps have to
@@ -1315,7 +1318,8 @@ print("Judy's letters:", [row["answer"] for row in groups[JUDY]])
 #   satisfied by a list.
 # - With worked steps, a small model solves 82% of the problems with three and
 #   four steps, at once 18%, and after dots 12%. The content of the steps is
-#   what helps. One step more than in any example, and it fails.
+#   what helps: if the last result is changed, the answer is changed with it.
+#   One step more than in any example, and the model fails.
 # - A start that works in hardly any of its answers becomes nine times as good
 #   by three rounds of self-training: from 8% to 72% over three seeds, where as
 #   many more examples give 12%. The first round above needs only a few dozen
@@ -1325,14 +1329,14 @@ print("Judy's letters:", [row["answer"] for row in groups[JUDY]])
 #   method passes the model from which the start was made, at 86%, or solves
 #   longer problems.
 # - Of the published advice on GRPO's loss, none makes a difference here that
-#   three seeds can show. Four updates of each sample lose nine points, and ten
-#   times the rate ruins the run. Clipping does not save it.
+#   three seeds can show. Four updates of each sample lose nine points in the
+#   mean, and ten times the rate ruins the run. Clipping does not save it.
 # - From as many tokens, a teacher's solutions teach little more than the
 #   student's own: 75%. Its logits on the same solutions teach more, 84%, and
 #   nobody has to know which of the solutions are right.
 # - A vote of sixteen gains fifteen points over one sample, but a greedy answer
-#   does as well. A weak verifier that chooses alone does worse the more samples
-#   it sees.
+#   does as well here. A weak verifier that chooses alone does worse the more
+#   samples it sees.
 # - With as much computing, a model of 3.6 times the size, asked once, is far
 #   better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy

@@ -226,7 +226,7 @@ EFFECTS = {
         rf"worked steps, attention to its last token:[^\n]* to{PERCENT}": [
             (80, 100)
         ],
-        rf"dots, attention to its last token:[^\n]* to{PERCENT}": [(0, 40)],
+        rf"the answer is the number that we wrote:{PERCENT}": [(80, 100)],
         rf"\nfour updates of each sample +-{NUMBER} ±": [(4, 20)],
         rf"\nteacher: right solutions +{PERCENT}": [(70, 100)],
         rf"points more from logits, by seed: \+{NUMBER}": [(1, 20)],
