@@ -846,7 +846,7 @@ for way, label in COLLAPSE.items():
         f"{float(last['completion_length']):.0f}, cut off "
         f"{float(last['truncated']):.0%}"
     )
-print("ten times the rate, greedy, by seed:", by_seed("high_rate").round(1))
+print("ten times the rate, greedy, percent:", by_seed("high_rate").round(1))
 
 # %% [markdown]
 # With ten times the rate, little is left after both of the runs that we have
@@ -924,7 +924,9 @@ entropy = keras.losses.categorical_crossentropy(
     wanted, theirs, from_logits=True
 )
 np.testing.assert_allclose(
-    Distillation()(theirs, ours), np.mean(cross - entropy), atol=1e-5
+    float(Distillation()(theirs, ours)),
+    float(ops.mean(cross - entropy)),
+    atol=1e-5,
 )
 assert abs(float(Distillation()(theirs, theirs))) < 1e-6
 
@@ -1172,7 +1174,9 @@ for ax, (unit, label) in zip(axes, UNITS.items(), strict=True):
     plots.plot_curves(curves, label, "share right" if unit == "n" else "", ax)
     ax.set_xscale("log", base=2 if unit == "n" else 10)
     ax.set_ylim(0, 1)
-    if unit != "n":
+    if unit == "n":
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.32))
+    else:
         ax.get_legend().remove()
 
 # %% [markdown]
