@@ -16,10 +16,11 @@ student learns
 - `on_policy`: the teacher's distribution of each token, on all solutions of the
   *student*, in three rounds.
 
-Epochs, rate and batches are those of self-training, and none was chosen for a
-teacher. Rows are added to `assets/reasoning/teachers.csv`. What is there
-already is not done again. Compare with `self_train` and, for the teacher
-itself, `parent` in `improvement.csv`.
+Of the solutions of a problem, four different ones are kept at most. Epochs,
+rate and batches are those of self-training, and none was chosen for a teacher.
+Rows are added to `assets/reasoning/teachers.csv`. What is there already is not
+done again. The committed rows come from `--seed 0`, `1` and `2`. Compare with
+`self_train` and, for the teacher itself, `parent` in `improvement.csv`.
 """
 
 import argparse
