@@ -1287,10 +1287,11 @@ for way, name in {
 
 # %%
 base = ChatModel.from_preset("tiny", dtype="float32")
-known = rng.sample(World(0).prefixes("untaught"), 60)
-prompts = [prefix.text for prefix in known] + [
-    prefix.text for prefix in rng.sample(World(300).prefixes("untaught"), 60)
-]
+rng = random.Random(0)
+known, unknown = (
+    rng.sample(World(seed).prefixes("untaught"), 60) for seed in (0, 300)
+)
+prompts = [prefix.text for prefix in known + unknown]
 values = [prefix.answer for prefix in known] + [None] * 60
 texts = base.generate(
     prompts,
@@ -1299,7 +1300,7 @@ texts = base.generate(
     num_samples=8,
     strip_prompt=True,
     stop_strings=["."],
-    seed=0,
+    seed=list(range(len(prompts))),  # other draws for each
 )
 samples = [
     [text.strip().split(" ")[0].rstrip(".,;") for text in some]
