@@ -1156,13 +1156,30 @@ for form, name in FORMS.items():
 # in the same way only half of the time, and one in capitals hardly ever. It
 # mostly says that it does not know, although it does. A question that *permits*
 # it to say so confuses it most: it has never read one that goes on after the
-# question mark. A large model has read questions in all of these forms. Its
-# gaps are elsewhere, and they are found in the same way: change what should not
-# matter, and count.
+# question mark.
 #
 # One of the changes is not innocent. With another letter in its name, a town
 # does not exist, and refusing is right. This is what the model was taught to
 # notice: a name that it has not read. To this model, a name in capitals is one.
+#
+# A larger model has read questions in all of these forms. SmolLM2 is asked for
+# the capitals of 20 countries:
+
+# %%
+for form in ("paraphrase", "typo", "small letters", "capitals", "permission"):
+    same = rate("inconsistency.csv", "smollm2", form, "equal")
+    right = rate("inconsistency.csv", "smollm2", form, "right")
+    print(
+        f"SmolLM2, {FORMS[form]}: {percent(same)} the same, {right:.0%} right"
+    )
+plain = rate("inconsistency.csv", "smollm2", "as it is", "right")
+print(f"SmolLM2, as it is: {plain:.0%} right")
+
+# %% [markdown]
+# Twenty questions are few, but the picture is the same, in milder form. Here,
+# too, the permission not to know changes more answers than capitals do, and
+# mostly for the worse. To find such gaps, change what should not matter, and
+# count.
 #
 # ## Going on with a mistake
 #

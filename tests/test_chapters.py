@@ -278,6 +278,7 @@ EFFECTS = {
         rf"\nother words:{PERCENT} [^\n]* the same": [(75, 100)],
         rf"\nno question mark:{PERCENT} [^\n]* the same": [(30, 65)],
         rf"\nonly capitals:{PERCENT} [^\n]* the same": [(0, 35)],
+        rf"SmolLM2, may say that it does not know:{PERCENT}": [(10, 65)],
         rf"\nnothing before:{PERCENT} [^\n]*\nafter a right[^\n]*\n"
         rf"after a wrong sentence:{PERCENT}": [(85, 100)] * 2,
         rf"new or wrong:\nnothing before:{PERCENT} [^\n]*\nafter a right"
