@@ -746,33 +746,44 @@ for (what, way), name in WHAT.items():
 #
 # This reader has learned with one passage in its prompt. Figure 9.4 shows what
 # it does with more of them, if the right one is the first, in the middle, or
-# the last.
+# the last. Beside it stands a reader that has learned with one to three
+# passages.
 
 # %%
-ax = plt.subplots(figsize=(6, 3.2), layout="constrained")[1]
-for place in ("front", "middle", "end"):
-    rows = read_rows("answers.csv", names="final", what="place", place=place)
-    counts = [int(row["passages"]) for row in rows]
-    shares = np.array([float(share_of([row])) for row in rows])
-    bounds = np.array([share_of([row]).interval() for row in rows])
-    sizes = np.abs(bounds.T - shares)  # of the bars
-    ax.errorbar(counts, shares, sizes, marker="o", capsize=3, label=place)
-ax.set(xlabel="passages in the prompt", ylabel="share right", ylim=(0, 1.05))
-ax.legend(frameon=False, title="the right one is at the")
-for row in read_rows("answers.csv", names="final", passages=2):
-    place, share = row["place"], percent(share_of([row]))
-    print(f"two passages, the right one at the {place}: {share} right")
+READERS = {
+    "place": "learned with one passage",
+    "place, several": "learned with one to three",
+}
+figure, axes = plt.subplots(
+    1, 2, figsize=(9, 3.2), sharey=True, layout="constrained"
+)
+for ax, (what, title) in zip(axes, READERS.items(), strict=True):
+    for place in ("front", "middle", "end"):
+        rows = read_rows("answers.csv", names="final", what=what, place=place)
+        counts = [int(row["passages"]) for row in rows]
+        shares = np.array([float(share_of([row])) for row in rows])
+        bounds = np.array([share_of([row]).interval() for row in rows])
+        sizes = np.abs(bounds.T - shares)  # of the bars
+        ax.errorbar(counts, shares, sizes, marker="o", capsize=3, label=place)
+    ax.set(title=title, xlabel="passages in the prompt", ylim=(0, 1.05))
+axes[0].set_ylabel("share right")
+axes[1].legend(frameon=False, title="the right one is at the")
+for what, title in READERS.items():
+    rows = read_rows("answers.csv", names="final", what=what, passages=2)
+    for row in rows:
+        place, share = row["place"], percent(share_of([row]))
+        print(f"{title}, two passages, right one at the {place}: {share}")
 
 # %% [markdown]
 # *Figure 9.4. Right answers by the number of passages and by the place of the
 # right one, of 100 questions each. Lines are 95% intervals. From
 # `chapters/experiments/retrieval.py answers`.*
 #
-# It reads the last one, whatever the question is. Large models have a milder
-# form of the same weakness: they find what is at the beginning and at the end
-# of a long prompt, and miss what is in the middle (Liu et al., 2023). A model
-# reads what it was taught to read. So this one gets a single passage, and
-# choosing is left to the search.
+# The first reader reads the last passage, whatever the question is. The second
+# one chooses well between two passages, and fails with more than it has learned
+# with. Large models have a milder form of the same weakness: they find what is
+# at the beginning and at the end of a long prompt, and miss what is in the
+# middle (Liu et al., 2023). A model reads what it was taught to read.
 #
 # SmolLM2 can read without being tuned for it. These are its answers about our
 # world, without and with the store:
@@ -1381,7 +1392,16 @@ for way, what, name in (
 
 # %% [markdown]
 # Asking the model itself whether its answer is right does not work here. It has
-# never read such a question, and says neither yes nor no.
+# never read such a question, and says neither yes nor no. SmolLM2 does say
+# something when it is asked whether a city is the capital of a country:
+
+# %%
+for way in ("asked about a right one", "asked about a wrong one"):
+    share = rate("inconsistency.csv", "smollm2_check", way, "no")
+    print(f"SmolLM2, {way}: says no in {percent(share)}")
+
+# %% [markdown]
+# It says no to everything, so its opinion is worth nothing, either.
 #
 # ## What we have seen
 #

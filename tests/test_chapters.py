@@ -288,8 +288,15 @@ EFFECTS = {
         rf"facts that have changed, without +{PERCENT}": [(0, 10)],
         rf"facts that have changed, with a store +{PERCENT}": [(75, 100)],
         rf"not in the store, refused with a store +{PERCENT}": [(75, 100)],
-        rf"two passages, the right one at the front:{PERCENT}": [(0, 45)],
-        rf"two passages, the right one at the end:{PERCENT}": [(75, 100)],
+        rf"with one passage, two passages, right one at the front:{PERCENT}": [
+            (0, 45)
+        ],
+        rf"with one passage, two passages, right one at the end:{PERCENT}": [
+            (75, 100)
+        ],
+        rf"one to three, two passages, right one at the front:{PERCENT}": [
+            (75, 100)
+        ],
         rf"any wording +weighted scores +recall@1{PERCENT}": [(90, 100)],
         rf"documentation, without passages:{PERCENT}": [(0, 10)],
         rf"documentation, with two passages:{PERCENT}": [(20, 50)],
