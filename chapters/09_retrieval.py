@@ -1418,10 +1418,11 @@ for way in ("asked about a right one", "asked about a wrong one"):
 #   and some of what it can.
 # - The check of words cites the right passage for nearly all true answers,
 #   marks three out of four false ones, and does not notice a "never".
-# - A tiny model that has learned to read answers 93% of the questions about
-#   names that it has never read from a store, and 8% without. Of facts that
-#   have changed, it is 92%, and hardly any without. Given two passages, it
-#   reads the last one.
+# - A tiny model that has learned to read answers 93.5% of the questions about
+#   names that it has never read from a store, and 8.5% without. Of facts that
+#   have changed, it is 92.5%, and 0.5% without. It learned with one passage,
+#   and of two it reads the last. One that learned with up to three chooses
+#   between two, and not among eight.
 # - SmolLM2 knows none of 50 details of Python's documentation. With two
 #   passages it has a third right: the search finds three out of five, and the
 #   model reads every second one of these correctly.
