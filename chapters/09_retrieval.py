@@ -757,26 +757,33 @@ READERS = {
 figure, axes = plt.subplots(
     1, 2, figsize=(9, 3.2), sharey=True, layout="constrained"
 )
+
+
+def share_right(what, place, count):
+    """Return the share of right answers of all seeds together."""
+    return share_of(
+        read_rows("answers.csv", what=what, place=place, passages=count)
+    )
+
+
+COUNTS = (1, 2, 3, 5, 8)
 for ax, (what, title) in zip(axes, READERS.items(), strict=True):
     for place in ("front", "middle", "end"):
-        rows = read_rows("answers.csv", names="final", what=what, place=place)
-        counts = [int(row["passages"]) for row in rows]
-        shares = np.array([float(share_of([row])) for row in rows])
-        bounds = np.array([share_of([row]).interval() for row in rows])
+        shares = [share_right(what, place, count) for count in COUNTS]
+        bounds = np.array([share.interval() for share in shares])
         sizes = np.abs(bounds.T - shares)  # of the bars
-        ax.errorbar(counts, shares, sizes, marker="o", capsize=3, label=place)
+        ax.errorbar(COUNTS, shares, sizes, marker="o", capsize=3, label=place)
     ax.set(title=title, xlabel="passages in the prompt", ylim=(0, 1.05))
 axes[0].set_ylabel("share right")
 axes[1].legend(frameon=False, title="the right one is at the")
 for what, title in READERS.items():
-    rows = read_rows("answers.csv", names="final", what=what, passages=2)
-    for row in rows:
-        place, share = row["place"], percent(share_of([row]))
+    for place in ("front", "middle", "end"):
+        share = percent(share_right(what, place, 2))
         print(f"{title}, two passages, right one at the {place}: {share}")
 
 # %% [markdown]
 # *Figure 9.4. Right answers by the number of passages and by the place of the
-# right one, of 100 questions each. Lines are 95% intervals. From
+# right one, of 200 questions each. Lines are 95% intervals. From
 # `chapters/experiments/retrieval.py answers`.*
 #
 # The first reader reads the last passage, whatever the question is. The second
@@ -1418,11 +1425,11 @@ for way in ("asked about a right one", "asked about a wrong one"):
 #   and some of what it can.
 # - The check of words cites the right passage for nearly all true answers,
 #   marks three out of four false ones, and does not notice a "never".
-# - A tiny model that has learned to read answers 93.5% of the questions about
-#   names that it has never read from a store, and 8.5% without. Of facts that
-#   have changed, it is 92.5%, and 0.5% without. It learned with one passage,
-#   and of two it reads the last. One that learned with up to three chooses
-#   between two, and not among eight.
+# - A tiny model that has learned to read answers 92% of the questions about
+#   names that it has never read from a store, and 9% without. Of facts that have
+#   changed, it is 93%, and 1% without. It learned with one passage, and of two
+#   it reads the last. One that learned with up to three chooses between two,
+#   and not among eight.
 # - SmolLM2 knows none of 50 details of Python's documentation. With two
 #   passages it has a third right: the search finds three out of five, and the
 #   model reads every second one of these correctly.
