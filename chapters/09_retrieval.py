@@ -583,7 +583,8 @@ ax.hist(near, bins, alpha=0.7, label="the store has an answer")
 ax.hist(far, bins, alpha=0.7, label="it has none", color="#c46a2b")
 ax.axvline(distance, color="black", linestyle="--", label="the border")
 ax.set(xlabel="distance of the closest passage", ylabel="questions")
-ax.legend(frameon=False)
+ax.set_ylim(0, 1.35 * ax.get_ylim()[1])  # room for the legend
+ax.legend(frameon=False, loc="upper right")
 print(f"border {distance:.3f}, right for {accuracy:.1%} when it was chosen")
 refused = Share.of(far_away > distance for far_away in far)
 lost = Share.of(far_away > distance for far_away in near)
@@ -1426,10 +1427,10 @@ for way in ("asked about a right one", "asked about a wrong one"):
 # - The check of words cites the right passage for nearly all true answers,
 #   marks three out of four false ones, and does not notice a "never".
 # - A tiny model that has learned to read answers 92% of the questions about
-#   names that it has never read from a store, and 9% without. Of facts that have
-#   changed, it is 93%, and 1% without. It learned with one passage, and of two
-#   it reads the last. One that learned with up to three chooses between two,
-#   and not among eight.
+#   names that it has never read from a store, and 9% without. Of facts that
+#   have changed, it is 93%, and 1% without. It learned with one passage, and of
+#   two it reads the last. One that learned with up to three chooses between
+#   two, and not among eight.
 # - SmolLM2 knows none of 50 details of Python's documentation. With two
 #   passages it has a third right: the search finds three out of five, and the
 #   model reads every second one of these correctly.
