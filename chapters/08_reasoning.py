@@ -277,7 +277,7 @@ for name, share in three_and_four.items():
 #
 # That results are read again can be seen. At the marker, the next token is the
 # number of the answer. What does the model look at there? We run the layers
-# one by one, and ask each for its attention at the last position (figure 8.2):
+# one by one, and ask each for its attention at the last position (Figure 8.2):
 
 
 # %%

@@ -565,7 +565,7 @@ with Store(":memory:", trained) as numbered:
 # better to say so. What is far depends on the embedder, so we find the border
 # with questions of which we know whether the store has an answer: some of ours,
 # and as many about the names of yet another world. Then we try it on others
-# (figure 9.3).
+# (Figure 9.3).
 
 # %%
 absent = rng.sample([question for question, _ in pairs_of(World(78))], 200)
