@@ -128,7 +128,9 @@ def make_result(
     text = detokenize([*sequence.prompt_ids, *sequence.token_ids])
     # Decoded alone, the new tokens may begin differently. And they may finish
     # a character that the prompt began.
-    start = len(os.path.commonprefix([prompt, text]))
+    start = len(prompt)
+    if not text.startswith(prompt):
+        start = len(os.path.commonprefix([prompt, text]))
     prompt, new = text[:start], text[start:]
     if sequence.stream is not None:  # it ends before a stop string
         new = "".join(sequence.pieces)
