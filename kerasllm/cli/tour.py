@@ -46,7 +46,7 @@ def tour(
 ):
     """Train a small model, write with it, and write a report.
 
-    This works offline and takes seven to eight minutes on two cores.
+    This works offline and takes four to eight minutes on two cores.
     """
     from kerasllm import recipes
 
