@@ -30,7 +30,6 @@ the committed rows were made.
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -44,12 +43,13 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from csv_rows import read_rows, write_rows
 
 from kerasllm import ChatModel, backend
 from kerasllm.chat import context_prompt
 from kerasllm.corpora import local_docs
 from kerasllm.evaluation import Share
-from kerasllm.files import assets_dir, restore_line, whole_file
+from kerasllm.files import assets_dir, restore_line
 from kerasllm.retrieval import Embedder, Store, chunk_document
 
 COLUMNS = "part question way passages right rank seconds answer".split()
@@ -167,7 +167,7 @@ def measure_answers(args, rows):
             for first in range(0, len(some), args.batch_size):
                 batch = some[first : first + args.batch_size]
                 measure_batch(args, rows, chat, batch, k, hits)
-                write_rows(args.csv, rows)
+                write_rows(args.csv, COLUMNS, rows)
 
 
 def measure_batch(args, rows, chat, batch, k, hits):
@@ -202,7 +202,7 @@ def measure_search(args, rows):
                 if not is_done(rows, question, way):
                     rank = rank_of(hits, question)
                     add_row(args, rows, question, way, "", "", rank, "", "")
-    write_rows(args.csv, rows)
+    write_rows(args.csv, COLUMNS, rows)
 
 
 def is_done(rows, question, way, passages=""):
@@ -287,21 +287,6 @@ def say(what, flags):
             f"{what}: {share.hits} of {share.size}, {share:.1%} "
             f"({low:.1%} to {high:.1%})"
         )
-
-
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main():

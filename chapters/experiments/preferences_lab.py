@@ -1,6 +1,5 @@
 """What the stages of `preferences.py` share: the recipe, a run, its rows."""
 
-import csv
 import functools
 import json
 import math
@@ -10,6 +9,7 @@ import time
 import keras
 import numpy as np
 import politeness
+from csv_rows import read_rows, write_rows
 from politeness import PRESET, Prompts, Scale
 
 from kerasllm.evaluation import Share
@@ -122,7 +122,7 @@ class Run:
             row |= dict(zip(COLUMNS[:3], key, strict=True))
             row["cpu_seconds"] = seconds
             print(" ".join(str(row[c]) for c in COLUMNS), flush=True)
-        write_rows(self.path, read_rows(self.path) + rows)
+        write_rows(self.path, COLUMNS, read_rows(self.path) + rows)
 
     def facts(self, causal_lm, method):
         """Return rows of the facts that the start knew and a model has lost."""
@@ -175,21 +175,6 @@ def row_of(method, x, measure, value, low, high, size):
     row = {"method": method, "x": x, "measure": measure, "value": value}
     row |= {"low": low, "high": high, "size": size}
     return {k: "" if v is None else v for k, v in row.items()}
-
-
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def falling_rate(recipe, epochs, examples):

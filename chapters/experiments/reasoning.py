@@ -9,8 +9,8 @@ as the steps have tokens. They are asked about problems with other numbers.
 
 A fourth model is the weak start of what comes later: the one that works in
 steps, tuned a little more on other problems, most of them with the answer
-alone. It still can work, and seldom does. With `--ways small` or `large`, a
-model of half or twice the width learns the worked solutions.
+alone. It still can work, and seldom does. With `--ways small`, a model of half
+the width learns the worked solutions.
 
 Rows are added to `assets/reasoning/ways.csv`, or to the file that `--csv`
 names, and models are kept in the folder. What is there already is not done
@@ -21,7 +21,6 @@ two structures alone, or more examples, many answers are learned without steps.
 """
 
 import argparse
-import csv
 import io
 import os
 import pathlib
@@ -33,10 +32,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import sentencepiece
+from csv_rows import read_rows, write_rows
 
 from kerasllm import backend
 from kerasllm.evaluation import Share
-from kerasllm.files import assets_dir, whole_file
+from kerasllm.files import assets_dir
 from kerasllm.generation import TextGenerator
 from kerasllm.models import (
     MiniGPTBackbone,
@@ -61,7 +61,7 @@ COLUMNS = (
 ).split()
 WAYS = ("steps", "direct", "dots", "weak")
 # As `steps`, with another width.
-FACTORS = {"small": 0.5, "large": 2}
+FACTORS = {"small": 0.5}
 # Notes have no delimiters: an answer comes after the question mark.
 NOTES = PromptTemplate("notes", "", "", "", "")
 
@@ -226,20 +226,6 @@ def summarize(rows):
             )
 
 
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path, rows, columns=COLUMNS):
-    with whole_file(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def run(args):
     """Train and measure one model for each way, unless it is done."""
     path = pathlib.Path(args.csv)
@@ -281,7 +267,7 @@ def run(args):
             row["cpu_seconds"] = round(seconds)
             rows.append(row)
             print(row, flush=True)
-        write_rows(path, rows)
+        write_rows(path, COLUMNS, rows)
 
 
 def main():

@@ -19,14 +19,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from reasoning import (
-    MEASURED,
-    STRUCTURES,
-    first_of_each,
-    problems,
-    read_rows,
-    write_rows,
-)
+from csv_rows import read_rows, write_rows
+from reasoning import MEASURED, STRUCTURES, first_of_each, problems
 
 from kerasllm.files import assets_dir
 from kerasllm.reasoning import AnswerChecker
@@ -104,7 +98,7 @@ class Lab:
             {key: tidy((fixed | row).get(key, "")) for key in columns}
             for row in new
         ]
-        write_rows(self.csv / name, rows, columns)
+        write_rows(self.csv / name, columns, rows)
 
 
 def tidy(value):

@@ -45,7 +45,6 @@ there is not done again.
 
 import argparse
 import collections
-import csv
 import os
 import pathlib
 import random
@@ -57,6 +56,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from csv_rows import read_rows, write_rows
 from reading_lab import (
     LESSONS,
     learn_to_read,
@@ -67,7 +67,7 @@ from reading_lab import (
 from kerasllm import ChatModel, backend
 from kerasllm.chat import CANNOT_TELL, context_prompt
 from kerasllm.evaluation import Share
-from kerasllm.files import assets_dir, whole_file
+from kerasllm.files import assets_dir
 from kerasllm.instructions import Instruction
 from kerasllm.retrieval import (
     Embedder,
@@ -563,21 +563,6 @@ def measure_places(model, what, world, rng, count, note):
                 shown[question.text] = texts
             answers = ask(model, some, store=shown.get, k=num_passages)
             note(what, "with", right(answers, some), num_passages, place)
-
-
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path, columns, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main():

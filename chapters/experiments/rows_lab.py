@@ -5,7 +5,6 @@ each part. What they note is written when a part is done.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 
@@ -13,10 +12,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+from csv_rows import read_rows, write_rows
 
 from kerasllm import backend
 from kerasllm.evaluation import Share, area_under_curve
-from kerasllm.files import whole_file
 
 COLUMNS = "seed part way what hits size value low high".split()
 
@@ -76,13 +75,6 @@ class Notes:
         self(way, "area", value=value, low=low, high=high)
 
 
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def run(description, parts, path, defaults=None):
     """Run the parts that the command line names, and add their rows.
 
@@ -110,11 +102,7 @@ def run(description, parts, path, defaults=None):
         notes = Notes(args.seed, part)
         parts[part](args, notes)
         rows = read_rows(args.csv) + notes.rows
-        args.csv.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(args.csv) as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(args.csv, COLUMNS, rows)
 
 
 # Countries whose capital is one word, in both.
