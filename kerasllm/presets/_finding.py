@@ -15,7 +15,7 @@ from kerasllm.checks import UserError, shown
 from kerasllm.gguf import GGUFCausalLM
 from kerasllm.models import MiniGPTCausalLM  # a folder may hold one, too
 from kerasllm.presets._failures import explain_failure
-from kerasllm.presets._names import DOCS_PRESET, OFFLINE_PRESETS
+from kerasllm.presets._names import DOCS_PRESET, OFFLINE_PRESETS, is_run
 
 _FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
 _MOST_NAMES = 40  # that a message lists
@@ -52,6 +52,9 @@ def preset_source(name, task=keras_hub.models.CausalLM):
         _check_task(GGUFCausalLM, task, what)
         return str(gguf.preset_of(file))
     if os.path.isdir(name):
+        if is_run(name):
+            what = f"{shown(name, 200)}, the run of a mini-GPT"
+            _check_task(MiniGPTCausalLM, task, what)
         # KerasHub looks for a preset first, whose name a folder may have.
         return os.path.abspath(name)
     presets = task.presets
@@ -105,11 +108,12 @@ def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
 
     Args:
         name: str or path, see `preset_source`. A folder may hold what
-            `causal_lm.save_to_preset` wrote, of any `CausalLM`, or a Hugging
-            Face checkpoint of a model that KerasHub knows, with its tensors
-            named as in the published ones.
+            `causal_lm.save_to_preset` wrote, of any `CausalLM`, the finished
+            run of `pretrain_mini_gpt`, or a Hugging Face checkpoint of a
+            model that KerasHub knows, with its tensors named as in the
+            published ones.
         dtype: a Keras dtype. Defaults to Keras's own, float32; `"bfloat16"`
-            takes half the memory.
+            takes half the memory. A run has the one that it was trained in.
         task: see `preset_source`.
 
     Returns:
@@ -126,6 +130,8 @@ def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
         check_dtype(dtype)  # KerasHub asks for it after the download
         kwargs["dtype"] = dtype
     source = preset_source(name, task)
+    if is_run(source):
+        return _load_run(source, dtype)
     try:
         causal_lm = _load(source, kwargs)
     except Exception as error:
@@ -135,6 +141,19 @@ def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
         raise explained from error
     _correct_pixels(causal_lm, source)
     return causal_lm
+
+
+def _load_run(folder, dtype):
+    """Return the mini-GPT of a pretraining run."""
+    if dtype is not None:
+        raise UserError(
+            "`dtype` must be left out for the folder of a pretraining run, "
+            "which has the one that it was trained in. Received: "
+            f"dtype={shown(dtype)} and {folder}."
+        )
+    from kerasllm.pretraining import PretrainedModel  # needed by nothing else
+
+    return PretrainedModel.load(folder).causal_lm()
 
 
 def _load(source, kwargs):

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import pathlib
 
-from kerasllm import gguf
+from kerasllm import files, gguf
 from kerasllm.checks import MissingFileError, UserError
 
 # What comes with the package: two Gemmas of a small world, and a mini-GPT that
@@ -83,16 +83,24 @@ def check_name(name):
     )
 
 
+def is_run(name):
+    """Return whether a preset is the folder of a pretraining run: a bool."""
+    return os.path.isfile(os.path.join(name, files.RUN_FILE))
+
+
 def _check_folder(name):
     """Refuse a folder that can have no model, such as one of adapters."""
     if os.path.exists(os.path.join(name, "config.json")):
+        return
+    if is_run(name):
+        files.check_finished_run(name)
         return
     adapters = sorted(pathlib.Path(name).glob("*.lora.h5"))
     cure = "Look at the path."
     if adapters:
         cure = (
             "It has adapters: load the preset that they were tuned from, and "
-            f"then {adapters[0]} (--lora on the command line)."
+            f"then {adapters[0]}, with `load_lora`."
         )
     raise UserError(
         f"`name` must be a preset or a folder with one. Received: {name}, "

@@ -9,6 +9,7 @@ import safetensors
 
 from kerasllm.checks import UserError, shown
 from kerasllm.presets._failures import explain_failure
+from kerasllm.presets._names import is_run
 
 KERAS_HUB_NAMES = (
     "hidden_dim",
@@ -88,6 +89,11 @@ def read_sizes(folder):
         UserError: it holds no preset.
     """
     folder = pathlib.Path(folder)
+    if is_run(folder):
+        raise UnknownSizeError(
+            "`name` must be a model whose configuration tells its sizes. "
+            f"Received: {folder}, the folder of a pretraining run."
+        )
     try:
         config = json.loads((folder / "config.json").read_text())
         if "model_type" in config:

@@ -48,11 +48,30 @@ MISTAKES = [
     ("generate x --preset no.gguf", "no.gguf, which is no file"),
     ("generate x --preset tiny --top-p 2", "--top-p must be a probability"),
     ("chat", "either a --preset or a --model"),
-    ("chat --model RUN --lora FILE", "must come with a --preset"),
+    ("chat --model RUN --template book", "must come with a --preset"),
     ("chat --preset gemma3_instruct_1", "Did you mean gemma3_instruct_1b?"),
     ("chat --preset ./no", "--preset must be a preset or a folder"),
     ("chat --preset FOLDER", "FOLDER, which has no config.json. Look at"),
-    ("generate x --preset TUNED", "TUNED/adapters.lora.h5 (--lora on the"),
+    ("generate --model TUNED x", "--lora TUNED/adapters.lora.h5 --to hugg"),
+    ("generate --preset TUNED x", "give that as --preset: `kerasllm export"),
+    ("generate --model tiny x", "is a preset. Use --preset tiny."),
+    ("generate --model x.gguf x", "is a preset. Use --preset x.gguf."),
+    ("generate --model PEFT x", "which has adapters in the format of PEFT"),
+    ("generate --model BEGUN x", "Finish it with the command that began it."),
+    ("generate --preset HALF x", "finishes a run that was interrupted"),
+    ("generate --preset RUN --dtype float16 x", "--dtype must be left out"),
+    ("generate --dtype float16 --preset RUN x", "--dtype must be left out"),
+    ("chat --model TUNED", "Use --preset smollm2 --lora TUNED/adapters.lora"),
+    ("chat --preset TUNED", "Use --preset smollm2 --lora TUNED/adapters.lora"),
+    ("chat --preset TUNED/adapters.lora.h5", "Use --preset smollm2 --lora"),
+    ("chat --preset tiny --lora TUNED", "Use --lora TUNED/adapters.lora.h5."),
+    ("chat --preset tiny --lora no", "no, which does not exist"),
+    ("chat --model PRESET", "which is a preset. Use --preset PRESET."),
+    ("export --model TUNED --to gguf --out x.gguf", "Use --model smollm2 --lo"),
+    ("dpo --data PAIRS --preset TUNED", "Use --preset smollm2 --lora TUNED"),
+    ("grpo --data EXAMPLES --reward exact --preset TUNED", "Use --preset smol"),
+    ("finetune --data EXAMPLES --preset TUNED", "give that as --preset"),
+    ("index DOCS --store new --embedder TUNED", "give that as --embedder"),
     ("chat --preset tiny --dtype bfloat", "Did you mean bfloat16?"),
     ("chat --preset tiny --template gema", "Did you mean gemma?"),
     ("chat --preset tiny --image no.png", "no.png, which does not exist"),
@@ -121,14 +140,28 @@ for arguments in json.load(sys.stdin):
 """
 
 
+def make_folders(path):
+    """Make folders that are taken for others: of adapters, runs, presets."""
+    for name, file, text in (
+        ("TUNED", "adapters.lora.h5", ""),
+        ("TUNED", "options.json", '{"preset": "smollm2"}'),
+        ("BEGUN", "options.json", '{"preset": "smollm2"}'),
+        ("BEGUN", "checkpoint/run.json", "{}"),
+        ("PEFT", "adapter_config.json", "{}"),
+        ("PRESET", "config.json", "{}"),
+        ("HALF", "run.json", "{}"),
+    ):
+        (path / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / name / file).write_text(text)
+
+
 def test_mistakes_are_told_before_a_backend_is_imported(
     tmp_path, instructions_file, preferences_file, a_run
 ):
     (tmp_path / "FILE").write_text("one line\n")
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "FOLDER").mkdir()
-    (tmp_path / "TUNED").mkdir()
-    (tmp_path / "TUNED" / "adapters.lora.h5").write_bytes(b"adapters")
+    make_folders(tmp_path)
     (tmp_path / "DOCS").mkdir()
     (tmp_path / "DOCS" / "a.txt").write_text("A text.")
     before = sorted(tmp_path.rglob("*"))

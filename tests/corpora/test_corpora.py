@@ -372,6 +372,37 @@ def test_changed_text_is_another_corpus(tmp_path):
     assert (read(before), read(after)) == (["one"], ["two"])
 
 
+@pytest.mark.parametrize("documents", ["lines", "files", "paragraphs"])
+def test_a_jsonl_file_has_a_document_in_each_object(tmp_path, documents):
+    texts = ["One,\ntwo.", "A \\n that is none.", "\n\nFour.\n\nFive.", " "]
+    rows = [json.dumps({"text": text, "url": "u"}) for text in texts]
+    (tmp_path / "a.JSONL").write_text("\n".join(rows))
+    (tmp_path / "b.txt").write_text("Six.")
+    shards = corpora.text_shards(
+        [tmp_path / "a.JSONL", tmp_path / "b.txt"], documents
+    )
+    assert sorted(read(shards)) == sorted([*texts[:3], "Six."])
+    # The same bytes under another name are another corpus.
+    (tmp_path / "a.JSONL").rename(tmp_path / "a.txt")
+    again = read(corpora.text_shards(tmp_path, documents))
+    assert any('"url"' in text for text in again)
+
+
+@pytest.mark.parametrize(
+    ("line", "received"),
+    [
+        ('{"instruction": "Go.", "response": "No."}', "instruction, response"),
+        ('{"text": 3}', "line 2, with 'text'"),
+        ("plain text", "line 2"),
+    ],
+)
+def test_a_row_without_a_text_is_refused(tmp_path, line, received):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "One."}\n' + line)
+    with pytest.raises(UserError, match=f"Received: .*{received}"):
+        corpora.text_shards(path)
+
+
 def test_a_book_becomes_paragraphs(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text("One,\ntwo.\n\nThree.\n \t\n\n\nFour.\n")

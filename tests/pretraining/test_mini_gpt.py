@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ from kerasllm.checks import (
     RunError,
     UserError,
 )
+from kerasllm.gemma import Gemma
+from kerasllm.presets import UnknownSizeError, estimate_memory, load_causal_lm
 from kerasllm.pretraining import PretrainedModel, pretrain_mini_gpt
 from kerasllm.pretraining._pretrained_model import write_result
 from kerasllm.training import CHECKPOINT_FILE
@@ -69,6 +72,26 @@ def test_from_shards_to_a_directory_and_back(shards, finished):
     # The second call finds the finished run, whatever it is asked to print.
     again = pretrain_mini_gpt(TINY, shards, run, callbacks=[KillAt(1, kill)])
     assert again.record == loaded.record
+
+
+def test_a_run_is_loaded_like_a_preset(finished):
+    run, done = finished
+    loaded, causal_lm = load_causal_lm(run), done.causal_lm()
+    ids = np.arange(16)[None]
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(loaded(inputs)),
+        keras.ops.convert_to_numpy(causal_lm(inputs)),
+        atol=1e-6,
+    )
+    tokens = loaded.preprocessor.generate_preprocess(["and 1"])
+    assert tokens["token_ids"].shape == (1, 16)
+    with pytest.raises(UserError, match="`dtype` must be left out"):
+        load_causal_lm(run, "bfloat16")
+    with pytest.raises(UserError, match="Received: .*, the run of a mini-GPT"):
+        Gemma.from_preset(run)
+    with pytest.raises(UnknownSizeError, match="a pretraining run"):
+        estimate_memory(run)
 
 
 @pytest.mark.any_backend

@@ -9,7 +9,6 @@ import typer
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     at_least,
-    check_adapters,
     obeys,
 )
 from kerasllm.cli._start import UsageError, starting
@@ -110,8 +109,6 @@ def begin_answering(preset, adapters, template, dtype, store, embedder,
                     passages, max_distance, sampling, max_length, seed,
                     backend):  # fmt: skip
     """Load a model, a store and its embedder; return an `Answering`."""
-    if adapters is not None:
-        check_adapters(adapters)
     name = choose_embedder(store, embedder)
     only_text = needs_no_tensorflow(preset) and is_only_text(name)
     with working(f"Loading {preset}"):

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from kerasllm import presets
 from kerasllm.checks import UserError
+from kerasllm.cli._folders import refuse_adapters
 from kerasllm.cli._messages import in_words_of, message_of
-from kerasllm.cli._options import check_preset
 from kerasllm.cli._start import UsageError
 from kerasllm.cli.asking.generate import needs_no_tensorflow
 from kerasllm.progress import quiet
@@ -142,6 +143,7 @@ def _full_name(name):
     path = pathlib.Path(name).expanduser()
     if name.endswith(KERAS_FILE) and path.is_file():
         return str(path.absolute())
+    refuse_adapters("--embedder", name)
     with said_of(name="--embedder"):
-        check_preset("--embedder", name)
+        presets.check_name(name)
     return str(path.absolute()) if path.exists() else name

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from kerasllm.checks import UserError
+from kerasllm.cli._folders import check_run
 from kerasllm.cli._messages import in_words_of, message_of, options_of
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
+    AdaptersOption,
     BackendOption,
     DtypeOption,
     FrequencyPenaltyOption,
@@ -24,7 +26,6 @@ from kerasllm.cli._options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
-    check_adapters,
     one_of,
 )
 from kerasllm.cli._start import UsageError, starting
@@ -64,15 +65,8 @@ TOPICS = {
 ModelOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        exists=True,
-        file_okay=False,
+        callback=check_run,
         help="Folder that pretrain wrote. Its model continues each line.",
-    ),
-]
-AdaptersOption = Annotated[
-    pathlib.Path | None,
-    typer.Option(
-        "--lora", exists=True, dir_okay=False, help="File that finetune wrote."
     ),
 ]
 ImageOption = Annotated[
@@ -205,8 +199,6 @@ def _begin_conversation(preset, adapters, image, template, dtype, sampling,
     from kerasllm.images import check_takes_images, load_image
 
     # Report mistakes that can be found before the model is loaded.
-    if adapters is not None:
-        check_adapters(adapters)
     pictures = [load_image(source) for source in image or ()]
     with working(f"Loading {preset}"):
         with starting(

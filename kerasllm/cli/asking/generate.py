@@ -10,6 +10,7 @@ import typer
 
 from kerasllm import files
 from kerasllm.checks import UserError, check_int
+from kerasllm.cli._folders import check_run
 from kerasllm.cli._options import (
     BackendOption,
     DtypeOption,
@@ -28,7 +29,7 @@ from kerasllm.cli._options import (
 )
 from kerasllm.cli._start import UsageError, starting
 from kerasllm.gguf import gguf_path
-from kerasllm.presets import OFFLINE_PRESETS
+from kerasllm.presets import OFFLINE_PRESETS, is_run
 from kerasllm.progress import quiet, working
 
 WITHOUT_TENSORFLOW = ("keras_hub>Gemma3Backbone", "kerasllm>GGUFBackbone")
@@ -42,9 +43,7 @@ PromptArgument = Annotated[
 ]
 ModelOption = Annotated[
     pathlib.Path | None,
-    typer.Option(
-        exists=True, file_okay=False, help="Folder that pretrain wrote."
-    ),
+    typer.Option(callback=check_run, help="Folder that pretrain wrote."),
 ]
 StreamOption = Annotated[
     bool, typer.Option(help="Print the text while it is written.")
@@ -124,7 +123,9 @@ def check_source(command, model, preset, only_preset):
 
 def needs_no_tensorflow(preset):
     """Return whether a preset is known to generate text without TensorFlow."""
-    if preset in OFFLINE_PRESETS or gguf_path(preset) is not None:
+    if preset in OFFLINE_PRESETS or is_run(preset):
+        return True
+    if gguf_path(preset) is not None:
         return True
     try:
         config = json.loads(pathlib.Path(preset, "config.json").read_text())

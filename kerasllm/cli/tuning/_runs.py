@@ -15,6 +15,7 @@ import typer
 
 from kerasllm import checks, files
 from kerasllm.checks import RunError, UserError
+from kerasllm.cli._folders import OPTIONS
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     TEMPLATES,
@@ -27,7 +28,6 @@ from kerasllm.cli._start import UsageError
 from kerasllm.progress import quiet
 
 ADAPTERS = "adapters.lora.h5"
-OPTIONS = "options.json"
 FEW_EXAMPLES = 100
 
 OutOption = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kerasllm import checks, files
+from kerasllm.cli._folders import check_adapters
 from kerasllm.cli._options import (
     DEFAULT_TEMPLATE,
     BackendOption,
@@ -15,7 +16,6 @@ from kerasllm.cli._options import (
     PresetOption,
     SeedOption,
     at_least,
-    check_adapters,
     checked,
     one_of,
 )
@@ -61,8 +61,7 @@ DataOption = Annotated[
 AdaptersOption = Annotated[
     pathlib.Path | None,
     typer.Option(
-        exists=True,
-        dir_okay=False,
+        callback=check_adapters,
         help="Adapters to begin with, a file that finetune wrote. They are "
         "trained further, and the file stays as it is.",
     ),
@@ -243,7 +242,6 @@ def _check_smoothing(label_smoothing, loss_type):
 
 def check_lora(lora, out, rank, targets):
     """Refuse adapters that would not be what the options say, or not stay."""
-    check_adapters(lora)
     for name, value in (("--rank", rank), ("--targets", targets)):
         if value is not None:
             raise UsageError(
