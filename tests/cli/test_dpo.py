@@ -30,7 +30,7 @@ def test_dpo_trains_the_adapters_of_finetune_further(
     assert status == 0, err
     adapters = tmp_path / "out" / "adapters.lora.h5"
     assert f"kerasllm chat --preset tiny --lora {adapters}" in out
-    assert "trainable" in out and "pairs, the chosen response" in out
+    assert "trainable" in out and "the chosen response has gained" in out
     assert "tokens_per_second" in out
     assert first.read_bytes() == before
     with h5py.File(first) as old, h5py.File(adapters) as new:
@@ -81,11 +81,46 @@ def test_the_options_reach_the_library(run, called, preferences_file, tmp_path):
         "learning_rate": 1e-5, "sequence_length": 60, "seed": 3,
         "reference": "precomputed", "directory": tmp_path / "out/checkpoint",
     }  # fmt: skip
-    assert "Of the held-out pairs" in out and "in 75%" in out
+    size = len(held_out)
+    assert f"Of {size} held-out pairs, the chosen response has gained" in out
+    assert f"in {round(0.75 * size)} (95% interval" in out
     assert "24 pairs are few" not in out
     assert shlex.split(out.splitlines()[-1])[:3] == ["kerasllm", "chat"] + [
         "--preset"
     ]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("history", "counts", "said", "may_be_chance"),
+    [
+        ({"val_accuracy": 1.0}, (9, 1), "Of 1 held-out pair,", True),
+        (
+            {"val_accuracy": 1.0},
+            (9, 1),
+            "in 1 (95% interval 21% to 100%)",
+            True,
+        ),
+        (
+            {"val_accuracy": 0.6},
+            (9, 10),
+            "in 6 (95% interval 31% to 83%)",
+            True,
+        ),
+        ({"val_accuracy": 0.9}, (9, 100), "in 90 (95% interval 83% to", False),
+        ({"val_accuracy": 0.1}, (9, 100), "in 10 (95% interval 6% to", False),
+        ({"accuracy": 1.0}, (9, 0), "9 pairs that it was trained on", False),
+    ],
+)
+def test_a_share_of_pairs_has_its_count_and_its_interval(
+    history, counts, said, may_be_chance
+):
+    from kerasllm.cli.tuning.dpo import _what_it_prefers
+
+    logs = history | {"margin": 1.0, "val_margin": 1.0}
+    lines = " ".join(_what_it_prefers([logs], *counts))
+    assert said in lines
+    assert ("may be chance" in lines) == may_be_chance
 
 
 @pytest.mark.any_backend

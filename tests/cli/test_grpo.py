@@ -59,6 +59,7 @@ def test_the_options_reach_the_library(run, called, questions_file, tmp_path):
     assert options == numbers
     assert reward(["Say 3.", "Say 4."], [" 3\n", "3"]) == [1.0, 0.0]
     assert reward.__name__ == "exact"
+    assert f"Mean reward of {len(held_out)} held-out prompt" in out
     assert "0.250 at the start, 0.750 with the weights that are kept" in out
     assert shlex.split(out.splitlines()[-1])[:2] == ["kerasllm", "chat"]
     # Another reward makes another run.

@@ -228,6 +228,32 @@ def report_lengths(tokenized, model, examples, sequence_length):
     return count
 
 
+def count_short(tokenized, model, examples, sequence_length):
+    """Return how many examples are short enough: an int.
+
+    Args:
+        tokenized: as for `report_lengths`.
+        model: a `ChatModel`.
+        examples: list of what it takes, or `None` for 0.
+        sequence_length: int.
+    """
+    if not examples:
+        return 0
+    tokenized = tokenized.of(
+        examples,
+        model.causal_lm.preprocessor,
+        model.template,
+        sequence_length,
+        "--data",
+    )
+    return len(examples) - tokenized.num_too_long
+
+
+def counted(number, noun):
+    """Return "1 pair" or "1,200 pairs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def expectations(preset, num_examples):
     """Yield lines on what would help a model that was tuned."""
     if num_examples < FEW_EXAMPLES:

@@ -30,6 +30,8 @@ from kerasllm.cli.tuning._runs import (
     ValidationOption,
     chat_command,
     check_out,
+    count_short,
+    counted,
     default_folder,
     expectations,
     full_name,
@@ -189,9 +191,9 @@ def dpo(
     sequence_length = sequence_length or longest
     if out is None:
         out = default_folder("dpo", options, sequence_length, model.template)
-    num_trained_on = report_lengths(
-        preferences.TokenizedPairs, model, train, sequence_length
-    )
+    tokenized = preferences.TokenizedPairs, model
+    num_trained_on = report_lengths(*tokenized, train, sequence_length)
+    num_measured_on = count_short(*tokenized, held_out, sequence_length)
     for line in expectations(preset, num_trained_on):
         print(line, flush=True)  # before the training, which may take hours
     note_options(out, options)
@@ -209,7 +211,7 @@ def dpo(
     )
     command = chat_command(preset, save(model, out), template, dtype)
     print(
-        *_what_it_prefers(history),
+        *_what_it_prefers(history, num_trained_on, num_measured_on),
         "Ask the tuned model with",
         f"  {command}",
         sep="\n",
@@ -255,14 +257,26 @@ def check_lora(lora, out, rank, targets):
         )
 
 
-def _what_it_prefers(history):
+def _what_it_prefers(history, num_trained_on, num_measured_on):
     """Yield lines on which responses the tuned model prefers."""
+    from kerasllm.evaluation import Share
+
     last = history[-1] if history else {}
     prefix = "val_" if "val_accuracy" in last else ""
-    if f"{prefix}accuracy" in last:
-        where = "held-out" if prefix else "training"
+    if f"{prefix}accuracy" not in last:
+        return
+    size = num_measured_on if prefix else num_trained_on
+    pairs = counted(size, "held-out pair" if prefix else "pair")
+    share = Share(round(last[f"{prefix}accuracy"] * size), size)
+    low, high = share.interval()
+    yield (
+        f"Of {pairs}{'' if prefix else ' that it was trained on'}, the chosen "
+        f"response has gained on the rejected one in {share.hits} (95% "
+        f"interval {low:.0%} to {high:.0%}). Mean margin of the rewards: "
+        f"{last[prefix + 'margin']:.3f}."
+    )
+    if low <= 0.5 <= high:
         yield (
-            f"Of the {where} pairs, the chosen response has gained on the "
-            f"rejected one in {last[prefix + 'accuracy']:.0%}. Mean margin of "
-            f"the rewards: {last[prefix + 'margin']:.3f}."
+            "That may be chance, which is half of them. Hold out more, or "
+            "train on more."
         )

@@ -27,6 +27,8 @@ from kerasllm.cli.tuning._runs import (
     ValidationOption,
     chat_command,
     check_out,
+    count_short,
+    counted,
     default_folder,
     expectations,
     full_name,
@@ -114,9 +116,9 @@ def finetune(
         out = default_folder(
             "adapters", options, sequence_length, model.template
         )
-    num_trained_on = report_lengths(
-        instructions.TokenizedInstructions, model, train, sequence_length
-    )
+    tokenized = instructions.TokenizedInstructions, model
+    num_trained_on = report_lengths(*tokenized, train, sequence_length)
+    num_measured_on = count_short(*tokenized, held_out, sequence_length)
     for line in expectations(preset, num_trained_on):
         print(line, flush=True)  # before the training, which may take hours
     note_options(out, options)
@@ -132,20 +134,22 @@ def finetune(
     )
     command = chat_command(preset, save(model, out), template, dtype)
     print(
-        *_what_to_expect(history),
+        *_what_to_expect(history, num_trained_on, num_measured_on),
         "Ask the tuned model with",
         f"  {command}",
         sep="\n",
     )
 
 
-def _what_to_expect(history):
+def _what_to_expect(history, num_trained_on, num_measured_on):
     """Yield lines on what the tuned model can do."""
     last = history[-1] if history else {}
     perplexity = last.get("val_perplexity", last.get("perplexity"))
     if perplexity is not None:
-        where = "held-out" if "val_perplexity" in last else "training"
-        yield f"Perplexity on the {where} examples: {perplexity:,.1f}."
+        where = counted(num_trained_on, "training example")
+        if "val_perplexity" in last:
+            where = counted(num_measured_on, "held-out example")
+        yield f"Perplexity on {where}: {perplexity:,.1f}."
         if perplexity > HIGH_PERPLEXITY:
             yield (
                 "That is high: expect no sensible answers yet. Train longer, "

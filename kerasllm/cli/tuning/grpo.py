@@ -30,6 +30,7 @@ from kerasllm.cli.tuning._runs import (
     ValidationOption,
     chat_command,
     check_out,
+    counted,
     default_folder,
     full_name,
     hold_out,
@@ -258,7 +259,7 @@ def grpo(
         directory=out / "checkpoint",
     )  # fmt: skip
     command = chat_command(preset, save(model, out), template, dtype)
-    said = _what_it_earns(history)
+    said = _what_it_earns(history, len(held_out or ()))
     print(*said, "Ask the tuned model with", f"  {command}", sep="\n")
 
 
@@ -337,13 +338,14 @@ def _import(name):
     return found
 
 
-def _what_it_earns(history):
+def _what_it_earns(history, num_held_out):
     """Yield lines on the rewards of the tuned model."""
     rewards = [logs["val_reward"] for logs in history if "val_reward" in logs]
     if rewards:
         yield (
-            f"Mean reward of the held-out prompts: {rewards[0]:.3f} at the "
-            f"start, {max(rewards):.3f} with the weights that are kept."
+            f"Mean reward of {counted(num_held_out, 'held-out prompt')}: "
+            f"{rewards[0]:.3f} at the start, {max(rewards):.3f} with the "
+            "weights that are kept, the best of those measured."
         )
     elif history:
         yield f"Mean reward of the last step: {history[-1]['reward']:.3f}."
