@@ -93,6 +93,9 @@ def exit_status(error):
 def message_of(error):
     """Return the message of an error without the text that Keras adds."""
     message = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        # Without the number, which tells a user nothing.
+        message = f"{error.strerror}: {error.filename}"
     if message.startswith("Exception encountered when calling"):
         # Keras prints the original message in bold.
         bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", message, re.DOTALL)

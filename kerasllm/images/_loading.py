@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kerasllm import files
 from kerasllm.checks import (
@@ -258,10 +258,13 @@ def _decode(source, name):
 
 
 def _unreadable(name, error):
+    problem = f"{type(error).__name__}: {error}"
+    if isinstance(error, UnidentifiedImageError):
+        problem = "no format that it knows"  # Pillow names an object in memory
     return UserError(
         "An image must be something that Pillow can read, such as a PNG or "
-        f"JPEG file. Received: {name} ({type(error).__name__}: {error}). Open "
-        "it elsewhere and save it as PNG, and smaller if it is large."
+        f"JPEG file. Received: {name} ({problem}). Open it elsewhere and save "
+        "it as PNG, and smaller if it is large."
     )
 
 

@@ -23,6 +23,12 @@ KEYS = {
     "response": ("response", "output", "completion", "solution", "answer"),
     "context": ("context", "input"),
 }
+_ARTICLES = {"instruction": "an", "response": "a"}
+# What other files have, and which command takes them.
+_OTHER_DATA = {
+    "chosen": " Preferences are for `kerasllm dpo`.",
+    "text": " Text without requests is for `kerasllm pretrain`.",
+}
 IMAGE_KEYS = ("image", "images")
 
 
@@ -135,11 +141,12 @@ def _part(record, part, where):
             f"{shown(values)}."
         )
     if not values and part != "context":
+        hints = [hint for key, hint in _OTHER_DATA.items() if key in record]
         raise UserError(
-            f"An example must have a {part} that is not empty, under one of "
-            f"the keys {', '.join(keys)}, or a conversation under `messages` "
-            f"or `conversations`. Received: {where} with the keys "
-            f"{', '.join(map(str, record)) or '(none)'}."
+            f"An example must have {_ARTICLES[part]} {part} that is not empty, "
+            f"under one of the keys {', '.join(keys)}, or a conversation under "
+            f"`messages` or `conversations`. Received: {where} with the keys "
+            f"{', '.join(map(str, record)) or '(none)'}.{''.join(hints[:1])}"
         )
     return values[0] if values else None
 

@@ -189,10 +189,12 @@ def _parse_ranking(record, where):
 def _split_conversations(prompt, responses, where):
     """Return messages, prompt and answer of both responses of a pair."""
     if not all(isinstance(response, str | list) for response in responses):
+        hint = " A file of requests with an answer is for `kerasllm finetune`."
         raise UserError(
             "A pair must have `chosen` and `rejected`, texts or lists of "
             f"messages; a ranking has `responses`. Received: {where} with "
             f"chosen={shown(responses[0])}, rejected={shown(responses[1])}."
+            f"{hint if responses[0] is responses[1] is None else ''}"
         )
     first, second = (
         _split_conversation(prompt, response, where) for response in responses

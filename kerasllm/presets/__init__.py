@@ -10,8 +10,8 @@ from kerasllm.presets._names import (
     DOCS_PRESET,
     GEMMA_PRESETS,
     OFFLINE_PRESETS,
+    causal_lm_names,
     check_name,
-    gemma_names,
     is_run,
 )
 
@@ -36,8 +36,8 @@ __all__ = [  # noqa: PLE0604
     "DOCS_PRESET",
     "GEMMA_PRESETS",
     "OFFLINE_PRESETS",
+    "causal_lm_names",
     "check_name",
-    "gemma_names",
     "is_run",
 ]
 

@@ -15,9 +15,14 @@ from kerasllm.checks import UserError, shown
 from kerasllm.gguf import GGUFCausalLM
 from kerasllm.models import MiniGPTCausalLM  # a folder may hold one, too
 from kerasllm.presets._failures import explain_failure
-from kerasllm.presets._names import DOCS_PRESET, OFFLINE_PRESETS, is_run
+from kerasllm.presets._names import (
+    DOCS_PRESET,
+    FAMOUS,
+    OFFLINE_PRESETS,
+    check_address,
+    is_run,
+)
 
-_FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
 _MOST_NAMES = 40  # that a message lists
 
 
@@ -58,7 +63,10 @@ def preset_source(name, task=keras_hub.models.CausalLM):
         # KerasHub looks for a preset first, whose name a folder may have.
         return os.path.abspath(name)
     presets = task.presets
-    if name in presets or "://" in name:
+    if "://" in name:
+        check_address(name)
+        return name
+    if name in presets:
         return name
     raise UserError(
         f"`name` must be one of {', '.join(OFFLINE_PRESETS)} (offline), "
@@ -82,7 +90,7 @@ def _list_names(name, presets):
     """Return the names of presets, or a few if they are many: a str."""
     if len(presets) <= _MOST_NAMES:
         return f": {', '.join(sorted(presets))}"
-    famous = [preset for preset in _FAMOUS if preset in presets]
+    famous = [preset for preset in FAMOUS if preset in presets]
     similar = difflib.get_close_matches(name, presets, n=5)
     return f", such as {', '.join(dict.fromkeys(similar + famous))}"
 

@@ -93,7 +93,7 @@ def test_a_function_of_ones_own_may_ask_for_answers(
         assert reward(["Say 3.", "Say 4."], ["is 3", "3"]) == expected
     for name, said in (
         ("my_rewards:other", "no attribute 'other'"),
-        ("no_such_module:f", "No module named"),
+        ("no_such_module:f", "there is no module no_such_module"),
         ("my_rewards:some", "--reward must name a function"),
     ):
         status, _, err = run("grpo", "--data", questions_file, "--reward", name)

@@ -45,6 +45,12 @@ MISTAKES = [
     ("generate x --model RUN --preset tiny", "--model. Received: both"),
     ("generate x --model RUN --dtype bfloat16", "Received: --dtype with"),
     ("generate x --preset tniy", "Did you mean tiny?"),
+    ("generate x --preset gpt2", "Did you mean gpt2_"),
+    ("generate x --preset llama3.2_1", "Did you mean llama3.2_1b?"),
+    ("generate x --preset hf://x", "An address must be hf://OWNER/MODEL"),
+    ("generate x --preset kaggle://a/b", "kaggle://OWNER/MODEL/keras/VARIANT"),
+    ("generate x --preset https://a/b/c", "Received: https://a/b/c. Look"),
+    ("pretrain --data EXAMPLES", "line 1, with 'prompt, response'"),
     ("generate x --preset no.gguf", "no.gguf, which is no file"),
     ("generate x --preset tiny --top-p 2", "--top-p must be a probability"),
     ("chat", "either a --preset or a --model"),
@@ -75,7 +81,7 @@ MISTAKES = [
     ("chat --preset tiny --dtype bfloat", "Did you mean bfloat16?"),
     ("chat --preset tiny --template gema", "Did you mean gemma?"),
     ("chat --preset tiny --image no.png", "no.png, which does not exist"),
-    ("chat --preset tiny --image FILE", "that Pillow can read"),
+    ("chat --preset tiny --image FILE", "9 bytes (no format that it knows)"),
     ("chat --preset tiny --lora FILE", "--lora must be a file that finetune"),
     ("chat --preset tiny --embedder tiny", "must come with a --store"),
     ("chat --preset tiny --passages 3", "must come with a --store"),
@@ -93,10 +99,18 @@ MISTAKES = [
     ("index DOCS --store new --overlap -1", "--overlap must be an int of"),
     ("index DOCS", "Missing option '--store'"),
     ("finetune --data FILE", "line 1"),
+    ("finetune --data PAIRS", "chosen, rejected. Preferences are for `keras"),
+    ("finetune --data TEXTS", "must have an instruction that is not empty"),
+    ("finetune --data TEXTS", "is for `kerasllm pretrain`"),
+    ("finetune --data EXAMPLES --targets EMPTY", "must be names of layers"),
+    ("finetune --data EXAMPLES --targets a,,b", "Received: 'a,,b'."),
+    ("dpo --data PAIRS --targets 1", "--targets must be names of layers"),
+    ("dpo --data EXAMPLES", "with an answer is for `kerasllm finetune`"),
+    ("grpo --data EXAMPLES --reward none.m:f", "there is no module none."),
     ("finetune --data EXAMPLES --rank 0", "--rank must be a positive int"),
     ("finetune --data EXAMPLES --learning-rate inf", "--learning-rate must"),
     ("finetune --data EXAMPLES --validation 1", "--validation must be at"),
-    ("finetune --data EXAMPLES --preset gpt2", "--preset must be one of tiny"),
+    ("finetune --data EXAMPLES --preset gpt", "--preset must be one of tiny"),
     ("finetune --data EXAMPLES --out FILE", "FILE"),
     ("dpo --data FILE", "line 1"),
     ("dpo --data PAIRS --beta 0", "--beta must be positive"),
@@ -160,6 +174,7 @@ def test_mistakes_are_told_before_a_backend_is_imported(
 ):
     (tmp_path / "FILE").write_text("one line\n")
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
+    (tmp_path / "TEXTS").write_text('{"text": "One."}')
     (tmp_path / "FOLDER").mkdir()
     make_folders(tmp_path)
     (tmp_path / "DOCS").mkdir()

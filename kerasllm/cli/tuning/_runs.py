@@ -38,13 +38,29 @@ OutOption = Annotated[
         help="Folder for adapters.lora.h5. Default: a folder in the cache.",
     ),
 ]
+
+
+def check_targets(name, targets):
+    """Refuse what can be no names of layers, before a model is loaded."""
+    for target in targets.split(","):
+        if not target.strip().isidentifier():
+            raise UserError(
+                f"`{name}` must be names of layers, divided by commas, such "
+                f"as query,value. Received: {targets!r}. attention and "
+                "feed_forward stand for several."
+            )
+
+
 RankOption = Annotated[
     int,
     typer.Option(callback=at_least(1), help="Inner dimension of the adapters."),
 ]
 TargetsOption = Annotated[
     str,
-    typer.Option(help="Layers to adapt: query,value or attention or ..."),
+    typer.Option(
+        callback=checked(check_targets),
+        help="Layers to adapt: query,value or attention or ...",
+    ),
 ]
 BatchSizeOption = Annotated[
     int, typer.Option(callback=at_least(1), help="Examples per step.")

@@ -30,6 +30,7 @@ from kerasllm.cli.tuning._runs import (
     ValidationOption,
     chat_command,
     check_out,
+    check_targets,
     count_short,
     counted,
     default_folder,
@@ -78,8 +79,9 @@ RankOption = Annotated[
 TargetsOption = Annotated[
     str | None,
     typer.Option(
+        callback=checked(check_targets),
         help="Layers that get new adapters: query,value or attention or ... "
-        f"Default: {DEFAULT_TARGETS}."
+        f"Default: {DEFAULT_TARGETS}.",
     ),
 ]
 BetaOption = Annotated[

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
 import pathlib
@@ -87,6 +88,14 @@ def check_reward(name, reward):
         raise UsageError(
             f"--reward must be {', '.join(REWARDS)} or module:function. "
             f"Received: --reward {reward}. {did_you_mean(reward, REWARDS)}"
+        )
+    _import_from_here()
+    package = parts[0]  # looking for a module in it would import it
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(
+            "--reward must name a function in a module that Python can "
+            f"import. Received: --reward {reward}, but there is no module "
+            f"{package}. Run the command in the folder of the module"
         )
 
 
@@ -317,11 +326,15 @@ def _scorer(reward, answers):
     return score
 
 
+def _import_from_here():
+    """Let Python find a module beside the data."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def _import(name):
     """Return a function that `module:function` names."""
     module, _, function = name.partition(":")
-    if os.getcwd() not in sys.path:  # a module beside the data
-        sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
