@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kerasllm import files
+from kerasllm import files, presets
 from kerasllm.cli._folders import check_adapters, check_preset
 from kerasllm.cli._options import (
     BackendOption,
@@ -66,11 +66,12 @@ def export(
     backend: BackendOption = None,
 ):
     """Write a model, tuned or not, for Transformers, PEFT, or llama.cpp."""
+    _check_family(model)
     _check(to, out, adapters, weights)
     with working(f"Loading {model}"):
         with starting(backend):
             from kerasllm import export as exporting
-            from kerasllm import lora, presets
+            from kerasllm import lora
 
         with quiet():
             causal_lm = presets.load_causal_lm(model)
@@ -87,6 +88,16 @@ def export(
             else:
                 exporting.to_hugging_face(causal_lm, out)
     print(f"{out} has been written.")
+
+
+def _check_family(model):
+    """Refuse the models of this package, which other programs do not know."""
+    if model == presets.DOCS_PRESET or presets.is_run(model):
+        raise UsageError(
+            "--model must be a Llama that came from a GGUF file, or a Gemma 3. "
+            f"Received: {model}, a mini-GPT, which other programs do not know. "
+            "Use it with generate and chat."
+        )
 
 
 def _check(to, out, adapters, weights):

@@ -9,7 +9,7 @@ import keras_hub
 import numpy as np
 
 from kerasllm import backend, gguf, lora
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError
 
 _GEMMA_OUTER = {
     "embed_tokens.weight": "token_embedding/embeddings",
@@ -68,7 +68,7 @@ def layout_of(causal_lm):
         return Layout(_gemma_names(backbone), _gemma_to_transformers)
     raise UserError(
         "`causal_lm` must be a Llama that came from a GGUF file, or a Gemma 3. "
-        f"Received: {shown(causal_lm)}. Save another model with "
+        f"Received: a {type(causal_lm).__name__}. Save another model with "
         "`causal_lm.save_to_preset(folder)`."
     )
 

@@ -114,11 +114,17 @@ def check_finished_run(directory):
         MissingFileError: one of its files is missing.
     """
     directory = pathlib.Path(directory)
+    if has_results(directory) and not (directory / MODEL_FILE).is_file():
+        raise MissingFileError(
+            "A model directory must hold a finished pretraining run. "
+            f"Received: {directory}, with a run that was interrupted. Repeat "
+            "the call or the command that began it: it goes on from the last "
+            "checkpoint."
+        )
     for name in (MODEL_FILE, VOCABULARY_FILE, RUN_FILE):
         if not (directory / name).is_file():
             raise MissingFileError(
                 "A model directory must hold a finished pretraining run. "
                 f"Received: {directory}, which has no {name}. Make one with "
-                f"`kerasllm pretrain --out {directory}`; the same command "
-                "finishes a run that was interrupted."
+                f"`kerasllm pretrain --out {directory}`."
             )

@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_int, shown
+from kerasllm.checks import UserError, check_int
 from kerasllm.generation._arguments import (
     check_max_length,
     check_prompt,
@@ -84,9 +84,10 @@ class TextGenerator:
             if getattr(causal_lm, name, None) is None:
                 raise UserError(
                     "`causal_lm` must be a KerasHub `CausalLM` with a cache "
-                    f"and a preprocessor. Received: {shown(causal_lm)} without "
-                    f"`{name}`. `MiniGPTCausalLM.from_mini_gpt(model, "
-                    "tokenizer)` makes one from a mini-GPT."
+                    "and a preprocessor. Received: a "
+                    f"{type(causal_lm).__name__} without `{name}`. "
+                    "`MiniGPTCausalLM.from_mini_gpt(model, tokenizer)` makes "
+                    "one from a mini-GPT."
                 )
         self.causal_lm = causal_lm
         self.sampler = sampler

@@ -190,8 +190,8 @@ def explained(path):
     except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
         raise RunError(
             "A store must be whole. Received: "
-            f"{path}, which is damaged or no store ({error}). Delete the file "
-            "and fill it again, or bring a copy back."
+            f"{path}, which is damaged or no store ({error}). Look at the "
+            "path. If it was a store, fill a new one, or bring a copy back."
         ) from error
     except (apsw.BusyError, apsw.LockedError) as error:
         raise RunError(

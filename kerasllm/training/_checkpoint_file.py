@@ -64,7 +64,7 @@ def write_state(path, state):
             error.errno,
             "A checkpoint must be written, after step "
             f"{state.progress['step']}. Received: {_reason(error)}. Make room; "
-            "the same call then goes on from the previous checkpoint",
+            "the run can then go on from the previous checkpoint",
             str(path),
         ) from error
 
@@ -125,7 +125,7 @@ def write_history(path, history):
         raise EnvironmentFailure(
             error.errno,
             f"The log must be written. Received: {_reason(error)}. The "
-            "checkpoint is saved. Make room; the same call then goes on from "
+            "checkpoint is saved. Make room; the run can then go on from "
             "there",
             str(path),
         ) from error

@@ -181,7 +181,7 @@ class Checkpoint(keras.callbacks.Callback):
             kept = "Nothing was saved: there is no `directory`."
             if self.path is not None:
                 kept = (
-                    f"The state is saved in {self.path}; the same call goes "
+                    f"The state is saved in {self.path}, and the run can go "
                     "on from there."
                 )
             raise TrainingInterrupted(

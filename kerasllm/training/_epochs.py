@@ -54,8 +54,8 @@ class PrintSample(keras.callbacks.Callback):
         self.run, self.sample = run, sample
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.run.stopped == "diverged":
-            return  # the model cannot generate, and an error follows
+        if self.run.stopped:
+            return  # the epoch is not complete, or the model is broken
         text = self.sample()  # all processes must call this
         if devices.process_index() == 0:
             print(f"\nEpoch {epoch + 1}: {text}")

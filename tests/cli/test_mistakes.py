@@ -64,7 +64,8 @@ MISTAKES = [
     ("generate --model x.gguf x", "is a preset. Use --preset x.gguf."),
     ("generate --model PEFT x", "which has adapters in the format of PEFT"),
     ("generate --model BEGUN x", "Finish it with the command that began it."),
-    ("generate --preset HALF x", "finishes a run that was interrupted"),
+    ("generate --preset HALF x", "a run that was interrupted. Repeat the"),
+    ("generate --model HALF x", "a run that was interrupted. Repeat the"),
     ("generate --preset RUN --dtype float16 x", "--dtype must be left out"),
     ("generate --dtype float16 --preset RUN x", "--dtype must be left out"),
     ("chat --model TUNED", "Use --preset smollm2 --lora TUNED/adapters.lora"),
@@ -73,6 +74,8 @@ MISTAKES = [
     ("chat --preset tiny --lora TUNED", "Use --lora TUNED/adapters.lora.h5."),
     ("chat --preset tiny --lora no", "no, which does not exist"),
     ("chat --model PRESET", "which is a preset. Use --preset PRESET."),
+    ("export --model RUN --to gguf --out x", "a mini-GPT, which other prog"),
+    ("export --model mini_gpt_docs --to gguf --out x", "Received: mini_gpt_d"),
     ("export --model TUNED --to gguf --out x.gguf", "Use --model smollm2 --lo"),
     ("dpo --data PAIRS --preset TUNED", "Use --preset smollm2 --lora TUNED"),
     ("grpo --data EXAMPLES --reward exact --preset TUNED", "Use --preset smol"),
@@ -95,6 +98,8 @@ MISTAKES = [
     ("index DOCS --store FILE", "which is damaged or no store"),
     ("index DOCS --store new --embedder tniy", "Did you mean tiny?"),
     ("index DOCS --store new --embedder no.keras", "--embedder must be"),
+    ("index DOCS --store new --name EMPTY", "--name must have some text"),
+    ("index DOCS --store DOCS/a.txt", "Look at the path"),
     ("index DOCS --store new --max-tokens 0", "--max-tokens must be a pos"),
     ("index DOCS --store new --overlap -1", "--overlap must be an int of"),
     ("index DOCS", "Missing option '--store'"),
@@ -164,6 +169,7 @@ def make_folders(path):
         ("PEFT", "adapter_config.json", "{}"),
         ("PRESET", "config.json", "{}"),
         ("HALF", "run.json", "{}"),
+        ("HALF", "checkpoint.npz", ""),
     ):
         (path / name / file).parent.mkdir(parents=True, exist_ok=True)
         (path / name / file).write_text(text)

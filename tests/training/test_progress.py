@@ -24,11 +24,18 @@ def test_an_epoch_is_a_line_where_no_bar_can_be_drawn(tmp_path, capsys):
 def test_an_epoch_that_was_stopped_does_not_look_finished(tmp_path, capsys):
     stop = KillAt(2, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(TrainingInterrupted):
-        train(tmp_path, model(), verbose=1, callbacks=[stop])
+        train(
+            tmp_path,
+            model(),
+            verbose=1,
+            callbacks=[stop],
+            sample=lambda net: "a sample",
+        )
     out = capsys.readouterr().out
     # The batch after the one in which it came is the last.
     assert f"Stopped after 3 of {STEPS} steps." in out
     assert f"{STEPS}/{STEPS}" not in out
+    assert "a sample" not in out
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2])

@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
-from kerasllm.checks import check_int
-from kerasllm.cli._options import BackendOption, at_least
+from kerasllm.checks import UserError, check_int
+from kerasllm.cli._options import (
+    BackendOption,
+    at_least,
+    checked,
+)
 from kerasllm.cli._start import starting
 from kerasllm.cli.asking._stores import (
     EmbedderOption,
@@ -17,6 +21,16 @@ from kerasllm.cli.asking._stores import (
     open_store,
 )
 from kerasllm.progress import working
+
+
+def _check_name(name, text):
+    """Refuse an empty name, with which no source could begin."""
+    if not text:
+        raise UserError(
+            f"`{name}` must have some text. Received: an empty one. Leave it "
+            "out for the name of the folder."
+        )
+
 
 FolderArgument = Annotated[
     pathlib.Path,
@@ -34,8 +48,9 @@ StoreOption = Annotated[
 NameOption = Annotated[
     str | None,
     typer.Option(
+        callback=checked(_check_name),
         help="Name of the collection, with which its sources begin. Default: "
-        "that of the folder."
+        "that of the folder.",
     ),
 ]
 MaxTokensOption = Annotated[
