@@ -29,21 +29,24 @@ def working(what, at_once=True):
     with _stderr() as file:
         is_terminal = file.isatty()
         said, done = threading.Event(), threading.Event()
-        if at_once:
-            print(f"{what} ...", end="" if is_terminal else "\n", file=file)
-            file.flush()
-            said.set()
         thread = threading.Thread(
             target=_report, args=(what, file, said, done), daemon=True
         )
-        thread.start()
-        try:
+        try:  # from here on, Ctrl-C must leave no half line behind
+            if at_once:
+                said.set()
+                print(f"{what} ...", end="" if is_terminal else "\n", file=file)
+                file.flush()
+            thread.start()
             yield
         finally:
-            done.set()
-            thread.join()
-            if is_terminal and said.is_set():
-                print("\r\x1b[K", end="", file=file, flush=True)
+            try:
+                done.set()
+                if thread.is_alive():
+                    thread.join()
+            finally:
+                if is_terminal and said.is_set():
+                    print("\r\x1b[K", end="", file=file, flush=True)
 
 
 def _report(what, file, said, done):

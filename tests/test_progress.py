@@ -51,6 +51,21 @@ def test_a_line_of_a_terminal_is_erased_only_if_it_was_written(monkeypatch):
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize("when", ["start", "join"])
+def test_an_interruption_leaves_no_half_line(monkeypatch, when):
+    """Ctrl-C may come while the thread that shows the time is handled."""
+
+    def interrupt(thread):
+        raise KeyboardInterrupt
+
+    stream = Listener("", is_terminal=True)
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(threading.Thread, when, interrupt)
+    with pytest.raises(KeyboardInterrupt), progress.working("Reading"):
+        pass
+    assert stream.getvalue() == "Reading ...\r\x1b[K"
+
+
 def test_short_work_is_silent_unless_it_should_not_be(capsys):
     with progress.working("Reading", at_once=False):
         pass
