@@ -103,7 +103,7 @@ img { max-width: 100%; height: auto; }
   color: var(--text); }
 .shares ul { list-style: none; margin: 0; padding: 0; }
 .shares li { display: grid; gap: .1rem 1rem; align-items: center;
-  grid-template-columns: 15rem 1fr 15.5rem; padding: .4rem 0; }
+  grid-template-columns: 15rem 1fr 17.5rem; padding: .4rem 0; }
 .track { position: relative; height: 1.5rem; background: var(--track);
   border-radius: .2rem; }
 .fill, .range { position: absolute; top: 0; bottom: 0; }
@@ -145,8 +145,8 @@ img { max-width: 100%; height: auto; }
   .highlights { grid-template-columns: 1fr 1fr; }
   .highlights li:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .highlights strong { font-size: 1.4rem; }
-  table { font-size: .92rem; }
-  th, td { padding-right: .8rem; }
+  table { font-size: .85rem; }
+  th, td { padding-right: .6rem; }
   .chart img { padding: .25rem; }
   .shares li { grid-template-columns: 1fr; padding: .55rem 0; }
   .pictures { grid-template-columns: 1fr 1fr; }
