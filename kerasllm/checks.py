@@ -13,6 +13,7 @@ import math
 import numbers
 
 LARGEST_FLOAT32 = 3.4028234663852886e38
+LARGEST_SEED = 2**31 - 1  # PyTorch stores it as an int32
 
 
 class ExplainedError(Exception):
@@ -238,14 +239,51 @@ def check_real(name, value, holds, rule, *, cure=""):
     Raises:
         UserError: the value is not a real number, or it breaks the rule.
     """
-    if is_real(value) and holds(value):
-        if not LARGEST_FLOAT32 < abs(value) < math.inf:
-            return
-        rule = f"{rule}, at most {LARGEST_FLOAT32:.2g} as float32 needs"
+    if is_real(value):
+        # NumPy's half precision cannot hold the bounds, and would warn.
+        number = float(value) if hasattr(value, "dtype") else value
+        if holds(number):
+            if not LARGEST_FLOAT32 < abs(number) < math.inf:
+                return
+            rule = f"{rule}, at most {LARGEST_FLOAT32:.2g} as float32 needs"
     raise UserError(
         f"`{name}` must be {rule}. Received: {name}={shown(value)}. "
         f"{cure}".rstrip()
     )
+
+
+def check_numbers(name, values, *, cure=""):
+    """Return numbers as an array, if they are numbers.
+
+    Strings are none, even `"1"`, and neither are lists of unequal lengths.
+
+    Args:
+        name: str. Name of the argument, for the message.
+        values: anything: a number, an array, a tensor, or a list of these.
+        cure: str. A sentence on what to do.
+
+    Returns:
+        NumPy array of bools, ints or floats.
+
+    Raises:
+        UserError: they are something else.
+    """
+    import numpy as np  # other checks need neither
+    from keras import ops
+
+    try:
+        array = np.asarray(ops.convert_to_numpy(values))
+        if array.dtype.kind == "O" and all(map(is_real, array.flat)):
+            array = array.astype("float64")
+        problem = f"{array.dtype} {array.shape}"
+    except (TypeError, ValueError, OverflowError) as error:
+        array, problem = np.empty(0, object), str(error)
+    if array.dtype.kind not in "biuf":
+        raise UserError(
+            f"`{name}` must be numbers. Received: {name}={shown(values)} "
+            f"({problem}). {cure}".rstrip()
+        )
+    return array
 
 
 def check_text(name, text, cure=""):

@@ -7,6 +7,7 @@ from kerasllm.checks import (
     UserError,
     check_choice,
     check_int,
+    check_numbers,
     check_real,
     shown,
 )
@@ -51,3 +52,21 @@ def test_a_number_that_float32_cannot_hold_is_refused(value):
         check_real("n", value, lambda number: True, "a number")
     check_real("n", 3e38, lambda number: True, "a number")
     check_real("n", float("inf"), lambda number: True, "a number")
+
+
+def test_half_precision_is_compared_without_warnings(recwarn):
+    check_real("n", np.float16(2), lambda number: 0 <= number <= 1e30, "small")
+    with pytest.raises(UserError, match="small"):
+        check_real("n", np.float16(2), lambda number: number > 1e30, "small")
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize("value", [1, [True, False], np.ones(2), [3, 1.5]])
+def test_numbers_are_an_array(value):
+    assert check_numbers("n", value).tolist() == np.asarray(value).tolist()
+
+
+@pytest.mark.parametrize("value", ["1", ["1"], [None], 1j, {}, [[1], [2, 3]]])
+def test_what_looks_like_numbers_is_none(value):
+    with pytest.raises(UserError, match="`n` must be numbers. Received: n="):
+        check_numbers("n", value, cure="Convert them.")

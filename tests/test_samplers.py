@@ -847,3 +847,19 @@ def test_check_sampler_sees_k_without_logits():
         samplers.check_sampler(sampler, vocabulary_size=11)
     for sampler in (top_p, chain(top_p=0.5), functools.partial(min_p, p=0.1)):
         samplers.check_sampler(sampler, vocabulary_size=1)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**70, 1.5, "1", True])
+def test_a_seed_is_an_int_within_the_range_on_any_backend(seed):
+    with pytest.raises(
+        ValueError, match=r"`seed` must be an int in \[0, 21474"
+    ):
+        random_sample(random_logits(3), seed=seed)
+
+
+def test_numpys_ints_are_seeds():
+    logits = random_logits(50)
+    for seed in (0, 2**31 - 1):
+        drawn = [random_sample(logits, seed=s) for s in (seed, np.int64(seed))]
+        assert int(drawn[0]) == int(drawn[1])

@@ -1,5 +1,6 @@
 """Shards: how they are written, read and checked."""
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -117,42 +118,49 @@ def check_shard(path):
     """Check that a shard is UTF-8 and contains text.
 
     Returns:
-        bool. Whether carriage returns alone end some of its lines.
+        bool. Whether its documents are others than its lines: it begins with
+        a byte order mark, or carriage returns alone end some of its lines.
 
     Raises:
         UserError: it is not UTF-8, or it is empty.
     """
-    empty, offset, has_returns = True, 0, False
+    empty, offset = True, 0
     with open(path, "rb") as file:
+        start = file.read(4096)
+        is_other = start.startswith(codecs.BOM_UTF8)
+        file.seek(0)
         for line in file:
-            decode(line, path, offset)
+            decode(line, path, offset, start)
             empty = empty and not line.strip()
-            has_returns = has_returns or b"\r" in line.rstrip(b"\r\n")
+            is_other = is_other or b"\r" in line.rstrip(b"\r\n")
             offset += len(line)
     if empty:
         raise UserError(
             f"A shard must hold text. Received: {path}, which is empty. Leave "
             "it out, or check whether writing it was interrupted."
         )
-    return has_returns
+    return is_other
 
 
-def decode(data, path, offset):
+def decode(data, path, offset, start):
     """Return the text of some bytes of a file.
 
     Args:
         data: bytes.
         path: str, for the message.
         offset: int. The position of the bytes in the file.
+        start: bytes, the first ones of the file.
 
     Raises:
-        UserError: they are not UTF-8.
+        UserError: they are not UTF-8, or the file seems to be UTF-16.
     """
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"Text must be UTF-8. Received: {path}, which is not at byte "
-            f"{offset + error.start}. Convert it, for example with "
-            "`iconv -t UTF-8`."
-        ) from error
+        if not (offset == 0 and files.other_encoding(start)):
+            return data.decode("utf-8")
+        error, where = None, 0
+    except UnicodeDecodeError as wrong:
+        error, where = wrong, offset + wrong.start
+    raise UserError(
+        f"Text must be UTF-8. Received: {path}, which is not at byte {where}. "
+        f"{files.encoding_cure(start)}"
+    ) from error

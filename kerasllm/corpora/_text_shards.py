@@ -16,11 +16,17 @@ from kerasllm.corpora._shards import (
 )
 
 # Increased when a change to this file changes the documents.
-_RECIPE = 2
-# Such as form feeds, no-break and ideographic spaces; and those without width,
-# which Python does not count. U+2029 separates paragraphs by itself.
-_BLANK = "[^\\S\n]|[\u200b\u2060\ufeff]"
-_BLANK_LINES = re.compile(f"(?:\\A|\n)(?:(?:{_BLANK})*\n)+|\u2029")
+_RECIPE = 3
+# A line end is usually "\n". Others are those of mainframes, and of Unicode.
+_ENDS = "\n\x85\u2028"
+# Such as form feeds, no-break and ideographic spaces; and what Python does not
+# count: characters without width, marks of the direction, and letters that are
+# drawn as a space. U+2029 separates paragraphs by itself.
+_UNSEEN = "\xad\u200b-\u200f\u202a-\u202e\u2060-\u2069\u2800\u3164\ufeff"
+_BLANK = f"[^\\S{_ENDS}]|[{_UNSEEN}]"
+_BLANK_LINES = re.compile(
+    f"(?:\\A|[{_ENDS}])(?:(?:{_BLANK})*[{_ENDS}])+|\u2029"
+)
 
 
 def text_shards(paths, documents="lines", pattern="*.txt"):
@@ -34,8 +40,9 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
         documents: str. What counts as one document in the other files.
             `"lines"`: a line. The files are already shards, with `\n` for
             a line break inside a document. They are checked and returned
-            unchanged. Only if one has carriage returns alone for line ends,
-            as of old Macs, all are written anew to the cache.
+            unchanged. Only if one begins with a byte order mark, or has
+            carriage returns alone for line ends, as of old Macs, all are
+            written anew to the cache.
             `"files"`: a whole file.
             `"paragraphs"`: the text between blank lines. Use it for one long
             text, such as a book: a corpus with a single document cannot be
@@ -144,12 +151,13 @@ def _is_hidden(path):
 
 
 def _read_text(path):
-    text = decode(pathlib.Path(path).read_bytes(), path, 0)
-    # Some editors start a file with a byte order mark.
-    text = text.removeprefix("\ufeff")
+    data = pathlib.Path(path).read_bytes()
+    # Some editors start a file with a byte order mark, and files that are
+    # joined may have several.
+    text = decode(data, path, 0, data).lstrip("\ufeff")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _paragraphs(text):
     """Split a text at blank lines, whatever spaces they hold."""
-    return (part.strip("\n") for part in _BLANK_LINES.split(text + "\n"))
+    return (part.strip(_ENDS) for part in _BLANK_LINES.split(text + "\n"))

@@ -27,7 +27,13 @@ def pass_at_k(n, c, k):
     Source: Chen et al., 2021, arXiv:2107.03374, equation 1.
     """
     k = check_int("k", k, 1)
-    counts = np.broadcast_arrays(n, c)
+    try:
+        counts = np.broadcast_arrays(n, c)
+    except ValueError as error:  # of other shapes, or no arrays at all
+        raise UserError(
+            "`n` and `c` must have the same shape, one number for each "
+            f"problem. Received: n={shown(n)}, c={shown(c)} ({error})."
+        ) from error
     if any(array.dtype.kind not in "iu" for array in counts):
         raise UserError(
             "`n` and `c` must be ints, or arrays of ints. Received: "

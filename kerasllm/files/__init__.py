@@ -8,6 +8,7 @@ a reader never sees an incomplete file, even if the writer is killed.
 
 from kerasllm.files._digests import sha256, sha256_once
 from kerasllm.files._downloads import download
+from kerasllm.files._encodings import encoding_cure, other_encoding
 from kerasllm.files._folders import (
     assets_dir,
     cache_dir,
@@ -51,11 +52,13 @@ __all__ = [
     "check_unchanged",
     "check_writable",
     "download",
+    "encoding_cure",
     "escape_line",
     "explaining_disk_errors",
     "has_results",
     "keras_home",
     "locked",
+    "other_encoding",
     "read_records",
     "read_run",
     "remember",

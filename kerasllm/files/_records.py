@@ -42,7 +42,8 @@ def read_records(path, data, **arguments):
 def _values(path, data, arguments):
     """Yield the JSON values of a file, and where each of them is."""
     with open(path, "rb") as file:
-        if file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+        start = file.read(4096).removeprefix(codecs.BOM_UTF8)
+        if start.lstrip()[:1] == b"[":
             file.seek(0)
             text = _decode(file.read(), path, data)
             yield from _elements(text, path, arguments)

@@ -5,10 +5,8 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, check_text, is_int, shown
+from kerasllm.checks import LARGEST_SEED, UserError, check_text, is_int, shown
 from kerasllm.tokenizers import END_OF_TEXT, token_id_of
-
-LARGEST_SEED = 2**31 - 1  # PyTorch stores it as an int32
 
 # Tokens that end an answer, in addition to the token that ends a text.
 END_OF_TURN = ("<end_of_turn>", "<|eot_id|>", "<|im_end|>")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, check_int, shown
+from kerasllm.checks import UserError, check_int, check_numbers, shown
 
 
 def best_of_n(
@@ -123,8 +123,8 @@ def weighted_vote(answers, weights):
     arXiv:2206.02336 (verifier-weighted vote).
     """
     answers = _at_least_one(answers)
-    weights = np.asarray(ops.convert_to_numpy(weights))
-    if weights.shape != (len(answers),) or weights.dtype.kind not in "biuf":
+    weights = check_numbers("weights", weights)
+    if weights.shape != (len(answers),):
         raise UserError(
             "`weights` must be one number for each answer. Received: "
             f"{shown(weights)} of shape {weights.shape} for {len(answers)} "
@@ -141,13 +141,28 @@ def weighted_vote(answers, weights):
     for answer, weight in zip(answers, weights, strict=True):
         if answer is not None:
             votes.setdefault(answer, []).append(weight)
+    # Sums of the largest numbers overflow. A power of two rounds nothing.
+    scale = 2.0**-64 if weights.max() > 1e280 else 1.0
     # `fsum` rounds once, so that the order of equal weights does not matter.
-    return max(votes, key=lambda a: math.fsum(votes[a])) if votes else None
+    return max(
+        votes,
+        key=lambda a: math.fsum(weight * scale for weight in votes[a]),
+        default=None,
+    )
 
 
 def _at_least_one(answers):
-    """Return answers as a list, if there are any."""
+    """Return answers as a list, if there are any that can be compared."""
     answers = list(answers)
+    for answer in answers:
+        try:
+            hash(answer)
+        except TypeError as error:
+            raise UserError(
+                "`answers` must be hashable, such as numbers or strings. "
+                f"Received: {shown(answer)} ({error}). Make a tuple of a list, "
+                "for example."
+            ) from error
     if not answers:
         raise UserError(
             "`answers` must have at least one. Received: answers=[]. Sample "

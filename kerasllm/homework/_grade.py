@@ -5,6 +5,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import os
 import pathlib
 import platform
@@ -36,6 +37,8 @@ from kerasllm.homework._submissions import find_leftovers, find_submissions
 from kerasllm.homework.kernels import _namespaces, _resources, _sandbox
 from kerasllm.homework.kernels._kernel import library_folders, module_files
 from kerasllm.homework.shown import as_cell, visible
+
+_LONGEST_NAME = 180  # bytes, of the 255 that a file's name may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +219,16 @@ class _Table:
 
 
 def _page_of(student):
-    """Return the name of a student's page, in UTF-8 whatever the locale is."""
-    return os.fsdecode(f"{student}.html".encode())
+    """Return the name of a student's page, in UTF-8 whatever the locale is.
+
+    A name that a file system may find too long is cut off, and a part of its
+    hash tells it from others.
+    """
+    name = student.encode()
+    if len(name) > _LONGEST_NAME:
+        start = name[:_LONGEST_NAME].decode("utf-8", "ignore")
+        name = f"{start}-{hashlib.sha256(name).hexdigest()[:12]}".encode()
+    return os.fsdecode(name + b".html")
 
 
 def _progress(result):

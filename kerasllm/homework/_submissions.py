@@ -20,6 +20,7 @@ _LEFTOVERS = {
     "icon\r", "thumbs.db",
 }  # fmt: skip
 _SUFFIX = ".ipynb"
+_NAMELESS = "(no name)"  # whose file is named with spaces only
 _MOST_NAMED = 5  # files that a note names
 _MOST_FOLDERS = 20  # one inside the other
 
@@ -208,7 +209,7 @@ def _student_of(path, directory, names):
         # `._ann.ipynb`, which macOS writes beside `ann.ipynb`.
         first = first.lstrip("._~$")
     elif below or is_folder:
-        return readable(first)
+        return readable(first) or _NAMELESS
     student = pathlib.PurePath(first).stem
     if student.lower().endswith(_SUFFIX):
         student = student[: -len(_SUFFIX)]
@@ -216,7 +217,7 @@ def _student_of(path, directory, names):
     for name in names:
         left = re.sub(re.escape(name), "", student, flags=re.IGNORECASE)
         student = left.strip("_- ") or student
-    return student
+    return student or _NAMELESS
 
 
 def _assignment_of(path, names):

@@ -97,6 +97,14 @@ def list_images(images):
             "`images` must be an image or a list of images. Received: "
             f"{type(images).__name__}. {_CURE}"
         )
+    images = list(images)
+    for image in images:
+        # The rows of one image, as a list of lists, would count as images.
+        if not is_image(image):
+            raise UserError(
+                "Each of `images` must be an image. Received: a list with "
+                f"{shown(image)}. {_CURE}"
+            )
     return [_content(i) if is_file_content(i) else i for i in images]
 
 
@@ -163,7 +171,8 @@ def _content(source):
         return bytes(source)
     rule = "An open file must give the bytes of an image. Received: "
     try:
-        if source.seekable():
+        # Not all that has `read` has `seekable`.
+        if getattr(source, "seekable", bool)():
             source.seek(0)  # as `PIL.Image.open` does
         content = source.read()
     except (AttributeError, OSError, ValueError) as error:

@@ -7,7 +7,10 @@ and not to ask.
 """
 
 from kerasllm import lazy
-from kerasllm.instructions._conversations import split_conversation
+from kerasllm.instructions._conversations import (
+    find_system,
+    split_conversation,
+)
 from kerasllm.instructions._example import Instruction
 from kerasllm.instructions._reading import (
     DOLLY_URL,
@@ -41,6 +44,7 @@ __all__ = [
     "Instruction",
     "TokenizedInstructions",
     "dolly",
+    "find_system",
     "instruction_dataset",
     "read_jsonl",
     "split_conversation",

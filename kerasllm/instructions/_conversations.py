@@ -31,6 +31,20 @@ def find_conversation(record):
     return None
 
 
+def find_system(record):
+    """Return the system message beside a conversation, or `None`.
+
+    ShareGPT has it under `system`, and OpenOrca under `system_prompt`.
+
+    Args:
+        record: dict.
+    """
+    for key in ("system", "system_prompt"):
+        if isinstance(record.get(key), str) and record[key].strip():
+            return record[key]
+    return None
+
+
 def split_conversation(turns, where, empty_answers=False):
     """Return what is said before each answer of a conversation.
 
@@ -42,7 +56,8 @@ def split_conversation(turns, where, empty_answers=False):
 
     Returns:
         list of triples: the messages before the request, a tuple of pairs
-        `(role, text)`; the request; and its answer.
+        `(role, text)`; the request; and its answer. An answer whose `weight`
+        is 0, as OpenAI marks those not to learn from, has none.
 
     Raises:
         UserError: a turn is something else, or the turns do not alternate.
@@ -64,14 +79,20 @@ def split_conversation(turns, where, empty_answers=False):
     return [
         (tuple(messages[:i]), messages[i][1], messages[i + 1][1])
         for i in range(first, len(messages), 2)
+        if empty_answers or not _is_zero(turns[i + 1].get("weight"))
     ]
+
+
+def _is_zero(weight):
+    """Return whether a weight is zero, as a number or as a file writes it."""
+    return repr(weight) in ("0", "0.0")
 
 
 def _parse_turn(turn, where, textless):
     """Return the role and the text of a turn, empty for `textless` roles."""
     turn = turn if isinstance(turn, dict) else {}
     role = turn.get("role", turn.get("from"))
-    text = turn.get("content", turn.get("value"))
+    said = text = turn.get("content", turn.get("value"))
     if isinstance(text, list):  # OpenAI's list of parts
         parts = [p.get("text") if isinstance(p, dict) else None for p in text]
         is_text = all(isinstance(part, str) for part in parts)
@@ -87,6 +108,7 @@ def _parse_turn(turn, where, textless):
     if not isinstance(text, str) or is_empty:
         raise UserError(
             "A turn of a conversation must have text as its `content` (or "
-            f"`value`). Received: {where} with {shown(text)} from {role}."
+            f"`value`). Received: {where} with {shown(said)} from {role}. "
+            "Leave out calls of tools, and give an image as `image`."
         )
     return _ROLES[role], text

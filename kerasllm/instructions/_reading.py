@@ -9,6 +9,7 @@ from kerasllm.files import cache_dir, download, read_records
 from kerasllm.images import is_address
 from kerasllm.instructions._conversations import (
     find_conversation,
+    find_system,
     split_conversation,
 )
 from kerasllm.instructions._example import Instruction
@@ -74,7 +75,8 @@ def read_jsonl(path):
     An object may also hold a conversation: `messages` with `role` and
     `content` (OpenAI), or `conversations` with `from` and `value` (ShareGPT).
     Each answer in it becomes an example, whose request includes everything
-    that was said before.
+    that was said before, but one with a `weight` of 0 (OpenAI). A system
+    message may stand beside it, under `system` or `system_prompt`.
 
     Args:
         path: str or path of a UTF-8 file, with a byte order mark or without.
@@ -115,10 +117,20 @@ class _Number:
 def _parse(record, where, folder):
     """Return the examples of a JSON object in a file of a folder: a list."""
     images = _parse_images(record, where, folder)
-    turns = find_conversation(record)
+    turns, system = find_conversation(record), find_system(record)
+    first = {"role": "system", "content": system}
     if turns is None:
         examples = [{part: _part(record, part, where) for part in KEYS}]
+        if system and examples[0]["context"] is None:
+            examples[0]["messages"] = (("system", system),)
+        elif system:
+            raise UserError(
+                "An example must have a system message or a context, not "
+                f"both. Received: {where} with {shown(system)}. Make the "
+                "context part of the request."
+            )
     else:
+        turns = [first, *turns] if system else turns
         examples = [
             {"messages": before, "instruction": request, "response": answer}
             for before, request, answer in split_conversation(turns, where)

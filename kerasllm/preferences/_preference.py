@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from kerasllm.checks import UserError, check_text, is_real, shown
+from kerasllm.checks import UserError, check_real, check_text, shown
 from kerasllm.instructions import Instruction
 
 
@@ -36,12 +36,14 @@ class Preference:
         for part in ("prompt", "chosen", "rejected"):
             check_text(part, getattr(self, part), "Leave out pairs without it.")
         if self.margin is not None:
-            if not is_real(self.margin) or not math.isfinite(self.margin):
-                raise UserError(
-                    "`margin` must be a finite number or `None`. Received: "
-                    f"margin={self.margin!r}. Leave it out if nobody said how "
-                    "much better the chosen response is."
-                )
+            check_real(
+                "margin",
+                self.margin,
+                lambda margin: -math.inf < margin < math.inf,
+                "a finite number or `None`",
+                cure="Leave it out if nobody said how much better the chosen "
+                "response is.",
+            )
             object.__setattr__(self, "margin", float(self.margin))
         messages = Instruction(self.prompt, "", messages=self.messages).messages
         object.__setattr__(self, "messages", messages)

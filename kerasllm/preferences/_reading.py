@@ -7,7 +7,7 @@ import warnings
 
 from kerasllm import files
 from kerasllm.checks import UserError, shown
-from kerasllm.instructions import KEYS, split_conversation
+from kerasllm.instructions import KEYS, find_system, split_conversation
 from kerasllm.preferences._preference import Preference, check_preferences
 from kerasllm.preferences._ranking import pairs_from_ranking
 
@@ -32,8 +32,9 @@ def read_preferences(path):
     - Rankings: `prompt` and `responses`, a list of texts, the best one first,
       or with `ranks` or `scores`; see `pairs_from_ranking`.
 
-    Pairs may have a `margin`, a number. Of a conversation, the last request
-    is the prompt, and what was said before becomes the `messages`.
+    Pairs may have a `margin`, a number, and a message under `system` or
+    `system_prompt`. Of a conversation, the last request is the prompt, and
+    what was said before becomes the `messages`.
 
     Pairs of equal responses are left out with a warning that counts them, for
     they say nothing. So are transcripts that differ before the last turn or
@@ -145,6 +146,7 @@ def parse_record(record, where):
     else:
         pair = _split_conversations(prompt, responses, where)
     (messages, request, chosen), (_, _, rejected) = pair
+    messages = _with_system(record, messages, where)
     if chosen == rejected:
         return []
     margin = record.get("margin")
@@ -173,9 +175,24 @@ def parse_prompt(record, where):
     return _split_conversation(prompt, "", where)[:2]
 
 
+def _with_system(record, messages, where):
+    """Return messages after the system message that stands beside them."""
+    system = find_system(record)
+    if system is None:
+        return messages
+    if messages and messages[0][0] == "system":
+        raise UserError(
+            "A pair must have at most one system message. Received: "
+            f"{where} with {shown(system)} and {shown(messages[0][1])}. Remove "
+            "one."
+        )
+    return (("system", system), *messages)
+
+
 def _parse_ranking(record, where):
     """Return the pairs of a ranking."""
     messages, request = parse_prompt(record, where)
+    messages = _with_system(record, messages, where)
     with _saying(where):
         return pairs_from_ranking(
             request,

@@ -5,6 +5,7 @@ import importlib.util
 import pathlib
 import re
 
+from kerasllm import files
 from kerasllm.checks import MissingFileError, UserError
 
 MARKDOWN = (".md", ".markdown")
@@ -79,16 +80,26 @@ def read_document(path, source=None):
     suffix = path.suffix.lower()
     if suffix in PDF:
         return _read_pdf(path, source)
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"A document must be UTF-8 text. Received: {path} ({error}). "
-            "Convert it to UTF-8."
-        ) from error
+    text = _read_text(path)
     if suffix in MARKDOWN:
         return markdown(text, source)
     return plain(text, source)
+
+
+def _read_text(path):
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    try:
+        problem = files.other_encoding(start)
+        text = "" if problem else path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        problem = str(error)
+    if problem:
+        raise UserError(
+            f"A document must be UTF-8 text. Received: {path} ({problem}). "
+            f"{files.encoding_cure(start)}"
+        )
+    return text
 
 
 def plain(text, source=""):
@@ -109,7 +120,8 @@ def markdown(text, source=""):
     fence = None
     for line in text.splitlines(keepends=True):
         fence, was_fence = _fence_after(line, fence), fence
-        heading = _HEADING.match(line.rstrip("\r\n"))
+        # A byte order mark is no part of the first heading.
+        heading = _HEADING.match(line.rstrip("\r\n").lstrip("\ufeff"))
         if heading and not (fence or was_fence):
             sections.append(Section(_path(titles), start, position))
             level = len(heading[1])

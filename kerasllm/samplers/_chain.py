@@ -13,7 +13,7 @@ import warnings
 import keras
 from keras import ops
 
-from kerasllm.checks import UserError, is_real
+from kerasllm.checks import LARGEST_SEED, UserError, check_int, is_real
 from kerasllm.logit_filters import (
     COLDEST,
     MIN_P,
@@ -30,6 +30,7 @@ from kerasllm.logit_filters import (
     top_p_filter,
 )
 
+_OTHER_SEEDS = "Or use a `keras.random.SeedGenerator`, or None for any draw."
 # A user-defined sampler that is being called, for a warning; see `calling`.
 _CALLER = contextvars.ContextVar("caller", default=None)
 
@@ -129,7 +130,8 @@ class Chain:
                 `(batch_size, vocabulary_size)`.
             token_ids: int tensor, the tokens so far, as for
                 `apply_penalties`; only penalties need them.
-            seed: int, `keras.random.SeedGenerator` or `None`.
+            seed: int from 0 to 2**31 - 1, `keras.random.SeedGenerator` or
+                `None`.
             **numbers: arguments of `chain` to use instead of its own, as
                 `functools.partial(chain(top_k=5), temperature=0.5)` binds.
 
@@ -137,8 +139,8 @@ class Chain:
             int32 tensor, `()` or `(batch_size,)`.
 
         Raises:
-            UserError: `top_k` is larger than the vocabulary, or penalties are
-                used without `token_ids`.
+            UserError: `top_k` is larger than the vocabulary, penalties are
+                used without `token_ids`, or the seed is out of range.
         """
         if numbers:
             return dataclasses.replace(self, **numbers)(logits, token_ids, seed)
@@ -302,6 +304,8 @@ def _penalize(logits, token_ids, frequency_penalty, presence_penalty):
 
 def _draw(logits, seed):
     """Draw from the softmax of logits: `(..., size)` to int32 `(...)`."""
+    if seed is not None and not isinstance(seed, keras.random.SeedGenerator):
+        seed = check_int("seed", seed, 0, LARGEST_SEED, cure=_OTHER_SEEDS)
     if len(logits.shape) == 1:
         return _draw(logits[None], seed)[0]
     return keras.random.categorical(logits, 1, dtype="int32", seed=seed)[:, 0]

@@ -84,7 +84,9 @@ def read_documents(files):
     for path in files:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                yield _decode(line.rstrip(b"\n"), f"{path}, line {number}")
+                # `tf.data` drops carriage returns, too.
+                line = line.rstrip(b"\n").replace(b"\r", b"")
+                yield _decode(line, f"{path}, line {number}")
 
 
 def _decode(text, source):
@@ -93,5 +95,5 @@ def _decode(text, source):
     except UnicodeDecodeError as error:
         raise UserError(
             f"Documents must be UTF-8. Received: {source}, {error}. Convert "
-            "them, for example with `iconv -t UTF-8`."
+            "them, for example with `iconv -f ENCODING -t UTF-8`."
         ) from error

@@ -412,9 +412,10 @@ def test_a_book_becomes_paragraphs(tmp_path):
 
 @pytest.mark.parametrize(
     "blank",
-    ["", " \t", "\u3000", "\u00a0", "\f", "\v\x1c\x85", "\u200b\ufeff"],
+    ["", " \t", "\u3000", "\u00a0", "\f", "\v\x1c\x85", "\u200b\ufeff",
+     "\u200e\u202a", "\u200c\u200d\xad", "\u2800\u3164"],
     ids=ascii,
-)
+)  # fmt: skip
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"], ids=ascii)
 def test_a_blank_line_divides_paragraphs(tmp_path, blank, newline):
     path = tmp_path / "book.txt"
@@ -423,6 +424,40 @@ def test_a_blank_line_divides_paragraphs(tmp_path, blank, newline):
     path.write_bytes(newline.join(lines).encode())
     shards = corpora.text_shards(path, documents="paragraphs")
     assert sorted(read(shards)) == ["Four.", "One,\ntwo.", "\u3000Three."]
+
+
+@pytest.mark.parametrize("newline", ["\x85", "\u2028"], ids=ascii)
+def test_line_ends_of_mainframes_and_unicode_divide_paragraphs(
+    tmp_path, newline
+):
+    path = tmp_path / "book.txt"
+    path.write_text(newline.join(["", "One,", "two.", "", " ", "Three.", ""]))
+    shards = corpora.text_shards(path, documents="paragraphs")
+    assert sorted(read(shards)) == [f"One,{newline}two.", "Three."]
+
+
+@pytest.mark.parametrize("documents", ["lines", "files", "paragraphs"])
+def test_marks_at_the_start_are_none_of_the_text(tmp_path, documents):
+    path = tmp_path / "a.txt"
+    path.write_text("\ufeff\ufeffone", "utf-8")
+    assert read(corpora.text_shards(path, documents=documents)) == ["one"]
+
+
+@pytest.mark.parametrize("documents", ["lines", "files", "paragraphs"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(tmp_path, documents, encoding):
+    """Without a mark, it would pass for a text that is half NULs."""
+    path = tmp_path / "a.txt"
+    path.write_text("One.\n\nTwo.\n", encoding)
+    with pytest.raises(UserError, match="a.txt.*iconv -f UTF-16 -t UTF-8"):
+        corpora.text_shards(path, documents=documents)
+
+
+def test_carriage_returns_are_none_of_the_documents(tmp_path):
+    path = tmp_path / "dos.txt"
+    path.write_bytes(b"one two\r\nthree\r\n" * 20)
+    tokenizer = tokenizers.train_sentence_piece(corpora.text_shards(path), 276)
+    assert not any("\r" in token for token in tokenizer.get_vocabulary())
 
 
 def test_lines_may_end_as_on_an_old_mac(tmp_path):

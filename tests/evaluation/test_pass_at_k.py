@@ -39,6 +39,8 @@ def test_many_problems_at_once():
         ((5, 1, 6), "`k` must be at most n=5"),
         ((5, 1, 0), "`k` must be a positive int"),
         ((5.0, 1, 1), "`n` and `c` must be ints"),
+        (([5, 5], [1, 2, 3], 1), "`n` and `c` must have the same shape"),
+        (([5, [5]], 1, 1), "`n` and `c` must have the same shape"),
     ],
 )
 def test_impossible_counts(arguments, message):

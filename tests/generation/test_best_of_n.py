@@ -103,6 +103,7 @@ def test_equal_weights_are_a_majority_vote(answers, winner):
         ([None, 8], [1, 0], 8),  # what has no answer does not vote
         ([7, 8], [0, 0], 7),
         ([None], [1], None),
+        ([7, 8, 8], [1.5e308, 1e308, 1e308], 8),  # their sum overflows
         # 0.1 + 0.2 + 0.3 depends on the order, if each sum is rounded.
         ([1, 2] * 3, [0.3, 0.1, 0.2, 0.2, 0.1, 0.3], 1),
         ([2, 1] * 3, [0.3, 0.1, 0.2, 0.2, 0.1, 0.3], 2),
@@ -117,7 +118,8 @@ def test_the_largest_weight_wins(answers, weights, winner):
     [
         ([1], "one number for each answer. Received: .* for 2"),
         (1.0, "one number for each answer"),
-        (["a", "b"], "one number for each answer"),
+        (["a", "b"], "`weights` must be numbers"),
+        ([[1], [2, 3]], "`weights` must be numbers"),
         ([1, -1], "finite and not negative"),
         ([1, np.nan], "finite and not negative"),
         ([1, np.inf], "finite and not negative"),
@@ -126,6 +128,13 @@ def test_the_largest_weight_wins(answers, weights, winner):
 def test_a_weight_is_a_number_of_at_least_zero(weights, message):
     with pytest.raises(UserError, match=message):
         weighted_vote([7, 8], weights)
+
+
+@pytest.mark.parametrize("answer", [[1], {"x": 1}, ([1],), np.ones(2)])
+def test_what_cannot_be_compared_has_no_vote(answer):
+    for vote in (majority_vote, lambda answers: weighted_vote(answers, [1])):
+        with pytest.raises(UserError, match="must be hashable.*Make a tuple"):
+            vote([answer])
 
 
 def test_nobody_wins_without_votes():

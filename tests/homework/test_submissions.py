@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from kerasllm import homework
+from kerasllm import files, homework
 from kerasllm.checks import UserError
 from kerasllm.homework import _submissions
+from kerasllm.homework._grade import _page_of
 from tests.homework.tiny_course import nbformat
 
 pytestmark = pytest.mark.any_backend
@@ -78,6 +79,7 @@ def test_the_notebook_of_the_assignment_is_graded(tmp_path):
         ("two\nlines", r"two\nlines"),
         ("\x1b[2Jbob", r"\x1b[2Jbob"),
         ("\u202ebob", r"\u202ebob"),  # would print from right to left
+        (" \u00a0", "(no name)"),
     ],
 )
 def test_a_name_is_a_text_of_any_script(tmp_path, file, student):
@@ -250,3 +252,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "ann.ipynb")
     read, problem = homework.read_submission(tmp_path / "ann.ipynb")
     assert read is None and problem == "it is no file"
+
+
+def test_a_page_of_any_name_can_be_written(tmp_path):
+    long = ["\u65e5" * 83, "\u65e5" * 82 + "a", r"\xe9" * 120, "x" * 249]
+    pages = [_page_of(student) for student in long]
+    assert len(set(pages)) == 4 and _page_of("zo\u00e9") == "zo\u00e9.html"
+    for page in pages:
+        with files.whole_file(tmp_path / page) as file:
+            file.write("points")
+    files.check_unchanged([tmp_path / page for page in pages], force=True)

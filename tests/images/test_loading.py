@@ -276,6 +276,10 @@ def test_one_image_stands_for_a_list_of_one():
     assert len(list_images(np.stack([PICTURE] * 3))) == 3
     with pytest.raises(ValueError, match="`images` must be.*Received: int"):
         list_images(3)
+    # The rows of a list, and the pixels of a row, are no images.
+    for images in (PICTURE.tolist(), PICTURE[0, 0], [None], [["x.png"]]):
+        with pytest.raises(UserError, match="Each of `images` must be an im"):
+            list_images(images)
 
 
 def png():
@@ -309,6 +313,14 @@ def test_the_content_of_a_file_is_an_image(tmp_path):
     for image in kept:  # though the file is closed
         np.testing.assert_array_equal(load_image(image), PICTURE)
         assert digest_of_image(image) == digest_of_image(PICTURE)
+
+
+def test_whatever_can_be_read_is_an_open_file():
+    class Answer:  # as of a library that knows the web
+        read = staticmethod(png)
+
+    np.testing.assert_array_equal(load_image(Answer()), PICTURE)
+    assert list_images(Answer()) == [png()]
 
 
 def test_a_dict_or_a_text_file_is_no_image(tmp_path):

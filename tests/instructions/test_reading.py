@@ -94,8 +94,14 @@ def sharegpt(*turns):
             {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
             *openai(("assistant", "Hello"), ("user", "Bye"),
                     ("assistant", "Tschüss"))]},
+        {"system": "Be brief.", "conversations": sharegpt(
+            ("human", "Hi"), ("gpt", "Hello"), ("human", "Bye"),
+            ("gpt", "Tschüss"))},
+        {"system_prompt": "Be brief.", "messages": openai(
+            ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"),
+            ("assistant", "Tschüss"))},
     ],
-    ids=["openai", "sharegpt", "trl", "parts"],
+    ids=["openai", "sharegpt", "trl", "parts", "system", "system_prompt"],
 )  # fmt: skip
 def test_each_answer_of_a_conversation_is_an_example(tmp_path, record):
     path = write(tmp_path / "data.jsonl", record)
@@ -113,7 +119,10 @@ def test_each_answer_of_a_conversation_is_an_example(tmp_path, record):
         ({"messages": openai(("user", "a"), ("tool", "b"))}, "line 2.*'tool'"),
         ({"messages": ["a", "b"]}, r"`role`.*line 2.*\(none\)"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-         "text as its `content`.*line 2.*from user"),
+         "text as its `content`.*line 2.*image_url.*from user"),
+        ({"system": "a", **{"messages": openai(("system", "b"), ("user", "c"),
+                                               ("assistant", "d"))}},
+         "one system message.*line 2"),
         ({"conversations": sharegpt(("human", "a"), ("gpt", None))},
          "line 2 with None from gpt"),
         ({"messages": openai(("user", "\ud83d"), ("assistant", "b"))},
@@ -127,6 +136,36 @@ def test_a_conversation_that_cannot_be_learned_is_named(
     path = write(tmp_path / "data.jsonl", good, record)
     with pytest.raises(UserError, match=message):
         read_jsonl(path)
+
+
+def test_a_system_message_may_stand_beside_a_request(tmp_path):
+    record = {"system_prompt": "Be brief.", "question": "Hi", "response": "Yo"}
+    path = write(
+        tmp_path / "data.jsonl", record, record | {"system_prompt": ""}
+    )
+    assert read_jsonl(path) == [
+        Instruction("Hi", "Yo", messages=[SYSTEM]), Instruction("Hi", "Yo")
+    ]  # fmt: skip
+    write(path, record | {"input": "A text."})
+    with pytest.raises(UserError, match="system message or a context.*line 1"):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize("weight", [0, 0.0])
+def test_what_openai_gives_no_weight_is_not_learned(tmp_path, weight):
+    first, second = openai(("assistant", "Hello"), ("assistant", "Tschüss"))
+    turns = [
+        *openai(SYSTEM, ASKED), first | {"weight": weight},
+        {"role": "user", "content": "Bye"}, second | {"weight": 1},
+    ]  # fmt: skip
+    path = write(tmp_path / "data.jsonl", {"messages": turns})
+    assert read_jsonl(path) == OF_A_CONVERSATION[1:]
+
+
+def test_an_array_may_begin_far_down(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text("\n" * 200 + '[{"prompt": "a", "output": "b"}]')
+    assert read_jsonl(path) == [Instruction("a", "b")]
 
 
 def test_a_file_may_be_one_json_array(tmp_path):

@@ -105,6 +105,15 @@ def test_the_last_request_is_the_prompt(read, form):
     assert read(OF_A_CONVERSATION[form]) == [expected]
 
 
+@pytest.mark.parametrize("key", ["system", "system_prompt"])
+def test_a_system_message_may_stand_beside_a_pair(read, key):
+    earlier = (("system", "Be brief."),)
+    record = {key: "Be brief.", "question": "Why?"}
+    expected = [Preference("Why?", "a", "b", messages=earlier)]
+    assert read(record | PAIR) == expected
+    assert read(record | {"responses": ["a", "b"]}) == expected
+
+
 def test_one_request_may_be_a_text_beside_messages(read):
     answers = [openai(("assistant", text)) for text in ("Because.", "No.")]
     record = dict(zip(("chosen", "rejected"), answers, strict=True))
@@ -218,6 +227,10 @@ PAIR = {"chosen": "a", "rejected": "b"}
         ({"prompt": 3, **PAIR}, "one prompt.*line 2"),
         ({"prompt": "Why?", "chosen": "a", "rejected": 3}, "line 2.*ejected=3"),
         ({"prompt": "Why?", "margin": "2", **PAIR}, "`margin`.*line 2"),
+        ({"prompt": "Why?", "margin": 1e39, **PAIR}, "`margin`.*float32.*ne 2"),
+        ({"prompt": "Why?", "margin": 10**400, **PAIR}, "`margin`.*line 2"),
+        ({"prompt": openai(("system", "a"), ("user", "Why?")), "system": "b",
+          **PAIR}, "at most one system message.*line 2"),
         ({"prompt": "Why?", "chosen": "\ud83d", "rejected": "b"},
          "UTF-8.*line 2"),
         ({"prompt": openai(("user", "Why?"), ("user", "Who?")), **PAIR},

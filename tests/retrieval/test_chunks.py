@@ -78,6 +78,7 @@ def test_markdown_has_a_section_for_each_heading_with_text():
         ("#\nx", [("", "#\nx")]),
         ("# \nx", [("", "x")]),
         ("# A\r\nx\r\n", [("A", "x")]),
+        ("\ufeff# A\nx", [("A", "x")]),
         ("", []),
     ],
 )
@@ -238,6 +239,10 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         read_document(tmp_path / "gone.md")
     with pytest.raises(UserError, match="which is no file"):
         read_document(tmp_path)
+    for encoding in ("utf-16", "utf-16-le"):
+        (tmp_path / "wide.md").write_text("# Title\ntext", encoding)
+        with pytest.raises(UserError, match="wide.md.*iconv -f UTF-16"):
+            read_document(tmp_path / "wide.md")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(UserError, match="must be UTF-8 text. .*latin.txt"):
         read_document(tmp_path / "latin.txt")

@@ -58,6 +58,12 @@ def test_rewards_may_be_tensors():
         ((REWARDS, 3), "must be flat, with `num_generations` of them"),
         (([REWARDS], 4), "must be flat"),
         (([], 4), "must be flat"),
+        ((["1", "2"], 2), "`rewards` must be numbers.*<U1"),
+        (([[1], [2, 3]], 2), "`rewards` must be numbers"),
+        (([1j, 2], 2), "`rewards` must be numbers.*complex"),
+        (({"a": 1}, 2), "`rewards` must be numbers"),
+        (([1e39, 0], 2), "`rewards` must be finite.*1e[+]39 at index 0"),
+        (([0, 10**400], 2), "`rewards` must be (numbers|finite)"),
         ((REWARDS, 1), "`num_generations` must be an int of at least 2"),
         (
             (REWARDS, 4, "std"),
@@ -191,6 +197,7 @@ def test_a_completion_without_tokens_costs_nothing():
         ({"epsilon": 1.5}, r"`epsilon` must be in \[0, 1\]"),
         ({"epsilon_high": -0.1}, "`epsilon_high` must be at least 0"),
         ({"beta": -1}, "`beta` must be at least 0"),
+        ({"beta": np.inf}, "`beta` must be at least 0 and finite"),
         ({"beta": 0.1}, "`reference_logprobs` must be given"),
         ({"loss_type": "ppo"}, "`loss_type` must be one of 'grpo', 'dr_grpo'"),
         ({"max_completion_length": 0}, "`max_completion_length` must be a po"),
@@ -205,3 +212,17 @@ def test_impossible_arguments(arguments, message):
 def test_shapes_must_agree():
     with pytest.raises(UserError, match="same shape .*mask"):
         grpo_loss(NEW, OLD, ADVANTAGES, [[1, 1]])
+    for advantages in ([1.0], [1.0, 2.0, 3.0], np.ones((3, 2)), 1.0):
+        with pytest.raises(UserError, match="`advantages` must be .batch_size"):
+            grpo_loss(NEW, OLD, advantages, MASK)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("wrong", ["ab", None, [["a", "b"]] * 2, [[1], [2, 3]]])
+def test_what_is_no_number_is_named(wrong):
+    for position, name in enumerate(["logprobs", "old_", "advantages", "mask"]):
+        arguments = [NEW, OLD, ADVANTAGES, MASK]
+        if wrong is not None or name != "old_":  # None: those of the model
+            arguments[position] = wrong
+            with pytest.raises(UserError, match=f"`{name}.*must be numbers"):
+                grpo_loss(*arguments)

@@ -129,7 +129,8 @@ def test_losses_are_float32_scalars():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"beta": 0}, "`beta` must be positive. Received: beta=0"),
+        ({"beta": 0}, "`beta` must be positive and finite. Received: beta=0"),
+        ({"beta": float("inf")}, "`beta` must be positive and finite"),
         ({"beta": float("nan")}, "`beta` must be positive"),
         ({"loss_type": "kto"}, "`loss_type` must be one of 'sigmoid', 'hinge'"),
         ({"label_smoothing": 0.5}, r"`label_smoothing` must be in \[0, 0.5\)"),
@@ -150,3 +151,19 @@ def test_shapes_must_agree():
         reward_loss([1.0, 2.0], [1.0])
     with pytest.raises(UserError, match="`center_coefficient` must be at le"):
         reward_loss([1.0], [1.0], center_coefficient=-1)
+    with pytest.raises(UserError, match="`margin` must be a number, or one"):
+        reward_loss([1.0, 2.0], [1.0, 2.0], margin=[1.0, 2.0, 3.0])
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("wrong", ["1", ["1", "2"], None, [[1], [2, 3]]])
+def test_what_is_no_number_is_named(wrong):
+    with pytest.raises(UserError, match="`rejected_rewards` must be numbers"):
+        reward_loss([1.0, 2.0], wrong)
+    with pytest.raises(UserError, match="`reference_ch.*must be numbers"):
+        dpo_loss(*POLICY, wrong, REFERENCE[1])
+    if wrong is not None:
+        with pytest.raises(UserError, match="`margin` must be numbers"):
+            reward_loss([1.0, 2.0], [1.0, 2.0], margin=wrong)
+    with pytest.raises(UserError, match="`center_coefficient` must be at le"):
+        reward_loss([1.0], [2.0], center_coefficient=float("inf"))

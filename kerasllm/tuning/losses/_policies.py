@@ -1,9 +1,19 @@
 """Losses for learning from rewards: group relative policy optimization."""
 
+import math
+
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, check_choice, check_int, check_real
+from kerasllm.checks import (
+    LARGEST_FLOAT32,
+    UserError,
+    check_choice,
+    check_int,
+    check_numbers,
+    check_real,
+)
+from kerasllm.tuning.losses._floats import fits, float_tensor
 
 SCALES = ("group", "batch", "none")
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo")
@@ -45,19 +55,19 @@ def group_advantages(rewards, num_generations, scale_rewards="group"):
     )
     check_choice("scale_rewards", scale_rewards, SCALES)
     # In float64, so that equal rewards differ from their mean by nothing.
-    rewards = np.asarray(ops.convert_to_numpy(rewards), "float64")
+    rewards = check_numbers("rewards", rewards).astype("float64")
     if rewards.ndim != 1 or not rewards.size or rewards.size % num_generations:
         raise UserError(
             "`rewards` must be flat, with `num_generations` of them for each "
             f"prompt. Received: rewards of shape {rewards.shape} and "
             f"num_generations={num_generations}. Put the groups side by side."
         )
-    if not np.isfinite(rewards).all():
+    wrong = ~(np.abs(rewards) <= LARGEST_FLOAT32)
+    if wrong.any():
         raise UserError(
-            "`rewards` must be finite. Received: "
-            f"{rewards[~np.isfinite(rewards)][0]} at index "
-            f"{int(np.flatnonzero(~np.isfinite(rewards))[0])}. Give a "
-            "completion that cannot be scored the lowest reward."
+            "`rewards` must be finite, and numbers that float32 can hold. "
+            f"Received: {rewards[wrong][0]} at index {int(wrong.argmax())}. "
+            "Give a completion that cannot be scored the lowest reward."
         )
     groups = rewards.reshape(-1, num_generations)  # (num_prompts, in a group)
     advantages = groups - groups.mean(axis=1, keepdims=True)
@@ -133,21 +143,18 @@ def grpo_loss(
             "`reference_logprobs` must be given if `beta` is not 0. Received: "
             f"beta={beta} without them. Compute them once, before training."
         )
-    logprobs = _float(logprobs)
+    logprobs = float_tensor("logprobs", logprobs)
     if old_logprobs is None:
         old_logprobs = ops.stop_gradient(logprobs)
-    arrays = {
-        "logprobs": logprobs,
-        "old_logprobs": _float(old_logprobs),
-        "mask": _float(mask),
-    }
+    arrays = {"old_logprobs": old_logprobs, "mask": mask}
     if beta:
-        arrays["reference_logprobs"] = _float(reference_logprobs)
+        arrays["reference_logprobs"] = reference_logprobs
+    arrays = {"logprobs": logprobs} | {
+        name: float_tensor(name, array) for name, array in arrays.items()
+    }
     _check_shapes(arrays)
     mask = arrays["mask"]
-    advantages = _float(advantages)
-    if len(advantages.shape) == 1:
-        advantages = advantages[:, None]  # (batch_size, 1)
+    advantages = _check_advantages(advantages, logprobs)
 
     ratio = ops.exp(_where(mask, logprobs - arrays["old_logprobs"]))
     high = epsilon if epsilon_high is None else epsilon_high
@@ -180,7 +187,12 @@ def check_grpo(
         check_real(
             "epsilon_high", epsilon_high, lambda value: value >= 0, "at least 0"
         )
-    check_real("beta", beta, lambda value: value >= 0, "at least 0")
+    check_real(
+        "beta",
+        beta,
+        lambda value: 0 <= value < math.inf,
+        "at least 0 and finite",
+    )
     check_choice("loss_type", loss_type, LOSS_TYPES)
     if max_completion_length is not None:
         check_int("max_completion_length", max_completion_length, 1)
@@ -198,8 +210,23 @@ def _check_shapes(arrays):
         )
 
 
-def _float(array):
-    return ops.cast(ops.convert_to_tensor(array), "float32")
+def _check_advantages(advantages, logprobs):
+    """Return advantages as a tensor, one for each completion or token.
+
+    Returns:
+        float32 `(batch_size, 1)` or `(batch_size, length)`.
+    """
+    advantages = float_tensor("advantages", advantages)
+    shape, expected = tuple(advantages.shape), tuple(logprobs.shape)
+    if not (fits(shape, expected[:1]) or fits(shape, expected)):
+        raise UserError(
+            "`advantages` must be (batch_size,) or (batch_size, length). "
+            f"Received: advantages {shape} for logprobs {expected}. Give each "
+            "completion its own."
+        )
+    if len(advantages.shape) == 1:
+        advantages = advantages[:, None]  # (batch_size, 1)
+    return advantages
 
 
 def _where(mask, array):

@@ -1,8 +1,11 @@
 """Losses for learning from preferences (section 16.4.1)."""
 
+import math
+
 from keras import ops
 
 from kerasllm.checks import UserError, check_choice, check_real
+from kerasllm.tuning.losses._floats import fits, float_tensor
 
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "sigmoid_norm")
 
@@ -30,7 +33,8 @@ def reward_loss(
         float32 scalar, the mean over the batch.
 
     Raises:
-        UserError: the shapes differ, or `center_coefficient` is negative.
+        UserError: the shapes differ, or `center_coefficient` is negative or
+            infinite.
 
     Source: Bradley and Terry, 1952; Ouyang et al., 2022, arXiv:2203.02155,
     equation 1; Touvron et al., 2023, arXiv:2307.09288, equation 2 (margin);
@@ -56,14 +60,19 @@ def reward_losses(
     check_real(
         "center_coefficient",
         center_coefficient,
-        lambda value: value >= 0,
-        "at least 0",
+        lambda value: 0 <= value < math.inf,
+        "at least 0 and finite",
     )
     difference = chosen - rejected
     if margin is not None:
-        difference = difference - ops.cast(
-            ops.convert_to_tensor(margin), "float32"
-        )
+        margin = float_tensor("margin", margin)
+        shape, expected = tuple(margin.shape), tuple(chosen.shape)
+        if shape and not fits(shape, expected):
+            raise UserError(
+                "`margin` must be a number, or one for each pair. Received: "
+                f"margin {shape} for rewards {expected}."
+            )
+        difference = difference - margin
     losses = ops.softplus(-difference)  # -log sigmoid
     if center_coefficient:
         losses = losses + center_coefficient * (chosen + rejected) ** 2
@@ -152,7 +161,12 @@ def pair_losses(z, beta, loss_type, label_smoothing):
 
 def check_dpo(beta=0.1, loss_type="sigmoid", label_smoothing=0.0):
     """Raise a `UserError` if `dpo_loss` cannot take these arguments."""
-    check_real("beta", beta, lambda value: value > 0, "positive")
+    check_real(
+        "beta",
+        beta,
+        lambda value: 0 < value < math.inf,
+        "positive and finite",
+    )
     check_choice(
         "loss_type",
         loss_type,
@@ -176,10 +190,7 @@ def check_dpo(beta=0.1, loss_type="sigmoid", label_smoothing=0.0):
 
 def _floats(**arrays):
     """Return float32 tensors, or raise an error if their shapes differ."""
-    tensors = [
-        ops.cast(ops.convert_to_tensor(array), "float32")
-        for array in arrays.values()
-    ]
+    tensors = [float_tensor(name, array) for name, array in arrays.items()]
     if len({tuple(tensor.shape) for tensor in tensors}) > 1:
         shapes = ", ".join(
             f"{name} {tuple(tensor.shape)}"

@@ -1,6 +1,7 @@
 """Training a reward model on comparisons of responses."""
 
 import dataclasses
+import math
 
 import keras
 from keras import ops
@@ -148,8 +149,8 @@ def _check_arguments(reward_model, center_coefficient, seed):
     check_real(
         "center_coefficient",
         center_coefficient,
-        lambda value: value >= 0,
-        "at least 0",
+        lambda value: 0 <= value < math.inf,
+        "at least 0 and finite",
     )
     check_int("seed", seed, 0)
 
