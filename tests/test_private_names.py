@@ -753,6 +753,7 @@ def test_a_builder_of_tfds_is_made_of_three_methods():
     assert wanted <= builder.__abstractmethods__
 
 
+@pytest.mark.once
 @pytest.mark.any_backend
 @contract("_check_assign_resources", "_cleanup_kernel")
 def test_nbgrader_and_nbclient_have_the_steps_that_we_take():

@@ -160,6 +160,7 @@ def judge(nbgrader):
     judge.close()
 
 
+@pytest.mark.once
 def test_a_test_passes_only_if_its_kernel_says_so(judge, monkeypatch):
     """Outputs come another way, and may come too late to be seen."""
     monkeypatch.setattr(judge, "output", lambda *arguments: None)
@@ -174,6 +175,7 @@ def test_a_test_passes_only_if_its_kernel_says_so(judge, monkeypatch):
     assert len(wordy.outputs[0].evalue) <= homework.LONGEST_MESSAGE
 
 
+@pytest.mark.once
 def test_a_test_has_no_more_time_than_its_submission(judge):
     """However long its calls may take: `judge` allows 60 s."""
     slow = cell("import time\nwhile True: time.sleep(0.1)")
