@@ -1,6 +1,7 @@
 """What all tests share: quiet backends and a cache of their own."""
 
 import gc
+import itertools
 import os
 import pathlib
 
@@ -48,10 +49,22 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def own_caches(tmp_path_factory):
+    """An endless number of empty folders.
+
+    `mktemp` would look through the folders of all tests for each of them.
+    """
+    root = tmp_path_factory.mktemp("keras")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+def own_cache(own_caches, monkeypatch):
     """No test reads or writes the user's cache."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+    home = next(own_caches)
+    home.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(home))
 
 
 @pytest.fixture(scope="session")

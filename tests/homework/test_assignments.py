@@ -142,10 +142,14 @@ def helpers(name, *grade_ids):
     return namespace
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="all of it is graded there: `..._earns_all_that_is_automatic`",
+)
 @pytest.mark.parametrize("name", ASSIGNMENTS_BY_COST)
 def test_the_solution_passes_in_any_term(name, monkeypatch):
     """Another one on each backend."""
-    seed = 1 + ["jax", "tensorflow", "torch"].index(keras.backend.backend())
+    seed = 2 if keras.backend.backend() == "tensorflow" else 3
     monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", str(seed))
     notebook = homework.read_source(ASSIGNMENTS[name], seed)
     assert run_cells(notebook) == {}
@@ -361,10 +365,10 @@ def test_mistakes_cost_the_same_in_grading(nbgrader, tmp_path, monkeypatch):
 @pytest.mark.once
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
-    """The whole way; the limits are a slow machine's, their effect is tested
-    elsewhere.
+    """The whole way, on JAX; the limits are a slow machine's, their effect is
+    tested elsewhere.
     """
-    notebook = homework.read_source(ASSIGNMENTS[name])
+    notebook = homework.read_source(ASSIGNMENTS[name], seed=1)
     for cell in notebook.cells:
         for old, new in SHORTER.items():
             cell.source = cell.source.replace(old, new)
@@ -374,6 +378,7 @@ def test_the_solution_earns_all_that_is_automatic(name, nbgrader, tmp_path):
         tmp_path / "class",
         tmp_path / "grades.csv",
         assignment=name,
+        seed=1,
         unprotected=True,
         backend="jax",  # PyTorch's figure can take longer than a cell may
         call_seconds=100,
