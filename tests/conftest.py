@@ -79,6 +79,12 @@ def shared_cache(tmp_path_factory):
 
 
 @pytest.fixture
+def quick_to_quantize(monkeypatch):
+    """Keras collects garbage, half a second of it, for each kernel it drops."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+@pytest.fixture
 def recorded_at_once(monkeypatch):
     """Have PyTorch record a function at its first call, and not later."""
     if os.environ["KERAS_BACKEND"] == "torch":

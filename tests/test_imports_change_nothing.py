@@ -5,6 +5,7 @@ first and does not count. A command sets itself up by one explicit call.
 """
 
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -14,12 +15,25 @@ import textwrap
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Runs in a process of its own. It prints what has changed, a line each.
+BACKENDS = ("jax", "tensorflow", "torch")
+# Runs in a process of its own, which imports what is the same on all backends
+# and copies itself for each of them. A copy prints what has changed.
 PROGRAM = """
-import ctypes, gc, importlib, logging, os, pkgutil, random, resource, signal
-import sys, threading, warnings
+import ctypes, gc, importlib, json, logging, os, pkgutil, random, resource
+import signal, sys, threading, warnings
 
-for name in sys.argv[1:]:
+backends, before_keras, with_keras = json.loads(sys.argv[1])
+for name in before_keras:
+    importlib.import_module(name)
+for backend in backends:
+    if os.fork():
+        os.wait()
+        continue
+    os.environ["KERAS_BACKEND"] = backend
+    break
+else:
+    os._exit(0)
+for name in with_keras:
     importlib.import_module(name)
 import jax, keras, numpy, tensorflow as tf
 
@@ -80,13 +94,12 @@ said += [
     f"{key}: {before[key]} became {after[key]}"
     for key in before if before[key] != after[key]
 ]
-print(count, *said, sep="\\n")
+print(json.dumps([keras.config.backend(), count, said]), flush=True)
+os._exit(0)
 """
-BEFORE = (
-    "keras",
-    "keras_hub",
-    "tensorflow",
-    "tensorflow_datasets",
+# TensorFlow imports Keras.
+WITH_KERAS = ("keras", "keras_hub", "tensorflow", "tensorflow_datasets")
+BEFORE_KERAS = (
     "jax",
     "torch",
     "torch.fx.experimental.proxy_tensor",
@@ -109,27 +122,38 @@ def is_installed(name):
     return importlib.util.find_spec(name.partition(".")[0]) is not None
 
 
-@pytest.mark.slow
-@pytest.mark.any_backend
-@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-@pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
-def test_imports_leave_the_process_as_it_was(backend):
-    if not is_installed(backend):
-        pytest.skip(f"{backend} is not installed")
+@pytest.fixture(scope="module")
+def changes():
+    """Return how many modules were imported, and what that changed."""
+    modules = [filter(is_installed, n) for n in (BEFORE_KERAS, WITH_KERAS)]
+    backends = filter(is_installed, BACKENDS)
     environment = os.environ | {
-        "KERAS_BACKEND": backend,
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(ROOT), os.getenv("PYTHONPATH")])
         ),
     }
+    arguments = json.dumps(list(map(list, [backends, *modules])))
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)]
-        + [name for name in BEFORE if is_installed(name)],
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), arguments],
         env=environment,
         capture_output=True,
         text=True,
     )
-    assert result.returncode == 0, result.stderr[-2000:]
-    count, *changes = result.stdout.splitlines()
-    assert int(count) > 60, "modules of the package"
-    assert changes == []
+    return result.stderr, {
+        backend: (count, said)
+        for backend, count, said in map(json.loads, result.stdout.splitlines())
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.any_backend
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_imports_leave_the_process_as_it_was(backend, changes):
+    if not is_installed(backend):
+        pytest.skip(f"{backend} is not installed")
+    errors, changes = changes
+    assert backend in changes, errors[-2000:]
+    count, said = changes[backend]
+    assert count > 60, "modules of the package"
+    assert said == []

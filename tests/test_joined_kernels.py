@@ -94,6 +94,7 @@ def test_kernels_that_went_elsewhere_are_joined_no_more():
     )
 
 
+@pytest.mark.usefixtures("quick_to_quantize")
 @pytest.mark.parametrize("change", ["lora", "int8", "dtypes"])
 def test_special_layers_are_computed_by_themselves(change):
     projections = Projections(

@@ -240,6 +240,7 @@ def test_reverse_embedding_is_the_product_with_the_transpose():
         )
 
 
+@pytest.mark.usefixtures("quick_to_quantize")
 @pytest.mark.parametrize("length", [3, 100])  # few rows, and many
 def test_a_quantized_embedding_scores_as_what_it_embeds(length):
     embedding = PositionalEmbedding(6, 10, 4)
@@ -253,6 +254,7 @@ def test_a_quantized_embedding_scores_as_what_it_embeds(length):
     np.testing.assert_allclose(logits, hidden @ rounded.T, atol=1e-5)
 
 
+@pytest.mark.usefixtures("quick_to_quantize")
 def test_an_embedding_in_four_bits_is_refused():
     embedding = PositionalEmbedding(6, 10, 4)
     embedding(np.zeros((1, 2), "int32"))

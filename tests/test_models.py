@@ -231,6 +231,7 @@ def test_fit_on_strings_learns_them(task):
 
 
 @pytest.mark.any_backend
+@pytest.mark.usefixtures("quick_to_quantize")
 def test_a_quantized_task_comes_back_from_its_preset(task, tmp_path):
     inputs = {"token_ids": token_ids(), "padding_mask": np.ones((2, 12))}
     config = task.backbone.get_config()

@@ -370,6 +370,7 @@ def test_a_layer_knows_those_right_below_it():
     assert inner in below._layers
 
 
+@pytest.mark.usefixtures("quick_to_quantize")
 @contract("quantization_mode", "embeddings_scale")
 def test_quantized_layers_say_so():
     for layer in (keras.layers.Dense(2), keras.layers.Embedding(4, 2)):

@@ -161,6 +161,7 @@ def test_what_was_compiled_is_found_by_the_next_process(tmp_path):
     assert not (tmp_path / "none" / "kerasllm").exists()
 
 
+@pytest.mark.any_backend  # nor does a chat, in `test_private_names.py`
 @pytest.mark.skipif(
     keras.backend.backend() == "tensorflow", reason="it is TensorFlow"
 )

@@ -179,26 +179,33 @@ def test_sequences_of_a_batch_may_be_at_different_positions(case):
 @pytest.mark.any_backend  # the next one has each family on each
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3", "mini_gpt"])
-@pytest.mark.parametrize("start", [3, 11, 17])  # the last one is read again
-def test_a_text_goes_on_after_what_was_read(case, start):
+def test_a_text_goes_on_after_what_was_read(case):
     """The rest of another text, which was longer, is not seen."""
     model, token_ids = make(case), some_tokens(1)
     decoder = CachedDecoder(model)
     assert decoder.extends
     expected = full_logits(model, token_ids)
-    padded = np.zeros((1, 24), "int32")
-    padded[:, :LENGTH] = some_tokens(1, seed=2)
-    padded[:, :start] = token_ids[:, :start]
-    _, cache = decoder.prefill(padded, LENGTH, 24)
-    padded[:, :LENGTH] = token_ids
-    logits, cache = decoder.extend(cache, padded, start, LENGTH - 1)
-    assert np.abs(to_numpy(logits) - expected[:, -2]).max() < 1e-4
-    logits, _ = decoder.bind_step()(token_ids[:, -1], cache, LENGTH - 1)
-    assert np.abs(to_numpy(logits) - expected[:, -1]).max() < 1e-4
+    for start in (3, 11, 17):  # the last token is read again
+        padded = np.zeros((1, 24), "int32")
+        padded[:, :LENGTH] = some_tokens(1, seed=2)
+        padded[:, :start] = token_ids[:, :start]
+        _, cache = decoder.prefill(padded, LENGTH, 24)
+        padded[:, :LENGTH] = token_ids
+        logits, cache = decoder.extend(cache, padded, start, LENGTH - 1)
+        assert np.abs(to_numpy(logits) - expected[:, -2]).max() < 1e-4
+        logits, _ = decoder.bind_step()(token_ids[:, -1], cache, LENGTH - 1)
+        assert np.abs(to_numpy(logits) - expected[:, -1]).max() < 1e-4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3", "mini_gpt"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("gpt2", "gemma3", "mini_gpt"),
+        # Tests of GGUF files generate with it on each.
+        pytest.param("llama", marks=pytest.mark.any_backend),
+    ],
+)
 def test_what_prompts_share_is_read_once(case, monkeypatch):
     monkeypatch.setattr(_batches, "FEWEST_SHARED", 5)
     model, token_ids = make(case), some_tokens(4)
@@ -268,7 +275,7 @@ def test_adapters_are_used(case):
 
 
 @pytest.mark.any_backend
-@pytest.mark.slow
+@pytest.mark.usefixtures("quick_to_quantize")
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3"])
 def test_a_quantized_model_is_read_as_quantized(case):
     model = make(case)
