@@ -40,6 +40,14 @@ CHECK = AnswerChecker()
         ("ANSWER: $42", 42),
         ("ANSWER: $42$", 42),
         (r"ANSWER: $\boxed{42}$", 42),
+        (r"ANSWER: \(42\)", 42),
+        (r"ANSWER: \[ \boxed{42} \]", 42),
+        (r"ANSWER: \text{42 cards}", 42),
+        (r"ANSWER: \$42", 42),
+        (r"ANSWER: 1{,}234", 1234),
+        (r"ANSWER: $\boxed{\frac{3}{4}}$", Fraction(3, 4)),
+        (r"ANSWER: $1\dfrac{1}{2}$", 1.5),
+        (r"ANSWER: 50\%", 0.5),
         ("ANSWER: (42)", 42),
         ('ANSWER: "42"', 42),
         ("ANSWER: = 42", 42),
@@ -119,6 +127,15 @@ def test_the_one_answer_is_found(response, answer):
         "ANSWER: 42\r43", "ANSWER: 42\u202843", "ANSWER: --42",
         "ANSWER: 42,,43",
         "ANSWER: 42 <!-- 43 -->", "ANSWER: 42 (mod 5)", "ANSWER: XLII",
+        "ANSWER: 42M", "ANSWER: 42 tenths", "ANSWER: 42 thousandths",
+        "ANSWER: 42 and one half", "ANSWER: 42 and three quarters",
+        "ANSWER: 42‰", "ANSWER: 42 squared", "ANSWER: 42 minus one",
+        r"ANSWER: 42\frac{1}{2}", r"ANSWER: \frac{84}{2}",
+        # With the same number once more.
+        "ANSWER: 42,42", "ANSWER: 42.42", "ANSWER: 42 * 42", "ANSWER: 42×42",
+        "ANSWER: 42 · 42", "ANSWER: 42 - 42", "ANSWER: 42÷42", "ANSWER: 42:42",
+        "ANSWER: 42 cards + 42 cards", "ANSWER: 42 * (42)",
+        r"ANSWER: 42 \times 42", "ANSWER: 42 cards x 42", "ANSWER: 42^42",
         # Not done, or not said.
         "ANSWER: 84/2", "ANSWER: 40 + 2", "ANSWER: 6 * 7", "ANSWER: 50 - 8",
         "ANSWER: forty-two", "ANSWER: x", "ANSWER: about 42",
@@ -141,7 +158,19 @@ def test_nothing_else_is_right(response):
 
 def test_a_long_response_does_not_take_long():
     """The work grows with the length, and not with its square."""
-    for text in ("ANSWER: 4\n", "ANSWER: ", "4", "4 + ", "(", "1/", "1,", "-"):
+    for text in (
+        "ANSWER: 4\n",
+        "ANSWER: ",
+        "4",
+        "4 + ",
+        "(",
+        "1/",
+        "1,",
+        "-",
+        "ANSWER: 4\\ -" + " " * 999,
+        "\\frac{1",
+        "1 and a ",
+    ):
         assert CHECK([42], [text * (10**6 // len(text))]).tolist() == [0]
         find_equations(text * (10**5 // len(text)))
 
@@ -169,6 +198,8 @@ def test_an_echo_of_the_question_is_no_answer():
     assert CHECK([with_marker] * 3, echoes).tolist() == [0, 0, 0]
     assert CHECK([plain], [plain.prompt]).tolist() == [0]
     assert CHECK([plain], [f"{plain.prompt}\nANSWER: 42"]).tolist() == [1]
+    latex = problem_of(r"A note says `ANSWER: \$42`. How many?", 42)
+    assert CHECK([latex], ["ANSWER: 42"]).tolist() == [0]
 
 
 THOUGHTFUL = AnswerChecker(require_steps=True)

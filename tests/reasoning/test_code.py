@@ -49,6 +49,11 @@ def test_all_cases_must_pass():
         ([1, 2], [1], 0), ({"a": 0.1 + 0.2}, {"a": 0.3}, 1), ({1}, {1}, 1),
         ({"a": 1}, {"b": 1}, 0), ([[0.5]], [[0.5]], 1),
         (float("nan"), 1.0, 0), (float("inf"), 1.0, 0),
+        # A float is rounded, and an int is not.
+        (10**9 + 1, 10**9, 0), (10**30, 10**30, 1), (1e9 + 1, 10**9, 1),
+        # No float is so large.
+        (10**400, 1.0, 0), (10**400, 1, 0), (1.0, 10**400, 0),
+        (10**400, 10**400, 1),
     ],
 )  # fmt: skip
 def test_values_are_compared_as_plain_data(value, expected, is_equal):

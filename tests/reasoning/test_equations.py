@@ -36,6 +36,8 @@ pytestmark = pytest.mark.any_backend
         ("**2 + 2 = 4**", [True]),
         ("10 − 4 = 6; 10 × 4 = 40; 10 ÷ 4 = 2.5", [True] * 3),
         ("1,000 - 1 = 999", [True]),
+        (r"\(3 \times 4 = 12\), $12 \div 2 = \frac{12}{2}$", [True, True]),
+        (r"\$1{,}000 \cdot 2 = \$2{,}000", [True]),
         ("50% * 30 = 15", [True]),
         ("-3 + 5 = 2 and 5 - -3 = 8", [True, True]),
         ("3 + 4 = 2 + 5", [True]),

@@ -11,6 +11,7 @@ from kerasllm.reasoning.checkers._numbers import (
     find_numbers,
     number_at,
     numbers_in,
+    without_latex,
 )
 
 MARKER = "ANSWER:"
@@ -18,9 +19,16 @@ MARKER = "ANSWER:"
 _OPENING = re.compile(r"""[\s*_`"'“(\[{=]*(?:\$?\\boxed\{)?""")
 # What makes another number of the one before it.
 _SCALE = re.compile(
-    r"[kK]\b|\s*-?(?:and\s+a\s+)?(?:hundred|thousand|million|billion|trillion|"
-    r"dozen|half)s?\b|\s*[+±^]|\s*x\s*[0-9]",
-    re.IGNORECASE,
+    r"""(?-i:[kKM])\b|[.,_][0-9]|\s*[+±^‰π]|\s*[:x]\s*[0-9]
+    |\s*-?(?:tenth|hundred(?:th)?|thousand(?:th)?|(?:m|b|tr)illion(?:th)?|
+            dozen|half|halve)s?\b
+    |\s*-?and\s+\w+[\s-]+(?:half|halve|third|quarter|fourth|fifth|tenth)s?\b
+    |\s*(?:plus|minus|squared|cubed|per\s+mille)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Something to compute, though it may be with the same number once more.
+_OPERATION = re.compile(
+    r"(?:[-+−–×·÷/^±]|(?<!\*)\*|(?<![A-Za-z])[xX])\s*(?:[$€£¥(]\s*)?[0-9]"
 )
 _CHOICE = re.compile(r"\bor\b", re.IGNORECASE)
 _POWER_OF_UNIT = re.compile(r"(?<=[A-Za-z])(?:\^?[23](?![0-9])|[²³])")
@@ -32,14 +40,14 @@ class AnswerChecker:
     The answer is the number after the marker, as in `ANSWER: 42`. It may have
     a sign, a currency symbol, commas between thousands, decimals, or a unit,
     and be a fraction such as `3/4`. Of `50%`, both 50 and 1/2 are right. Text
-    and punctuation may follow.
+    and punctuation may follow. LaTeX such as `\frac{3}{4}` is read, too.
 
     A response has one answer or none. It has none
 
     - if the line of the answer has another number, or an "or";
     - if the marker occurs again with another number, or without one;
     - if a word is in place of the number, or makes another one of it, as in
-      `20 thousand`;
+      `20 thousand`, or there is something to compute, as in `20 * 2`;
     - if the question itself says the same after the same marker, so that the
       answer may be an echo.
 
@@ -184,6 +192,7 @@ class AnswerChecker:
 
     def _echoes(self, question):
         """Return the numbers that a question has after the marker: a set."""
+        question = without_latex(question)
         starts = [
             _OPENING.match(question, match.end()).end()
             for match in self._marker.finditer(question)
@@ -232,6 +241,7 @@ def _number_alone(text):
 
     There is none if the line has another one.
     """
+    text = without_latex(text)
     start = _OPENING.match(text).end()
     number = number_at(text, start)
     if number is None:
@@ -242,6 +252,8 @@ def _number_alone(text):
     if _SCALE.match(rest) or _CHOICE.search(rest):
         return None
     rest = _POWER_OF_UNIT.sub("", rest)
+    if _OPERATION.search(rest):
+        return None
     # Such as the fraction ½, or digits of other scripts.
     if any(c.isnumeric() and not ("0" <= c <= "9") for c in rest):
         return None

@@ -4,7 +4,10 @@ import dataclasses
 import fractions
 import re
 
-from kerasllm.reasoning.checkers._numbers import MOST_DIGITS
+from kerasllm.reasoning.checkers._numbers import (
+    MOST_DIGITS,
+    without_latex,
+)
 
 _MOST_TOKENS = 60  # of one equation, so that no text takes long
 _MOST_UNIT_WORDS = 3  # "5 small red apples + 3 apples"
@@ -60,12 +63,13 @@ def right_steps(response):
 
 
 def find_equations(text):
-    """Return the equations of a text that have something to compute.
+    r"""Return the equations of a text that have something to compute.
 
     An equation may have `+`, `-`, `*` (or `×`, `x`), `/` (or `÷`) and
     parentheses. Units after numbers are skipped, as in `5 cards + 3 cards = 8
-    cards`. A running total, `13 + 3 = 16 + 4 = 20`, is two equations: the
-    second one begins with the result of the first.
+    cards`, and LaTeX such as `\times` is read. A running total, `13 + 3 = 16 +
+    4 = 20`, is two equations: the second one begins with the result of the
+    first.
 
     Args:
         text: str.
@@ -75,7 +79,7 @@ def find_equations(text):
     """
     equations = []
     # Two stars are emphasis in Markdown, and nobody's multiplication.
-    for line in text.replace("**", " ").splitlines():
+    for line in without_latex(text).replace("**", " ").splitlines():
         for run in _runs(line):
             equations += _equations_of(run)
     return equations

@@ -21,6 +21,12 @@ NUMBER = re.compile(
     (?P<percent>\s?(?:%|percent\b))?""",
     re.VERBOSE,
 )
+_FRACTION = re.compile(r"(?:([0-9])\s?)?\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}")
+_LATEX = re.compile(
+    r"\\(?P<blank>[()\[\]!,;])|\{(?P<comma>,)\}|\\(?P<sign>[$%])"
+    r"|\\text\{(?P<text>[^{}\\]*)\}|\\(?P<operator>times|cdot|div)(?![a-z])"
+)
+_LATEX_OPERATORS = {"times": "×", "cdot": "·", "div": "÷"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,25 @@ def read_number(text):
     match = NUMBER.fullmatch(text.strip())
     number = match and _number_of(match)
     return number.value if number else None
+
+
+def without_latex(text):
+    """Return a text whose numbers are in plain notation instead of LaTeX."""
+    if "\\" not in text and "{,}" not in text:
+        return text
+    return _LATEX.sub(_without_command, _FRACTION.sub(_with_slash, text))
+
+
+def _with_slash(match):
+    whole, above, below = match.groups()
+    return f"{f'{whole} ' if whole else ''}{above}/{below}"
+
+
+def _without_command(match):
+    kind, found = match.lastgroup, match[match.lastgroup]
+    if kind == "operator":
+        return _LATEX_OPERATORS[found]
+    return "" if kind == "blank" else found
 
 
 def find_numbers(text):
