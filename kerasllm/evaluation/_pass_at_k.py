@@ -22,7 +22,8 @@ def pass_at_k(n, c, k):
         A float, or float64 `(num_problems,)`.
 
     Raises:
-        UserError: `c` is not in `[0, n]`, or `k` not in `[1, n]`.
+        UserError: `c` is not in `[0, n]`, or `k` not in `[1, n]`, or the
+            shapes differ.
 
     Source: Chen et al., 2021, arXiv:2107.03374, equation 1.
     """

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_int
+from kerasllm.checks import UserError, check_int, check_text
 from kerasllm.generation import position_tables
 from kerasllm.reasoning.checkers import MARKER
 from kerasllm.tuning import response_logprobs
@@ -64,11 +64,12 @@ def force_budget(
         `ForcedText`.
 
     Raises:
-        UserError: a number is out of range, or prompt and thought do not fit
-            in the model.
+        UserError: the prompt is no text, a number is out of range, or prompt
+            and thought do not fit in the model.
 
     Source: Muennighoff et al., 2025, arXiv:2501.19393 (budget forcing).
     """
+    check_text("prompt", prompt, "It writes one text at a time.")
     min_tokens = check_int("min_tokens", min_tokens, 0)
     max_tokens = check_int("max_tokens", max_tokens, 1)
     answer_tokens = check_int("answer_tokens", answer_tokens, 1)
@@ -123,7 +124,8 @@ def _write(generator, prompt, most, stop_string, seed):
     """Continue a prompt by some tokens.
 
     Returns:
-        The text, its number of tokens, and whether `most` ended it.
+        The text, its number of tokens without those of the stop string, and
+        whether `most` ended it.
     """
     longest = min(position_tables(generator.causal_lm), default=2**30)
     (sequence,) = generator.make_sequences([prompt], longest)
@@ -136,7 +138,20 @@ def _write(generator, prompt, most, stop_string, seed):
         stop_strings=stop_string,
     )
     was_cut = written.finish_reason == "max_length"
-    return written.text, len(written.token_ids), was_cut
+    num_tokens = len(written.token_ids)
+    if written.finish_reason == "stop_string":
+        num_tokens = _count(generator, written)
+    return written.text, num_tokens, was_cut
+
+
+def _count(generator, written):
+    """Return how many of the first tokens make up a text."""
+    length = len(written.text.strip())
+    for count in range(len(written.token_ids)):
+        text = generator.detokenize(list(written.token_ids[:count]))
+        if len(text.strip()) >= length:
+            return count
+    return len(written.token_ids)
 
 
 def _append(text, addition, separator):

@@ -483,6 +483,7 @@ def test_a_response_ends_before_the_delimiter_of_its_template(
     [
         ({"num_generations": 1}, "`num_generations` must be an int of at lea"),
         ({"beta": -1}, "`beta` must be at least 0"),
+        ({"beta": np.inf}, "`beta` must be at least 0 and finite"),
         ({"epsilon": 2}, r"`epsilon` must be in \[0, 1\]"),
         ({"epsilon_high": -1}, "`epsilon_high` must be at least 0"),
         ({"scale_rewards": "std"}, "`scale_rewards` must be one of 'group'"),
@@ -504,6 +505,7 @@ def test_a_response_ends_before_the_delimiter_of_its_template(
         ({"prompts": ["abc", 3]}, "`prompts` must be a string"),
         ({"prompts": [""]}, "must have at least one token"),
         ({"validation_prompts": []}, "`validation_prompts` must be a list"),
+        ({"validation_prompts": PROMPTS[:1]}, "must be held out.*: 1 that"),
         ({"reward_fn": 3}, "`reward_fn` must be a function"),
         ({"reward_fn": []}, "`reward_fn` must be a function"),
         ({"reward_weights": [1, 2]}, "one number for each reward.*2 weights"),

@@ -153,7 +153,7 @@ def test_a_directory_of_another_run_is_refused(tmp_path):
         ({"validation_steps": 3}, "validation_steps"),
         ({"seed": 1}, "seed"),
         ({"prompts": PROMPTS[:3]}, "prompts"),
-        ({"validation_prompts": PROMPTS[:1]}, "validation_prompts"),
+        ({"validation_prompts": ["new"]}, "validation_prompts"),
         ({"weight": 0.1}, "model"),
         ({"rank": 3}, "adapters"),
     ):

@@ -89,8 +89,8 @@ BetaOption = Annotated[
     typer.Option(
         callback=checked(
             checks.check_real,
-            lambda value: value > 0,
-            "positive",
+            lambda value: 0 < value < math.inf,
+            "positive and finite",
             cure="0.1 is usual.",
         ),
         help="A large one keeps the model close to where it starts.",

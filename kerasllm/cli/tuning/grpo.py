@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import pathlib
 import sys
@@ -127,7 +128,9 @@ BetaOption = Annotated[
     float,
     typer.Option(
         callback=checked(
-            checks.check_real, lambda value: value >= 0, "at least 0"
+            checks.check_real,
+            lambda value: 0 <= value < math.inf,
+            "at least 0 and finite",
         ),
         help="Above 0, the model stays close to where it starts.",
     ),

@@ -70,7 +70,9 @@ def group_advantages(rewards, num_generations, scale_rewards="group"):
             "Give a completion that cannot be scored the lowest reward."
         )
     groups = rewards.reshape(-1, num_generations)  # (num_prompts, in a group)
-    advantages = groups - groups.mean(axis=1, keepdims=True)
+    # Equal rewards may differ from their mean, but not from the first one.
+    advantages = groups - groups[:, :1]
+    advantages -= advantages.mean(axis=1, keepdims=True)
     if scale_rewards == "group":
         deviation = groups.std(axis=1, ddof=1, keepdims=True)
         advantages /= deviation + SMALLEST_DEVIATION

@@ -29,6 +29,7 @@ from kerasllm.tuning.reinforcement._rewards import Rewards
 from kerasllm.tuning.reinforcement._run import HeldOut, Run
 from kerasllm.tuning.reinforcement._settings import Floors, Settings
 from kerasllm.tuning.reinforcement._snapshot import Snapshot
+from kerasllm.tuning.rounds._sampling import check_held_out
 
 START_FILE, BEST_FILE = "start.npz", "best.npz"
 # As in other libraries: a batch of rare rewards must not throw a policy over.
@@ -287,6 +288,7 @@ def _questions(
                 "`max_completion_length`, or drop long prompts."
             )
         parts.append(Questions(list(texts), tokens))
+    check_held_out("validation_prompts", validation_prompts or (), prompts)
     return parts
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from kerasllm.checks import UserError, check_int, check_real, shown
 from kerasllm.tuning.rounds._keeping import BestOfEach
 from kerasllm.tuning.rounds._run import describe_rule, digest_of
-from kerasllm.tuning.rounds._sampling import check_prompts
+from kerasllm.tuning.rounds._sampling import check_held_out, check_prompts
 from kerasllm.tuning.rounds._watching import FEWEST_PROMPTS, RewardWatch
 
 
@@ -85,13 +85,7 @@ class Plan:
     def _check_validation(self):
         name = "validation_prompts"
         self._settle(name, check_prompts(name, self.validation_prompts))
-        both = set(self.prompts).intersection(self.validation_prompts)
-        if both:
-            raise UserError(
-                f"`{name}` must be held out. Received: {len(both)} that are "
-                f"among `prompts`, too, such as {shown(min(both))}. Leave them "
-                "out there."
-            )
+        check_held_out(name, self.validation_prompts, self.prompts)
 
     def _check_watch(self):
         is_measured = (

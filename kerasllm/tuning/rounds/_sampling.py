@@ -211,3 +211,24 @@ def check_prompts(name, prompts):
                 "string. Leave it out."
             )
     return prompts
+
+
+def check_held_out(name, validation, prompts):
+    """Refuse held-out prompts that are trained on.
+
+    Args:
+        name: str. What messages call them: `validation_` and so on.
+        validation: iterable of str.
+        prompts: iterable of str, those to train on.
+
+    Raises:
+        UserError: a prompt is on both sides.
+    """
+    both = set(prompts).intersection(validation)
+    if both:
+        trained = name.removeprefix("validation_")
+        raise UserError(
+            f"`{name}` must be held out. Received: {len(both)} that are among "
+            f"`{trained}`, too, such as {shown(min(both))}. Leave them out "
+            "there."
+        )

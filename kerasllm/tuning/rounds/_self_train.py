@@ -18,6 +18,7 @@ from kerasllm.tuning.rounds._measuring import standard_error
 from kerasllm.tuning.rounds._run import Clock, Run, Tuning, digest_of
 from kerasllm.tuning.rounds._sampling import (
     ResponseSampler,
+    check_held_out,
     check_prompts,
     seeds_of,
 )
@@ -186,13 +187,8 @@ class _Plan:
             "positive and finite",
             cure="1 samples from the model itself.",
         )
-        both = self.problems.keys() & (self.validation_problems or {}).keys()
-        if both:
-            raise UserError(
-                "`validation_problems` must be held out. Received: "
-                f"{len(both)} that are among `problems`, too, such as "
-                f"{shown(min(both))}. Leave them out there."
-            )
+        held_out = self.validation_problems or ()
+        check_held_out("validation_problems", held_out, self.problems)
 
     def identity(self):
         """Return what determines the result of a run: a dict for JSON."""
