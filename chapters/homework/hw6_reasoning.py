@@ -201,7 +201,9 @@ for text in (
     f"--{first}", f"{first}/0", f"{first}/{second}/2", f"{first}e2",
     f"{first}.{second}.1", f"1_{first}0", f"{first} {second}", f".{first}",
     f"0x{first}", "inf", "nan", "-", "$", "½", f"{first}²", "٣٤",
-    f"{first}-{second}", f"{first}/1,000", f"{first}%",
+    f"{first}-{second}", f"{first}/1,000", f"{first}%", f"+{first}",
+    f"−{first}", f"- {first}", f"$-{first}", f"$${first}", f"$ {first}",
+    f"1,000/{second}", f"{first} / {second}", f"{first}/-{second}",
 ):  # fmt: skip
     assert read_number(text) is None, (
         "What is in neither of the two forms is no number: misplaced commas, "
@@ -291,6 +293,9 @@ for _ in range(30):
             "and equal if there are several, is the answer. For some random "
             "responses it is not."
         )
+    assert find_answer(f"{thought}ANSWER: -{one} {word}") == (-number, 1), (
+        "Whatever `read_number` reads may be an answer, with its sign."
+    )
     for response in (
         f"{thought}The answer: {one}",
         thought,
@@ -306,6 +311,13 @@ for _ in range(30):
         f"ANSWER: {one}\n{thought}ANSWER: {word}",
         f"ANSWER:\n{one}",
         f"ANSWER: {one}\nANSWER: {two}\nANSWER: {other} {word}",
+        f"ANSWER: {one}\nANSWER: -{one}",
+        f"ANSWER {one}",
+        f"ANSWER: {one}{word}",
+        f"ANSWER: {one}  {word}",
+        f"ANSWER: {one} {word}-{word}",
+        f"ANSWER: {one} {word}!",
+        f"ANSWER: {one}..",
     ):
         assert find_answer(response) is None, (
             "A response without a marker, with something else after one, or "
@@ -471,6 +483,9 @@ for _ in range(30):
         f"{total * 2 + 1} / 2 = {total}\n{a} + {b} = {a + b}\n",
         f"{other} - {other - total} = {total}\n",
         f"{other} - {other - total} = {total}\n{a} + {b} = {a + b + 1}\n",
+        f"{a} - {a + total} = {total}\n",
+        f"{1000 * total + 1} / 1000 = {total}\n{a} + {b} = {a + b}\n",
+        f"{total} + {a} = {total + a}\n",
     ):
         judge(
             question, total, thought + end, False,
@@ -489,6 +504,14 @@ for _ in range(30):
     judge(
         question, total, f"{end}\n{work}", False,
         "Steps after the first marker do not count.",
+    )  # fmt: skip
+    judge(
+        question, total, f"{end}\n{work}{end}", False,
+        "Steps after the first marker do not count, before another one either.",
+    )  # fmt: skip
+    judge(
+        question, 0, f"{a} - {a} = 0\nANSWER: 0", True,
+        "Zero is an answer like any other.",
     )  # fmt: skip
     judge(
         f"{question} {work}", total, work + end, False,
@@ -578,11 +601,13 @@ def deviation(values):
     return math.sqrt(total / (len(values) - 1))
 
 
-for kind in ("float", "right or wrong", "float", "right or wrong"):
+for kind in ("float", "right or wrong", "tiny", "right or wrong"):
     size, problems = (int(n) for n in rng.integers(2, 9, 2))
     rewards = rng.normal(3, 2, size * problems)
-    if kind != "float":
+    if kind == "right or wrong":
         rewards = (rewards > 3).astype("float64")
+    elif kind == "tiny":  # so that it matters what is added
+        rewards *= 1e-5
     rewards[:size] = rewards[0]  # of one group, all are equal
     for scale in ("group", "batch", "none"):
         found = to_array(group_advantages(rewards, size, scale))

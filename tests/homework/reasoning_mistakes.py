@@ -20,6 +20,10 @@ REASONING_MISTAKES = {
         "test_read_number",
     ),
     "the sign lost": ("if sign:", "if False:", "test_read_number"),
+    "a plus sign": ("(-?)", "(-?)[+]?", "test_read_number"),
+    "the dollar first": ("(-?)\\$?", "\\$?(-?)\\$?", "test_read_number"),
+    "commas in a fraction": ("|[0-9]+/[0-9]+)", "|[0-9,]+/[0-9]+)",
+                             "test_read_number"),
     "a number within a text": ("re.fullmatch(", "re.match(",
                                "test_read_number"),
     "the last marker only": (
@@ -37,6 +41,11 @@ REASONING_MISTAKES = {
     ),
     "any number of words": ("(?: [A-Za-z]+)?", "(?: [A-Za-z]+)*",
                             "test_find_answer"),
+    "a unit without a space": ("(?: [A-Za-z]+)?", "(?: *[A-Za-z]+)?",
+                               "test_find_answer"),
+    "any marks at the end": ("\\.?\\s*\"", "\\W*\"", "test_find_answer"),
+    "nothing below zero": ("(\\S*[0-9])", "([0-9$,./]*[0-9])",
+                           "test_find_answer"),
     "markers without a number skipped": (
         "found.add(read_number(match[1]) if match else None)",
         "found |= {read_number(match[1])} if match else set()",
@@ -68,6 +77,20 @@ REASONING_MISTAKES = {
     "the thought after the answer only": (
         "response.partition(\"ANSWER:\")[0]",
         "response.partition(\"ANSWER:\")[2]", "test_is_right",
+    ),
+    "steps before the last marker": (
+        "response.partition(\"ANSWER:\")[0]",
+        "response.rpartition(\"ANSWER:\")[0]", "test_is_right",
+    ),
+    "nearly equal": (
+        "b != 0 and a == b * result",
+        "b != 0 and abs(a / b - result) < 0.01", "test_is_right",
+    ),
+    "whatever the order": (
+        "a - b == result", "abs(a - b) == result", "test_is_right"
+    ),
+    "an answer that goes in": (
+        "results.add(result)", "results |= {a, b, result}", "test_is_right"
     ),
     "steps that need not hold": ("if holds and not", "if not",
                                  "test_is_right"),
@@ -117,6 +140,10 @@ REASONING_MISTAKES = {
     ),
     "no epsilon": (
         "ddof=1, keepdims=True) + 1e-6", "ddof=1, keepdims=True)",
+        "test_group_advantages",
+    ),
+    "another epsilon": (
+        "ddof=1, keepdims=True) + 1e-6", "ddof=1, keepdims=True) + 1e-4",
         "test_group_advantages",
     ),
     "the batch by groups": (
