@@ -117,3 +117,22 @@ def test_rewards_of_the_command():
     asked = ["q"] * 3, ["It is 12.", " 12 ", "21"], ["12", "12", "12"]
     assert command.exact(*asked) == [0.0, 1.0, 0.0]
     assert command.contains(*asked) == [1.0, 1.0, 0.0]
+
+
+def test_the_reward_for_one_number(run, called, questions_file, tmp_path):
+    """Answers may be those of GSM8K, and a list of numbers earns nothing."""
+    lines = questions_file.read_text()
+    solved = {"question": "How many?", "answer": "3*4=<<3*4=12>>12\n#### 1,012"}
+    questions_file.write_text(lines + json.dumps(solved))
+    options = "grpo", "--data", questions_file, "--reward", "answer"
+    status, _, err = run(*options, "--out", tmp_path / "out")
+    assert status == 0, err
+    _, reward, _, _ = called[-1]
+    responses = "ANSWER: 3", "ANSWER: 1 2 3", "3", "ANSWER: 1012"
+    asked = ["Say 3."] * 3 + ["How many?"]
+    assert reward(asked, responses).tolist() == [1, 0, 0, 1]
+    solved["answer"] = "a dozen"
+    questions_file.write_text(lines + json.dumps(solved))
+    status, _, err = run(*options)
+    assert status == 2 and "number as each answer" in one_line(err)
+    assert "'a dozen' to 'How many?'" in one_line(err)

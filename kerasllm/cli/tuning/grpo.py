@@ -76,7 +76,15 @@ def contains(prompts, responses, answers):
     ]
 
 
-REWARDS = {"exact": exact, "contains": contains}
+def answer(prompts, responses, answers):
+    """Return 1 for one number after `ANSWER:`, which is that of the answer."""
+    from kerasllm import reasoning
+
+    right = [_number_of(text) for text in answers]
+    return reasoning.AnswerChecker()(right, responses)
+
+
+REWARDS = {"exact": exact, "contains": contains, "answer": answer}
 
 
 def check_reward(name, reward):
@@ -115,7 +123,8 @@ RewardOption = Annotated[
     typer.Option(
         callback=checked(check_reward),
         help="What scores responses: exact (the answer and nothing else), "
-        "contains (the answer is in it), or module:function, a function "
+        "contains (the answer is in it, and perhaps others), answer (the "
+        "number is the only one after ANSWER:), or module:function, a function "
         "(prompts, responses) or (prompts, responses, answers) of lists of "
         "strings that returns a list of numbers.",
     ),
@@ -252,6 +261,8 @@ def grpo(
     check_out(out, force, options, RECORDED)
     examples = instructions.read_jsonl(data)
     answers = _answers(examples)
+    if reward == "answer":
+        _check_numbers(answers)
     train, held_out = hold_out(
         examples, validation, seed, instructions.split_examples
     )
@@ -309,6 +320,28 @@ def _answers(examples):
                 f"{checks.shown(example.instruction)}. Leave one of them out"
             )
     return answers
+
+
+def _check_numbers(answers):
+    """Refuse answers that the reward `answer` cannot compare."""
+    for prompt, text in answers.items():
+        if _number_of(text) is None:
+            raise UsageError(
+                "--reward answer must have a number as each answer of --data, "
+                "alone, after #### or after ANSWER:. Received: "
+                f"{checks.shown(text[-60:])} to {checks.shown(prompt)}. Use "
+                "--reward exact for words"
+            )
+
+
+def _number_of(text):
+    """Return the number of an answer, which may have steps before it."""
+    from kerasllm import reasoning
+
+    found = reasoning.AnswerChecker().find(text)
+    if found is None:
+        return reasoning.read_number(text.rpartition("####")[2])
+    return found
 
 
 def _scorer(reward, answers):
