@@ -79,7 +79,11 @@ def test_a_value_that_claims_to_equal_everything_does_not():
         ("Here it is:\n```python\nx = 1\n```\nDone.", "x = 1\n"),
         ("```\nx = 1\n```", "x = 1\n"),
         ("```python\nx = 1\n```\nor\n```python\nx = 2\n```", None),
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1\r\n"),
+        ("Not `x` but\n  ```\nx = 1\n  ```", "x = 1\n"),
         ("```python\nx = 1", None),  # cut off
+        ("```python\nx = 1\n```\n```python\nx = 2", None),
+        ("```a\n" * 10**5, None),  # which does not take long
         ("", None),
         ("```\n\n```", None),
     ],

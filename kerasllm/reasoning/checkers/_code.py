@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-import re
 
 import numpy as np
 
 from kerasllm.checks import UserError, check_text, shown
 
-_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.M | re.S)
+_FENCE = "```"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,14 +144,25 @@ def find_code(response):
             is the code, and otherwise all of it.
 
     Returns:
-        str, or `None` if there is no code, or more than one fenced part: a
-        response has one answer.
+        str, or `None` if there is no code, or more than one fenced part, or
+        one that is cut off: a response has one answer.
     """
     check_text("response", response, "A response is what a model wrote.")
-    fenced = _FENCE.findall(response)
-    if len(fenced) > 1 or (not fenced and "```" in response):
+    parts, part = [], None
+    for line in response.split("\n"):
+        mark = line.strip()
+        if part is None:
+            if mark.startswith(_FENCE) and "`" not in mark[len(_FENCE) :]:
+                part = []
+        elif mark == _FENCE:
+            parts.append("".join(part))
+            part = None
+        else:
+            part.append(f"{line}\n")
+    is_cut_off = part is not None
+    if is_cut_off or len(parts) > 1 or (not parts and _FENCE in response):
         return None
-    source = fenced[0] if fenced else response
+    source = parts[0] if parts else response
     return source if source.strip() else None
 
 
