@@ -46,13 +46,20 @@ def area_under_curve(scores, flags):
         float in [0, 1].
 
     Raises:
-        UserError: the lists differ in length, or all cases are of one kind.
+        UserError: the lists differ in length, a score is NaN, or all cases
+            are of one kind.
 
     Source: Hanley and McNeil, 1982, "The meaning and use of the area under a
     receiver operating characteristic (ROC) curve".
     """
     check_pairs(scores=scores, flags=flags)
     scores, flags = np.asarray(scores, "float64"), np.asarray(flags, bool)
+    if np.isnan(scores).any():
+        raise UserError(
+            "`scores` must not be NaN, which is neither above nor below "
+            f"another score. Received: {int(np.isnan(scores).sum())} that are. "
+            "Give a case without a score a low one."
+        )
     if flags.all() or not flags.any():
         raise UserError(
             "`flags` must have true and false cases. Received: "

@@ -49,3 +49,5 @@ def test_one_kind_of_case_has_no_area():
         area_under_curve([], [])
     with pytest.raises(UserError, match="the same length"):
         area_under_curve([1], [True, False])
+    with pytest.raises(UserError, match="must not be NaN.* Received: 1 that"):
+        area_under_curve([1, float("nan")], [True, False])
