@@ -19,7 +19,8 @@ class CodeTask:
         function: str. The name of the function.
         cases: tuple of pairs `(arguments, expected)`: a tuple of arguments,
             and what the function must return for them. Both are plain data:
-            numbers, strings, and lists, tuples, sets and dicts of these.
+            numbers, strings, and lists, tuples, sets and dicts of these. Ints
+            must be equal, and floats nearly so.
 
     Raises:
         UserError: the name is no identifier, or there are no cases.
