@@ -87,6 +87,17 @@ class Compiled:
         """
         raise NotImplementedError
 
+    def bind_once(self, variables=None):
+        """Return the function for a single call, with the values of variables.
+
+        To compile a function takes longer than to call it. TensorFlow can also
+        run its operations one by one, so there nothing is compiled.
+
+        Args:
+            variables: see `bind`.
+        """
+        return self.bind(variables)
+
     def _first_call(self, shapes, make, run):
         """Call the version for these shapes, and make it if it is new.
 
@@ -118,11 +129,11 @@ class Compiled:
         self.count += 1  # under the lock, like all compilation
         return self._function(*arguments)
 
-    def _stateless(self, values, *arguments):
-        """Call the function with other values for the variables."""
+    def _stateless(self, function, values, *arguments):
+        """Call a function with other values for the variables."""
         pairs = zip(self._variables, values, strict=True)
         with keras.StatelessScope(state_mapping=list(pairs)):
-            return self._counted(*arguments)
+            return function(*arguments)
 
 
 def shapes_of(arguments):

@@ -1,5 +1,7 @@
 """Compiled functions under JAX."""
 
+import functools
+
 import jax
 
 from kerasllm.backend._compiled import Compiled, shapes_of
@@ -16,7 +18,7 @@ class JaxFunction(Compiled):
     def __init__(self, function, variables, donate):
         super().__init__(function, variables, donate)
         self._jit = jax.jit(
-            self._stateless,
+            functools.partial(self._stateless, self._counted),
             donate_argnums=[position + 1 for position in donate],
         )
 

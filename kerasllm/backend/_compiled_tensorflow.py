@@ -62,7 +62,9 @@ class FlatFunction(Compiled):
 
     def _assigning(self, values, *arguments):
         """Assign each result to the donated argument whose memory it reuses."""
-        results = self._stateless(values, *_read_variables(arguments))
+        results = self._stateless(
+            self._counted, values, *_read_variables(arguments)
+        )
         if self._donate:
             results = list(results)
         for taken, given in self._donate.items():
@@ -73,11 +75,23 @@ class FlatFunction(Compiled):
             results[given] = ()
         return results
 
-    def bind(self, variables=None):
+    def bind_once(self, variables=None):
+        if self._donate:
+            return self.bind(variables)
+        values = self._values_of(variables)
+
+        def run(*arguments):
+            arguments = _read_variables(to_tensors(arguments))
+            return self._stateless(self._function, values, *arguments)
+
+        return run
+
+    def _values_of(self, variables):
         variables = self._variables if variables is None else variables
-        values = [
-            tf.convert_to_tensor(variable.value) for variable in variables
-        ]
+        return [tf.convert_to_tensor(variable.value) for variable in variables]
+
+    def bind(self, variables=None):
+        values = self._values_of(variables)
         version = None
 
         def run(*arguments):

@@ -42,7 +42,8 @@ class TextGenerator:
 
     Each position is computed once. A model is compiled once for each padded
     size (`num_compilations` counts), whatever the prompts, the sampler and its
-    parameters are, and however many generators use it.
+    parameters are, and however many generators use it. TensorFlow reads the
+    first prompt of a size without compiling.
 
     Args:
         causal_lm: a `MiniGPTCausalLM`, or any other KerasHub task that has

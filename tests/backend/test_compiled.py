@@ -41,6 +41,29 @@ def test_variables_are_held_and_their_values_are_read_at_each_call():
     assert function.count == 1
 
 
+def test_a_single_call_takes_the_values_it_is_given():
+    """On TensorFlow, nothing is compiled for it."""
+    variable = keras.Variable(np.float32(3.0))
+    function = backend.compiled(lambda x: x * variable, [variable], shared=True)
+    assert float(function.bind_once()(np.float32(2.0))) == 6.0
+    variable.assign(np.float32(5.0))
+    assert float(function.bind_once()(np.float32(2.0))) == 10.0
+    if backend.shares_compiled():
+        others = [keras.Variable(np.float32(7.0))]
+        assert float(function.bind_once(others)(np.float32(2.0))) == 14.0
+    compiles = keras.backend.backend() != "tensorflow"
+    assert function.count == int(compiles)
+    assert float(function(np.float32(2.0))) == 10.0
+    assert function.count == 1
+
+
+def test_what_is_donated_is_updated_in_a_single_call_as_well():
+    function = backend.compiled(lambda x, y: (x + y, y), donate={0: 0})
+    x = ops.convert_to_tensor(np.ones(2, "float32"))
+    new, _ = function.bind_once()(x, np.float32(2.0))
+    np.testing.assert_array_equal(ops.convert_to_numpy(new), [3.0, 3.0])
+
+
 def test_an_error_while_compiling_leaves_the_function_usable():
     errors = [RuntimeError("not now")]
 

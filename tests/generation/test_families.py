@@ -238,6 +238,9 @@ def test_blocks_of_one_kind_share_what_reads_a_prompt():
             logits, _ = decoder.prefill(token_ids, LENGTH, 24)
             expected = full_logits(model, token_ids)[:, -1]
             assert np.abs(to_numpy(logits) - expected).max() < 1e-4
+            if backend.name() == "tensorflow" and change == 1.0:
+                # Nothing is compiled for a length that occurs once.
+                assert decoder.num_compilations == 0
         if backend.shares_compiled():
             # And what is before and behind the blocks.
             assert decoder.num_compilations == num_kinds + 2

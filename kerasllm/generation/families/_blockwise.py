@@ -1,5 +1,7 @@
 """Prompts are read by code that the blocks of a model share."""
 
+import threading
+
 import keras
 from keras import ops
 
@@ -51,6 +53,8 @@ class Blockwise:
                 functions[kind] = _share(self._reader(family, some), variables)
             self._parts.append((functions[kind], variables, len(some)))
         self._functions = [self._embed, *functions.values(), self._score]
+        self._seen = set()  # shapes of the arguments of all calls
+        self._lock = threading.Lock()
 
     def _reader(self, family, blocks):
         """Return a function that reads with some blocks."""
@@ -78,13 +82,25 @@ class Blockwise:
         return sum(function.waits for function in self._functions)
 
     def __call__(self, *arguments):
-        return self.bind()(*arguments)
+        shapes = tuple(a.shape for a in keras.tree.flatten(arguments))
+        with self._lock:
+            is_new = shapes not in self._seen
+            self._seen.add(shapes)
+        return self._bind(once=is_new)(*arguments)
 
-    def bind(self):
-        """Return the pass with the current weights; see `Compiled.bind`."""
-        embed, score = self._embed.bind(), self._score.bind()
+    def _bind(self, once):
+        """Return the pass with the current weights.
+
+        Args:
+            once: bool. Whether it is for a single call.
+        """
+
+        def bind(function, variables=None):
+            return (function.bind_once if once else function.bind)(variables)
+
+        embed, score = bind(self._embed), bind(self._score)
         parts = [
-            (function.bind(variables), size)
+            (bind(function, variables), size)
             for function, variables, size in self._parts
         ]
 
