@@ -83,6 +83,7 @@ UNDOCUMENTED = {
     "embeddings_scale": "of an embedding in int8",
     "lora_enabled": "and the other attributes of an adapted layer",
     "assert_tf_installed": "what Gemma 3's preprocessor asks before it is made",
+    "tensorflow._api.v2": "its namespaces, which only import names",
     "disable": "of torch._dynamo: a decorator, and all that imports need of it",
     "transformer_layers": "of a backbone: its blocks, in order",
     "rotary_embedding_layer": "of Llama's attention: its `RotaryEmbedding`",
@@ -333,7 +334,7 @@ def test_a_variable_of_a_stateless_scope_gets_its_value_at_the_end():
 
 @pytest.mark.any_backend
 @contract("assert_tf_installed", "disable")
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", ["jax", "tensorflow", "torch"])
 def test_text_is_generated_without_other_packages(backend):
     """And nothing that is hidden has been imported on the way."""
     pytest.importorskip(backend)
@@ -345,7 +346,10 @@ def test_text_is_generated_without_other_packages(backend):
             main([*arguments, "{backend}"])
         except SystemExit as finished:
             assert not finished.code, finished.code
-        hidden = ["tensorflow", "matplotlib", "kagglehub", "torch._inductor"]
+        hidden = ["matplotlib", "kagglehub", "torch._inductor"]
+        hidden += ["tensorflow.lite.python.lite", "tensorflow_text"]
+        if "{backend}" != "tensorflow":
+            hidden.append("tensorflow")
         print([name for name in hidden if sys.modules.get(name)])
     """
     done = subprocess.run(
@@ -357,6 +361,39 @@ def test_text_is_generated_without_other_packages(backend):
     assert done.returncode == 0, done.stderr
     answer, imported = done.stdout.splitlines()
     assert "Wiva" in answer and imported == "[]"
+
+
+@pytest.mark.any_backend
+@contract("tensorflow._api.v2")
+def test_namespaces_of_tensorflow_only_import_names():
+    """`compat` also makes some of its parts."""
+    origin = importlib.util.find_spec("tensorflow").origin
+    folder = pathlib.Path(origin).parent / "_api" / "v2"
+    files = set(folder.glob("*/**/__init__.py"))
+    files -= set((folder / "compat").rglob("*.py"))
+    assert len(files) > 50
+    kinds = {type(p) for f in files for p in ast.parse(f.read_text()).body}
+    assert kinds == {ast.Expr, ast.Import, ast.ImportFrom}
+
+
+@pytest.mark.any_backend
+def test_namespaces_of_tensorflow_are_imported_when_they_are_used():
+    code = """if True:
+        import sys
+        from kerasllm.lazy import LateModules
+        sys.meta_path.insert(0, LateModules("tensorflow._api.v2."))
+        import tensorflow as tf
+        print("tensorflow.lite.python.lite" in sys.modules)
+        print(int(tf.math.reduce_sum(tf.constant([1, 2]))))
+        print(tf.lite.TFLiteConverter.__name__)
+        with tf.Graph().as_default():
+            print(tf.compat.v1.placeholder("int32", (2,)).shape)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    expected = ["False", "3", "TFLiteConverterV2", "(2,)"]
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 @pytest.mark.any_backend

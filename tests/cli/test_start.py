@@ -360,3 +360,21 @@ def test_a_part_of_pytorchs_compiler_is_imported_when_it_is_asked_for():
         "print(hasattr(sys.modules['torch._dynamo'], '__file__'))\n"
     )
     assert result.stdout == "True\n", result.stderr
+
+
+@pytest.mark.any_backend
+def test_what_a_command_imports_is_not_looked_at_for_garbage():
+    result = in_a_process(
+        "import gc\n"
+        "from kerasllm.cli._start import starting\n"
+        "with starting(None):\n"
+        "    print(gc.isenabled())\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000)\n"
+        "gc.unfreeze()\n"
+        "with starting(None):\n"
+        "    print(gc.isenabled())\n"
+        "print(gc.get_freeze_count())\n"
+    )
+    # Once Keras has been imported, the process is a program's.
+    expected = ["False", "True True", "True", "0"]
+    assert result.stdout.splitlines() == expected, result.stderr
