@@ -10,8 +10,9 @@ in turns in one process. The table has the median of their speeds, and the
 median of the ratios within a turn with their range.
 
 All completions have one length, unless `--ends` gives the chance that a token
-ends one. With `--shared`, all prompts begin with the same tokens, as worked
-examples do.
+ends one. The table has how many tokens a completion then has, to show that all
+write the same. With `--shared`, all prompts begin with the same tokens, as
+worked examples do.
 
 Then `grpo` takes some steps, with completions that a stop token may end. What
 is neither sampling nor training is the share outside: rewards, arrays,
@@ -29,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras_hub
 import numpy as np
 import torch
+from keras import ops
 
 from kerasllm import backend, tuning
 from kerasllm.generation import TextGenerator
@@ -76,16 +78,32 @@ def make_ours(recipe):
 def stop_tokens(recipe, options):
     """Return the tokens that end a text, or `None`.
 
-    With random weights, each token is about as likely as any other.
+    With random weights, each token is about as likely as any other. Token 0 is
+    not among them: KerasHub's loop finds it in the padding behind a prompt, and
+    ends at once.
     """
-    return list(range(round(options.ends * recipe.vocabulary_size))) or None
+    count = round(options.ends * recipe.vocabulary_size)
+    return list(range(1, count + 1)) or None
+
+
+def num_new_tokens(rows, stops):
+    """Return the mean number of tokens before the first stop token.
+
+    Args:
+        rows: int array `(completions, new_tokens)`.
+        stops: list of ints, or `None`.
+    """
+    ended = np.isin(rows, stops or [])
+    return np.where(
+        ended.any(axis=1), ended.argmax(axis=1), len(rows[0])
+    ).mean()
 
 
 def run_ours(recipe, options):
     generator = TextGenerator(make_ours(recipe), random_sample)
 
     def run(prompts):
-        generator.generate(
+        groups = generator.generate(
             prompts,
             recipe.sequence_length,
             stop_token_ids=stop_tokens(recipe, options),
@@ -93,6 +111,7 @@ def run_ours(recipe, options):
             return_logprobs=True,
             num_samples=options.generations,
         )
+        return np.mean([len(t.token_ids) for group in groups for t in group])
 
     return run
 
@@ -114,12 +133,16 @@ def run_keras_hub(recipe, options, loop=False):
     def run(prompts):
         prompts = [p for p in prompts for _ in range(options.generations)]
         size = options.generations if loop else len(prompts)
+        stops, rows = stop_tokens(recipe, options), []
         for first in range(0, len(prompts), size):
             inputs = numbers.generate_preprocess(
                 prompts[first : first + size], recipe.sequence_length
             )
             inputs["padding_mask"] = inputs["padding_mask"].astype("bool")
-            model.generate(inputs, stop_token_ids=stop_tokens(recipe, options))
+            results = model.generate(inputs, stop_token_ids=stops)
+            rows.append(results["token_ids"])
+        rows = np.concatenate(list(map(ops.convert_to_numpy, rows)))
+        return num_new_tokens(rows[:, options.prompt_length :], stops)
 
     return run
 
@@ -135,7 +158,7 @@ def run_hugging_face(recipe, options):
         token_ids = torch.tensor(token_ids, device=device).long()
         stops = stop_tokens(recipe, options)
         with torch.no_grad():
-            model.generate(
+            rows = model.generate(
                 token_ids,
                 attention_mask=torch.ones_like(token_ids),
                 min_new_tokens=None if stops else options.new_tokens,
@@ -145,6 +168,7 @@ def run_hugging_face(recipe, options):
                 top_k=0,
                 num_return_sequences=options.generations,
             )
+        return num_new_tokens(rows.cpu()[:, options.prompt_length :], stops)
 
     return run
 
@@ -160,25 +184,26 @@ def compare_sampling(recipe, prompts, options):
         "Hugging Face GPT-2": run_hugging_face(recipe, options),
     }
     num_texts = len(prompts) * options.generations
-    speeds = {name: [] for name in runs}
+    speeds, lengths = {name: [] for name in runs}, {}
     for turn in range(options.turns + 1):
         for name, run in runs.items():
             start = time.perf_counter()
-            run(prompts)
+            lengths[name] = run(prompts)
             seconds = time.perf_counter() - start
             if turn:  # the first one compiles
                 speeds[name].append(num_texts / seconds)
             else:
                 print(f"{name}: {seconds:.1f} s the first time", flush=True)
-    print("| model | completions/s | ours over it |")
-    print("|---|---|---|")
+    print("| model | tokens each | completions/s | ours over it |")
+    print("|---|---|---|---|")
     for name, values in speeds.items():
         ratios = [
             ours / theirs
             for ours, theirs in zip(speeds["kerasllm"], values, strict=True)
         ]
         print(
-            f"| {name} | {statistics.median(values):,.0f} | "
+            f"| {name} | {lengths[name]:.1f} | "
+            f"{statistics.median(values):,.0f} | "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to "
             f"{max(ratios):.2f}) |",
             flush=True,
