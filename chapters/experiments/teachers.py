@@ -16,6 +16,10 @@ student learns
 - `on_policy`: the teacher's distribution of each token, on all solutions of the
   *student*, in three rounds.
 
+With `--ways solutions_larger logits_larger`, the first two have another
+teacher, the one that `larger_teacher.py` has left in the folder. It is the same
+for all seeds.
+
 Of the solutions of a problem, four different ones are kept at most. Epochs,
 rate and batches are those of self-training, and none was chosen for a teacher.
 Rows are added to `assets/reasoning/teachers.csv`. What is there already is not
@@ -62,6 +66,8 @@ COLUMNS = [
     *COSTS,
 ]
 WAYS = ("solutions", "logits", "logits_all", "on_policy")
+LARGER = "larger"  # the teacher of `larger_teacher.py`
+OF_LARGER = (f"solutions_{LARGER}", f"logits_{LARGER}")
 MOST_OF_EACH = 4  # solutions of a problem
 PROMPTS = 32  # problems in a batch of samples
 
@@ -168,15 +174,21 @@ def costs_of(lab, solutions, tokens, examples, epochs=EPOCHS):
     }
 
 
+def load_teacher(lab, way):
+    if way in OF_LARGER:
+        return keras.saving.load_model(lab.folder / f"{LARGER}_0.keras")
+    return lab.load("steps")
+
+
 def learn_from_teacher(lab, student, way):
     """Tune a student on solutions of a teacher; return what it cost."""
     most = int(cost_of_rounds(lab)["tokens_sampled"])
-    teacher = lab.load("steps")
+    teacher = load_teacher(lab, way)
     started = time.perf_counter()
     solutions, tokens = sample(lab, teacher, most, seed=lab.seed)
     sampled = time.perf_counter()
     examples = keep(lab, solutions, only_right=way != "logits_all")
-    if way == "solutions":
+    if way.startswith("solutions"):
         tune(lab, student, examples)
     else:
         distill(lab, student, teacher, examples)
@@ -234,7 +246,9 @@ def run_way(lab, way):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument(
+        "--ways", nargs="+", default=WAYS, choices=[*WAYS, *OF_LARGER]
+    )
     args = parser.parse_args()
     backend.set_up()
     lab = Lab(args)
