@@ -749,6 +749,7 @@ print(f"GRPO: {start_greedy:.1%} before, {after_grpo:.1%} after, greedy")
 
 # %%
 GRID = {
+    "std_of_batch": "deviation of the whole batch",
     "no_std": "no deviation",
     "dapo": "tokens count equally (DAPO)",
     "dr_grpo": "neither deviation nor length (Dr. GRPO)",
@@ -766,17 +767,24 @@ def by_seed(way):
     return np.array([100 * share_right(rows) for rows in up_to_four(way)])
 
 
+def half_width(points):
+    """Return half of the 95% interval of a mean over three seeds."""
+    return T_OF_TWO * np.std(points, ddof=1) / len(points) ** 0.5
+
+
 defaults = by_seed("grpo")
 differences = {
-    label: by_seed(way) - defaults
-    for way, label in GRID.items()
-    if len(by_seed(way)) == len(defaults)
+    label: by_seed(way) - defaults for way, label in GRID.items()
 }
 figure, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
 for y, points in enumerate(differences.values()):
-    half = T_OF_TWO * points.std(ddof=1) / len(points) ** 0.5
     ax.errorbar(
-        points.mean(), y, xerr=half, fmt="D", capsize=3, color="#1b4f8a"
+        points.mean(),
+        y,
+        xerr=half_width(points),
+        fmt="D",
+        capsize=3,
+        color="#1b4f8a",
     )
     ax.plot(points, [y] * len(points), "o", mfc="white", mec="black", ms=4)
 ax.axvline(0, color="#444444", linewidth=1)
@@ -791,9 +799,13 @@ _ = ax.set_xlabel("points more than with the defaults")
 
 # %%
 print(f"the defaults: {defaults.mean():.1f}%")
-for label, points in differences.items():
-    half = T_OF_TWO * points.std(ddof=1) / len(points) ** 0.5
-    print(f"{label:40} {points.mean():+6.1f} ± {half:.1f} points")
+clip = by_seed("updates_4") - by_seed("updates_4_no_clip")
+for label, points in (
+    differences | {"four updates, with the clip - without": clip}
+).items():
+    print(
+        f"{label:40} {points.mean():+6.1f} ± {half_width(points):.1f} points"
+    )
 
 # %% [markdown]
 # None of the changes to the loss makes a difference that three seeds could
@@ -823,30 +835,49 @@ COLLAPSE = {
     "high_rate_4": "ten times the rate, four updates",
     "high_rate_4_no_clip": "the same, no clip",
 }
-curves = {}
-for way, label in COLLAPSE.items():
-    rows = read_rows("grpo.csv", way=way, seed=0)
-    curves[label] = (
+
+
+def rewards_of(way, seed):
+    """Return the steps of a run, and their mean rewards."""
+    rows = read_rows("grpo.csv", way=way, seed=seed)
+    return (
         [int(row["step"]) for row in rows],
         [float(row["reward"]) for row in rows],
     )
+
+
+curves = {label: rewards_of(way, 0) for way, label in COLLAPSE.items()}
 ax = plots.plot_curves(curves, "step", "mean reward of the samples")
+for way, line in zip(COLLAPSE, list(ax.lines), strict=True):
+    for seed in (1, 2):
+        ax.plot(
+            *rewards_of(way, seed), color=line.get_color(), lw=0.8, alpha=0.6
+        )
 
 # %% [markdown]
 # *Figure 8.5. The rewards of GRPO, with the defaults and without what keeps it
-# stable, one seed each. From `chapters/experiments/self_improvement.py --ways
+# stable. Thick lines are seed 0, thin lines seeds 1 and 2. From `chapters/experiments/self_improvement.py --ways
 # collapse`.*
 
 # %%
 for way, label in COLLAPSE.items():
-    last = read_rows("grpo.csv", way=way, seed=0)[-1]
+    last = [read_rows("grpo.csv", way=way, seed=s)[-1] for s in range(3)]
+    reward, equal, length, cut = (
+        np.mean([float(row[name]) for row in last])
+        for name in (
+            "reward", "equal_groups", "completion_length", "truncated",
+        )
+    )  # fmt: skip
     print(
-        f"{label:34} reward {float(last['reward']):.2f}, groups of equal "
-        f"rewards {float(last['equal_groups']):.0%}, length "
-        f"{float(last['completion_length']):.0f}, cut off "
-        f"{float(last['truncated']):.0%}"
+        f"{label:34} reward {reward:.2f}, groups of equal rewards "
+        f"{equal:.0%}, length {length:.0f}, cut off {cut:.0%}"
     )
-print("ten times the rate, greedy, percent:", by_seed("high_rate").round(1))
+for way, label in COLLAPSE.items():
+    points = by_seed(way)
+    print(
+        f"{label:34} afterwards {points.mean():.1f}% ± "
+        f"{half_width(points):.1f}, by seed {points.round(1)}"
+    )
 
 # %% [markdown]
 # With ten times the rate, little is left after both of the runs that we have
@@ -955,6 +986,8 @@ TEACHERS = {
     "logits": "logits on right solutions",
     "logits_all": "logits on all solutions",
     "on_policy": "logits on the student's solutions",
+    "solutions_larger": "right solutions, larger teacher",
+    "logits_larger": "logits on right solutions, larger teacher",
 }
 
 
@@ -1212,14 +1245,28 @@ print(f"self-training sampled {int(learning['tokens_sampled']):,} tokens, once")
 # read once, however many samples there are. This is one seed:
 
 # %%
-for row in sorted(read_rows("sizes.csv"), key=lambda r: float(r["flops"])):
+of_sizes = collections.defaultdict(list)
+for row in read_rows("sizes.csv"):
     name = "greedy" if row["method"] == "greedy" else f"vote of {row['n']}"
+    of_sizes[row["model"], name].append(row)
+accuracies = {
+    key: np.array([100 * float(row["accuracy"]) for row in rows])
+    for key, rows in of_sizes.items()
+}
+operations = {
+    key: np.mean([float(row["flops"]) for row in rows])
+    for key, rows in of_sizes.items()
+}
+for model_name, name in sorted(operations, key=operations.get):
+    key = model_name, name
+    points = accuracies[key]
     print(
-        f"{row['model']:6} {int(row['parameters']):>8,} parameters  "
-        f"{name:10} {float(row['flops']) / 1e6:5.1f} million operations  "
-        f"{100 * float(row['accuracy']):.1f}% "
-        f"± {196 * float(row['error']):.1f}"
+        f"{model_name:6} {name:10} {operations[key] / 1e6:5.1f} million "
+        f"operations  {points.mean():.1f}% ± {half_width(points):.1f}, "
+        f"by seed {points.round(1)}"
     )
+more = accuracies["large", "greedy"] - accuracies["small", "vote of 8"]
+print(f"large, greedy - small, vote of 8: {more.mean():+.1f} points")
 
 # %% [markdown]
 # For the price of one answer of the larger model, the smaller one may vote with
@@ -1288,18 +1335,26 @@ groups = collections.defaultdict(list)
 for row in read_rows("smollm2.csv", way="worked"):
     if row["sample"] != "greedy":
         groups[row["problem"]].append(row)
-flags, votes, different = [], [], []
+judy = [row["answer"] for row in groups.pop(JUDY)]
+shares, votes, different = [], [], []
 for rows in groups.values():
     answers = [row["answer"] or None for row in rows]
     right = {row["answer"] for row in rows if row["right"] == "1"}
-    flags += [row["right"] == "1" for row in rows]
+    shares.append(np.mean([row["right"] == "1" for row in rows]))
     votes.append(majority_vote(answers) in right)
     different.append(len(set(answers)))
+error = np.std(shares, ddof=1) / len(shares) ** 0.5
+gain = np.array(votes) - np.array(shares)
 print(f"{len(groups)} problems, {len(rows)} samples of each")
-print(f"SmolLM2, a sample: {percent(Share.of(flags))}")
+print(f"SmolLM2, a sample: {np.mean(shares):.1%} ± {1.96 * error:.1%}")
 print(f"SmolLM2, a vote: {percent(Share.of(votes))}")
+print(
+    f"vote - sample: {100 * gain.mean():+.1f} ± "
+    f"{196 * gain.std(ddof=1) / len(gain) ** 0.5:.1f} points"
+)
+print(f"SmolLM2, pass@8: {percent(Share.of(np.array(shares) > 0))}")
 print(f"SmolLM2, {np.mean(different):.1f} different answers of a problem")
-print("Judy's letters:", [row["answer"] for row in groups[JUDY]])
+print("Judy's letters:", judy, "vote", majority_vote(judy))
 
 # %% [markdown]
 # Eight problems are too few for a share that could be trusted, but they show

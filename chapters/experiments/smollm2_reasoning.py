@@ -17,9 +17,9 @@ So small a model seldom writes the marker that it is asked for. So its answer
 is the last number of the text here, which is a lenient rule, and the column
 `marked` tells whether a strict checker finds an answer, too. Rows are added to
 `assets/reasoning/smollm2.csv`, a few problems at a time, and what is there
-already is not done again. It takes ten to twenty minutes on one core. The
-committed rows are all greedy answers and, of `worked`, samples of eight
-problems.
+already is not done again. All greedy answers take ten to twenty minutes on one
+core, and the samples of `worked` another five. The committed rows are these.
+The samples of `steps` come last and would take about three times as long.
 """
 
 import argparse
