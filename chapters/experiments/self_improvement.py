@@ -21,10 +21,9 @@ measured, and they have numbers that no model was trained on.
 Rows go to three files in `assets/reasoning/`: `improvement.csv`, what the
 models can do; `rounds.csv`, each round of self-training; `grpo.csv`, each step
 of GRPO. What is there already is not done again. The committed rows come from
-`--seed 0`, `1` and `2`, except those of `std_of_batch` (0 and 1),
-`updates_4_no_clip` (1), `high_rate` (0 and 2) and the rest of a collapse (0).
-Rates were chosen with `--pool 4 --seed 9`. What the start learns from a teacher
-is in `teachers.py`.
+`--seed 0`, `1` and `2`; there are none of `updates_4_narrow`. Rates were chosen
+with `--pool 4 --seed 9`. What the start learns from a teacher is in
+`teachers.py`.
 """
 
 import argparse
