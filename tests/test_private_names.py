@@ -341,9 +341,10 @@ def test_text_is_generated_without_other_packages(backend):
     code = f"""if True:
         import sys
         from kerasllm.cli import main
-        arguments = ["chat", "--preset", "tiny_instruct", "--backend"]
+        options = ["--preset", "tiny_instruct", "--backend", "{backend}"]
+        main(["generate", "The emblem of", "--max-length", "9", *options])
         try:
-            main([*arguments, "{backend}"])
+            main(["chat", *options])
         except SystemExit as finished:
             assert not finished.code, finished.code
         hidden = ["matplotlib", "kagglehub", "torch._inductor"]
@@ -359,7 +360,8 @@ def test_text_is_generated_without_other_packages(backend):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    answer, imported = done.stdout.splitlines()
+    *continued, answer, imported = done.stdout.splitlines()
+    assert continued[0].startswith("The emblem of")
     assert "Wiva" in answer and imported == "[]"
 
 

@@ -100,6 +100,9 @@ def tokenize_prompts(prompts, preprocessor, max_length, vocabulary_size):
 
 
 def _tokenize_texts(texts, preprocessor):
+    """Return the tokens of texts as the preprocessor makes them, tuples."""
+    if isinstance(preprocessor, keras_hub.models.Gemma3CausalLMPreprocessor):
+        return _tokenize_for_gemma(texts, preprocessor)
     # This is nearly always enough. A token is usually a byte or more, unless a
     # vocabulary spells out characters or the text contains an image.
     longest = max(len(text.encode()) for text in texts) + 8
@@ -115,6 +118,30 @@ def _tokenize_texts(texts, preprocessor):
     return [
         tuple(map(int, padded[:length]))
         for padded, length in zip(token_ids, lengths, strict=True)
+    ]
+
+
+def _tokenize_for_gemma(texts, preprocessor):
+    """Do without `generate_preprocess`, which needs TensorFlow for this.
+
+    Commands hide TensorFlow from the process, since importing it takes
+    seconds. The tokens are the same, also those of an image.
+    """
+    tokenizer = preprocessor.tokenizer
+    if not preprocessor.text_only_model:
+        image = (
+            f"\n\n{preprocessor.start_of_image_token}"
+            + preprocessor.image_placeholder
+            * preprocessor.num_vision_tokens_per_image
+            + f"{preprocessor.end_of_image_token}\n\n"
+        )
+        texts = [
+            text.replace(preprocessor.start_of_image_token, image)
+            for text in texts
+        ]
+    return [
+        (tokenizer.start_token_id, *map(int, ops.convert_to_numpy(ids)))
+        for ids in tokenizer(texts)
     ]
 
 

@@ -25,6 +25,7 @@ from kerasllm.generation import (
     generate,
 )
 from kerasllm.generation import _decoding as decoding
+from kerasllm.generation._arguments import tokenize_prompts
 from kerasllm.models import MiniGPTBackbone, MiniGPTCausalLM
 from kerasllm.samplers import (
     apply_penalties,
@@ -230,6 +231,24 @@ def test_keras_hub_generates_the_same_greedy_tokens(name):
     assert expected == [
         Alphabet().detokenize(row)
         for row in ops.convert_to_numpy(outputs["token_ids"])
+    ]
+
+
+@pytest.mark.any_backend
+def test_gemma_reads_the_tokens_that_keras_hub_makes(tiny_untrained):
+    """Without its preprocessor, which needs TensorFlow for this."""
+    preprocessor = tiny_untrained.preprocessor
+    texts = [
+        "One.",
+        "<start_of_image>Two\n\n<end_of_turn> <b>",
+        " Ünïcode 日本",
+    ]
+    inputs = preprocessor.generate_preprocess(texts, sequence_length=64)
+    ids, mask = map(np.array, (inputs["token_ids"], inputs["padding_mask"]))
+    found = tokenize_prompts(texts, preprocessor, 64, 10**6)
+    assert [list(row) for row in found] == [
+        row[own].tolist()
+        for row, own in zip(ids, mask.astype(bool), strict=True)
     ]
 
 

@@ -1,5 +1,7 @@
 """Learning from rewards: what is sampled, what is learned, what is logged."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from kerasllm import lora, training, tuning
 from kerasllm.checks import UserError
 from kerasllm.generation import TextGenerator
 from kerasllm.prompts import get_template
-from kerasllm.tuning.reinforcement import _snapshot
+from kerasllm.tuning.reinforcement import _run, _snapshot
 from kerasllm.tuning.reinforcement._completions import (
     Batch,
     Completion,
@@ -428,6 +430,24 @@ def test_the_best_weights_are_kept_by_held_out_reward(monkeypatch):
 
 
 @pytest.mark.any_backend
+def test_a_line_is_printed_where_no_other_is_drawn(monkeypatch, capsys):
+    """The line of a step would stand behind the seconds that it took."""
+
+    @contextlib.contextmanager
+    def working(what, at_once=True):
+        capsys.readouterr()
+        yield
+        assert capsys.readouterr().out == ""
+        seen.append(what)
+
+    seen = []
+    monkeypatch.setattr(_run, "working", working)
+    options = OPTIONS | {"verbose": 2}
+    tuning.grpo(make_policy(), PROMPTS, has_a, PROMPTS, steps=1, **options)
+    assert "Step 1" in seen
+    assert "step 1/1 - " in capsys.readouterr().out
+
+
 def test_a_collapsed_policy_stops():
     options = OPTIONS | {"steps": 9}
     with pytest.warns(UserWarning, match="`entropy` must stay at 9.*last 3 st"):

@@ -197,4 +197,5 @@ def print_pieces(pieces, generator, prompt=""):
     print()
     speed = generator.tokens_per_second
     if speed is not None:
-        print(f"{speed:,.0f} tokens/s", file=sys.stderr)
+        digits = 0 if speed >= 10 else 1
+        print(f"{speed:,.{digits}f} tokens/s", file=sys.stderr)

@@ -102,8 +102,7 @@ class Run:
                 checkpoint.history.append({"step": 0, **logs})
             callbacks.on_train_begin()
             while checkpoint.step < steps and not self._must_end():
-                with working(f"Step {checkpoint.step + 1}", at_once=False):
-                    self._take_step(steps, callbacks)
+                self._take_step(steps, callbacks)
             callbacks.on_train_end()
         checkpoint.raise_if_stopped()
         self._report(self._held_out.put_back())
@@ -112,7 +111,8 @@ class Run:
     def _take_step(self, steps, callbacks):
         checkpoint = self._checkpoint
         callbacks.on_train_batch_begin(checkpoint.step)
-        logs = self._learner.step(checkpoint.step)
+        with working(f"Step {checkpoint.step + 1}", at_once=False):
+            logs = self._learner.step(checkpoint.step)
         checkpoint.step += 1
         if not math.isfinite(logs["loss"]):
             checkpoint.stopped = "diverged"
