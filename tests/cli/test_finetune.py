@@ -1,3 +1,4 @@
+import contextlib
 import io
 import itertools
 import json
@@ -267,3 +268,31 @@ def test_wrong_words_about_gemma_are_answered(
     assert status == 2
     assert message in " ".join(err.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("command", ["finetune", "dpo", "grpo"])
+def test_nothing_is_printed_where_the_seconds_are_shown(
+    run, untrained, instructions_file, preferences_file, tmp_path,
+    monkeypatch, command,
+):  # fmt: skip
+    """It would stand in the same line of a terminal."""
+
+    @contextlib.contextmanager
+    def working(what, at_once=True):
+        shown.append(what)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            yield
+        assert out.getvalue() == "", what
+
+    shown = []
+    for name in ("_runs", command):
+        module = f"kerasllm.cli.tuning.{name}"
+        monkeypatch.setattr(f"{module}.working", working)
+    data = preferences_file if command == "dpo" else instructions_file
+    more = ["--reward", "exact"] if command == "grpo" else []
+    status, out, err = run(
+        command, "--data", data, "--out", tmp_path / "out", *more
+    )
+    assert status == 0, err
+    assert shown == ["Starting", "Loading tiny"] and "trainable" in out

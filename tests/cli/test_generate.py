@@ -87,7 +87,7 @@ def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
     assert status == 0
     status, streamed, err = run(*command, "--stream")
     assert (status, streamed) == (0, whole)
-    assert re.fullmatch(r"Loading .* \.\.\.\n[\d,]+ tokens/s\n", err)
+    assert re.fullmatch(r"Loading .* \.\.\.\n[\d,.]+ tokens/s\n", err)
 
 
 @pytest.fixture(scope="module")

@@ -194,7 +194,7 @@ def print_pieces(pieces, generator, prompt=""):
         first = next(pieces, "")
     for piece in itertools.chain([prompt + first], pieces):
         print(piece, end="", flush=True)
-    print()
+    print(flush=True)  # before the speed, which goes to another stream
     speed = generator.tokens_per_second
     if speed is not None:
         digits = 0 if speed >= 10 else 1

@@ -25,7 +25,7 @@ from kerasllm.cli._options import (
     one_of,
 )
 from kerasllm.cli._start import UsageError
-from kerasllm.progress import quiet
+from kerasllm.progress import quiet, working
 
 ADAPTERS = "adapters.lora.h5"
 FEW_EXAMPLES = 100
@@ -309,7 +309,8 @@ def load(preset, dtype, template, rank, targets, seed, adapters=None):
     # The adapters begin at random. Seed before a tokenizer exists: seeding
     # TensorFlow clears its kernels, and the vocabularies in them.
     keras.utils.set_random_seed(seed)
-    with quiet():
+    # What is printed would stand behind the line that shows the time.
+    with working(f"Loading {preset}"), quiet():
         model = ChatModel.from_preset(preset, dtype, template)
     if adapters is None:
         print(model.enable_lora(rank, targets))

@@ -184,11 +184,10 @@ def dpo(
     train, held_out = hold_out(
         pairs, validation, seed, preferences.split_preferences
     )
-    with working(f"Loading {preset}"):
-        with starting(backend):
-            import kerasllm.chat  # noqa: F401  It starts the backend.
+    with working("Starting"), starting(backend):
+        import kerasllm.chat  # noqa: F401  It starts the backend.
 
-        model = load(preset, dtype, template, rank, targets, seed, lora)
+    model = load(preset, dtype, template, rank, targets, seed, lora)
     longest = model.causal_lm.preprocessor.sequence_length
     sequence_length = sequence_length or longest
     if out is None:

@@ -105,11 +105,10 @@ def finetune(
     train, held_out = hold_out(
         examples, validation, seed, instructions.split_examples
     )
-    with working(f"Loading {preset}"):
-        with starting(backend):
-            import kerasllm.chat  # noqa: F401  It starts the backend.
+    with working("Starting"), starting(backend):
+        import kerasllm.chat  # noqa: F401  It starts the backend.
 
-        model = load(preset, dtype, template, rank, targets, seed)
+    model = load(preset, dtype, template, rank, targets, seed)
     longest = model.causal_lm.preprocessor.sequence_length
     sequence_length = sequence_length or longest  # 0 is refused above
     if out is None:

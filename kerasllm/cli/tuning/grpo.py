@@ -266,12 +266,11 @@ def grpo(
     train, held_out = hold_out(
         examples, validation, seed, instructions.split_examples
     )
-    with working(f"Loading {preset}"):
-        with starting(backend):
-            import kerasllm.chat  # noqa: F401  It starts the backend.
+    with working("Starting"), starting(backend):
+        import kerasllm.chat  # noqa: F401  It starts the backend.
 
-        scorer = _scorer(reward, answers)
-        model = load(preset, dtype, template, rank, targets, seed, lora)
+    scorer = _scorer(reward, answers)
+    model = load(preset, dtype, template, rank, targets, seed, lora)
     if out is None:
         out = default_folder(
             "grpo", options, max_completion_length, model.template
