@@ -51,6 +51,9 @@ _PATHS = {
     *("--store", "--embedder", "--validation"),
 }
 
+# Commands that write no file which a second call could go on with.
+_KEEP_NOTHING = ("chat", "export", "generate", "info")
+
 app = typer.Typer(
     help="The life of a language model in Keras 3, on the command line.",
     add_completion=False,
@@ -118,6 +121,8 @@ def _run(command, arguments, options):
         _fail(2, f"{problem}{end} See `{running} --help`.")
     except KeyboardInterrupt as interrupt:
         # Training says what it saved. Other files are complete or absent.
+        if arguments and arguments[0] in _KEEP_NOTHING:
+            _fail(130, "Interrupted.")
         said = str(interrupt) or "Interrupted; what was finished is kept."
         again = shlex.join(["kerasllm", *arguments])
         _fail(130, f"{said} To go on: {again}")

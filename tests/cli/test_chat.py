@@ -31,6 +31,28 @@ def test_ctrl_c_leaves_a_chat_without_a_word(run, loaded, monkeypatch):
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, EOFError])
+def test_the_shell_has_a_line_of_its_own_behind_a_chat(
+    run, loaded, monkeypatch, ends
+):
+    """After Ctrl-C and Ctrl-D at the prompt of a terminal."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+        def readline(self):
+            if ends is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            return ""
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    status, out, _ = run("chat", "--model", loaded.directory)
+    assert status == (130 if ends is KeyboardInterrupt else 0)
+    assert out == "> \n"
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize("of", ["model", "preset"])
 def test_chat_refuses_a_length_of_nothing(run, loaded, monkeypatch, of):
     monkeypatch.setattr("sys.stdin", io.StringIO("the cat\n"))
@@ -71,10 +93,12 @@ def test_chat_loads_a_model_in_the_dtype_that_is_asked_for(run, monkeypatch):
 
 @pytest.mark.any_backend
 def test_chat_with_a_model_refuses_what_only_a_preset_takes(
-    run, loaded, instructions_file
+    run, loaded, tmp_path
 ):
+    adapters = tmp_path / "adapters.lora.h5"
+    adapters.write_bytes(b"\x89HDF\r\n\x1a\n")
     for option, value in (
-        ("--lora", instructions_file),
+        ("--lora", adapters),
         ("--image", "picture.png"),
         ("--template", "gemma"),
         ("--dtype", "bfloat16"),

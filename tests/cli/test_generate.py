@@ -90,6 +90,21 @@ def test_a_stream_prints_the_same_text_and_the_speed(run, loaded):
     assert re.fullmatch(r"Loading .* \.\.\.\n[\d,.]+ tokens/s\n", err)
 
 
+@pytest.mark.any_backend
+def test_ctrl_c_ends_the_line_of_a_stream(run, loaded, monkeypatch):
+    def stream(*arguments, **options):
+        yield " sat"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generation.TextGenerator, "stream", stream)
+    status, out, err = run(
+        *("generate", "--model", loaded.directory, "the cat", "--stream")
+    )
+    assert (status, out) == (130, "the cat sat\n")
+    # Nothing is kept that could be gone on with.
+    assert err.endswith("\nkerasllm: Interrupted.\n")
+
+
 @pytest.fixture(scope="module")
 def gemma():
     return presets.load_causal_lm("tiny")

@@ -181,7 +181,7 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
     ("arguments", "computes"),
     [
         (["tour"], "tour.run"),
-        (["pretrain", "--data", "FILE"], "pretraining.pretrain_mini_gpt"),
+        (["pretrain", "--data", "TEXT"], "pretraining.pretrain_mini_gpt"),
         (
             ["generate", "--model", "MODEL", "x"],
             "pretraining.PretrainedModel.load",
@@ -198,8 +198,8 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
     ],
 )
 def test_a_command_sets_its_process_up_once(
-    run, monkeypatch, instructions_file, preferences_file, a_run, arguments,
-    computes,
+    run, monkeypatch, instructions_file, preferences_file, text, a_run,
+    arguments, computes,
 ):  # fmt: skip
     calls = []
 
@@ -210,7 +210,8 @@ def test_a_command_sets_its_process_up_once(
     monkeypatch.setattr(backend, "set_up", lambda: calls.append("set up"))
     monkeypatch.setattr(f"kerasllm.{computes}", compute)
     paths = {
-        "FILE": instructions_file, "PAIRS": preferences_file, "MODEL": a_run
+        "FILE": instructions_file, "PAIRS": preferences_file, "MODEL": a_run,
+        "TEXT": text,
     }  # fmt: skip
     status, _, err = run(*(paths.get(word, word) for word in arguments))
     assert status == 2 and "this far" in one_line(err)

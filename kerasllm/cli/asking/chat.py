@@ -249,7 +249,7 @@ def _talk(voice, options):
         if asks:
             print("> ", end="", flush=True)
         try:
-            text = sys.stdin.readline().rstrip("\r\n")
+            text = _read_line(asks)
             if not text or text.strip() in WORDS_TO_LEAVE:
                 return
             pieces, before = voice.reply(text)
@@ -259,3 +259,14 @@ def _talk(voice, options):
         except UserError as error:  # a line that is too long, for example
             message = in_words_of(options, message_of(error))
             print(f"kerasllm: {message}", file=sys.stderr)
+
+
+def _read_line(asks):
+    """Return a line of stdin, without its end, or "" at the end of stdin."""
+    line = ""
+    try:
+        line = sys.stdin.readline()
+    finally:
+        if asks and not line:  # Ctrl-D or Ctrl-C, behind the prompt
+            print(flush=True)
+    return line.rstrip("\r\n")

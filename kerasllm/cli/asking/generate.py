@@ -192,8 +192,12 @@ def print_pieces(pieces, generator, prompt=""):
     pieces = iter(pieces)
     with working("Writing", at_once=False):  # the first piece takes longest
         first = next(pieces, "")
-    for piece in itertools.chain([prompt + first], pieces):
-        print(piece, end="", flush=True)
+    try:
+        for piece in itertools.chain([prompt + first], pieces):
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        print(flush=True)  # the message that follows has a line of its own
+        raise
     print(flush=True)  # before the speed, which goes to another stream
     speed = generator.tokens_per_second
     if speed is not None:
