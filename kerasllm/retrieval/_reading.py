@@ -11,7 +11,7 @@ from kerasllm.checks import MissingFileError, UserError
 MARKDOWN = (".md", ".markdown")
 TEXT = (".txt", ".text")
 PDF = (".pdf",)
-_PDF_CURE = 'Install it with `pip install "kerasllm[pdf]"`'
+_PDF_CURE = "Install it with `pip install pypdf`"
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 

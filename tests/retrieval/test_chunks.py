@@ -304,5 +304,5 @@ def test_pdf_files_need_an_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     path = tmp_path / "a.pdf"
     path.write_bytes(pdf("A kite."))
-    with pytest.raises(UserError, match=r'pip install "kerasllm\[pdf\]"'):
+    with pytest.raises(UserError, match="pip install pypdf"):
         read_document(path)
