@@ -222,6 +222,31 @@ def check_positive_ints(**sizes):
         check_int(name, value, 1)
 
 
+def check_lists(**values):
+    """Return each of the values as a list, `None` as such.
+
+    What gives its elements only once, such as a generator, gives them here.
+
+    Args:
+        **values: anything. The names are those of the arguments.
+
+    Returns:
+        A list of a list or `None` for each of them.
+
+    Raises:
+        UserError: one of them is no list, nor anything like it.
+    """
+    for name, value in values.items():
+        is_one = isinstance(value, str | bytes | dict)
+        if value is not None and (is_one or not hasattr(value, "__iter__")):
+            raise UserError(
+                f"`{name}` must be a list. Received: {name}={shown(value)}, "
+                f"which is a {type(value).__name__}. Put a single one into a "
+                "list."
+            )
+    return [v if v is None else list(v) for v in values.values()]
+
+
 def check_real(name, value, holds, rule, *, cure=""):
     """Check that a value is a real number that obeys a rule.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from kerasllm.checks import UserError, check_real
+from kerasllm.checks import UserError, check_lists, check_real
 from kerasllm.images import digest_of_image
 from kerasllm.instructions._example import check_examples
 
@@ -28,6 +28,7 @@ def split_examples(examples, validation_fraction=0.1, seed=0):
         UserError: the fraction is out of range, one of the examples is no
             `Instruction`, or one side would be empty.
     """
+    (examples,) = check_lists(examples=examples or [])
     check_examples(examples)
     check_real(
         "validation_fraction",

@@ -9,9 +9,11 @@ import numpy as np
 
 from kerasllm.backend import tf
 from kerasllm.checks import (
+    LARGEST_SEED,
     UserError,
     accept_former_names,
     check_int,
+    check_lists,
     check_positive_ints,
     shown,
 )
@@ -73,6 +75,7 @@ class TokenizedInstructions(Bucketed):
             EnvironmentFailure: the address of an image does not answer.
         """
         check_positive_ints(sequence_length=sequence_length)
+        (examples,) = check_lists(**{name: examples})
         if not examples:
             raise UserError(
                 f"`{name}` must have at least one `Instruction`. Received: "
@@ -239,7 +242,7 @@ def instruction_dataset(
     """
     check_positive_ints(batch_size=batch_size)
     if seed is not None:
-        check_int("seed", seed, 0)
+        check_int("seed", seed, 0, LARGEST_SEED)
     tokenized = TokenizedInstructions.of(
         examples, preprocessor, template, sequence_length
     )

@@ -7,7 +7,12 @@ import warnings
 import numpy as np
 
 from kerasllm.backend import tf
-from kerasllm.checks import UserError, check_positive_ints, shown
+from kerasllm.checks import (
+    UserError,
+    check_lists,
+    check_positive_ints,
+    shown,
+)
 from kerasllm.images import vision_inputs
 from kerasllm.instructions import Bucketed, TokenizedInstructions
 from kerasllm.preferences._preference import check_preferences
@@ -75,6 +80,7 @@ class TokenizedPairs(Bucketed):
                 pair is short enough.
         """
         check_positive_ints(sequence_length=sequence_length)
+        (preferences,) = check_lists(**{name: preferences})
         if not preferences:
             raise UserError(
                 f"`{name}` must have at least one `Preference`. Received: "

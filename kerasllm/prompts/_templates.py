@@ -218,9 +218,10 @@ def get_template(template, tokenizer=None):
     """
     if isinstance(template, PromptTemplate):
         return template
-    if template == "auto" and tokenizer is not None:
+    is_auto = isinstance(template, str) and template == "auto"
+    if is_auto and tokenizer is not None:
         return template_for(tokenizer)
-    if template not in TEMPLATES:
+    if not isinstance(template, str) or template not in TEMPLATES:
         raise UserError(
             f"`template` must be one of {', '.join(TEMPLATES)} or a "
             f"`PromptTemplate`. Received: template={shown(template)}."

@@ -16,9 +16,11 @@ from kerasllm import distribution as devices
 from kerasllm import files, lora, training
 from kerasllm.backend import tf
 from kerasllm.checks import (
+    LARGEST_SEED,
     RunError,
     UserError,
     check_int,
+    check_lists,
     is_real,
     shown,
 )
@@ -33,7 +35,7 @@ from kerasllm.tuning._identity import (
     noting_the_end,
 )
 from kerasllm.tuning._logprobs import score_responses
-from kerasllm.tuning._model import frozen_encoder
+from kerasllm.tuning._model import check_causal_lm, frozen_encoder
 from kerasllm.tuning._pair_model import (
     DPOLoss,
     Objective,
@@ -142,10 +144,14 @@ def dpo(
     check_tuning(epochs, batch_size, learning_rate, sequence_length)
     objective = Objective(beta, loss_type, label_smoothing, sft_weight)
     _check_reference(reference)
-    check_int("seed", seed, 0)
+    check_int("seed", seed, 0, LARGEST_SEED)
+    check_causal_lm(causal_lm)
     # NumPy's ints have other ideas of their dtype in `tf.data`.
     batch_size, sequence_length = int(batch_size), int(sequence_length)
     check_positions(causal_lm, sequence_length)
+    preferences, validation_preferences = check_lists(
+        preferences=preferences, validation_preferences=validation_preferences
+    )
     tokenizer = causal_lm.preprocessor.tokenizer
     template = get_template(template, tokenizer)
     if is_real(learning_rate):

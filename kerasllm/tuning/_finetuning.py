@@ -12,8 +12,10 @@ import keras
 
 from kerasllm import lora, training
 from kerasllm.checks import (
+    LARGEST_SEED,
     UserError,
     check_int,
+    check_lists,
     check_positive_ints,
     is_real,
 )
@@ -26,7 +28,11 @@ from kerasllm.tuning._identity import (
     describe_model,
     noting_the_end,
 )
-from kerasllm.tuning._model import frozen_encoder, token_model
+from kerasllm.tuning._model import (
+    check_causal_lm,
+    frozen_encoder,
+    token_model,
+)
 
 # What a run takes at least, where nobody says how many epochs.
 FEWEST_EPOCHS = 3
@@ -98,8 +104,12 @@ def finetune(
     arXiv:2203.02155 (supervised fine-tuning).
     """
     check_tuning(epochs, batch_size, learning_rate, sequence_length)
-    check_int("seed", seed, 0)
+    check_int("seed", seed, 0, LARGEST_SEED)
+    check_causal_lm(causal_lm)
     check_positions(causal_lm, sequence_length)
+    examples, validation_examples = check_lists(
+        examples=examples, validation_examples=validation_examples
+    )
     preprocessor = causal_lm.preprocessor
     template = get_template(template, preprocessor.tokenizer)
     if is_real(learning_rate):

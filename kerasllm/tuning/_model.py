@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -42,6 +42,25 @@ class TokenModel(keras.Model):
         return set(super().__dir__()) - {
             "causal_lm", "backbone", "preprocessor"
         }  # fmt: skip
+
+
+def check_causal_lm(causal_lm):
+    """Refuse what cannot be tuned, such as a name or a `ChatModel`.
+
+    Args:
+        causal_lm: anything.
+
+    Raises:
+        UserError: it has no layers, or no preprocessor.
+    """
+    has_text = getattr(causal_lm, "preprocessor", None) is not None
+    if not (has_text and isinstance(causal_lm, keras.Model)):
+        raise UserError(
+            "`causal_lm` must be a KerasHub `CausalLM` with a preprocessor. "
+            f"Received: {shown(causal_lm)}. That of a `ChatModel` is its "
+            "`causal_lm`, and `MiniGPTCausalLM.from_mini_gpt(model, "
+            "tokenizer)` makes one from a mini-GPT."
+        )
 
 
 def token_model(causal_lm):

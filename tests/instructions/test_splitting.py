@@ -72,6 +72,14 @@ def test_examples_must_be_instructions():
             take(examples)
 
 
+def test_examples_may_come_one_after_another():
+    """A generator gives them once only."""
+    examples = [Instruction(f"Say {i}", "word") for i in range(40)]
+    assert split_examples(iter(examples)) == split_examples(examples)
+    with pytest.raises(ValueError, match="`examples` must be a list. Rec"):
+        split_examples(3)
+
+
 def test_the_former_name_splits_in_the_same_way():
     examples = [Instruction(f"q{i}", "a") for i in range(30)]
     expected = instructions.split_examples(examples, 0.3, seed=2)

@@ -163,7 +163,8 @@ def test_what_cannot_be_trained_on_is_refused(start):
     for pairs, message in (
         ([], "`pairs` must have at least two pairs"),
         (PAIRS[:1], "`pairs` must have at least two pairs"),
-        ("ab", "`pairs` must have at least two pairs"),
+        ("ab", "`pairs` must be a list. Received"),
+        (3, "`pairs` must be a list. Received"),
         ([*PAIRS, "ab"], r"`pairs\[10\]` must be a pair"),
         ([*PAIRS, ("a",)], r"`pairs\[10\]` must be a pair"),
         ([("a", 1), ("b", "c")], r"`pairs\[0\]` must be a string"),

@@ -368,6 +368,10 @@ def test_frozen_weights_stay(make):
         ({"batch_size": 2.5}, "Received: batch_size=2.5"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
         ({"seed": -1}, "`seed` must be"),
+        ({"seed": 2**70}, "`seed` must be an int in"),
+        ({"causal_lm": "gpt2"}, "`causal_lm` must be a KerasHub.*'gpt2'"),
+        ({"template": ["book"]}, "`template` must be one of"),
+        ({"preferences": 3}, "`preferences` must be a list. Received: pre"),
         ({"sequence_length": 65}, "`sequence_length` must be at most 64"),
         ({"sequence_length": 2}, "At least one of `preferences` must fit"),
         ({"preferences": []}, "`preferences` must have at least one"),
@@ -389,7 +393,7 @@ def test_numbers_are_checked_where_they_enter(
         **OPTIONS,
     } | arguments
     with pytest.raises(UserError, match=message):
-        tuning.dpo(make(), **arguments)
+        tuning.dpo(**{"causal_lm": make()} | arguments)
     assert not (tmp_path / "run").exists()
 
 

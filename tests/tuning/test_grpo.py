@@ -521,7 +521,10 @@ def test_a_response_ends_before_the_delimiter_of_its_template(
         ({"min_reward": "low"}, "`min_reward` must be a finite number or No"),
         ({"seed": -1}, "`seed` must be"),
         ({"prompts": []}, "`prompts` must be a list with at least one"),
-        ({"prompts": "abc"}, "`prompts` must be a list with at least one"),
+        (
+            {"prompts": "abc"},
+            "`prompts` must be a list. Received: ",
+        ),
         ({"prompts": ["abc", 3]}, "`prompts` must be a string"),
         ({"prompts": [""]}, "must have at least one token"),
         ({"validation_prompts": []}, "`validation_prompts` must be a list"),

@@ -5,7 +5,14 @@ from keras import ops
 
 from kerasllm import lora, training
 from kerasllm.backend import tf
-from kerasllm.checks import UserError, check_int, is_real, shown
+from kerasllm.checks import (
+    LARGEST_SEED,
+    UserError,
+    check_int,
+    check_lists,
+    is_real,
+    shown,
+)
 from kerasllm.retrieval.embedders._embedder import Embedder
 from kerasllm.retrieval.embedders._losses import (
     TEMPERATURE,
@@ -89,6 +96,9 @@ def train_embedder(
     check_temperature(temperature)
     if is_real(learning_rate):
         learning_rate = float(learning_rate)  # NumPy's, too, for the file
+    pairs, validation_pairs = check_lists(
+        pairs=pairs, validation_pairs=validation_pairs
+    )
     train = TokenizedPairs.of(pairs, embedder)
     validation = None
     if validation_pairs is not None:
@@ -142,7 +152,7 @@ def _check_arguments(embedder, epochs, batch_size, learning_rate, seed):
     check_int(
         "batch_size", batch_size, 2, cure="Each pair needs another beside it."
     )
-    check_int("seed", seed, 0)
+    check_int("seed", seed, 0, LARGEST_SEED)
 
 
 def _compiled(embedder, learning_rate, temperature):

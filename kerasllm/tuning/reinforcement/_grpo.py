@@ -13,7 +13,7 @@ import keras
 
 from kerasllm import distribution as devices
 from kerasllm import lora, training
-from kerasllm.checks import UserError, check_int, is_real, shown
+from kerasllm.checks import UserError, check_int, check_lists, is_real, shown
 from kerasllm.generation import TextGenerator, find_stop_tokens
 from kerasllm.prompts import get_template
 from kerasllm.schedules import check_learning_rate
@@ -195,6 +195,9 @@ def grpo(
     if is_real(learning_rate):
         learning_rate = float(learning_rate)  # NumPy's, too, for the file
     rewards = Rewards(reward_fn, reward_weights)
+    prompts, validation_prompts = check_lists(
+        prompts=prompts, validation_prompts=validation_prompts
+    )
     generator = TextGenerator(causal_lm)
     if template is not None:
         template = get_template(template, causal_lm.preprocessor.tokenizer)

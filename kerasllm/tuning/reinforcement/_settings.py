@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from kerasllm.checks import (
+    LARGEST_SEED,
     UserError,
     check_choice,
     check_int,
@@ -66,7 +67,7 @@ class Settings:
         )
         for name in ("num_iterations", "max_completion_length", "batch_size"):
             check_int(name, getattr(self, name), 1)
-        check_int("seed", self.seed, 0)
+        check_int("seed", self.seed, 0, LARGEST_SEED)
         self._check_minibatches()
         self._settle()
 

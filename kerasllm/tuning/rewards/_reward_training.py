@@ -7,7 +7,15 @@ import keras
 from keras import ops
 
 from kerasllm import lora, training
-from kerasllm.checks import UserError, check_int, check_real, is_real, shown
+from kerasllm.checks import (
+    LARGEST_SEED,
+    UserError,
+    check_int,
+    check_lists,
+    check_real,
+    is_real,
+    shown,
+)
 from kerasllm.preferences import TokenizedPairs
 from kerasllm.prompts import get_template
 from kerasllm.schedules import warn_of_long_warmup
@@ -87,6 +95,9 @@ def train_reward_model(
     _check_arguments(reward_model, center_coefficient, seed)
     check_tuning(epochs, batch_size, learning_rate, sequence_length)
     check_positions(reward_model, sequence_length)
+    preferences, validation_preferences = check_lists(
+        preferences=preferences, validation_preferences=validation_preferences
+    )
     if is_real(learning_rate):
         learning_rate = float(learning_rate)  # NumPy's, too, for the file
     if template == "auto":
@@ -152,7 +163,7 @@ def _check_arguments(reward_model, center_coefficient, seed):
         lambda value: 0 <= value < math.inf,
         "at least 0 and finite",
     )
-    check_int("seed", seed, 0)
+    check_int("seed", seed, 0, LARGEST_SEED)
 
 
 def _for_fit(dataset, names):

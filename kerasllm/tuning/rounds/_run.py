@@ -18,6 +18,7 @@ import numpy as np
 
 from kerasllm import backend, files, lora, training
 from kerasllm.checks import (
+    LARGEST_SEED,
     RunError,
     UserError,
     check_choice,
@@ -68,7 +69,7 @@ class Tuning:
             self.learning_rate,
             self.sequence_length,
         )
-        check_int("seed", self.seed, 0)
+        check_int("seed", self.seed, 0, LARGEST_SEED)
         check_choice("tune_from", self.tune_from, ("last", "start"))
         for name in ("epochs", "batch_size", "sequence_length", "seed"):
             # NumPy's numbers, too, for the file that tells runs apart.
