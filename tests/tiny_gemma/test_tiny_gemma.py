@@ -34,6 +34,11 @@ SMALL = dataclasses.replace(
 )
 
 
+on_no_jax = pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="chapters 4 and 6 ask it on JAX"
+)
+
+
 @pytest.fixture(scope="module")
 def presets():
     """Both presets as they are shipped."""
@@ -153,6 +158,7 @@ def agrees(share, count, score):
 
 
 @pytest.mark.slow
+@on_no_jax
 def test_the_base_model_completes(presets):
     base, world = presets["tiny"], TinyRecipe().world()
     prefixes = world.prefixes()[::15]
@@ -195,7 +201,7 @@ def test_the_instruction_model_answers(presets):
 @pytest.mark.parametrize(
     ("number", "image"),
     [
-        (0, ""),
+        pytest.param(0, "", marks=on_no_jax),
         *(  # chapter 6 asks the others, too
             pytest.param(number, image, marks=pytest.mark.any_backend)
             for number, image in [
