@@ -67,15 +67,8 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
     )
     found = _text_files(paths, pattern)
     is_jsonl = [path.lower().endswith(".jsonl") for path in found]
-    if documents == "lines":
-        # A list, so that all of them are checked.
-        has_returns = [
-            check_shard(path)
-            for path, has_records in zip(found, is_jsonl, strict=True)
-            if not has_records
-        ]
-        if not any(is_jsonl + has_returns):
-            return found
+    if documents == "lines" and _are_shards(found, is_jsonl):
+        return found
     digests = [files.sha256(path) for path in found]
     facts = {"recipe": str(_RECIPE), "documents": documents, "files": digests}
     if any(is_jsonl):
@@ -90,6 +83,17 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
         )
         write_corpus(folder, texts, {"documents": documents, "files": found})
     return read_corpus(folder)
+
+
+def _are_shards(paths, is_jsonl):
+    """Return whether files are shards as they stand; refuse broken ones."""
+    # A list, so that all of them are checked.
+    has_returns = [
+        check_shard(path)
+        for path, has_records in zip(paths, is_jsonl, strict=True)
+        if not has_records
+    ]
+    return not any(is_jsonl + has_returns)
 
 
 def _documents(path, documents):
