@@ -22,7 +22,7 @@ _NAMES = "*_presets.py"
 # Where KerasHub downloads from, and what it asks for there.
 _ADDRESSES = (
     r"(hf|modelscope)://[^/]+/[^/]+",
-    r"kaggle://[^/]+/[^/]+/keras/[^/]+(/\d+)?",
+    r"kaggle://[^/]+/[^/]+/[^/]+/[^/]+(/\d+)?",
     r"gs://.+",
 )
 FAMOUS = ("gemma3_instruct_1b", "llama3.2_1b", "qwen3_0.6b_en", "gpt2_base_en")
