@@ -159,7 +159,7 @@ def _adapters(path, option, options):
         merge = ["--model", preset, "--lora", str(adapters[0])]
         cure = (
             f"Merge them into a folder, and give that as {option}: `kerasllm "
-            f"export {shlex.join(merge)} --to huggingface --out NEW_FOLDER`"
+            f"export {shlex.join(merge)} --to keras --out NEW_FOLDER`"
         )
     what = "has adapters" if folder.is_dir() else "is a file of adapters"
     return _Found(f"{what}, and no whole model", cure)

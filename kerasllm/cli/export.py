@@ -15,7 +15,7 @@ from kerasllm.cli._options import (
 from kerasllm.cli._start import UsageError, starting
 from kerasllm.progress import quiet, working
 
-FORMATS = ("huggingface", "gguf", "peft")
+FORMATS = ("huggingface", "gguf", "peft", "keras")
 WEIGHTS = ("f32", "f16", "q8_0")
 
 ModelOption = Annotated[
@@ -32,7 +32,8 @@ ToOption = Annotated[
         parser=one_of(FORMATS),
         metavar=f"[{'|'.join(FORMATS)}]",
         help="huggingface: a folder for Transformers. gguf: a file for "
-        "llama.cpp. peft: the adapters alone, a folder for PEFT.",
+        "llama.cpp. peft: the adapters alone, a folder for PEFT. keras: a "
+        "folder for KerasHub, and for --preset of any command.",
     ),
 ]
 OutOption = Annotated[
@@ -65,8 +66,9 @@ def export(
     weights: WeightsOption = None,
     backend: BackendOption = None,
 ):
-    """Write a model, tuned or not, for Transformers, PEFT, or llama.cpp."""
-    _check_family(model)
+    """Write a model, tuned or not, for other programs, or as a new preset."""
+    if to != "keras":
+        _check_family(model)
     _check(to, out, adapters, weights)
     with working(f"Loading {model}"):
         with starting(backend):
@@ -85,6 +87,8 @@ def export(
                 lora.merge_lora(causal_lm)
             if to == "gguf":
                 exporting.to_gguf(causal_lm, out, weights or WEIGHTS[1])
+            elif to == "keras":
+                exporting.to_keras_hub(causal_lm, out)
             else:
                 exporting.to_hugging_face(causal_lm, out)
     print(f"{out} has been written.")

@@ -33,6 +33,7 @@ def test_a_model_and_its_adapters_are_exported(run, adapters, tmp_path):
         ("huggingface", "model.safetensors"),
         ("peft", "adapter_model.safetensors"),
         ("gguf", None),
+        ("keras", "model.weights.h5"),
     ):
         out = tmp_path / f"for {to}"
         status, said, err = run(
@@ -79,4 +80,4 @@ def test_mistakes_are_told_before_a_model_is_loaded(run, tmp_path, monkeypatch):
 
 
 def test_what_is_offered_is_what_there_is():
-    assert WEIGHTS == WEIGHT_TYPES and len(FORMATS) == 3
+    assert WEIGHTS == WEIGHT_TYPES and len(FORMATS) == 4

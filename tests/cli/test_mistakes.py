@@ -58,7 +58,7 @@ MISTAKES = [
     ("chat --preset gemma3_instruct_1", "Did you mean gemma3_instruct_1b?"),
     ("chat --preset ./no", "--preset must be a preset or a folder"),
     ("chat --preset FOLDER", "FOLDER, which has no config.json. Look at"),
-    ("generate --model TUNED x", "--lora TUNED/adapters.lora.h5 --to hugg"),
+    ("generate --model TUNED x", "--lora TUNED/adapters.lora.h5 --to keras"),
     ("generate --preset TUNED x", "give that as --preset: `kerasllm export"),
     ("generate --model tiny x", "is a preset. Use --preset tiny."),
     ("generate --model x.gguf x", "is a preset. Use --preset x.gguf."),

@@ -230,3 +230,21 @@ def test_nothing_is_written_over_and_no_other_model(llama, tmp_path):
         with pytest.raises(UserError, match="or a Gemma 3"):
             write_it(other, tmp_path / "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["llama.gguf", "there"]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_a_merged_model_is_a_preset_that_says_the_same(
+    request, tmp_path, family
+):
+    model = request.getfixturevalue(family)
+    adapt(model, ["query", "value"])
+    with pytest.raises(UserError, match="without adapters beside its weights"):
+        export.to_keras_hub(model, tmp_path / "new")
+    lora.merge_lora(model)
+    export.to_keras_hub(model, tmp_path / "new")
+    loaded = kerasllm.ChatModel.from_preset(tmp_path / "new").causal_lm
+    ids = ids_of(model)
+    score = gemma_logits if family == "gemma" else logits
+    np.testing.assert_allclose(score(loaded, ids), score(model, ids), atol=1e-5)
+    with pytest.raises(UserError, match="`out` must be a new path"):
+        export.to_keras_hub(model, tmp_path / "new")
