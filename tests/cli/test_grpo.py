@@ -136,3 +136,13 @@ def test_the_reward_for_one_number(run, called, questions_file, tmp_path):
     status, _, err = run(*options)
     assert status == 2 and "number as each answer" in one_line(err)
     assert "'a dozen' to 'How many?'" in one_line(err)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("last", [1, 0.5])
+def test_a_run_that_had_nothing_to_learn_says_so(last):
+    history = [{"step": 0, "val_reward": 0.0}]
+    history += [{"reward": 0.0, "equal_groups": share} for share in (1, last)]
+    said = " ".join(command._what_it_earns(history, 1))
+    assert "of 1 held-out prompt:" in said
+    assert ("nothing to learn" in said) == (last == 1)

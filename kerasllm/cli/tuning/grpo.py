@@ -397,3 +397,11 @@ def _what_it_earns(history, num_held_out):
         )
     elif history:
         yield f"Mean reward of the last step: {history[-1]['reward']:.3f}."
+    equal = [logs["equal_groups"] for logs in history if "equal_groups" in logs]
+    if equal and min(equal) == 1:
+        yield (
+            "In each step, all completions of a prompt earned the same, so "
+            "there was nothing to learn. Begin with a model that is sometimes "
+            "right, such as one that was tuned with finetune (--lora), or "
+            "raise --num-generations."
+        )
