@@ -4,6 +4,7 @@ import shlex
 import pytest
 
 from kerasllm import tuning
+from kerasllm.cli.tuning import _rewards
 from kerasllm.cli.tuning import grpo as command
 from tests.cli.messages import one_line
 
@@ -115,8 +116,8 @@ def test_questions_have_one_answer_each(run, called, questions_file):
 
 def test_rewards_of_the_command():
     asked = ["q"] * 3, ["It is 12.", " 12 ", "21"], ["12", "12", "12"]
-    assert command.exact(*asked) == [0.0, 1.0, 0.0]
-    assert command.contains(*asked) == [1.0, 1.0, 0.0]
+    assert _rewards.exact(*asked) == [0.0, 1.0, 0.0]
+    assert _rewards.contains(*asked) == [1.0, 1.0, 0.0]
 
 
 def test_the_reward_for_one_number(run, called, questions_file, tmp_path):
@@ -138,7 +139,6 @@ def test_the_reward_for_one_number(run, called, questions_file, tmp_path):
     assert "'a dozen' to 'How many?'" in one_line(err)
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("last", [1, 0.5])
 def test_a_run_that_had_nothing_to_learn_says_so(last):
     history = [{"step": 0, "val_reward": 0.0}]
