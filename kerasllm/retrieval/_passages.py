@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 
+import numpy as np
+
 from kerasllm.checks import (
     UserError,
     check_text,
@@ -100,20 +102,29 @@ def check_metadata(metadata, number):
     """Check the metadata of `add`, and return them as lines of JSON."""
     metadata = _check_list("metadata", metadata)
     _check_length("metadata", metadata, number)
-    for index, facts in enumerate(metadata):
-        check_facts(f"metadata[{index}]", facts)
-    return [json.dumps(facts, ensure_ascii=False) for facts in metadata]
+    return [
+        json.dumps(check_facts(f"metadata[{index}]", facts), ensure_ascii=False)
+        for index, facts in enumerate(metadata)
+    ]
 
 
 def check_facts(name, facts):
-    """Check that a value is a dict from str to what SQLite can compare."""
+    """Check that a value is a dict from str to what SQLite can compare.
+
+    Returns:
+        A dict of Python's own values, such as an int for one of NumPy.
+    """
     if not isinstance(facts, dict):
         raise UserError(
             f"`{name}` must be a dict. Received: {shown(facts)}. Write "
             '{"source": "guide.md"}, for example.'
         )
+    plain = {}
     for key, value in facts.items():
         check_text(f"the keys of {name}", key)
+        if isinstance(value, np.generic):
+            value = value.item()
+        plain[key] = value
         if isinstance(value, str):
             check_text(f"{name}[{key!r}]", value)
         elif not _is_simple(value):
@@ -122,6 +133,7 @@ def check_facts(name, facts):
                 f"float, a bool or None. Received: {shown(value)}. Write a "
                 "list as several keys, or as one string."
             )
+    return plain
 
 
 def _is_simple(value):

@@ -43,8 +43,7 @@ def condition(where):
     parts, values = [], []
     for key, wanted in where.items():
         wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
-        for value in wanted:
-            check_facts("where", {key: value})
+        wanted = [check_facts("where", {key: v})[key] for v in wanted]
         is_one = " OR ".join(["value IS ?"] * len(wanted)) or "FALSE"
         parts.append(f"SELECT number FROM facts WHERE key = ? AND ({is_one})")
         values += [key, *wanted]

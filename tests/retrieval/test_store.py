@@ -139,6 +139,14 @@ def test_hybrid_finds_what_one_of_them_finds():
         assert {h.text for h in hits} == table.keys()
 
 
+def test_numpys_numbers_are_metadata(store):
+    facts = {"n": np.int64(3), "x": np.float32(0.5), "is": np.bool_(True)}
+    plain = {"n": 3, "x": 0.5, "is": True}
+    store.add(["a", "b"], metadata=[facts, {}])
+    assert store.get(["1"])[0].metadata == plain
+    assert store.ids(where=facts) == store.ids(where=plain) == ["1"]
+
+
 def test_where_selects_by_metadata(store):
     texts = sentences(40)
     metadata = [{"n": i, "odd": i % 2 == 1, "none": None} for i in range(40)]
