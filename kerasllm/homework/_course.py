@@ -13,7 +13,12 @@ import tempfile
 import warnings
 
 from kerasllm.checks import UserError
-from kerasllm.files import check_unchanged, remember, whole_file
+from kerasllm.files import (
+    check_may_write,
+    check_unchanged,
+    remember,
+    whole_file,
+)
 from kerasllm.homework._notebooks import (
     DELIMITERS,
     HomeworkError,
@@ -43,6 +48,7 @@ def release(directory, folder=None, seed=None, force=False):
 
     Raises:
         MissingFileError: there are no assignments.
+        UserError: `directory` goes through a file, or may not be written to.
         HomeworkError: an assignment is malformed, or something of a solution or
             a hidden test would have been released. Nothing is written.
         RunError: somebody has changed a notebook that is there. Nothing is
@@ -51,6 +57,7 @@ def release(directory, folder=None, seed=None, force=False):
     import nbformat
 
     directory = pathlib.Path(directory)
+    check_may_write(directory)
     released = {}
     with course_folder() as root, Course(root) as course:
         for name, path in sources(folder).items():

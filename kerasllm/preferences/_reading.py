@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import warnings
 
 from kerasllm import files
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError, check_lists, shown
 from kerasllm.instructions import KEYS, find_system, split_conversation
 from kerasllm.preferences._preference import Preference, check_preferences
 from kerasllm.preferences._ranking import pairs_from_ranking
@@ -91,11 +92,14 @@ def write_preferences(preferences, path, force=False):
         force: bool. Whether to replace a file that others wrote or changed.
 
     Raises:
-        UserError: one of the preferences is something else.
+        UserError: one of the preferences is something else, or the folder of
+            `path` cannot be written to.
         RunError: there is a file that was not written by this function, or
             that was changed since; see `force`.
     """
+    (preferences,) = check_lists(preferences=preferences)
     check_preferences(preferences)
+    files.check_may_write(pathlib.Path(path).parent)
     files.check_unchanged([path], force)
     with files.whole_file(path) as file:
         for preference in preferences:

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from kerasllm import cli, homework
+from kerasllm.checks import UserError
 from kerasllm.homework import _course
 from tests.homework.tiny_course import TINY, cell, nbformat, without_secrets
 
@@ -118,6 +119,15 @@ def test_a_release_replaces_no_notebook_that_was_changed(
     assert [path.read_bytes() for path in paths] == before
     cli.main([*arguments, "--force"])
     assert all("SEED = 3" in path.read_text() for path in paths)
+
+
+def test_a_release_goes_through_no_file(tmp_path, monkeypatch):
+    """And this is told before the notebooks are made."""
+    monkeypatch.setattr(_course, "Course", None)
+    (tmp_path / "file").write_text("mine")
+    for out in ("file", "file/out"):
+        with pytest.raises(UserError, match="folder that can be written to"):
+            homework.release(tmp_path / out)
 
 
 def test_no_solution_is_part_of_the_package():

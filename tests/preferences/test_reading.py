@@ -273,13 +273,15 @@ def test_what_is_written_is_read_again(tmp_path):
 def test_only_files_of_its_own_are_replaced(tmp_path):
     path = tmp_path / "pairs.jsonl"
     write_preferences([PLAIN], path)
-    write_preferences([PLAIN, PLAIN], path)
+    write_preferences(iter([PLAIN, PLAIN]), path)  # which gives them once
     assert len(read_preferences(path)) == 2
     path.write_text("mine")
     with pytest.raises(RunError, match="nobody has changed.*pairs.jsonl"):
         write_preferences([PLAIN], path)
     with pytest.raises(UserError, match="must be a `Preference`"):
         write_preferences([{"prompt": "Why?"}], path, force=True)
+    with pytest.raises(UserError, match="folder that can be written to"):
+        write_preferences([PLAIN], path / "pairs.jsonl")
     assert path.read_text() == "mine"
     write_preferences([PLAIN], path, force=True)
     assert read_preferences(path) == [PLAIN]
