@@ -80,12 +80,12 @@ def train(model, inputs, y, weights, loss, metric):
     ("make", "num_chunks"),
     [
         (make_mini_gpt, 3),
-        pytest.param(make_gemma, 3, marks=pytest.mark.slow),
         *(
             pytest.param(
                 *case, marks=[pytest.mark.slow, pytest.mark.any_backend]
             )
             for case in [
+                (make_gemma, 3),
                 (make_mini_gpt, 1),
                 (make_mini_gpt, 99),
                 (make_task, 10),
