@@ -403,6 +403,22 @@ def test_several_rewards_are_added_with_weights():
 
 
 @pytest.mark.any_backend
+def test_a_reward_cannot_change_what_others_get():
+    def greedy(prompts, responses):
+        prompts.sort()
+        responses.sort()
+        return [0.0] * len(responses)
+
+    def same(prompts, responses):
+        return [prompt == response for prompt, response in zip(
+            prompts, responses, strict=True)]  # fmt: skip
+
+    words = ["d", "a", "c", "b"]
+    total, _ = Rewards([greedy, same])(words, ["d", "a", "b", "c"])
+    assert total.tolist() == [1, 1, 0, 0] and words == ["d", "a", "c", "b"]
+
+
+@pytest.mark.any_backend
 def test_the_best_weights_are_kept_by_held_out_reward(monkeypatch):
     """Not those that training ends with."""
     rewards = iter([0.1, 0.3, 0.2, 0.3])

@@ -54,8 +54,9 @@ class Rewards:
             UserError: a function does not return a finite number for each
                 response.
         """
+        # Copies, since a function may sort or shorten what it gets.
         rewards = {
-            name: scores_of(function, prompts, responses, name)
+            name: scores_of(function, list(prompts), list(responses), name)
             for name, function in zip(self.names, self._functions, strict=True)
         }
         arrays = zip(self.weights, rewards.values(), strict=True)

@@ -214,8 +214,19 @@ class _Plan:
 
 def _asked(name, problems, prompt):
     """Return problems by what the model is asked: a dict, or `None`."""
-    if problems is None:
+    if problems is None and name == "validation_problems":
         return None
+    if isinstance(problems, str) or not np.iterable(problems):
+        raise UserError(
+            f"`{name}` must be a list of problems. Received: {name}="
+            f"{shown(problems)}. Put a single one into a list."
+        )
+    if prompt is not None and not callable(prompt):
+        raise UserError(
+            "`prompt` must be a function from a question to what the model is "
+            f"asked, or None. Received: prompt={shown(prompt)}. "
+            "`kerasllm.reasoning.step_prompt` is one."
+        )
     problems = list(problems)
     for problem in problems:
         if not isinstance(getattr(problem, "prompt", None), str):
