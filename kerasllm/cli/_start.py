@@ -216,8 +216,8 @@ def _import_for_text(backend):
     They import TensorFlow and others on every backend, which takes several
     seconds, longer than a short answer. Both also work without them, but
     `tf.data`, downloads, and images no longer work in this process. With the
-    backend TensorFlow, a third of its modules run only when they are used. If Keras or one of the packages has been imported already, this does
-    nothing.
+    backend TensorFlow, a third of its modules run only when they are used. If
+    Keras or one of the packages has been imported already, this does nothing.
 
     Args:
         backend: str. The backend that Keras is going to start.
