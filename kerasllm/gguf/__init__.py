@@ -28,6 +28,7 @@ _FILE_OF = {
     "GGUFTokenizer": "_model",
     "read_offsets": "_offsets",
     "read_value": "_offsets",
+    "write_offsets": "_offsets",
     "read_gguf": "_reading",
     "rope_divisors": "_reading",
     "describe_byte_pairs": "_vocabulary",

@@ -11,6 +11,7 @@ import json
 import pathlib
 
 import h5py
+import ml_dtypes
 import numpy as np
 from keras import ops
 
@@ -26,26 +27,39 @@ def write_offsets(folder, backbone):
     Args:
         folder: path of the preset. Nothing is written if its weights are in
             several files, or not one after the other in one.
-        backbone: the `keras_hub` backbone that was saved, of float32 weights.
+        backbone: the `keras_hub` backbone that was saved.
     """
     path = pathlib.Path(folder, WEIGHTS)
     if not path.exists():
         return
-    found = {}  # offsets by digest
+    found = {}  # offsets and dtypes by digest
 
     def note(_, dataset):
         if isinstance(dataset, h5py.Dataset):
-            found[_digest(dataset[()])] = dataset.id.get_offset()
+            values = dataset[()]
+            if values.dtype.kind == "V":  # HDF5 has no bfloat16
+                values = values.view(ml_dtypes.bfloat16)
+            place = dataset.id.get_offset(), values.dtype.name
+            found[_digest(values)] = place
 
     with h5py.File(path) as file:
         file.visititems(note)
-    offsets = {
-        variable.path: found.get(_digest(ops.convert_to_numpy(variable)))
-        for variable in backbone.weights
+    offsets, dtypes = {}, {}
+    for variable in backbone.weights:
+        digest = _digest(ops.convert_to_numpy(variable))
+        offset, dtype = found.get(digest, (None, None))
+        if offset is None or variable.path in offsets:
+            return
+        offsets[variable.path] = offset
+        if dtype != "float32":
+            dtypes[variable.path] = dtype
+    record = {
+        "size": path.stat().st_size,
+        "offsets": offsets,
+        "dtypes": dtypes,
     }
-    if None not in offsets.values():
-        text = json.dumps({"size": path.stat().st_size, "offsets": offsets})
-        pathlib.Path(folder, OFFSETS).write_text(text, "utf-8")
+    text = json.dumps(record, indent=1) + "\n"
+    pathlib.Path(folder, OFFSETS).write_text(text, "utf-8")
 
 
 def read_offsets(folder):
@@ -55,32 +69,41 @@ def read_offsets(folder):
         folder: str or path of a preset.
 
     Returns:
-        dict from paths of variables to offsets in bytes, or `None` if it is not
-        known, or the file has another size than it had.
+        dict from paths of variables to pairs of an offset in bytes and the name
+        of a dtype, or `None` if they are not known, or the file has another
+        size than it had.
     """
     folder = pathlib.Path(folder)
     try:
         known = json.loads((folder / OFFSETS).read_text("utf-8"))
         if known["size"] == (folder / WEIGHTS).stat().st_size:
-            return known["offsets"]
-    except (OSError, ValueError, LookupError, TypeError):
+            dtypes = known.get("dtypes", {})
+            return {
+                path: (offset, dtypes.get(path, "float32"))
+                for path, offset in known["offsets"].items()
+            }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     return None
 
 
-def read_value(folder, offset, shape):
+def read_value(folder, place, shape):
     """Return a value as it lies in the file.
 
     Args:
         folder: str or path of a preset.
-        offset: int, in bytes.
+        place: a pair from `read_offsets`.
         shape: tuple of int.
 
     Returns:
-        float32 array, a read-only view of the file.
+        float32 array. If the file has that dtype, a read-only view of it.
     """
+    offset, dtype = place
+    # NumPy knows bfloat16 by name only once `ml_dtypes` has been imported.
+    dtype = np.dtype(dtype).newbyteorder("<")
     path = pathlib.Path(folder, WEIGHTS)
-    return np.memmap(path, "<f4", "r", offset, tuple(shape))
+    value = np.memmap(path, dtype, "r", offset, tuple(shape))
+    return value.astype("float32", copy=False)
 
 
 def _digest(array):

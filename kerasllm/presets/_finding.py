@@ -174,6 +174,9 @@ def _load(source, kwargs):
         backbone = keras_hub.models.Backbone.from_preset(
             source, load_weights=offsets is None, **kwargs
         )
+        if offsets and {v.path for v in backbone.weights} != offsets.keys():
+            offsets = None  # of another version of KerasHub
+            backbone = keras_hub.models.Backbone.from_preset(source, **kwargs)
         for variable in backbone.weights if offsets else ():
             read = functools.partial(
                 gguf.read_value, source, offsets[variable.path], variable.shape

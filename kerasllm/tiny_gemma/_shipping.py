@@ -13,6 +13,7 @@ from kerasllm import backend
 from kerasllm.evaluation import measure_facts, measure_pictures
 from kerasllm.files import assets_dir, cache_dir, whole_file, whole_folder
 from kerasllm.gemma import Gemma
+from kerasllm.gguf import write_offsets
 from kerasllm.presets import GEMMA_PRESETS
 from kerasllm.tiny_gemma._data import fingerprint, unseen_pictures
 from kerasllm.tiny_gemma._recipe import TinyRecipe
@@ -62,6 +63,7 @@ def save_preset(gemma, folder, card):
         keras_hub.models.Gemma3CausalLM(
             backbone=half, preprocessor=model.preprocessor
         ).save_to_preset(temporary)
+        write_offsets(temporary, half)
         (temporary / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n")
 
 

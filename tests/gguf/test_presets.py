@@ -106,6 +106,33 @@ def test_where_offsets_are_not_known_keras_finds_the_values(small, text):
         np.testing.assert_array_equal(one, other)
 
 
+def test_offsets_of_other_variables_are_not_used(small):
+    folder = gguf.preset_of(small[0])
+    expected = presets.load_causal_lm(small[0]).backbone.get_weights()
+    size = (folder / "model.weights.h5").stat().st_size
+    known = {"size": size, "offsets": {"another/kernel": 0}}
+    (folder / "offsets.json").write_text(json.dumps(known))
+    assert gguf.read_offsets(folder) == {"another/kernel": (0, "float32")}
+    found = presets.load_causal_lm(small[0]).backbone.get_weights()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", presets.GEMMA_PRESETS)
+def test_shipped_presets_say_where_their_values_lie(name):
+    """Some are in bfloat16, and some in float32."""
+    folder = files.assets_dir() / name
+    offsets = gguf.read_offsets(folder)
+    assert {dtype for _, dtype in offsets.values()} == {"bfloat16", "float32"}
+    expected = keras_hub.models.Backbone.from_preset(str(folder))
+    assert offsets.keys() == {v.path for v in expected.weights}
+    found = presets.load_causal_lm(name).backbone
+    for one, other in zip(
+        found.get_weights(), expected.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_another_file_of_the_same_name_is_another_model(tmp_path, conversions):
     sources = set()
     for folder in ("a", "b"):
