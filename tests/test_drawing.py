@@ -62,6 +62,27 @@ def check(draw, logits, numbers, seed):
     )
 
 
+@pytest.mark.parametrize("size", [1, 2, 31, 32, 33, 100, 1000, SIZE])
+def test_a_draw_finds_the_token_at_a_place_of_the_cumulative_sum(size):
+    rng = np.random.default_rng(size)
+    logits = rng.normal(scale=3, size=(300, size)).astype("float32")
+    logits[:, 1:][rng.random((300, size - 1)) < 0.5] = -np.inf
+    logits[100:200] -= 80  # a shift of all logits changes nothing
+    logits[200:, : size // 2] = -np.inf  # whole groups are banned
+    logits[:, size // 2] = 0
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True).astype(float))
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    ends = np.cumsum(weights, axis=-1)
+    uniforms = rng.random(300, dtype="float32")
+    uniforms[:3], uniforms[-3:] = 0, np.float32(1 - 2**-24)
+    drawn = ops.convert_to_numpy(draw_at(logits, uniforms))
+    rows = np.arange(300)
+    assert (logits[rows, drawn] > -np.inf).all()
+    # The place is in the segment of the token, up to rounding.
+    assert (uniforms <= ends[rows, drawn] + 1e-5).all()
+    assert (uniforms >= (ends - weights)[rows, drawn] - 1e-5).all()
+
+
 @pytest.mark.parametrize(
     "numbers",
     [

@@ -264,15 +264,16 @@ def choose_tokens(sample, logits, processed, token_ids, active):
     if not active:
         return
     choices, largest, *logprobs = sample(logits, processed, token_ids, active)
-    are_finite = np.isfinite(largest)
+    are_finite = np.isfinite(largest).tolist()
     # Python reads numbers from a list faster than from an array.
-    choices, *logprobs = (array.tolist() for array in (choices, *logprobs))
+    numbers = [array.tolist() for array in (choices, *logprobs)]
+    numbers = list(zip(*numbers, strict=True))
     for i, sequence in active:
         position = sequence.length
         if not are_finite[i]:
             check_logits(largest[i], position)
-        sequence.add(choices[i], *[values[i] for values in logprobs])
-        token_ids[i, position] = choices[i]
+        sequence.add(*numbers[i])
+        token_ids[i, position] = numbers[i][0]
 
 
 def cancel(sequences):

@@ -32,6 +32,7 @@ from kerasllm.generation.texts import (
     TextStream,
     TokenizedPrompt,
     make_result,
+    make_results,
     sequence_seeds,
 )
 from kerasllm.samplers import check_sampler, greedy_search
@@ -196,17 +197,10 @@ class TextGenerator:
         call = Call(stop_event)
         for _ in self.run(sequences, call, num_samples, return_logprobs):
             pass
-        results = [
-            make_result(
-                sequence, self.detokenize, strip_prompt, return_logprobs, call
-            )
-            for sequence in sequences
-        ]
-        if num_samples > 1:
-            results = [
-                results[i : i + num_samples]
-                for i in range(0, len(results), num_samples)
-            ]
+        results = make_results(
+            sequences, num_samples, self.detokenize, strip_prompt,
+            return_logprobs, call,
+        )  # fmt: skip
         return results[0] if one else results
 
     def stream(

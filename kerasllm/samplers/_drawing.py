@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from kerasllm import backend
 from kerasllm.logit_filters import COLDEST
 from kerasllm.samplers._chain import filter_logits
 
@@ -11,6 +12,8 @@ from kerasllm.samplers._chain import filter_logits
 NUM_CANDIDATES = 1024
 # Of a smaller vocabulary, filtering all tokens takes no longer.
 SMALLEST_VOCABULARY = 4 * NUM_CANDIDATES
+# Tokens of a group in `draw_at`.
+GROUP = 32
 
 
 def draw_at(logits, uniforms):
@@ -18,7 +21,9 @@ def draw_at(logits, uniforms):
 
     This is inverse transform sampling. The tokens divide the line from 0 to 1
     into segments as long as their probabilities. The token whose segment
-    contains the random number is drawn.
+    contains the random number is drawn. A cumulative sum over a vocabulary
+    takes long, so first a group of neighboring tokens is found, and then the
+    token in it.
 
     Args:
         logits: float tensor `(batch_size, vocabulary_size)`.
@@ -27,14 +32,40 @@ def draw_at(logits, uniforms):
     Returns:
         int32 tensor `(batch_size,)`.
     """
-    probabilities = ops.softmax(ops.cast(logits, "float32"))
-    ends = ops.cumsum(probabilities, axis=-1)
-    position = ops.convert_to_tensor(uniforms)[:, None] * ends[:, -1:]
-    choice = ops.sum(ops.cast(ends <= position, "int32"), axis=-1)
-    # Rounding must not lead past the last token with a positive probability.
-    tokens = ops.arange(logits.shape[-1], dtype="int32")
-    last = ops.max(ops.where(probabilities > 0, tokens, 0), axis=-1)
-    return ops.minimum(choice, last)
+    batch_size, vocabulary_size = logits.shape
+    logits = ops.cast(logits, "float32")
+    # The line may have any length, so nothing is divided by the sum.
+    weights = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    size = min(GROUP, vocabulary_size)
+    if vocabulary_size % size:
+        weights = ops.pad(weights, ((0, 0), (0, -vocabulary_size % size)))
+    groups = ops.reshape(weights, (batch_size, -1, size))
+    sums = ops.sum(groups, axis=-1)  # (batch_size, number of groups)
+    place = ops.convert_to_tensor(uniforms)[:, None]
+    place = place * ops.sum(sums, axis=-1, keepdims=True)
+    group, start = _segment_at(sums, place)
+    weights = ops.take_along_axis(groups, group[:, :, None], axis=1)[:, 0]
+    token, _ = _segment_at(weights, place - start)
+    return (group * size + token)[:, 0]
+
+
+def _segment_at(lengths, place):
+    """Return the segment of a line that contains a place, and its start.
+
+    Args:
+        lengths: float32 tensor `(batch_size, number of segments)`.
+        place: float32 tensor `(batch_size, 1)`.
+
+    Returns:
+        int32 and float32 tensors `(batch_size, 1)`.
+    """
+    ends = ops.cumsum(lengths, axis=-1)
+    index = ops.sum(ops.cast(ends <= place, "int32"), axis=-1, keepdims=True)
+    # Rounding must not lead past the last segment that has a length.
+    indices = ops.arange(lengths.shape[-1], dtype="int32")
+    last = ops.max(ops.where(lengths > 0, indices, 0), axis=-1, keepdims=True)
+    index = ops.minimum(index, last)
+    return index, ops.take_along_axis(ends - lengths, index, axis=-1)
 
 
 def draw_filtered(logits, uniforms, with_logprobs=False, **numbers):
@@ -142,5 +173,4 @@ def _draw(filtered, uniforms, with_logprobs):
     choices = draw_at(filtered, uniforms)
     if not with_logprobs:
         return [choices]
-    logprobs = ops.log_softmax(filtered)
-    return [choices, ops.take_along_axis(logprobs, choices[:, None], -1)[:, 0]]
+    return [choices, backend.token_logprobs(filtered, choices)]

@@ -5,6 +5,7 @@ from kerasllm.generation.texts._results import (
     Generation,
     Stream,
     make_result,
+    make_results,
 )
 from kerasllm.generation.texts._sequences import (
     BatchSampler,
@@ -24,6 +25,7 @@ __all__ = [
     "TextStream",
     "TokenizedPrompt",
     "make_result",
+    "make_results",
     "sequence_seeds",
     "token_array",
 ]

@@ -1,10 +1,9 @@
 """The results of a generator's call, its speed, and how to stop it."""
 
 import dataclasses
+import math
 import os
 import threading
-
-import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +109,12 @@ class Stream:
 
 
 def make_result(
-    sequence, detokenize, strip_prompt=False, return_logprobs=True, call=None
+    sequence,
+    detokenize,
+    strip_prompt=False,
+    return_logprobs=True,
+    call=None,
+    prompt=None,
 ):
     """Return the result of a sequence.
 
@@ -120,11 +124,13 @@ def make_result(
         strip_prompt: bool. See `TextGenerator.generate`, as for the next.
         return_logprobs: bool.
         call: the `Call` that generated it, to report its speed, or `None`.
+        prompt: str, the text of the prompt's tokens, where it is known.
 
     Returns:
         str, or a `Generation`.
     """
-    prompt = detokenize(sequence.prompt_ids)
+    if prompt is None:
+        prompt = detokenize(sequence.prompt_ids)
     text = detokenize([*sequence.prompt_ids, *sequence.token_ids])
     # Decoded alone, the new tokens may begin differently. And they may finish
     # a character that the prompt began.
@@ -138,7 +144,7 @@ def make_result(
     if not return_logprobs:
         return text
     logprobs, sampler_logprobs = (
-        None if np.isnan(values).any() else tuple(values)
+        None if any(map(math.isnan, values)) else tuple(values)
         for values in (sequence.logprobs, sequence.sampler_logprobs)
     )
     return Generation(
@@ -149,3 +155,32 @@ def make_result(
         sampler_logprobs,
         call and call.tokens_per_second,
     )
+
+
+def make_results(
+    sequences, num_samples, detokenize, strip_prompt, return_logprobs, call
+):
+    """Return the results of all sequences of a call: a list.
+
+    Args:
+        sequences: list of `Sequence`.
+        num_samples: int. Number of consecutive sequences that share a prompt,
+            whose text is made once. If there are several, their results are a
+            list within the list.
+        detokenize: see `make_result`, as for the rest.
+        strip_prompt: bool.
+        return_logprobs: bool.
+        call: `Call`.
+    """
+    results = []
+    for first in range(0, len(sequences), num_samples):
+        prompt = detokenize(sequences[first].prompt_ids)
+        group = [
+            make_result(
+                sequence, detokenize, strip_prompt, return_logprobs, call,
+                prompt,
+            )
+            for sequence in sequences[first : first + num_samples]
+        ]  # fmt: skip
+        results += [group] if num_samples > 1 else group
+    return results

@@ -314,9 +314,7 @@ def _compile_sampler(greedy, with_logprobs):
         choices, *sampled = results
         results = [choices, ops.max(processed, axis=-1)]
         if with_logprobs:
-            logprobs = ops.log_softmax(logits)
-            chosen = ops.take_along_axis(logprobs, choices[:, None], -1)
-            results += [chosen[:, 0], *sampled]
+            results += [backend.token_logprobs(logits, choices), *sampled]
         return results
 
     return backend.compiled(sample, record=False)
