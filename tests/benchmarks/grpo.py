@@ -183,6 +183,8 @@ def compare_sampling(recipe, prompts, options):
         ),
         "Hugging Face GPT-2": run_hugging_face(recipe, options),
     }
+    if options.only:
+        runs = {name: runs[name] for name in ["kerasllm", *options.only]}
     num_texts = len(prompts) * options.generations
     speeds, lengths = {name: [] for name in runs}, {}
     for turn in range(options.turns + 1):
@@ -254,6 +256,7 @@ def main():
     parser.add_argument("--vocabulary-size", type=int, default=512)
     parser.add_argument("--shared", type=int, default=0)
     parser.add_argument("--ends", type=float, default=0.0)
+    parser.add_argument("--only", nargs="+", help="others to compare with")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()

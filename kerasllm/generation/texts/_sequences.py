@@ -34,6 +34,8 @@ from kerasllm.samplers import (
     parameters_of,
 )
 
+DRAWS_AT_ONCE = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedPrompt:
@@ -95,7 +97,7 @@ class Sequence:
 
     @functools.cached_property
     def _draws(self):
-        return np.random.default_rng(self.seed)
+        return _uniforms(self.seed)
 
     def draw(self):
         """Return the random number for the next token, a float in `[0, 1)`.
@@ -104,7 +106,7 @@ class Sequence:
         can be repeated.
         """
         if self._drawn is None:
-            self._drawn = self._draws.random(dtype="float32")
+            self._drawn = next(self._draws)
         return self._drawn
 
     @functools.cached_property
@@ -355,6 +357,13 @@ def sequence_seeds(sampler, seed, num_prompts, num_samples):
         for state in itertools.islice(states, num_prompts)
         for sample in range(num_samples)
     )
+
+
+def _uniforms(seed):
+    """Yield random float32 numbers in `[0, 1)` for a list of ints."""
+    generator = np.random.default_rng(seed)
+    while True:  # many at once take hardly longer than one
+        yield from generator.random(DRAWS_AT_ONCE, np.float32).tolist()
 
 
 def _states(generator):
