@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from kerasllm import backend
+from kerasllm.generation import Sequence
 from kerasllm.samplers import _drawing, draw_at, draw_filtered, filter_logits
 
 SIZE = 5000  # more than `SMALLEST_VOCABULARY`
@@ -81,6 +82,18 @@ def test_a_draw_finds_the_token_at_a_place_of_the_cumulative_sum(size):
     # The place is in the segment of the token, up to rounding.
     assert (uniforms <= ends[rows, drawn] + 1e-5).all()
     assert (uniforms >= (ends - weights)[rows, drawn] - 1e-5).all()
+
+
+@pytest.mark.any_backend
+def test_a_sequence_draws_what_its_seed_gives_one_by_one():
+    seed = [7, 0, 2]
+    sequence = Sequence([1], (), 200, set(), None, seed)
+    generator = np.random.default_rng(seed)
+    for _ in range(100):
+        expected = generator.random(dtype="float32")
+        # A step that failed draws the same number again.
+        assert sequence.draw() == sequence.draw() == expected
+        sequence.add(1)
 
 
 @pytest.mark.parametrize(
