@@ -818,10 +818,10 @@ for label, points in (
 # matters, too. With a single update it does nothing, since all ratios are one.
 # With four, the runs without it are worse in every seed, by 18 points in the
 # mean. (With only three seeds that differ as much as these, the interval is
-# just wide enough to include zero.) Without the clip, the reward first rises
-# faster, and then stays where it is or falls. And with ten times the rate
-# hardly anything is left, as the next section shows. At this size, first look
-# for a good rate, and keep the rest at its defaults.
+# just wide enough to include zero.) Without the clip, the reward rises as fast
+# at first, and then falls behind. And with ten times the rate hardly anything
+# is left, as the next section shows. At this size, first look for a good rate,
+# and keep the rest at its defaults.
 #
 # ### How a run collapses
 #
