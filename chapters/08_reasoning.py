@@ -265,7 +265,7 @@ for name, share in three_and_four.items():
 
 # %% [markdown]
 # Worked steps are worth a lot: most problems with three and four steps are
-# solved with them, and about one in seven without. Dots change nothing. The
+# solved with them, and about one in six without. Dots do not help. The
 # model that writes dots has as many tokens to compute with, but it cannot read
 # a result on them again. (This is so for small models after a few thousand
 # examples. With much more training, there are problems on which dots help, as
