@@ -152,8 +152,7 @@ def dpo(
     preferences, validation_preferences = check_lists(
         preferences=preferences, validation_preferences=validation_preferences
     )
-    tokenizer = causal_lm.preprocessor.tokenizer
-    template = get_template(template, tokenizer)
+    template = get_template(template, causal_lm.preprocessor.tokenizer)
     if is_real(learning_rate):
         learning_rate = float(learning_rate)  # NumPy's, too, for the file
     pairs = TokenizedPairs.of_both(
