@@ -16,10 +16,8 @@ from kerasllm import distribution as devices
 from kerasllm import files, lora, training
 from kerasllm.backend import tf
 from kerasllm.checks import (
-    LARGEST_SEED,
     RunError,
     UserError,
-    check_int,
     check_lists,
     is_real,
     shown,
@@ -141,10 +139,9 @@ def dpo(
     arXiv:2305.18290; Pang et al., 2024, arXiv:2404.19733 (`sft_weight`); for
     the loss types see `dpo_loss`.
     """
-    check_tuning(epochs, batch_size, learning_rate, sequence_length)
+    check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
     objective = Objective(beta, loss_type, label_smoothing, sft_weight)
     _check_reference(reference)
-    check_int("seed", seed, 0, LARGEST_SEED)
     check_causal_lm(causal_lm)
     # NumPy's ints have other ideas of their dtype in `tf.data`.
     batch_size, sequence_length = int(batch_size), int(sequence_length)
@@ -185,10 +182,7 @@ def dpo(
         frozen_encoder(causal_lm.backbone),  # there are no images
         devices.only_run_in(directory),
     ):
-        shortest = min(min(part.prompt_lengths) for part in pairs.values())
-        model = _compiled(
-            PairModel(causal_lm, shortest), objective, learning_rate
-        )
+        model = _pair_model(causal_lm, pairs, objective, learning_rate)
         if directory is not None:
             training.claim_for_model(directory, identity)
         references = _references(causal_lm, pairs, reference, directory)
@@ -216,7 +210,9 @@ def _check_reference(reference):
         )
 
 
-def _compiled(model, objective, learning_rate):
+def _pair_model(causal_lm, pairs, objective, learning_rate):
+    shortest = min(min(part.prompt_lengths) for part in pairs.values())
+    model = PairModel(causal_lm, shortest)
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=DPOLoss(objective),

@@ -103,8 +103,7 @@ def finetune(
     Source: chapter 16, "Instruction fine-tuning"; Ouyang et al., 2022,
     arXiv:2203.02155 (supervised fine-tuning).
     """
-    check_tuning(epochs, batch_size, learning_rate, sequence_length)
-    check_int("seed", seed, 0, LARGEST_SEED)
+    check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
     check_causal_lm(causal_lm)
     check_positions(causal_lm, sequence_length)
     examples, validation_examples = check_lists(
@@ -155,7 +154,7 @@ def finetune(
 
 
 def check_tuning(
-    epochs=None, batch_size=1, learning_rate=1e-3, sequence_length=1
+    epochs=None, batch_size=1, learning_rate=1e-3, sequence_length=1, seed=0
 ):
     """Refuse numbers that `finetune` cannot take.
 
@@ -164,10 +163,12 @@ def check_tuning(
         batch_size: int.
         learning_rate: float, schedule or callable.
         sequence_length: int.
+        seed: int.
 
     Raises:
         UserError: one of them is out of range.
     """
+    check_int("seed", seed, 0, LARGEST_SEED)
     check_positive_ints(
         epochs=1 if epochs is None else epochs,
         batch_size=batch_size,

@@ -6,7 +6,6 @@ from keras import ops
 from kerasllm import lora, training
 from kerasllm.backend import tf
 from kerasllm.checks import (
-    LARGEST_SEED,
     UserError,
     check_int,
     check_lists,
@@ -148,11 +147,10 @@ def _check_arguments(embedder, epochs, batch_size, learning_rate, seed):
             "`embedder` must be an `Embedder`. Received: "
             f"{shown(embedder)}. Make one with `Embedder(causal_lm)`."
         )
-    check_tuning(epochs, batch_size, learning_rate)
+    check_tuning(epochs, batch_size, learning_rate, seed=seed)
     check_int(
         "batch_size", batch_size, 2, cure="Each pair needs another beside it."
     )
-    check_int("seed", seed, 0, LARGEST_SEED)
 
 
 def _compiled(embedder, learning_rate, temperature):

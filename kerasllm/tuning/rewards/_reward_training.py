@@ -8,9 +8,7 @@ from keras import ops
 
 from kerasllm import lora, training
 from kerasllm.checks import (
-    LARGEST_SEED,
     UserError,
-    check_int,
     check_lists,
     check_real,
     is_real,
@@ -92,8 +90,8 @@ def train_reward_model(
 
     Source: chapter 16, section 16.4.1; Ouyang et al., 2022, arXiv:2203.02155.
     """
-    _check_arguments(reward_model, center_coefficient, seed)
-    check_tuning(epochs, batch_size, learning_rate, sequence_length)
+    _check_arguments(reward_model, center_coefficient)
+    check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
     check_positions(reward_model, sequence_length)
     preferences, validation_preferences = check_lists(
         preferences=preferences, validation_preferences=validation_preferences
@@ -151,7 +149,7 @@ def train_reward_model(
         )
 
 
-def _check_arguments(reward_model, center_coefficient, seed):
+def _check_arguments(reward_model, center_coefficient):
     if not isinstance(reward_model, RewardModel):
         raise UserError(
             "`reward_model` must be a `RewardModel`. Received: "
@@ -163,7 +161,6 @@ def _check_arguments(reward_model, center_coefficient, seed):
         lambda value: 0 <= value < math.inf,
         "at least 0 and finite",
     )
-    check_int("seed", seed, 0, LARGEST_SEED)
 
 
 def _for_fit(dataset, names):

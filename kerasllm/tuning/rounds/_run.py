@@ -18,11 +18,9 @@ import numpy as np
 
 from kerasllm import backend, files, lora, training
 from kerasllm.checks import (
-    LARGEST_SEED,
     RunError,
     UserError,
     check_choice,
-    check_int,
     is_real,
 )
 from kerasllm.distribution import num_processes
@@ -68,8 +66,8 @@ class Tuning:
             self.batch_size,
             self.learning_rate,
             self.sequence_length,
+            self.seed,
         )
-        check_int("seed", self.seed, 0, LARGEST_SEED)
         check_choice("tune_from", self.tune_from, ("last", "start"))
         for name in ("epochs", "batch_size", "sequence_length", "seed"):
             # NumPy's numbers, too, for the file that tells runs apart.
