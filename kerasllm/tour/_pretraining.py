@@ -102,6 +102,8 @@ class _AfterEpochs(keras.callbacks.Callback):
         self.samples = {}
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.model.stop_training:
+            return  # Ctrl-C: the epoch is not complete
         tokenizer = tokenizers.load_sentence_piece(
             self.directory / VOCABULARY_FILE
         )

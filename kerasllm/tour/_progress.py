@@ -64,22 +64,29 @@ def _lines(console, work):
             console.print(f"  ... {work}", markup=False)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield
     finally:
         is_over.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
+@contextlib.contextmanager
 def _bar(console, work):
     """Draw a bar, which disappears in the end."""
-    return Live(
+    live = Live(
         get_renderable=lambda: _drawn(work),
         console=console,
         refresh_per_second=2,
         transient=True,
     )
+    try:
+        with live:
+            yield
+    finally:  # also if Ctrl-C came while it started, without a cursor
+        live.stop()
 
 
 def _drawn(work):

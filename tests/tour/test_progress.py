@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from kerasllm.tour import _progress
 
@@ -57,6 +58,22 @@ def test_an_error_ends_what_is_shown(monkeypatch):
             with _progress.shown(console, "Digging"):
                 raise InterruptedError
     assert threading.active_count() <= before
+
+
+def test_ctrl_c_while_a_bar_starts_leaves_the_cursor_there(monkeypatch):
+    def interrupt(live, refresh=True):
+        start(live, refresh)
+        raise KeyboardInterrupt
+
+    start = Live.start
+    monkeypatch.setattr(Live, "start", interrupt)
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True)
+    with pytest.raises(KeyboardInterrupt):
+        with _progress.shown(console, "Digging"):
+            pass
+    hidden, seen = "\x1b[?25l", "\x1b[?25h"
+    assert file.getvalue().rindex(seen) > file.getvalue().rindex(hidden)
 
 
 def test_the_steps_of_a_fit_are_counted_over_its_epochs():

@@ -6,6 +6,7 @@ import io
 import random
 import re
 import shlex
+import signal
 import sys
 
 import numpy as np
@@ -15,7 +16,8 @@ from kerasllm import cli, corpora, recipes, tiny_gemma, tour, toyworld
 from kerasllm.checks import UserError
 from kerasllm.evaluation import ask_all
 from kerasllm.gemma import Gemma
-from kerasllm.tour import _pictures, _tuning, _writing
+from kerasllm.tour import _pictures, _pretraining, _tuning, _writing
+from kerasllm.training import TrainingInterrupted
 from tests.recipes import TINY
 from tests.tour import numbers
 
@@ -75,6 +77,27 @@ def test_the_mini_gpt_writes_again_what_the_page_shows(
     for name, text, command in zip(names, texts, commands, strict=False):
         assert f"<h3>{name}</h3>" in page and name in out
         assert stdout_of(command) == f"{html.unescape(text)}\n"
+
+
+@pytest.mark.any_backend
+def test_ctrl_c_prints_no_epoch_that_looks_finished(
+    shard, tmp_path, monkeypatch, capsys
+):
+    def interrupt(callback, batch, logs=None):
+        steps.append(batch)
+        if len(steps) == TINY.steps_per_epoch + 1:
+            signal.raise_signal(signal.SIGINT)
+
+    steps = []
+
+    monkeypatch.setattr(corpora, "local_docs", lambda: [shard])
+    tiny = dataclasses.replace(TINY, vocabulary_size=280)
+    monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
+    monkeypatch.setattr(_pretraining.StepsDone, "on_train_batch_end", interrupt)
+    with pytest.raises(TrainingInterrupted):
+        tour.run(tmp_path / "out", recipe="tiny")
+    out = capsys.readouterr().out
+    assert "epoch 1: the next token" in out and "epoch 2" not in out
 
 
 @pytest.mark.any_backend
