@@ -96,6 +96,7 @@ MISTAKES = [
     ("index no/such --store new", "FOLDER must be a folder. Received: no/such"),
     ("index FOLDER --store new", "FOLDER must have a document"),
     ("index DOCS --store FILE", "which is damaged or no store"),
+    ("index DOCS --store FILE/x", "The folder of --store must be a folder"),
     ("index DOCS --store new --embedder tniy", "Did you mean tiny?"),
     ("index DOCS --store new --embedder no.keras", "--embedder must be"),
     ("index DOCS --store new --name EMPTY", "--name must have some text"),

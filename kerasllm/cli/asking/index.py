@@ -19,6 +19,7 @@ from kerasllm.cli.asking._stores import (
     is_only_text,
     load_embedder,
     open_store,
+    said_of,
 )
 from kerasllm.progress import working
 
@@ -87,10 +88,12 @@ def index(
     Only what is new or has changed is embedded. After an interruption, run
     the same command again to continue.
     """
-    from kerasllm import retrieval
+    from kerasllm import files, retrieval
 
     # Report mistakes that can be found before the model is loaded.
     retrieval.document_paths(folder)
+    with said_of(directory="The folder of --store"):
+        files.check_may_write(store.parent)
     embedder_name = choose_embedder(store, embedder)
     with working(f"Loading {embedder_name}"):
         with starting(backend, only_text=is_only_text(embedder_name)):
