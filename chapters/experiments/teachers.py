@@ -18,7 +18,7 @@ student learns
 
 With `--ways larger`, a larger teacher is trained, of seed 0 for all students.
 It has twice the width, so nearly four times the parameters, and learns for as
-many steps as the other teacher from four and a half times as many problems,
+many steps as the first teacher from four and a half times as many problems,
 none of them with held-out numbers, and none that the students learn from. This
 was the only recipe that was tried. It is compared with the first teacher on
 problems that are not those of the final figures, and kept in the folder. Then
@@ -27,8 +27,9 @@ problems that are not those of the final figures, and kept in the folder. Then
 Of the solutions of a problem, four different ones are kept at most. Epochs,
 rate and batches are those of self-training, and none was chosen for a teacher.
 Rows are added to `assets/reasoning/teachers.csv`. What is there already is not
-done again. The committed rows come from `--seed 0`, `1` and `2`. Compare with
-`self_train` and, for the teacher itself, `parent` in `improvement.csv`.
+done again. The committed rows come from `--seed 0`, `1` and `2`, those of
+`larger` from `0`. Compare with `self_train` and, for the first teacher itself,
+`parent` in `improvement.csv`.
 """
 
 import argparse
