@@ -95,8 +95,10 @@ def prepare_files(directory, monkeypatch):
     for folder in ("model", "adapters", "pictures", "my_model", "my_texts"):
         (directory / folder).mkdir()
     tuning, seen = numbers.tuning(directory), numbers.seen(directory)
+    for folder in ("model", "my_model"):
+        (directory / folder / "run.json").write_text("{}")
     for path in (*tuning.adapters.values(), *seen.paths):
-        path.write_bytes(b"")
+        path.write_bytes(b"\x89HDF\r\n\x1a\n")
     (directory / "my_examples.jsonl").write_text("")
     smollm2 = directory / "smollm2.gguf"
     smollm2.write_bytes(b"GGUF")
