@@ -43,7 +43,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, unbroken):
 
     try:
         with pytest.raises(
-            EnvironmentFailure, match="step 4.*Make room.*goes on"
+            EnvironmentFailure, match="step 4.*Make room.*can then go on"
         ):
             train(tmp_path, model(), callbacks=[KillAt(3, fill)])
     finally:
