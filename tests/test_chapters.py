@@ -242,7 +242,26 @@ EFFECTS = {
         rf"large +greedy [^%]* {PERCENT} ±": [(60, 100)],
         rf"large, greedy - small, vote of 8: \+{NUMBER} ±": [(30, 100)],
         rf"large, greedy - large, vote of 16: \+{NUMBER} ±": [(0, 20)],
+        rf"self_train, 2-4 steps, beams 8 +{PERCENT} right +\+{NUMBER} ±": [
+            (60, 80),
+            (0, 5),
+        ],
+        rf"self_train, 2-4 steps, at least 18 +{PERCENT} right +-{NUMBER} ±": [
+            (0, 50),
+            (20, 70),
+        ],
+        rf"self_train, 2-4 steps, held back 18 +{PERCENT} right +-{NUMBER} ±": [
+            (0, 50),
+            (20, 70),
+        ],
+        rf"weak, 2-4 steps, held back 6 +{PERCENT} right +\+{NUMBER} ±": [
+            (20, 60),
+            (10, 60),
+        ],
+        rf"self_train, 5 steps, at least 18 +{PERCENT} right": [(0, 20)],
         rf"SmolLM2, the number alone:{PERCENT}": [(0, 20)],
+        rf"SmolLM2, waits: 0,{PERCENT}": [(0, 30)],
+        rf"SmolLM2, waits: 2,{PERCENT}": [(0, 30)],
         rf"SmolLM2, think step by step:{PERCENT}": [(0, 20)],
         rf"SmolLM2, after worked examples:{PERCENT}": [(0, 20)],
         rf"SmolLM2, a sample:{PERCENT} ±": [(0, 20)],
