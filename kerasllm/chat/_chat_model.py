@@ -5,7 +5,7 @@ import keras_hub
 from kerasllm import lora, tuning
 from kerasllm.chat._conversation import Chat
 from kerasllm.chat._grounding import Search, ask_with_store
-from kerasllm.checks import UserError, check_text, shown
+from kerasllm.checks import UserError, check_lists, check_text, shown
 from kerasllm.generation import (
     TextGenerator,
     TokenizedPrompt,
@@ -314,7 +314,7 @@ def _images_of_each(images, questions, one):
             f"Received: one image for {len(questions)} questions. Write "
             "`[[image], ...]`."
         )
-    images = list_images(images)
+    [images] = check_lists(images=images)  # what is in each is looked at later
     if len(images) != len(questions):
         raise UserError(
             "`images` must have a list of images for each question. "
