@@ -701,10 +701,12 @@ def test_images_are_put_among_the_vectors_of_tokens(tiny_untrained):
 @pytest.mark.any_backend
 @contract("*_presets.py")
 def test_names_of_presets_are_read_from_their_source():
-    names = presets.causal_lm_names()
-    others = set(keras_hub.models.Seq2SeqLM.presets)  # encoders with decoders
-    assert set(names) == set(keras_hub.models.CausalLM.presets) - others
-    assert not set(names) & set(presets.OFFLINE_PRESETS)
+    names = set(presets.causal_lm_names())
+    known = set(keras_hub.models.CausalLM.presets)
+    # KerasHub counts encoders with decoders, too, and BLIP-2 is both.
+    others = set(keras_hub.models.Seq2SeqLM.presets)
+    assert known - others <= names <= known
+    assert not names & set(presets.OFFLINE_PRESETS)
 
 
 # --- TensorFlow, JAX, PyTorch

@@ -459,7 +459,7 @@ def test_a_line_is_printed_where_no_other_is_drawn(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(_run, "working", working)
     options = OPTIONS | {"verbose": 2}
-    tuning.grpo(make_policy(), PROMPTS, has_a, PROMPTS, steps=1, **options)
+    tuning.grpo(make_policy(), PROMPTS, has_a, ["held"], steps=1, **options)
     assert "Step 1" in seen
     assert "step 1/1 - " in capsys.readouterr().out
 
