@@ -43,6 +43,7 @@ _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _SHOWN = ("stream", "error", "display_data", "update_display_data",
           "execute_result")  # fmt: skip
 _FEWEST_SECONDS = 1
+_MOST_MESSAGES = 5000  # more than a queue of ZeroMQ holds
 # Seconds beyond the time of a cell. A kernel that is interrupted has this long
 # to say so, whatever else it sends meanwhile.
 _GRACE = 2
@@ -326,6 +327,7 @@ class JudgedExecute(Execute):
         if loan:
             self.judge.lend(*loan)
         self.judge.run(cell, min(2 * self.timeout, self._left()))
+        self._forget_messages()
         if cell.outputs:
             # A call that ran out of time may still be running.
             run_sync(self.km.interrupt_kernel)()
@@ -335,6 +337,14 @@ class JudgedExecute(Execute):
                 self._stop("two of its cells or functions ran out of time")
         if loan and not self.ended:
             self.judge.lend([], [])
+
+    def _forget_messages(self):
+        """Read what a test's calls left: a full queue loses what follows."""
+        channel = self.kc.iopub_channel
+        for _ in range(_MOST_MESSAGES):
+            if not run_sync(channel.msg_ready)():
+                break
+            run_sync(channel.socket.recv_multipart)()  # whatever it says
 
     def _stop(self, reason):
         """End the student's kernel; the points so far remain."""
