@@ -43,7 +43,6 @@ _MOST_OUTPUT = 1_000_000  # characters that a cell may print
 _SHOWN = ("stream", "error", "display_data", "update_display_data",
           "execute_result")  # fmt: skip
 _FEWEST_SECONDS = 1
-_MOST_MESSAGES = 5000  # more than a queue of ZeroMQ holds
 # Seconds beyond the time of a cell. A kernel that is interrupted has this long
 # to say so, whatever else it sends meanwhile.
 _GRACE = 2
@@ -338,13 +337,14 @@ class JudgedExecute(Execute):
         if loan and not self.ended:
             self.judge.lend([], [])
 
-    def _forget_messages(self):
+    @run_sync
+    async def _forget_messages(self):
         """Read what a test's calls left: a full queue loses what follows."""
         channel = self.kc.iopub_channel
-        for _ in range(_MOST_MESSAGES):
-            if not run_sync(channel.msg_ready)():
-                break
-            run_sync(channel.socket.recv_multipart)()  # whatever it says
+        for _ in range(5000):  # ZeroMQ keeps fewer
+            if not await channel.msg_ready():
+                return
+            await channel.socket.recv_multipart()  # whatever it says
 
     def _stop(self, reason):
         """End the student's kernel; the points so far remain."""
