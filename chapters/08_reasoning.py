@@ -1368,8 +1368,9 @@ for model_name, steps in (
 # But where the thought is missing, it helps a lot to hold the marker back. The
 # start can work and seldom does. If it must not answer within six tokens, it
 # works, and solves four times as many problems, without any training. With
-# eighteen tokens, most of the gain is gone again. The period in place of the
-# marker does little, because no solution begins with one.
+# eighteen tokens, most of the gain is gone again. A period in place of the
+# marker gains less, and no more than three seeds can show. No solution that the
+# model learned from begins with one.
 #
 # ## A real model
 #
@@ -1461,8 +1462,8 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 # wrong in any one way, as ours are after self-training. To a model of this
 # size, steps have to be taught first.
 #
-# And does it help to say "Wait"? After the same examples, it has to wait
-# never, once or twice before its greedy answer to 24 of the problems
+# And does it help to say "Wait"? After the same examples, we make it wait zero,
+# one, or two times before its greedy answer to 24 of the problems
 # (`chapters/experiments/smollm2_waits.py`):
 
 # %%

@@ -213,6 +213,17 @@ def hold_out(examples, validation, seed, split):
     return train, held_out
 
 
+def _tokenize(tokenized, model, examples, sequence_length):
+    """Return an object of the class `tokenized`; see `report_lengths`."""
+    return tokenized.of(
+        examples,
+        model.causal_lm.preprocessor,
+        model.template,
+        sequence_length,
+        "--data",
+    )
+
+
 def report_lengths(tokenized, model, examples, sequence_length):
     """Print how many examples are short enough, and return that number.
 
@@ -222,13 +233,7 @@ def report_lengths(tokenized, model, examples, sequence_length):
         examples: list of what it takes.
         sequence_length: int.
     """
-    tokenized = tokenized.of(
-        examples,
-        model.causal_lm.preprocessor,
-        model.template,
-        sequence_length,
-        "--data",
-    )
+    tokenized = _tokenize(tokenized, model, examples, sequence_length)
     left_out = tokenized.num_too_long
     count = len(examples) - left_out
     print(f"Training on {count} of {len(examples)} examples.", end="")
@@ -255,13 +260,7 @@ def count_short(tokenized, model, examples, sequence_length):
     """
     if not examples:
         return 0
-    tokenized = tokenized.of(
-        examples,
-        model.causal_lm.preprocessor,
-        model.template,
-        sequence_length,
-        "--data",
-    )
+    tokenized = _tokenize(tokenized, model, examples, sequence_length)
     return len(examples) - tokenized.num_too_long
 
 
