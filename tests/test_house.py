@@ -16,6 +16,7 @@ import kerasllm
 pytestmark = pytest.mark.any_backend
 
 HOUSE = pathlib.Path(kerasllm.__file__).parent
+FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 # From the ground up. A room imports what stands above it in this table, or in
 # its own line.
 FLOORS = """
@@ -230,7 +231,7 @@ def test_functions_are_short():
     long, too_long = set(), set()
     for name, tree in modules().items():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef):
+            if not isinstance(node, FUNCTIONS):
                 continue
             if lines_of(node, node) > MOST_LINES_OF_A_FUNCTION:
                 long.add(f"{name}.{node.name}")
@@ -268,7 +269,7 @@ def test_nothing_is_decided_by_what_an_error_says():
     readers = set()
     for name, tree in modules().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and reads_a_message(node):
+            if isinstance(node, FUNCTIONS) and reads_a_message(node):
                 readers.add(f"{name}.{node.name}")
     assert readers == READS_MESSAGES.keys()
 

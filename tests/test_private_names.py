@@ -25,6 +25,7 @@ import kerasllm
 from kerasllm import presets
 
 HOUSE = pathlib.Path(kerasllm.__file__).parent
+FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 PRIVATE = {
     # keras.layers.MultiHeadAttention
     "_build_attention": "our SelfAttention puts its own dropout there",
@@ -138,7 +139,7 @@ def own_attributes():
                     own.add(node.attr)
                 continue
             for part in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(part, ast.FunctionDef):
+                if isinstance(part, FUNCTIONS):
                     own.add(part.name)
                 elif isinstance(part, ast.AnnAssign):
                     own.add(ast.unparse(part.target))
