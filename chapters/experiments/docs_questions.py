@@ -6,9 +6,9 @@
 `assets/retrieval/docs_questions.jsonl` has questions about the documentation
 that comes with every Python, each with its accepted answers and with `evidence`
 of the passage that holds the answer: words that it must have. They were written
-from the documentation, before any model was asked. SmolLM2 is asked each of
-them without anything else, and with the passages that BM25 finds in all of
-`corpora.local_docs`, some 80,000 of up to 40 words.
+from the documentation of Python 3.11.7, before any model was asked. SmolLM2 is
+asked each of them without anything else, and with the passages that BM25 finds
+in all of `corpora.local_docs`, some 80,000 of up to 40 words.
 
 An answer is right if an accepted one stands in its first 48 tokens, as whole
 words and in capital or small letters. That is lenient: of the right answers,

@@ -48,7 +48,9 @@ def test_there_are_questions_to_measure_and_others_to_choose_on():
 def test_the_documentation_has_each_answer():
     for question in questions():
         text = documentation(question["source"])
-        missing = [e for e in question["evidence"] if e not in text]
+        missing = {e for e in question["evidence"] if e not in text}
+        if sys.version_info < (3, 11, 7):  # where they were written
+            missing -= {"See PEP 655"}  # not yet in 3.11.2
         assert not missing, question["source"]
         evidence = " ".join(question["evidence"])
         assert has_words(evidence, question["answers"][0]), question
