@@ -167,9 +167,9 @@ class TextGenerator:
             strip_prompt: bool. Whether to return only the continuations.
             return_logprobs: bool. Whether to return `Generation`s, with
                 log-probabilities, instead of strings.
-            stop_strings: str or sequence of str. A text ends before the first
-                of them that appears after its prompt. Special tokens are not
-                text; pass them as `stop_token_ids`.
+            stop_strings: str or sequence of str. A text ends before the one
+                of them that is complete first after its prompt. Special tokens
+                are not text; pass them as `stop_token_ids`.
             num_samples: int. Number of texts for each prompt, with different
                 draws. The prompt is read once for all of them.
             sampler: a sampler for this call instead of the generator's own.

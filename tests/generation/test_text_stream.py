@@ -166,6 +166,29 @@ def test_of_several_stop_strings_the_first_in_the_text_counts():
     assert "".join(pieces_of("abcd", ["cd", "bc"])) == "a"
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_tokens_of_any_size_end_at_the_stop_string_that_is_complete_first(size):
+    for text, stops, expected in (
+        ("1xaby2", ["xaby", "ab"], "1x"),
+        ("1ab2ab", ["ab2", "b2a"], "1"),
+        ("1🦊\ufffd2", ["🦊\ufffd2", "\ufffd"], "1🦊"),
+        ("1\n\n2", ["\n\n", "\n"], "1"),
+    ):
+        data = text.encode()
+        tokens = [data[i : i + size] for i in range(0, len(data), size)]
+        stream = TextStream(
+            lambda ids, tokens=tokens: decode_bytes(
+                b"".join(tokens[i] for i in ids)
+            ),
+            [],
+            stops,
+        )
+        pieces = []
+        while not stream.stopped and len(pieces) < len(tokens):
+            pieces.append(stream.push(len(pieces)))
+        assert "".join(pieces) + stream.finish() == expected
+
+
 @pytest.fixture(scope="module")
 def sentence_piece(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "shard.txt"

@@ -170,6 +170,22 @@ def test_another_thread_can_stop_a_stream():
 
 
 @pytest.mark.any_backend
+def test_a_canceled_stream_gives_what_it_held_back():
+    """When it is canceled, `d` may still begin a stop string."""
+
+    def cancel(logits, token_ids):
+        if (token_ids[0] >= 0).sum() == 3:
+            stream.cancel()
+        return logits
+
+    model = BigramLM(reciting_table(), sequence_length=40)
+    generator = TextGenerator(model, logit_processors=[cancel])
+    stream = generator.stream("a", stop_strings="dz")
+    assert list(stream) == ["b", "c", "d"]
+    assert stream.finish_reason == "canceled"
+
+
+@pytest.mark.any_backend
 def test_each_call_has_its_own_statistics():
     model = BigramLM(reciting_table(), sequence_length=40)
     generator = TextGenerator(model, greedy_search)

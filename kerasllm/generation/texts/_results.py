@@ -5,6 +5,8 @@ import math
 import os
 import threading
 
+from kerasllm.checks import UserError, shown
+
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
@@ -42,7 +44,14 @@ class Call:
     """
 
     def __init__(self, stop_event=None):
-        self.stop_event = stop_event or threading.Event()
+        if stop_event is None:
+            stop_event = threading.Event()
+        if not callable(getattr(stop_event, "is_set", None)):
+            raise UserError(
+                "`stop_event` must be a `threading.Event`. Received: "
+                f"stop_event={shown(stop_event)}."
+            )
+        self.stop_event = stop_event
         self._canceled = threading.Event()
         self._steps, self._seconds = 0, 0.0
 
@@ -84,8 +93,11 @@ class Stream:
     def __next__(self):
         for _ in self._steps:
             if self._sequence.pieces:
-                return self._sequence.take_text()
-        raise StopIteration
+                break
+        # A text that is canceled ends after its last step.
+        if not self._sequence.pieces:
+            raise StopIteration
+        return self._sequence.take_text()
 
     def close(self):
         """Stop computing; for the thread that reads the stream."""

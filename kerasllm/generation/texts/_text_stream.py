@@ -25,7 +25,8 @@ class TextStream:
             most three U+FFFD for the bytes of an unfinished character.
         context: list of ints. The tokens before the first new one. Some
             tokenizers decode a token differently at the start of a text.
-        stop_strings: sequence of str. The stream ends before the first one.
+        stop_strings: sequence of str. The stream ends before the one that is
+            complete first.
         special_token_ids: collection of ints. Tokens that have no text.
 
     Attributes:
@@ -95,11 +96,14 @@ class TextStream:
     def _release(self, piece):
         """Return the text that can no longer be part of a stop string."""
         text = self._held + piece
-        found = [text.find(stop) for stop in self._stop_strings]
-        found = [position for position in found if position >= 0]
+        found = [(text.find(stop), len(stop)) for stop in self._stop_strings]
+        # Those of one piece count as if it had come a character at a time.
+        found = [
+            (start + length, start) for start, length in found if start >= 0
+        ]
         if found:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = max(
             (_overlap(text, stop) for stop in self._stop_strings), default=0
         )
