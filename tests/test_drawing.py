@@ -14,6 +14,7 @@ NUMBERS = [
     {"top_k": 50},
     {"top_k": 1024},  # candidates are not enough from here on
     {"top_p": 1e-6},
+    {"top_p": 1e-46},  # zero in float32
     {"top_p": 0.9},
     {"top_p": 1.0},
     {"min_p": 0.1},
@@ -82,6 +83,21 @@ def test_a_draw_finds_the_token_at_a_place_of_the_cumulative_sum(size):
     # The place is in the segment of the token, up to rounding.
     assert (uniforms <= ends[rows, drawn] + 1e-5).all()
     assert (uniforms >= (ends - weights)[rows, drawn] - 1e-5).all()
+
+
+def test_no_rounding_leads_to_a_banned_token():
+    """Random numbers at the borders of groups, whose first token is banned."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=SIZE).astype("float32")
+    logits[rng.random(SIZE) < 0.5] = -np.inf
+    logits[:: _drawing.GROUP] = -np.inf
+    weights = np.exp(logits.astype("float64"))
+    ends = np.cumsum(weights)[_drawing.GROUP - 1 :: _drawing.GROUP]
+    border = (ends / weights.sum()).astype("float32")
+    for step in range(-4, 5):
+        uniforms = border * (1 + step * np.float32(2**-24))
+        drawn = draw_at(np.tile(logits, (len(uniforms), 1)), uniforms)
+        assert (logits[ops.convert_to_numpy(drawn)] > -np.inf).all()
 
 
 @pytest.mark.any_backend

@@ -60,11 +60,13 @@ def _segment_at(lengths, place):
         int32 and float32 tensors `(batch_size, 1)`.
     """
     ends = ops.cumsum(lengths, axis=-1)
-    index = ops.sum(ops.cast(ends <= place, "int32"), axis=-1, keepdims=True)
-    # Rounding must not lead past the last segment that has a length.
     indices = ops.arange(lengths.shape[-1], dtype="int32")
-    last = ops.max(ops.where(lengths > 0, indices, 0), axis=-1, keepdims=True)
-    index = ops.minimum(index, last)
+    # Rounding must not lead to a segment without a length, nor past the last
+    # one that has a length. The sums of JAX may even fall by a bit.
+    has_length = lengths > 0
+    last = ops.max(ops.where(has_length, indices, 0), axis=-1, keepdims=True)
+    contains = ops.where(has_length & (place < ends), indices, last)
+    index = ops.min(contains, axis=-1, keepdims=True)
     return index, ops.take_along_axis(ends - lengths, index, axis=-1)
 
 
@@ -161,9 +163,10 @@ def _kept(values, probabilities, top_k=None, top_p=None, min_p=None):
         whole = ops.sum(probabilities, axis=-1, keepdims=True)
         probabilities = probabilities / whole
     if top_p is not None:
-        # The first token is always kept, because nothing comes before it.
+        # The first token is always kept, even if `top_p` is rounded to zero.
         before = ops.cumsum(probabilities, axis=-1) - probabilities
-        kept = kept & ((before < top_p) | (top_p >= 1.0))
+        is_first = ops.arange(values.shape[-1], dtype="int32") == 0
+        kept = kept & (is_first | (before < top_p) | (top_p >= 1.0))
     if min_p is not None:
         kept = kept & (probabilities >= min_p * probabilities[:, :1])
     return kept
