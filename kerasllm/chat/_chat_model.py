@@ -11,7 +11,12 @@ from kerasllm.generation import (
     TokenizedPrompt,
     check_prompt,
 )
-from kerasllm.images import is_image, list_images, load_image, place_images
+from kerasllm.images import (
+    images_of_each,
+    list_images,
+    load_image,
+    place_images,
+)
 from kerasllm.presets import load_causal_lm
 from kerasllm.prompts import encode, get_template, start_tokens
 from kerasllm.samplers import greedy_search
@@ -154,7 +159,7 @@ class ChatModel:
             MissingFileError, EnvironmentFailure: an image is not there.
         """
         one = isinstance(question, str)
-        questions = [question] if one else list(question)
+        questions = [question] if one else _list_of(question)
         options = {"sampler": sampler, "seed": seed}
         if store is not None:
             _refuse_beside_store(images=images, context=context)
@@ -163,7 +168,11 @@ class ChatModel:
                 self, questions, search, max_length, **options
             )
             return answers[0] if one else answers
-        images = _images_of_each(images, questions, one)
+        images = (
+            [images]
+            if one
+            else images_of_each(images, len(questions), "question")
+        )
         prompts = [
             self.prompt(text, its_images, context)
             for text, its_images in zip(questions, images, strict=True)
@@ -296,28 +305,9 @@ def _refuse_beside_store(**arguments):
             )
 
 
-def _images_of_each(images, questions, one):
-    """Return a list of images for each question.
-
-    Args:
-        images: what `ask` was given.
-        questions: list of str.
-        one: bool. Whether it was asked one question, not a list.
-    """
-    if images is None:
-        return [()] * len(questions)
-    if one:
-        return [images]
-    if is_image(images):
-        raise UserError(
-            "`images` must have a list of images for each question. "
-            f"Received: one image for {len(questions)} questions. Write "
-            "`[[image], ...]`."
-        )
-    [images] = check_lists(images=images)  # what is in each is looked at later
-    if len(images) != len(questions):
-        raise UserError(
-            "`images` must have a list of images for each question. "
-            f"Received: {len(images)} for {len(questions)} questions."
-        )
-    return images
+def _list_of(questions):
+    """Return several questions as a list; what is in it is looked at later."""
+    if questions is None:
+        check_prompt(questions)
+    [questions] = check_lists(question=questions)
+    return questions

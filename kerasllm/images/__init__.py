@@ -10,6 +10,7 @@ with the run, and `vision_inputs` tells the model where the runs are.
 from kerasllm.images._loading import (
     SECONDS_TO_WAIT,
     digest_of_image,
+    images_of_each,
     is_address,
     is_image,
     keep_image,
@@ -37,6 +38,7 @@ __all__ = [
     "convert_images",
     "digest_of_image",
     "embed",
+    "images_of_each",
     "is_address",
     "is_image",
     "keep_image",

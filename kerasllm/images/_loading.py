@@ -7,7 +7,6 @@ import os
 import string
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,6 +16,7 @@ from kerasllm.checks import (
     EnvironmentFailure,
     MissingFileError,
     UserError,
+    check_lists,
     shown,
 )
 
@@ -51,7 +51,8 @@ def load_image(source):
     if isinstance(source, Image.Image):
         array = _decode(source, f"a {type(source).__name__}")
     elif isinstance(source, str | os.PathLike):
-        array = _decode_bytes(_read(os.fspath(source)), _name(source))
+        # The names of some paths are bytes.
+        array = _decode_bytes(_read(os.fsdecode(source)), _name(source))
     elif is_file_content(source):
         array = _decode_bytes(_content(source), type(source).__name__)
     else:
@@ -92,20 +93,49 @@ def list_images(images):
         return []
     if is_image(images):
         images = [images]
-    if isinstance(images, dict) or not isinstance(images, Iterable):
+    try:
+        # A scalar tensor has a method to iterate over it, which fails.
+        listed = None if isinstance(images, dict) else list(images)
+    except TypeError:
+        listed = None
+    if listed is None:
         raise UserError(
             "`images` must be an image or a list of images. Received: "
             f"{type(images).__name__}. {_CURE}"
         )
-    images = list(images)
-    for image in images:
+    for image in listed:
         # The rows of one image, as a list of lists, would count as images.
         if not is_image(image):
             raise UserError(
                 "Each of `images` must be an image. Received: a list with "
                 f"{shown(image)}. {_CURE}"
             )
-    return [_content(i) if is_file_content(i) else i for i in images]
+    return [_content(i) if is_file_content(i) else i for i in listed]
+
+
+def images_of_each(images, count, name):
+    """Return a list of images for each of several texts.
+
+    Args:
+        images: list with an entry for each text, which is a list of images,
+            an image or `None`; or `None` for no images at all.
+        count: int. Number of texts.
+        name: str. What a message calls a text.
+
+    Raises:
+        UserError: there is not an entry for each text.
+    """
+    if images is None:
+        return [[] for _ in range(count)]
+    rule = f"`images` must have a list of images for each {name}. Received: "
+    if is_image(images):
+        raise UserError(
+            f"{rule}one image for {count} {name}s. Write `[[image], ...]`."
+        )
+    [images] = check_lists(images=images)
+    if len(images) != count:
+        raise UserError(f"{rule}{len(images)} for {count} {name}s.")
+    return list(map(list_images, images))
 
 
 def keep_image(source):
@@ -124,10 +154,10 @@ def keep_image(source):
         MissingFileError, EnvironmentFailure, UserError: as `load_image`.
     """
     if isinstance(source, str | os.PathLike) and is_address(source):
-        name = hashlib.sha256(os.fspath(source).encode()).hexdigest()
+        name = hashlib.sha256(os.fsdecode(source).encode()).hexdigest()
         copy = files.cache_dir("images") / name
         if not copy.exists():
-            content = _read(os.fspath(source))
+            content = _read(os.fsdecode(source))
             _to_pixels(_decode_bytes(content, _name(source)))
             with files.whole_file(copy, "wb") as file:
                 file.write(content)
@@ -150,13 +180,13 @@ def digest_of_image(image):
 
 def is_address(source):
     """Tell whether a path is an address of the web or a `data:` URI."""
-    start = os.fspath(source)[:8].lower()
+    start = os.fsdecode(source)[:8].lower()
     return start.startswith(("http://", "https://", "data:"))
 
 
 def _name(source):
     """Return what a message calls a path or an address: a short str."""
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     longest = 60 if name[:5].lower() == "data:" else 300
     return name if len(name) <= longest else f"{name[:longest]}..."
 
@@ -224,7 +254,10 @@ def _to_array(source):
         )
     try:
         array = np.asarray(ops.convert_to_numpy(source))
-    except (TypeError, ValueError) as error:  # lists of unequal lengths, ...
+        if array.dtype.name == "bfloat16":  # which NumPy takes for no number
+            array = array.astype("float32")
+    # Lists of unequal lengths, another backend's tensors with gradients, ...
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{rule}{type(source).__name__} ({error}).") from error
     is_number = array.dtype.kind in "uif"
     is_grey = array.ndim == 2

@@ -100,11 +100,15 @@ def vision_inputs(token_ids, images, preprocessor, num_images=None):
         `vision_mask`, bool `(batch_size, length)`, true where a soft token
         is; and `vision_indices`, int32 `(batch_size, num_images *
         tokens_per_image)`, the positions of these, filled up with 0.
+
+    Raises:
+        UserError: the model takes no images, or a sequence does not have a
+            run of placeholders for each of its images.
     """
     batch_size = len(token_ids)
     if num_images is None:
         num_images = max(map(len, images), default=0)
-    tokens_per_image = preprocessor.num_vision_tokens_per_image
+    tokens_per_image = check_takes_images(preprocessor)
     mask = token_ids == preprocessor.tokenizer.image_placeholder_id
     indices = np.zeros((batch_size, num_images * tokens_per_image), "int32")
     height, width = preprocessor.image_converter.image_size
@@ -112,6 +116,12 @@ def vision_inputs(token_ids, images, preprocessor, num_images=None):
     by_shape = {}  # one call for many images of a size
     for i, its_images in enumerate(images):
         positions = np.flatnonzero(mask[i])
+        if len(positions) != len(its_images) * tokens_per_image:
+            raise UserError(
+                f"A sequence must have {tokens_per_image} placeholder tokens "
+                f"for each image. Received: {len(positions)} for "
+                f"{len(its_images)} images. `place_images` writes them."
+            )
         indices[i, : len(positions)] = positions
         for j, image in enumerate(map(load_image, its_images)):
             by_shape.setdefault(image.shape, []).append(((i, j), image))

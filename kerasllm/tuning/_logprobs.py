@@ -6,9 +6,15 @@ import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.checks import UserError, check_int, check_text
+from kerasllm.checks import (
+    UserError,
+    check_int,
+    check_lists,
+    check_text,
+    shown,
+)
 from kerasllm.generation import batch_bucket, length_bucket, position_tables
-from kerasllm.images import list_images, vision_inputs
+from kerasllm.images import images_of_each, vision_inputs
 from kerasllm.instructions import Instruction, TokenizedInstructions
 from kerasllm.prompts import get_template
 
@@ -159,24 +165,23 @@ def make_examples(prompts, responses, images=None):
         UserError: as `response_logprobs`.
     """
     for name, texts in (("prompts", prompts), ("responses", responses)):
-        if isinstance(texts, str):
+        if texts is None or isinstance(texts, str):
             raise UserError(
-                f"`{name}` must be a list of strings. Received: a string. Put "
-                "it into a list."
+                f"`{name}` must be a list of strings. Received: "
+                f"{shown(texts)}. Put a single one into a list."
             )
-    if images is None:
-        images = [()] * len(prompts)
-    if not len(prompts) == len(responses) == len(images):
+    prompts, responses = check_lists(prompts=prompts, responses=responses)
+    if len(prompts) != len(responses):
         raise UserError(
-            "There must be one response, and one list of images if there are "
-            f"any, for each prompt. Received: {len(prompts)} prompts, "
-            f"{len(responses)} responses and {len(images)} lists of images."
+            "There must be one response for each prompt. Received: "
+            f"{len(prompts)} prompts, {len(responses)} responses."
         )
+    images = images_of_each(images, len(prompts), "prompt")
     for name, texts in (("prompts", prompts), ("responses", responses)):
         for text in texts:
             check_text(name, text)
     return [
-        Instruction(prompt, response, images=tuple(list_images(its_images)))
+        Instruction(prompt, response, images=tuple(its_images))
         for prompt, response, its_images in zip(
             prompts, responses, images, strict=True
         )

@@ -1,5 +1,7 @@
 """Asking: the template around a question, and where its images go."""
 
+import io
+
 import keras_hub
 import numpy as np
 import pytest
@@ -117,6 +119,12 @@ def test_questions_and_images_must_fit(gemma):
             gemma.chat().send(question, images)
     with pytest.raises(ValueError, match="`context` must be a string.*list"):
         gemma.ask(["a", "b"], context=["x", "y"])
+    for images in ("x.png", b"x", IMAGES[0], io.BytesIO()):
+        with pytest.raises(ValueError, match="one image for 2 questions"):
+            gemma.ask(["a", "b"], images)
+    for question in (None, 3, b"a", {"a": "b"}):
+        with pytest.raises(ValueError, match="must be a (string|list)"):
+            gemma.ask(question)
     with pytest.raises(ValueError, match="Received: 1 for 2 questions"):
         gemma.ask(["a", "b"], [[IMAGES[0]]])
     with pytest.raises(ValueError, match="prompt"):

@@ -3,11 +3,13 @@
 import base64
 import http.server
 import io
+import os
 import pathlib
 import threading
 
 import numpy as np
 import pytest
+from keras import ops
 from PIL import Image
 
 from kerasllm.checks import UserError
@@ -54,6 +56,19 @@ def test_all_sources_give_the_same_array(tmp_path):
         server.shutdown()
     with pytest.raises(OSError, match="must answer"):
         load_image(address + "picture.png")
+
+
+def test_the_name_of_a_path_may_be_bytes(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "picture.png")
+    (entry,) = os.scandir(os.fsencode(tmp_path))
+    np.testing.assert_array_equal(load_image(entry), PICTURE)
+    assert list_images(entry) == [entry] and keep_image(entry) is entry
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+def test_a_tensor_is_an_image_in_any_dtype(dtype):
+    tensor = ops.cast(ops.convert_to_tensor(PICTURE.astype("int32")), dtype)
+    np.testing.assert_array_equal(load_image(tensor), PICTURE)
 
 
 def test_a_grey_image_gets_three_channels():
@@ -274,8 +289,9 @@ def test_one_image_stands_for_a_list_of_one():
         assert list_images((one,))[0] is one
     assert list_images(None) == list_images([]) == list_images(()) == []
     assert len(list_images(np.stack([PICTURE] * 3))) == 3
-    with pytest.raises(ValueError, match="`images` must be.*Received: int"):
-        list_images(3)
+    for number in (3, np.array(3), ops.convert_to_tensor(3)):
+        with pytest.raises(ValueError, match="`images` must be.*Received: "):
+            list_images(number)
     # The rows of a list, and the pixels of a row, are no images.
     for images in (PICTURE.tolist(), PICTURE[0, 0], [None], [["x.png"]]):
         with pytest.raises(UserError, match="Each of `images` must be an im"):

@@ -111,6 +111,16 @@ def test_the_positions_of_an_image_are_told(preprocessor):
     )
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("images", [[], [PICTURE], [PICTURE] * 3])
+def test_an_image_has_its_placeholders(preprocessor, images):
+    token_ids = np.full((1, 40), preprocessor.tokenizer.image_placeholder_id)
+    token_ids[:, 18:] = 20  # those of two images
+    message = rf"9 placeholder.*Received: 18 for {len(images)} images"
+    with pytest.raises(ValueError, match=message):
+        vision_inputs(token_ids, [images], preprocessor)
+
+
 def test_positions_equal_those_of_keras_hub(preprocessor):
     """Its preprocessor makes the same tokens, masks and pixels."""
     prompt = "Look: <start_of_image> and <start_of_image>."

@@ -158,8 +158,17 @@ def test_nothing_has_no_log_probability(make):
         ((["a"], [None]), "`responses` must be a string"),
         ((["a"], ["the " * 200]), "must fit in 64 tokens"),
         ((["a"], ["b"], "no such"), "`template` must be one of"),
+        ((None, ["b"]), "`prompts` must be a list of strings"),
+        ((["a"], 3), "`responses` must be a list"),
     ],
 )
 def test_impossible_texts(arguments, message, make):
     with pytest.raises(UserError, match=message):
         response_logprobs(make("mini_gpt"), *arguments)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("images", ["x.png", b"123", IMAGES[0], [], [1, 2]])
+def test_each_prompt_has_its_images(images, make):
+    with pytest.raises(UserError, match="images for each prompt.*Received"):
+        response_logprobs(make("gemma"), ["a"], ["b"], images=images)
