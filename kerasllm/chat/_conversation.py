@@ -5,7 +5,7 @@ import math
 from kerasllm.checks import UserError, accept_former_names, check_int
 from kerasllm.generation import Past, TokenizedPrompt, check_prompt
 from kerasllm.images import list_images, load_image, place_images
-from kerasllm.prompts import MODEL, SYSTEM, USER
+from kerasllm.prompts import MODEL, SYSTEM, USER, check_messages
 from kerasllm.samplers import greedy_search
 
 
@@ -22,7 +22,8 @@ class Chat:
     Attributes:
         messages: list of dicts `{"role": ..., "content": str}`, all that was
             said. What no longer fits into `max_length` stays here and is not
-            shown to the model.
+            shown to the model. You may change it, for example to go on with
+            a conversation that you have kept.
     """
 
     @accept_former_names(gemma="model")
@@ -36,7 +37,7 @@ class Chat:
             max_length = model.causal_lm.preprocessor.sequence_length
         self.max_length = check_int("max_length", max_length, 1)
         self.sampler = greedy_search if sampler is None else sampler
-        self._images = []
+        self._images = []  # pairs of a message and its images
         self._past = Past()  # so that a turn reads only what is new
 
     @property
@@ -106,21 +107,21 @@ class Chat:
     def _remember(self, message, images, pieces):
         answer = "".join(pieces).strip()
         self.messages += [message, {"role": MODEL, "content": answer}]
-        self._images.append(images)
+        self._images.append((message, images))
 
     def _prompt(self, message, images):
         """Return the tokens of as many turns as leave room for an answer."""
+        check_messages([*self.messages, message])  # anybody may change them
         is_system = bool(self.messages) and self.messages[0]["role"] == SYSTEM
-        head = self.messages[:is_system]
-        turns, past_images = self.messages[is_system:], list(self._images)
+        head, turns = self.messages[:is_system], self.messages[is_system:]
         # A quarter of the room belongs to the answer.
         longest = self.max_length - math.ceil(self.max_length / 4)
         while True:
-            segments = self._segments(
-                [*head, *turns, message], [*past_images, images]
-            )
-            shown = [image for turn in past_images for image in turn] + images
-            prompt = TokenizedPrompt(self.model._encode(segments), tuple(shown))
+            said = [m for m in turns if m["role"] == USER and m["content"]]
+            its_images = [*map(self._images_of, said), images]
+            segments = self._segments([*head, *turns, message], its_images)
+            shown = tuple(image for some in its_images for image in some)
+            prompt = TokenizedPrompt(self.model._encode(segments), shown)
             if len(prompt.token_ids) <= longest:
                 return prompt
             if not turns:
@@ -129,7 +130,11 @@ class Chat:
                     f"answer. Received: {len(prompt.token_ids)} tokens for "
                     f"max_length={self.max_length}. Say less, or raise it."
                 )
-            turns, past_images = turns[2:], past_images[1:]
+            turns = turns[2:]
+
+    def _images_of(self, message):
+        """Return the images that were sent with a message, a list."""
+        return next((some for its, some in self._images if its is message), [])
 
     def _segments(self, messages, images):
         """Return the segments of a conversation with its images placed.

@@ -288,12 +288,19 @@ def check_logits(largest, position):
             any logit is NaN.
         position: int, the position of the token to be chosen.
     """
-    if not np.all(np.isfinite(largest)):
+    wrong = np.extract(~np.isfinite(largest), largest)
+    if wrong.size:
+        or_else = ""
+        if wrong[0] == -np.inf:
+            or_else = (
+                " Or logit processors have banned every token, and must leave "
+                "one."
+            )
         raise UserError(
             "Logits must be numbers, at least one of them above -inf. "
-            f"Received: {largest} as the largest logit of token "
+            f"Received: {wrong[0]} as the largest logit of token "
             f"{position}. The model has probably diverged in training: use an "
-            "earlier checkpoint, or train with a lower learning rate."
+            "earlier checkpoint, or train with a lower learning rate." + or_else
         )
 
 

@@ -84,11 +84,13 @@ def search_beams(decoder, sequence, num_beams, length_penalty, process):
     for index in range(length, max_length):
         if index > length:
             logits, cache = step(token_ids[:, index - 1], cache, index - 1)
+        processed = process(logits, token_ids)
+        largest = ops.convert_to_numpy(ops.max(processed, axis=-1))
+        check_logits(largest[: len(beams)], index)
         logprobs, processed = (
             ops.convert_to_numpy(ops.log_softmax(array))[: len(beams)]
-            for array in (logits, process(logits, token_ids))
+            for array in (logits, processed)
         )
-        check_logits(processed.max(axis=-1), index)
         is_last = index + 1 == max_length
         parents, extended = [], []
         for parent, beam in _extend_beams(

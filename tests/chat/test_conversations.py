@@ -93,6 +93,34 @@ def test_an_answer_cut_short_is_remembered_as_far_as_it_came(gemma):
 
 
 @pytest.mark.any_backend
+def test_what_was_said_may_be_changed_and_restored(gemma):
+    prompts = []
+    gemma.generator.stream = lambda prompt, *args, **kwargs: (
+        prompts.append(prompt) or iter(["Yes."])
+    )
+    try:
+        chat = gemma.chat(max_length=256)
+        for text, image in (("<start_of_image>?", IMAGES[0]), ("And?", None)):
+            chat.send(text, image)
+        del chat.messages[2:]
+        chat.send("Or?")
+        other = gemma.chat(max_length=256)
+        other.messages = chat.messages[2:]
+        other.send("Why?")
+        del chat.messages[-1]
+        with pytest.raises(ValueError, match="turns.*must alternate"):
+            chat.send("What?")
+    finally:
+        del gemma.generator.stream
+    detokenize = gemma.causal_lm.preprocessor.tokenizer.detokenize
+    *_, undone, restored = prompts
+    assert "And?" not in detokenize(list(undone.token_ids))
+    np.testing.assert_array_equal(undone.images, [IMAGES[0]])
+    assert restored.images == ()
+    assert detokenize(list(restored.token_ids)).count("?") == 2
+
+
+@pytest.mark.any_backend
 def test_a_chat_reads_an_image_once(gemma, tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(IMAGES[0]).save(path)

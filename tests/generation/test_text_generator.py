@@ -1172,6 +1172,9 @@ def untouchable(reciter, monkeypatch):
         ({"seed": "x"}, "`seed` must be an int"),
         ({"seed": -1, "sampler": random_sample}, "from 0 to 2147483647"),
         ({"seed": 2**31, "sampler": random_sample}, "from 0 to 2147483647"),
+        ({"seed": np.array(3), "sampler": random_sample}, "must be an int"),
+        ({"seed": [[1]], "sampler": random_sample}, "an int for each prompt"),
+        ({"stop_event": True}, "`stop_event` must be a `threading.Event`"),
         ({"sampler": "greedy"}, "`sampler` must be a callable"),
         ({"sampler": functools.partial(top_k, k=28)}, "`k` must be an int in"),
         ({"sampler": chain(top_k=99)}, "`top_k` must be an int in"),
@@ -1191,6 +1194,13 @@ def test_bad_arguments_are_refused_before_the_model_runs(
     ):
         with pytest.raises(ValueError, match=message):
             untouchable.stream(prompt, **arguments)
+
+
+@pytest.mark.any_backend
+def test_images_need_a_model_that_takes_them(reciter):
+    prompt = TokenizedPrompt([0], np.zeros((4, 4, 3), "uint8"))
+    with pytest.raises(ValueError, match="a model that takes them"):
+        TextGenerator(reciter).generate(prompt)
 
 
 @pytest.mark.any_backend
@@ -1227,6 +1237,21 @@ def test_a_diverged_model_is_refused_at_the_first_token(bad, sampler):
     table = np.full((VOCABULARY_SIZE, VOCABULARY_SIZE), bad)
     with pytest.raises(ValueError, match="probably diverged"):
         TextGenerator(BigramLM(table), sampler).generate("a", 9)
+
+
+@pytest.mark.any_backend
+def test_a_processor_must_leave_a_token():
+    def ban_all(logits, token_ids):
+        is_third = (token_ids >= 0).sum(-1)[..., None] == 3
+        return (logits > -1) & ~is_third
+
+    for sampler in (greedy_search, lambda logits: ops.argmax(logits)):
+        generator = TextGenerator(
+            BigramLM(reciting_table()), sampler, logit_processors=[ban_all]
+        )
+        for write in (generator.generate, generator.beam_search):
+            with pytest.raises(ValueError, match="of token 3.*must leave one"):
+                write("a", max_length=9)
 
 
 @pytest.mark.any_backend

@@ -25,6 +25,7 @@ from kerasllm.generation._arguments import (
 )
 from kerasllm.generation._decoding import batch_bucket
 from kerasllm.generation.texts._text_stream import TextStream
+from kerasllm.images import list_images
 from kerasllm.samplers import (
     as_chain,
     calling,
@@ -52,8 +53,9 @@ class TokenizedPrompt:
     images: tuple = ()
 
     def __post_init__(self):
-        # Accept any sequence of ints.
+        # Accept any sequence of ints, and any images.
         object.__setattr__(self, "token_ids", tuple(map(int, self.token_ids)))
+        object.__setattr__(self, "images", tuple(list_images(self.images)))
 
 
 @dataclasses.dataclass(eq=False)
@@ -347,7 +349,7 @@ def sequence_seeds(sampler, seed, num_prompts, num_samples):
         states = itertools.repeat([0, 0])
     elif seed is None:  # a different seed for each prompt
         states = _states(make_seed_generator(None))
-    elif isinstance(seed, list | tuple | np.ndarray):
+    elif isinstance(seed, list | tuple) or np.ndim(seed):
         check_seeds(seed, num_prompts)
         states = ([int(number), 0] for number in seed)  # as `_states` begins
     else:
