@@ -9,11 +9,12 @@ import ast
 import collections
 import re
 
-from kerasllm.homework._notebooks import is_cell, is_locked
+from kerasllm.homework._notebooks import is_cell, is_locked, is_text
 from kerasllm.homework._notes import read_code
 
 _DEFINITION = re.compile(r"(?m)^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)")
 _MOST_NAMED = 5  # cells that a note names
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 # This differs from what was handed out, so nbgrader leaves it to a person.
 _ASK_A_PERSON = "This cell was not found. Look for it among the others."
 
@@ -21,11 +22,12 @@ _ASK_A_PERSON = "This cell was not found. Look for it among the others."
 def rebuild(notebook, released, notes=None):
     """Turn a submission into a notebook that nbgrader can rely on.
 
-    Only the text of the student's cells is kept. The first cell with an id of
-    the release gets the metadata of the released cell, and a test or a helper
-    also gets its text. Cells that have lost their id are recognized by their
-    content. All others become plain cells. Missing tests are put at the end,
-    and missing helpers where they were.
+    Only the text of the student's cells is kept, and the pictures in it. One
+    cell with each id of the release gets the metadata of the released cell,
+    and a test or a helper also gets its text. Cells that have lost their id
+    are recognized by their content. All others become plain cells, and so does
+    what a student defines in a test or a helper. Missing tests are put at the
+    end, and missing helpers where they were.
 
     A missing solution is left out. The text that was handed out in its place
     would replace the student's own, if that is in another cell.
@@ -43,7 +45,11 @@ def rebuild(notebook, released, notes=None):
         for cell in released.cells
         if "nbgrader" in cell.metadata
     }
-    places = _find_by_id(notebook.cells, expected)
+    copies = _find_by_id(notebook.cells, expected)
+    places = {
+        grade_id: _the_one(expected[grade_id], found, notebook.cells)
+        for grade_id, found in copies.items()
+    }
     with_id = set(places)
     if len(places) < len(expected):
         _find_by_text(notebook.cells, expected, places)
@@ -51,12 +57,16 @@ def rebuild(notebook, released, notes=None):
         _find_by_place(notebook.cells, released.cells, places)
     if notes is not None:
         notes += _describe(notebook.cells, expected, places, with_id)
+        notes += _describe_changes(notebook.cells, expected, places, copies)
     inserted, appended = _missing(notebook.cells, released.cells, places)
     id_at = {index: grade_id for grade_id, index in places.items()}
     cells = []
     for index, cell in enumerate(notebook.cells):
+        known = expected.get(id_at.get(index))
         cells += inserted[index]
-        cells.append(_as_released(cell, expected.get(id_at.get(index))))
+        if known is not None and _has_own_code(cell, known):
+            cells.append(_as_released(cell, None))
+        cells.append(_as_released(cell, known))
     cells += appended
     return new_notebook(cells=cells, metadata=released.metadata)
 
@@ -69,19 +79,59 @@ def _as_released(cell, known):
     if known is not None:
         kind, metadata = known.cell_type, known.metadata
         source = known.source if is_locked(known) else source
+    if kind == "code":
+        return new_code_cell(source, metadata=metadata)
     # Raw cells become Markdown, so that the student's page shows them, too.
-    new = new_code_cell if kind == "code" else new_markdown_cell
-    return new(source, metadata=metadata)
+    new = new_markdown_cell(source, metadata=metadata)
+    if pictures := _pictures(cell):
+        new.attachments = pictures
+    return new
+
+
+def _pictures(cell):
+    """Return the pictures that a student has pasted into a cell."""
+    attachments = cell.get("attachments")
+    if not isinstance(attachments, dict):
+        return {}
+    return {
+        name: {kind: data[kind]}
+        for name, data in attachments.items()
+        for kind in _PICTURES
+        if isinstance(data, dict) and is_text(data.get(kind))
+    }
+
+
+def _has_own_code(cell, known):
+    """Return whether a cell whose text is put back has a student's function."""
+    if not is_locked(known) or _text(cell) == _text(known):
+        return False
+    own = set(_DEFINITION.findall(cell.source))
+    return bool(own - defined_names(known.source))
 
 
 def _find_by_id(cells, expected):
-    """Return the index of the first cell with each id that is expected."""
-    places = {}
+    """Return the indices of the cells with each id that is expected.
+
+    There are several where a student has copied or split a cell.
+    """
+    found = collections.defaultdict(list)
     for index, cell in enumerate(cells):
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
         if grade_id in expected:
-            places.setdefault(grade_id, index)
-    return places
+            found[grade_id].append(index)
+    return dict(found)
+
+
+def _the_one(known, indices, cells):
+    """Return which of several cells with the same id counts.
+
+    A test runs when all that it tests is there. An answer is not as it was
+    handed out.
+    """
+    if is_locked(known):
+        return indices[-1] if is_cell(known, "grade") else indices[0]
+    answers = [each for each in indices if _text(cells[each]) != _text(known)]
+    return (answers or indices)[0]
 
 
 def _find_by_text(cells, expected, places):
@@ -221,6 +271,23 @@ def _describe(cells, expected, places, with_id):
         notes.append(
             f"cells that are missing: {_list(expected, missing - elsewhere)}"
         )
+    return notes
+
+
+def _describe_changes(cells, expected, places, copies):
+    """Return notes on cells that are not as they were handed out."""
+    several = [grade_id for grade_id in copies if len(copies[grade_id]) > 1]
+    replaced = [
+        grade_id
+        for grade_id, index in places.items()
+        if is_locked(expected[grade_id])
+        and _text(cells[index]) != _text(expected[grade_id])
+    ]
+    notes = []
+    if several:
+        notes.append(f"cells that it has twice: {_list(expected, several)}")
+    if replaced:
+        notes.append(f"changed and put back: {_list(expected, replaced)}")
     return notes
 
 

@@ -154,3 +154,56 @@ def test_a_raw_cell_is_shown():
     notebook.cells.append(nbformat.v4.new_raw_cell("my answer"))
     _, sources, _ = rebuilt(notebook)
     assert sources[-1] == "my answer"
+
+
+def test_of_copies_an_answer_that_was_written_counts_and_a_test_comes_late():
+    """Jupyter copies the id, too: in a copy, and in both parts of a split."""
+    notebook = submit(tiny_release(), {"double": RIGHT, "total": TOTAL})
+    test, picture = (
+        find(notebook, start) for start in ("assert double", "raise NotImpl")
+    )
+    # To look at it, above the function, which is not there yet.
+    notebook.cells.insert(0, nbformat.from_dict({**test}))
+    answer = nbformat.from_dict({**picture, "source": DRAWN})
+    notebook.cells.append(answer)
+    by_id, sources, notes = rebuilt(notebook)
+    assert by_id["picture"] == DRAWN
+    assert sources.index(RIGHT) < sources.index(by_id["test_double"], 1)
+    made = homework.rebuild(notebook, tiny_release()).cells
+    assert "nbgrader" not in made[0].metadata
+    assert notes == ["cells that it has twice: test_double, picture"]
+
+
+@pytest.mark.parametrize("place", ["test_double", "one"])
+def test_an_answer_in_a_cell_that_is_put_back_is_kept(place):
+    """As when two cells are merged: the first one gives its id to both."""
+    given = tiny_release()
+    (cell_of_both,) = [
+        each
+        for each in given.cells
+        if each.metadata.get("nbgrader", {}).get("grade_id") == place
+    ]
+    text = cell_of_both.source
+    notebook = submit(given, {"double": RIGHT, place: f"{text}\n\n{TOTAL}"})
+    notebook.cells.remove(find(notebook, "def total"))
+    by_id, sources, notes = rebuilt(notebook)
+    assert by_id[place] == text
+    (kept,) = [each for each in sources if TOTAL in each]
+    assert sources.index(kept) < sources.index(by_id["test_total"])
+    assert notes == ["in a cell with others: total",
+                     f"changed and put back: {place}"]  # fmt: skip
+
+
+def test_pictures_in_a_text_are_kept_and_nothing_else_is():
+    notebook = submit(tiny_release(), {})
+    text = nbformat.v4.new_markdown_cell("![](attachment:a.png)")
+    text.attachments = {
+        "a.png": {"image/png": "AA==", "text/html": "<script>"},
+        "b.svg": {"image/svg+xml": "<svg>"},
+        "c.png": "AA==",
+        "d.png": {"image/png": ["AA=="]},
+    }
+    notebook.cells += [text, nbformat.from_dict({**text, "attachments": 5})]
+    *_, kept, plain = homework.rebuild(notebook, tiny_release()).cells
+    assert kept.attachments == {"a.png": {"image/png": "AA=="}}
+    assert "attachments" not in plain

@@ -2,6 +2,7 @@
 
 import jinja2
 from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import InvalidNotebook
 
 from kerasllm.homework.shown._page import clean_fragment
 
@@ -33,3 +34,12 @@ class PageExporter(HTMLExporter):
         # nbconvert's own filter takes tables apart.
         environment.filters["clean_html"] = clean_fragment
         return environment
+
+    @jinja2.pass_context
+    def markdown2html(self, context, source):
+        """Return a text as HTML, whatever pictures it names and has not."""
+        try:
+            return super().markdown2html(context, source)
+        except InvalidNotebook:  # or else the student had no page
+            source = source.replace("attachment:", "missing-attachment:")
+            return super().markdown2html(context, source)
