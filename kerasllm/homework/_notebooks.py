@@ -16,6 +16,7 @@ import json
 import pathlib
 import re
 import stat
+import warnings
 
 from kerasllm.checks import ExplainedError, MissingFileError, UserError
 from kerasllm.homework.shown import visible, without_surrogates
@@ -133,27 +134,45 @@ def read_source(path, seed=None):
 
 
 def read_submission(path):
-    """Return a notebook and `None`, or `None` and what is wrong with it."""
-    import nbformat
+    """Return a notebook and `None`, or `None` and what is wrong with it.
 
+    Raises:
+        MachineError: this machine cannot read the file, whatever is in it.
+    """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits forever
-            return None, "it is no file"
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST_SUBMISSION + 1)
-        if len(content) > _LARGEST_SUBMISSION:
-            return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
-        # `json` reads UTF-16 and byte order marks, which editors may write.
-        content = json.dumps(json.loads(content))
-        notebook = nbformat.reads(content, as_version=4)
-        for cell in notebook.cells:
-            if not is_text(cell.source) or not is_text(cell.cell_type):
-                return None, "a cell that is no text"
-            cell.source = without_surrogates(cell.source)
-            _drop_strange_details(cell)
-        return notebook, None
+        # nbformat warns about cells without ids, and a shell may turn warnings
+        # into errors.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _read_submission(path)
+    except OSError as error:
+        raise MachineError(
+            "A submission must be a file that can be read. Received: "
+            f"{visible(path.name, kept='')} ({error.strerror}). Look at its "
+            "permissions."
+        ) from error
     except Exception as error:  # whatever a broken file can raise
         return None, f"it is no notebook ({type(error).__name__})"
+
+
+def _read_submission(path):
+    import nbformat
+
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits forever
+        return None, "it is no file"
+    with open(path, "rb") as file:
+        content = file.read(_LARGEST_SUBMISSION + 1)
+    if len(content) > _LARGEST_SUBMISSION:
+        return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
+    # `json` reads UTF-16 and byte order marks, which editors may write.
+    content = json.dumps(json.loads(content))
+    notebook = nbformat.reads(content, as_version=4)
+    for cell in notebook.cells:
+        if not is_text(cell.source) or not is_text(cell.cell_type):
+            return None, "a cell that is no text"
+        cell.source = without_surrogates(cell.source)
+        _drop_strange_details(cell)
+    return notebook, None
 
 
 def _drop_strange_details(cell):

@@ -23,6 +23,7 @@ _SUFFIX = ".ipynb"
 _NAMELESS = "(no name)"  # whose file is named with spaces only
 _MOST_NAMED = 5  # files that a note names
 _MOST_FOLDERS = 20  # one inside the other
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclasses.dataclass
@@ -31,6 +32,7 @@ class _HandedIn:
 
     notebooks: list = dataclasses.field(default_factory=list)
     others: list = dataclasses.field(default_factory=list)
+    is_unreadable: bool = False  # something of it, for the machine
 
 
 def find_submissions(
@@ -47,8 +49,9 @@ def find_submissions(
         names: list of str, the names of all assignments.
         assignment: str, one of them; `None` recognizes it by file names.
         outputs: paths of what grading itself writes, which are left out.
-        refused: set to which this adds students if several files claim to be
-            theirs and it is unclear which one is; or `None`.
+        refused: set to which this adds students whose points stay open: several
+            files claim to be theirs and it is unclear which one is, or the
+            machine cannot read what they handed in; or `None`.
 
     Returns:
         The name of the assignment, or `None` if unclear; a dict from student
@@ -60,18 +63,9 @@ def find_submissions(
         UserError: the whole class is inside one more folder.
     """
     directory = pathlib.Path(directory)
-    handed_in = {}
     found_there = [*_walk(directory, _real(outputs))]
     _check_is_class(directory, found_there, names)
-    for path, problem in found_there:
-        student = _student_of(path, directory, names)
-        if student is None:
-            continue
-        found = handed_in.setdefault(student, _HandedIn())
-        if problem:
-            found.others.append(f"{readable(path.name)} ({problem})")
-        else:
-            found.notebooks.append(path)
+    handed_in = _by_student(found_there, directory, names)
     name = assignment or _only_assignment(handed_in, names)
     chosen, notes = {}, {}
     for student, found in sorted(handed_in.items()):
@@ -87,13 +81,33 @@ def find_submissions(
         path, note = _choose(found, name, names, directory)
         if path is not None:
             chosen[student] = path
+        elif found.is_unreadable and refused is not None:
+            refused.add(student)
         if note:
             notes[student] = note
     return name, chosen, notes
 
 
+def _by_student(found_there, directory, names):
+    """Return a `_HandedIn` for each student, from what `_walk` yields."""
+    handed_in = {}
+    for path, problem in found_there:
+        student = _student_of(path, directory, names)
+        if student is None:
+            continue
+        found = handed_in.setdefault(student, _HandedIn())
+        if isinstance(problem, OSError):
+            found.is_unreadable = True
+            problem = f"cannot be read: {problem.strerror}"
+        if problem:
+            found.others.append(f"{readable(path.name)} ({problem})")
+        else:
+            found.notebooks.append(path)
+    return handed_in
+
+
 def _check_is_class(directory, found, names):
-    """Raise if everything is in one folder with a folder for each student.
+    """Raise if a whole class is in one folder.
 
     Archives often have their files in such a folder. It would be mistaken for
     the folder of one student.
@@ -102,21 +116,33 @@ def _check_is_class(directory, found, names):
         path.relative_to(directory).parts for path, problem in found
         if not problem
     ]  # fmt: skip
-    inside = {
+    outer = {parts[0] for parts in notebooks}
+    folders = {
         parts[1]
         for parts in notebooks
         if len(parts) > 2 and not _assignment_of(pathlib.Path(parts[1]), names)
     }
-    outer = {parts[0] for parts in notebooks}
-    if len(outer) == 1 and len(inside) > 1:
+    files = {parts[1] for parts in notebooks if len(parts) == 2}
+    if any(_is_named_after_one(pathlib.Path(file), names) for file in files):
+        files = set()  # of one student
+    if len(outer) == 1 and max(len(folders), len(files)) > 1:
         (folder,) = outer
+        inside = sorted(map(readable, max(folders, files, key=len)))
         raise UserError(
             "The folder of submissions must hold a notebook or a folder for "
             f"each student. Received: {directory}, where all notebooks are "
-            f"below {readable(folder)}, in folders such as "
-            f"{_listed(sorted(map(readable, inside))[:2])}. Name "
-            f"{directory / folder} instead."
+            f"below {readable(folder)}, such as {_listed(inside[:2])}. Name "
+            f"{directory / folder} instead. If all of it is one student's, "
+            "name a file after the assignment."
         )
+
+
+def _is_named_after_one(path, names):
+    """Return whether a file is named as an assignment is, or a copy of it."""
+    stem, name = readable(path.stem).casefold(), _assignment_of(path, names)
+    return bool(name) and not _LETTER.search(
+        stem.replace(name.casefold(), "").replace("copy of", "")
+    )
 
 
 def find_leftovers(directory, names, outputs=()):
@@ -155,13 +181,16 @@ def _real(paths):
 def _walk(folder, outputs, depth=0):
     """Yield `(path, problem)` for each file in a folder; "" for a notebook.
 
-    Links are not followed: they may lead out of the folder, or in a circle.
+    What the machine cannot read has an `OSError` for a problem, and other
+    problems are text. Links are not followed: they may lead out of the folder,
+    or in a circle.
     """
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = pathlib.Path(entry.path)
         if os.path.realpath(path) in outputs:
-            continue
-        if entry.is_symlink():
+            # A student may be called as the folder of pages is.
+            yield from _notebooks_in(entry)
+        elif entry.is_symlink():
             yield path, "a link"
         elif _is_leftover(entry.name):
             yield path, "left by a system or an editor"
@@ -175,6 +204,14 @@ def _walk(folder, outputs, depth=0):
             yield path, ""
 
 
+def _notebooks_in(entry):
+    """Return the notebooks in what grading writes, as `_walk` yields them."""
+    if not entry.is_dir(follow_symlinks=False):
+        return []
+    found = _walk_below(pathlib.Path(entry.path), (), 1)
+    return [(path, problem) for path, problem in found if not problem]
+
+
 def _walk_below(folder, outputs, depth):
     if depth > _MOST_FOLDERS:
         yield folder, f"more than {_MOST_FOLDERS} folders in each other"
@@ -182,7 +219,7 @@ def _walk_below(folder, outputs, depth):
     try:
         found = [*_walk(folder, outputs, depth)]
     except OSError as error:
-        yield folder, f"cannot be read: {error.strerror}"
+        yield folder, error
         return
     yield from found
     if not any(folder.iterdir()):
@@ -202,7 +239,8 @@ def _student_of(path, directory, names):
         names: list of str, the names of all assignments.
     """
     first, *below = path.relative_to(directory).parts
-    is_folder = path.is_dir() and not path.is_symlink()
+    # Unlike the methods of `pathlib`, these raise nothing for a long path.
+    is_folder = os.path.isdir(path) and not os.path.islink(path)
     if _is_leftover(first):
         if is_folder or not first.lower().endswith(_SUFFIX):
             return None

@@ -170,8 +170,12 @@ def test_nothing_that_is_handed_in_vanishes(tmp_path, monkeypatch):
         return scan(folder)
 
     monkeypatch.setattr(_submissions.os, "scandir", refuse)
-    _, found, notes = homework.find_submissions(tmp_path, NAMES)
+    refused = set()
+    _, found, notes = homework.find_submissions(
+        tmp_path, NAMES, refused=refused
+    )
     assert list(found) == ["cem"]
+    assert refused == {"shut"}  # is to blame for nothing
     none = "not graded: no notebook, but "
     assert notes == {
         "ann": f"{none}ann.pdf (no notebook)",
@@ -191,7 +195,7 @@ def test_a_class_in_one_folder_more_is_not_one_student(tmp_path):
     """As it comes out of an archive."""
     hand_in(tmp_path, "class/ann/hw1_tokens.ipynb", "class/bob/mine.ipynb",
             "__MACOSX/class/ann/._hw1_tokens.ipynb")  # fmt: skip
-    with pytest.raises(UserError, match=r"below class, in .* ann, bob\. Name"):
+    with pytest.raises(UserError, match=r"class, such as ann, bob\. Name"):
         homework.find_submissions(tmp_path, NAMES)
     _, found, _ = homework.find_submissions(tmp_path / "class", NAMES)
     assert list(found) == ["ann", "bob"]
@@ -202,6 +206,29 @@ def test_a_class_in_one_folder_more_is_not_one_student(tmp_path):
     assert list(found) == ["ann"]
 
 
+@pytest.mark.parametrize(
+    "files, is_class",
+    [
+        (["ann.ipynb", "bob.ipynb"], True),
+        (["hw1_tokens_ann.ipynb", "hw1_tokens_bob.ipynb"], True),
+        (["hw1_tokens.ipynb", "old.ipynb"], False),
+        (["Copy of HW1_tokens (1).ipynb", "old.ipynb"], False),
+        (["mine.ipynb", "plot.png"], False),
+    ],
+)
+def test_files_of_a_class_in_one_folder_are_not_one_students(
+    tmp_path, files, is_class
+):
+    """Or else one of them is graded, and the others are a note."""
+    hand_in(tmp_path, *(f"class/{file}" for file in files), "read.me")
+    if is_class:
+        with pytest.raises(UserError, match="below class, such as .* Name "):
+            homework.find_submissions(tmp_path, NAMES)
+    else:
+        _, found, _ = homework.find_submissions(tmp_path, NAMES, NAMES[0])
+        assert list(found) == ["class"]
+
+
 def test_folders_in_each_other_are_followed_only_so_far(tmp_path):
     """Python would give up after some hundreds, and everybody be ungraded."""
     hand_in(tmp_path, "ann/hw1_tokens.ipynb", "bob/1/2/3/hw1_tokens.ipynb",
@@ -209,6 +236,21 @@ def test_folders_in_each_other_are_followed_only_so_far(tmp_path):
     _, found, notes = homework.find_submissions(tmp_path, NAMES)
     assert list(found) == ["ann", "bob"] and list(notes) == ["cem"]
     assert "d (more than 20 folders in each other)" in notes["cem"]
+
+
+def test_a_path_that_is_too_long_stops_nobody_else(tmp_path, monkeypatch):
+    """As an archive makes it that is opened elsewhere."""
+    hand_in(tmp_path, "ann/hw1_tokens.ipynb")
+    monkeypatch.chdir(tmp_path)
+    for name in ["bob", *["x" * 250] * 17]:
+        os.mkdir(name)
+        os.chdir(name)
+    refused = set()
+    _, found, notes = homework.find_submissions(
+        tmp_path, NAMES, refused=refused
+    )
+    assert list(found) == ["ann"] and refused == {"bob"}
+    assert "cannot be read: File name too long" in notes["bob"]
 
 
 def test_many_files_are_counted(tmp_path):
@@ -224,6 +266,12 @@ def test_what_grading_writes_is_no_submission(tmp_path):
         tmp_path, NAMES, outputs=outputs
     )
     assert list(found) == ["ann"] and notes == {}
+    # But a student may be called so.
+    hand_in(tmp_path, "feedback/hw1_tokens.ipynb")
+    _, found, notes = homework.find_submissions(
+        tmp_path, NAMES, outputs=outputs
+    )
+    assert list(found) == ["ann", "feedback"] and notes == {}
 
 
 @pytest.mark.parametrize("text", ["a\ud800b", "\udc00", "\ud83d\ude00"])
@@ -252,6 +300,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "ann.ipynb")
     read, problem = homework.read_submission(tmp_path / "ann.ipynb")
     assert read is None and problem == "it is no file"
+
+
+def test_a_file_that_the_machine_cannot_read_is_not_its_students_fault(
+    tmp_path,
+):
+    with pytest.raises(homework.MachineError, match=r"Received: ann.ipynb \("):
+        homework.read_submission(tmp_path / "ann.ipynb")
 
 
 def test_a_page_of_any_name_can_be_written(tmp_path):

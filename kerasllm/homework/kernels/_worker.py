@@ -11,6 +11,7 @@ import re
 from kerasllm.homework._cells import rebuild
 from kerasllm.homework._course import Course
 from kerasllm.homework._notebooks import (
+    MachineError,
     failure_of,
     is_cell,
     is_locked,
@@ -152,7 +153,11 @@ class Worker:
         if path is None:
             notebook, problem = nbformat.reads(notebook, as_version=4), None
         else:
-            notebook, problem = read_submission(pathlib.Path(path))
+            try:
+                notebook, problem = read_submission(pathlib.Path(path))
+            except MachineError as error:
+                tell(trouble=f"{error}")
+                return
         if problem:
             tell(unreadable=problem)
             return
