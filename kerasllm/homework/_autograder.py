@@ -54,7 +54,7 @@ class Autograder:
             if is_cell(cell, "grade")
         }
         self.troubles = []
-        self.limits = limits
+        self.name, self.limits = name, limits
         self._identifiers = set()
         private = [_as_utf8(path) for path in limits["private"]]
         self._workers = Workers(
@@ -140,11 +140,23 @@ class Autograder:
             notes.append(f"not graded{cause}: {reason}")
             return self.ungraded(student, notes, score=None)
         result = Result(student, **told["result"])
-        if page is not None and not _write(page, told.get("page")):
+        if page is not None and not self._write(page, told.get("page")):
             reason = outcome.problem or "it cannot be written"
             result.notes.append(f"no feedback page could be made: {reason}")
             result.is_complete = False
         return result
+
+    def _write(self, page, text):
+        """Write a student's page; return whether it is there."""
+        if text is None:
+            return False
+        try:
+            with whole_file(page) as file:
+                file.write(text)
+        except OSError:  # a name that is too long, a full disk
+            return False
+        remember(page, self.name)
+        return True
 
     def _identify(self, student):
         """Return the name of a student in nbgrader's folders."""
@@ -158,20 +170,6 @@ class Autograder:
             identifier = f"{plain}_{number}"
         self._identifiers.add(identifier)
         return identifier
-
-
-def _write(page, text):
-    """Write a student's page; return whether it is there."""
-    if text is None:
-        return False
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(page) as file:
-            file.write(text)
-    except OSError:  # a name that is too long, a full disk
-        return False
-    remember(page)
-    return True
 
 
 def _as_utf8(path):

@@ -75,10 +75,10 @@ def release(directory, folder=None, seed=None, force=False):
             released[directory / f"{name}.ipynb"] = text
     new = [path for path, text in released.items() if not _has(path, text)]
     check_unchanged(new, force)
-    for path in new:
-        with whole_file(path) as file:
-            file.write(released[path])
-    for path in released:
+    for path, text in released.items():
+        if path in new:
+            with whole_file(path) as file:
+                file.write(text)
         remember(path)
     return list(released)
 

@@ -3,9 +3,9 @@
 `_autograder` grades a single submission.
 """
 
-import csv
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import platform
@@ -22,8 +22,9 @@ from kerasllm.checks import (
 from kerasllm.files import (
     check_unchanged,
     check_writable,
+    locked,
     remember,
-    whole_file,
+    sha256,
 )
 from kerasllm.homework._autograder import Autograder, Vouching
 from kerasllm.homework._course import course_folder
@@ -36,7 +37,7 @@ from kerasllm.homework._notebooks import (
 from kerasllm.homework._submissions import find_leftovers, find_submissions
 from kerasllm.homework.kernels import _namespaces, _resources, _sandbox
 from kerasllm.homework.kernels._kernel import library_folders, module_files
-from kerasllm.homework.shown import as_cell, visible
+from kerasllm.homework.shown import visible, write_csv
 
 _LONGEST_NAME = 180  # bytes, of the 255 that a file's name may have
 
@@ -141,7 +142,8 @@ def grade(
             folder to hide is a folder of libraries, which must stay readable.
         HomeworkError: nbgrader or Landlock is missing, or the assignment is
             malformed.
-        RunError: the table, or a page, was changed since it was written.
+        RunError: the table, or a page, was changed since it was written, or is
+            of another assignment; or they are being written at the moment.
         MachineError: the assignment's own solution fails on this machine, or
             nothing can be run. A table that has been written leaves open what
             the machine is to blame for.
@@ -158,8 +160,9 @@ def grade(
         submissions, folder, assignment, outputs
     )
     pages = {student: feedback / _page_of(student) for student in found}
-    check_writable(csv_path.parent)
-    check_unchanged([csv_path, *pages.values()], force)
+    for written in (csv_path.parent, feedback):
+        check_writable(written)
+    check_unchanged([csv_path, *pages.values()], force, name)
     settings["private"] = _private_folders(
         path.parent, submissions, csv_path.parent, feedback
     )
@@ -168,10 +171,11 @@ def grade(
     for left in find_leftovers(submissions, [name], outputs):
         progress(f"left out: {left}")
     with (
+        locked(feedback),
         course_folder(course) as root,
         Autograder(root, name, source, settings) as autograder,
     ):
-        table = _Table(csv_path, autograder.points)
+        table = _Table(csv_path, name, autograder.points, progress)
         vouching = Vouching(name, source, settings)
         for student in sorted({*found, *notes}):
             if student in found:
@@ -193,9 +197,10 @@ def grade(
 class _Table:
     """The results so far, in memory and in a file."""
 
-    def __init__(self, path, points):
-        self.path, self.points = path, points
-        self.results = []
+    def __init__(self, path, name, points, progress):
+        self.path, self.name, self.points = path, name, points
+        self.progress = progress
+        self.results, self.digest = [], None
 
     def add(self, result):
         """Add a row and write the table, in case of an interruption."""
@@ -203,8 +208,23 @@ class _Table:
         self.write()
 
     def write(self):
+        """Write the table."""
+        self._keep_changes()
         write_csv(self.path, self.results, self.points)
-        remember(self.path)
+        self.digest = sha256(self.path)
+        remember(self.path, self.name)
+
+    def _keep_changes(self):
+        """Rename the table if somebody has changed it since it was written."""
+        if not self.digest or not self.path.exists():
+            return
+        if sha256(self.path) != self.digest:
+            stem, suffix = self.path.stem, self.path.suffix
+            names = (f"{stem}-changed{n}{suffix}" for n in itertools.count(1))
+            paths = map(self.path.with_name, names)
+            kept = next(path for path in paths if not path.exists())
+            self.path.replace(kept)
+            self.progress(f"the table was changed meanwhile, now {kept.name}")
 
     def check(self, vouching, is_end=False):
         """Raise if the machine, and not the class, is to blame for failures.
@@ -343,30 +363,6 @@ def _private_folders(*folders):
                 "its own."
             )
     return sorted(map(str, private))
-
-
-def write_csv(path, results, points):
-    """Write a table with one row per student and one column per question.
-
-    What a person has to grade is left empty.
-
-    Args:
-        path: path of the file.
-        results: list of `Result`.
-        points: dict from question to its maximum number of points.
-    """
-    with whole_file(path, newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["student", "automatic points", *points, "notes"])
-        writer.writerow(["(most)", sum(points.values()), *points.values(), ""])
-        for result in results:
-            scores = [result.scores.get(question) for question in points]
-            notes = "; ".join(result.notes)
-            is_open = all(score is None for score in scores)
-            total = None if is_open else result.total
-            writer.writerow(
-                [as_cell(result.student), total, *scores, as_cell(notes)]
-            )
 
 
 def summarize(results):

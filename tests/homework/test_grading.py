@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from kerasllm import cli, homework
-from kerasllm.checks import UserError
+from kerasllm import cli, files, homework
+from kerasllm.checks import RunError, UserError
+from kerasllm.homework import _grade
 from kerasllm.homework.kernels import _sandbox
 from tests.homework.tiny_course import (
     RIGHT,
@@ -154,6 +155,55 @@ def test_points_that_a_person_wrote_into_the_table_are_kept(tmp_path, capsys):
     assert "grades.csv, which is not as this command wrote it" in said
     assert "--force" in said
     assert table.read_bytes() == before
+
+
+def test_one_assignment_replaces_nothing_of_another(tmp_path, monkeypatch):
+    """Though nobody has changed it; and two do not write at once."""
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "ann.ipynb").write_text("{}")
+    for name in ("hw0_tiny", "hw1_tiny"):
+        (tmp_path / f"{name}.py").write_text(TINY)
+    table, page = tmp_path / "grades.csv", tmp_path / "feedback" / "ann.html"
+
+    def grade(name):
+        with monkeypatch.context() as patch:
+            patch.setattr(_grade, "Autograder", None)
+            homework.grade(
+                tmp_path / "class", table, tmp_path, name, unprotected=True
+            )
+
+    for path in (table, page):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("points")
+        files.remember(path, "hw0_tiny")
+        with pytest.raises(RunError, match="command wrote it for hw1_tiny"):
+            grade("hw1_tiny")
+        with pytest.raises(TypeError):  # it begins
+            grade("hw0_tiny")
+        path.unlink()
+    with files.locked(page.parent):
+        with pytest.raises(RunError, match="another process is at work"):
+            grade("hw0_tiny")
+
+
+def test_a_table_that_is_edited_while_a_class_is_graded_is_kept(tmp_path):
+    path, said = tmp_path / "grades.csv", []
+    table = _grade._Table(path, "hw0_tiny", {"a": 2}, said.append)
+    table.add(homework.Result("ann", {"a": 1}))
+    path.write_text("mine")
+    (tmp_path / "grades-changed1.csv").write_text("of yesterday")
+    table.add(homework.Result("bob", {"a": 2}))
+    table.add(homework.Result("cem", {"a": 0}))
+    assert (tmp_path / "grades-changed2.csv").read_text() == "mine"
+    assert len(path.read_text().splitlines()) == 5
+    assert said == ["the table was changed meanwhile, now grades-changed2.csv"]
+
+
+def test_the_row_of_the_maxima_is_nobodys(tmp_path):
+    results = [homework.Result("(most)", {"a": 1})]
+    homework.write_csv(tmp_path / "grades.csv", results, {"a": 2})
+    rows = (tmp_path / "grades.csv").read_text().splitlines()
+    assert rows[1:] == ["(most),2,2,", "(most)*,1,1,"]
 
 
 def test_what_could_not_be_graded_has_a_row_and_a_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import collections
+import functools
 import json
 import re
 import sys
@@ -126,6 +127,10 @@ def test_a_function_of_a_notebook_answers(monkeypatch):
     with pytest.raises(RuntimeError, match="raised AttributeError"):
         _ = layer.bias
     assert student.function("halve")(7) == 3
+    made = functools.partial(int.__mul__, 2), np.vectorize(lambda x: x * 2)
+    for double in made:
+        monkeypatch.setattr(main, "double", double, raising=False)
+        assert student.function("double")(3) == 6
     with pytest.raises(TypeError, match="`halve` raised TypeError"):
         student.function("halve")("a")
     with pytest.raises(NameError, match="must define `other`"):
@@ -173,6 +178,10 @@ def test_a_test_passes_only_if_its_kernel_says_so(judge, monkeypatch):
     wordy = cell("raise ValueError('x' * 10**6)")
     judge.run(wordy)
     assert len(wordy.outputs[0].evalue) <= homework.LONGEST_MESSAGE
+    # What a function returns, and no message can hold.
+    halves = cell("assert False, f'Received: {chr(0xD800)}.'")
+    judge.run(halves, 5)
+    assert homework.failure_of(halves) == "Received: \ufffd."
 
 
 @pytest.mark.once

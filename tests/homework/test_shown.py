@@ -172,6 +172,23 @@ def test_a_table_of_numbers_keeps_its_rows_and_its_head(nbgrader):
     assert table in page and "scoped" not in page
 
 
+def test_a_page_shows_pasted_pictures_and_misses_none(nbgrader):
+    """nbconvert makes no page at all if one is missing."""
+    nbformat = pytest.importorskip("nbformat")
+    from kerasllm.homework.shown._exporter import PageExporter
+
+    cell = nbformat.v4.new_markdown_cell(
+        "![](attachment:a.png) ![](attachment:b.png) words"
+    )
+    for kept in ({"a.png": {"image/png": "AA=="}}, {}):
+        cell.attachments = kept
+        page, _ = PageExporter(sanitize_html=True).from_notebook_node(
+            nbformat.v4.new_notebook(cells=[cell])
+        )
+        assert "words" in page
+        assert page.count("data:image/png;base64,AA==") == len(kept)
+
+
 @pytest.mark.parametrize(
     "text, shown",
     [
@@ -211,6 +228,10 @@ def test_a_cell_is_text_after_any_white_space(sign, before):
 def test_other_cells_stay_as_they_are():
     for text in ("", "ann", "a=b", "O'Brien", " ann", "5 - 3", "\u00e9"):
         assert as_cell(text) == text
+
+
+def test_a_cell_is_text_where_a_semicolon_ends_a_cell():
+    assert as_cell("ann; =1+1;@x; ok") == "ann; '=1+1;'@x; ok"
 
 
 @pytest.mark.parametrize(

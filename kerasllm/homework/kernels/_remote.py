@@ -13,6 +13,7 @@ to the tests.
 import base64
 import builtins
 import collections.abc
+import functools
 import json
 import sys
 import types
@@ -218,7 +219,8 @@ def _resolve(target):
         )
     value = namespace[first]
     origin = getattr(value, "__module__", "__main__")
-    if callable(value) and origin != "__main__":
+    is_made_here = isinstance(value, functools.partial | np.vectorize)
+    if callable(value) and origin != "__main__" and not is_made_here:
         raise NameError(
             f"`{first}` must be written in the notebook. Received: one from "
             f"{origin}. Write it yourself."

@@ -6,6 +6,7 @@ cell of a table is a formula, and nothing on a page runs.
 
 from kerasllm.homework.shown._outputs import clean_count, clean_output
 from kerasllm.homework.shown._page import clean_page
+from kerasllm.homework.shown._table import write_csv
 from kerasllm.homework.shown._text import as_cell, visible, without_surrogates
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "clean_page",
     "visible",
     "without_surrogates",
+    "write_csv",
 ]

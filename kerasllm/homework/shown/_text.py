@@ -1,11 +1,14 @@
 """Text that terminals, spreadsheets, and notebooks show as it is."""
 
+import re
 import unicodedata
 
 # Invisible, but a part of names in Persian and in Indian scripts.
 _JOINERS = "\u200c\u200d"
 # A formula in a spreadsheet begins with one of these, or with its wide form.
 _SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
+# In some countries, spreadsheets begin a new cell after a semicolon.
+_LATER_SIGN = re.compile(rf"(;\s*)(?=[{re.escape(_SIGNS)}])")
 
 
 def visible(text, kept="\n"):
@@ -36,6 +39,7 @@ def _visible(character):
 
 def as_cell(text):
     """Return a text that a spreadsheet does not mistake for a formula."""
+    text = _LATER_SIGN.sub(r"\1'", text)
     head = text.lstrip()
     while head and (not head[0].isprintable() or head[0] in _JOINERS):
         head = head[1:].lstrip()
