@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 from typing import Annotated
 
 import typer
@@ -92,6 +93,10 @@ def export(
             else:
                 exporting.to_hugging_face(causal_lm, out)
     print(f"{out} has been written.")
+    if to == "keras":
+        command = shlex.join(["kerasllm", "chat", "--preset", str(out)])
+        print("It is a preset, which every command takes. Talk with it:")
+        print(f"  {command}")
 
 
 def _check_family(model):

@@ -1,12 +1,14 @@
 """`kerasllm homework`: hand out, check, and grade notebooks."""
 
+import math
 import pathlib
 import sys
 from typing import Annotated
 
 import typer
 
-from kerasllm.cli._options import ForceOption, one_of
+from kerasllm import checks
+from kerasllm.cli._options import ForceOption, at_least, checked, one_of
 from kerasllm.cli._start import BACKENDS
 from kerasllm.progress import working
 
@@ -71,14 +73,25 @@ CourseOption = Annotated[
     ),
 ]
 MemoryOption = Annotated[
-    float, typer.Option(help="Memory limit per submission, in GB.")
+    float,
+    typer.Option(
+        callback=checked(
+            checks.check_real,
+            lambda gigabytes: 0 < gigabytes < math.inf,
+            "positive and finite",
+        ),
+        help="Memory limit per submission, in GB.",
+    ),
 ]
-CellSecondsOption = Annotated[int, typer.Option(help="Time limit per cell.")]
+CellSecondsOption = Annotated[
+    int, typer.Option(callback=at_least(1), help="Time limit per cell.")
+]
 CallSecondsOption = Annotated[
-    int, typer.Option(help="Time limit per call by a test.")
+    int,
+    typer.Option(callback=at_least(1), help="Time limit per call by a test."),
 ]
 TotalSecondsOption = Annotated[
-    int, typer.Option(help="Time limit per submission.")
+    int, typer.Option(callback=at_least(1), help="Time limit per submission.")
 ]
 GradingBackendOption = Annotated[
     str | None,

@@ -1,6 +1,7 @@
 """`kerasllm pretrain`: from text to a vocabulary and a mini-GPT."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import shlex
@@ -112,6 +113,8 @@ def pretrain(
         shards = _find_text(data, documents)
     if out is not None:
         _check_run(out, sizes, seed, shards)
+    if shards is not None:
+        _check_text(shards, sizes, out)
     with working("Starting"), starting(backend):
         from kerasllm import backend as running
         from kerasllm import distribution, pretraining
@@ -150,6 +153,29 @@ def _check_run(out, recipe, seed, shards):
     if shards is not None and files.has_results(out):
         identity["data"] = [files.sha256_once(path) for path in shards]
     files.check_same_run(out, identity)
+
+
+def _check_text(shards, recipe, out):
+    """Refuse text that is too short for a recipe, as far as it shows."""
+    from kerasllm import tokenizers
+
+    if out is not None and (out / files.VOCABULARY_FILE).is_file():
+        return  # the run has begun
+    with working("Looking at the text", at_once=False):
+        if len(list(itertools.islice(_documents(shards), 2))) < 2:
+            raise UsageError(
+                "--data must have several documents, for some are held out to "
+                "validate with. Received: a single one. Use --documents "
+                "paragraphs for a long text, or give more text."
+            )
+        tokenizers.check_vocabulary_size(shards, recipe.vocabulary_size)
+
+
+def _documents(shards):
+    """Yield the documents of shards, as bytes."""
+    for path in shards:
+        with open(path, "rb") as file:
+            yield from filter(bytes.strip, file)
 
 
 def _find_text(data, documents):

@@ -7,6 +7,7 @@ here needs a backend, so a command can refuse a folder before one starts.
 
 import json
 import pathlib
+import shlex
 
 from kerasllm.checks import MissingFileError, RunError
 
@@ -126,5 +127,5 @@ def check_finished_run(directory):
             raise MissingFileError(
                 "A model directory must hold a finished pretraining run. "
                 f"Received: {directory}, which has no {name}. Make one with "
-                f"`kerasllm pretrain --out {directory}`."
+                f"`kerasllm pretrain --out {shlex.quote(str(directory))}`."
             )

@@ -15,9 +15,12 @@ machine with GPUs and another backend, call `kerasllm.backend.set_up()` first,
 which leaves the GPUs to that backend.
 """
 
+from kerasllm import lazy
 from kerasllm.tokenizers._documents import check_documents, check_shards
-from kerasllm.tokenizers._fast import FastTokenizer
-from kerasllm.tokenizers._training import train_sentence_piece
+from kerasllm.tokenizers._training import (
+    check_vocabulary_size,
+    train_sentence_piece,
+)
 from kerasllm.tokenizers._vocabularies import (
     BOOK_VOCABULARY_URL,
     END_OF_TEXT,
@@ -27,6 +30,9 @@ from kerasllm.tokenizers._vocabularies import (
     token_id_of,
 )
 
+# A vocabulary can be trained without a backend. This layer needs one.
+_FILE_OF = {"FastTokenizer": "_fast"}
+
 __all__ = [
     "BOOK_VOCABULARY_URL",
     "END_OF_TEXT",
@@ -34,8 +40,11 @@ __all__ = [
     "book_vocabulary",
     "check_documents",
     "check_shards",
+    "check_vocabulary_size",
     "end_of_text_id",
     "load_sentence_piece",
     "token_id_of",
     "train_sentence_piece",
 ]
+
+__getattr__, __dir__ = lazy.names_of(__name__, _FILE_OF, __all__)

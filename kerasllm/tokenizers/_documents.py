@@ -1,8 +1,8 @@
 """The documents of a corpus, from shards or a dataset."""
 
 import os
+import sys
 
-from kerasllm.backend import tf
 from kerasllm.checks import MissingFileError, UserError, shown
 from kerasllm.files import restore_line
 
@@ -46,6 +46,8 @@ def check_documents(dataset):
     Raises:
         UserError: its elements are something else, or it repeats forever.
     """
+    import tensorflow as tf
+
     spec = dataset.element_spec
     if spec != tf.TensorSpec((), tf.string):
         raise UserError(
@@ -60,9 +62,17 @@ def check_documents(dataset):
         )
 
 
+def is_dataset(files):
+    """Return whether a corpus is a `tf.data.Dataset`; imports nothing."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(files, tensorflow.data.Dataset)
+
+
 def count_bytes(files):
     """Return the number of bytes in the documents of a corpus, an int."""
-    if isinstance(files, tf.data.Dataset):
+    if is_dataset(files):
+        import tensorflow as tf
+
         check_documents(files)
         return int(
             files.reduce(
@@ -77,7 +87,7 @@ def count_bytes(files):
 
 def read_documents(files):
     r"""Yield the documents of a corpus as str, with newlines restored."""
-    if isinstance(files, tf.data.Dataset):
+    if is_dataset(files):
         for number, text in enumerate(files.as_numpy_iterator()):
             yield _decode(text, f"document {number} of the dataset")
         return

@@ -9,7 +9,6 @@ import warnings
 
 import sentencepiece
 
-from kerasllm.backend import tf
 from kerasllm.checks import (
     UserError,
     check_choice,
@@ -21,14 +20,19 @@ from kerasllm.files import check_writable, whole_file
 from kerasllm.tokenizers._documents import (
     check_shards,
     count_bytes,
+    is_dataset,
     read_documents,
 )
 from kerasllm.tokenizers._vocabularies import END_OF_TEXT, load_sentence_piece
 
 NUM_BYTES = 256
+SAMPLE_BYTES = 4_000_000
 # The least share of a text whose characters are tokens, if there is room:
 # SentencePiece's default.
 COVERAGE = 0.9995
+# A text with more bytes for each token fills its vocabulary, unless it repeats
+# itself.
+ENOUGH_BYTES = 64
 # Patterns in SentencePiece's own errors, and the reasons that they indicate.
 _REASONS = (
     (
@@ -57,7 +61,7 @@ def train_sentence_piece(
     control_tokens=None,
     path=None,
     model_type="unigram",
-    sample_bytes=4_000_000,
+    sample_bytes=SAMPLE_BYTES,
 ):
     r"""Train a SentencePiece vocabulary on a corpus.
 
@@ -108,13 +112,36 @@ def train_sentence_piece(
     )
     if path is not None:
         check_writable(pathlib.Path(path).parent)  # before training
-    if not isinstance(files, tf.data.Dataset):
+    if not is_dataset(files):
         files = check_shards(files)
     proto = _train_on_sample(files, sample_bytes, settings)
     if path is not None:
         with whole_file(path, "wb") as file:
             file.write(proto)
     return load_sentence_piece(proto)
+
+
+def check_vocabulary_size(files, vocabulary_size):
+    """Refuse a vocabulary that a short text cannot fill, without a backend.
+
+    It is trained for that, which takes a second at most. A text with more than
+    `ENOUGH_BYTES` bytes for each token is not looked at.
+
+    Args:
+        files: list of shard paths.
+        vocabulary_size: int.
+
+    Raises:
+        MissingFileError, UserError: as for `train_sentence_piece`.
+    """
+    settings = _settings(vocabulary_size, "unigram", (END_OF_TEXT,), None)
+    size, files = settings["vocab_size"], check_shards(files)
+    has_room = size > _num_fixed_tokens(settings)
+    if has_room and count_bytes(files) > ENOUGH_BYTES * size:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the training says it
+        _train_on_sample(files, SAMPLE_BYTES, settings)
 
 
 def _settings(vocabulary_size, model_type, special_tokens, control_tokens):

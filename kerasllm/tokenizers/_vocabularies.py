@@ -3,7 +3,6 @@
 import os
 import pathlib
 
-import keras_hub
 import sentencepiece
 
 from kerasllm.checks import MissingFileError, UserError
@@ -59,6 +58,8 @@ def load_sentence_piece(source):
             f"{name} of {len(proto)} bytes ({problem}). If it was downloaded, "
             "it may be incomplete: delete it and download it again."
         )
+    import keras_hub
+
     with quiet():  # TensorFlow Text writes a line that no log level stops
         return keras_hub.tokenizers.SentencePieceTokenizer(proto)
 

@@ -46,7 +46,7 @@ def run(output_directory="kerasllm-tour", recipe="short", verbose="auto"):
             its pretraining where it was; one that is finished is written up
             again.
             Files of these names are replaced.
-        recipe: name of a recipe or a `models.Recipe`.
+        recipe: name of a recipe or a `Recipe`.
         verbose: 0 hides how far each stage has come. Otherwise a terminal
             shows a bar, and a pipe gets a line every few seconds.
 

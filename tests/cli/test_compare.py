@@ -41,6 +41,7 @@ def test_labels_are_kept_at_ctrl_c(run, pairs, tmp_path, monkeypatch):
         assert status == 0, err
         assert "Open http://127.0.0.1:" in said
         assert f"{done} of 4 pairs are labelled, in {out}." in said
+        assert f"kerasllm dpo --data {out}" in said
         assert list(read_labels(out).values()) == [1] * done
 
 

@@ -42,6 +42,8 @@ def test_a_model_and_its_adapters_are_exported(run, adapters, tmp_path):
         )  # fmt: skip
         assert status == 0, err
         assert f"{out} has been written." in said
+        if to == "keras":  # the only one that is surely a preset of ours
+            assert f"kerasllm chat --preset '{out}'" in said
         assert (out / made).is_file() if made else GGUFFile(out).tensors
         # What is there is never replaced.
         status, _, err = run("export", "--model", model, "--to", to,

@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    return tmp_path / "store.sqlite"
+    return tmp_path / "a store.sqlite"
 
 
 def test_a_folder_is_indexed_and_what_changes(run, embedder, folder, store):
@@ -42,7 +42,7 @@ def test_a_folder_is_indexed_and_what_changes(run, embedder, folder, store):
     status, out, err = run(*index, "--embedder", embedder)
     assert status == 0, err
     assert "2 files with 2 chunks: 2 added, 0 deleted." in out
-    assert f"kerasllm chat --preset smollm2 --store {store}" in out
+    assert f"kerasllm chat --preset smollm2 --store '{store}'" in out
     assert "Indexing docs, 2 of 2 files" in err and "Left out" not in err
     assert embedder_name(store) == str(embedder)
     (folder / "red.txt").write_text("Say blue.")

@@ -30,6 +30,10 @@ MISTAKES = [
     ("pretrain --sample EMPTY", "--sample must have some text"),
     ("pretrain --devices 0", "--devices must be auto or a positive"),
     ("pretrain --vocabulary-size 0", "--vocabulary-size must be a positive"),
+    ("pretrain --data LINES", "--vocabulary-size 2048 for a corpus that supp"),
+    ("pretrain --data LINES --vocabulary-size 99", "alphabet alone needs"),
+    ("pretrain --data FILE", "must have several documents"),
+    ("pretrain --data LINES --documents files", "Use --documents paragraphs"),
     ("tour --recipe huge", "is not one of 'laptop', 'book'"),
     ("tour --out FILE/x", "--out must be a folder"),
     ("generate --model FOLDER x", "has no model.keras"),
@@ -104,6 +108,8 @@ MISTAKES = [
     ("index DOCS --store new --max-tokens 0", "--max-tokens must be a pos"),
     ("index DOCS --store new --overlap -1", "--overlap must be an int of"),
     ("index DOCS", "Missing option '--store'"),
+    ("homework grade DOCS --csv x --memory 0", "--memory must be positive"),
+    ("homework grade DOCS --csv x --cell-seconds 0", "--cell-seconds must be"),
     ("finetune --data FILE", "line 1"),
     ("finetune --data PAIRS", "chosen, rejected. Preferences are for `keras"),
     ("finetune --data TEXTS", "must have an instruction that is not empty"),
@@ -180,6 +186,7 @@ def test_mistakes_are_told_before_a_backend_is_imported(
     tmp_path, instructions_file, preferences_file, a_run
 ):
     (tmp_path / "FILE").write_text("one line\n")
+    (tmp_path / "LINES").write_text("A first line.\nA second line.\n" * 9)
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "TEXTS").write_text('{"text": "One."}')
     (tmp_path / "FOLDER").mkdir()

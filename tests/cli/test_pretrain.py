@@ -10,6 +10,7 @@ import keras
 import pytest
 
 from kerasllm import corpora, pretraining, recipes
+from kerasllm.cli import pretrain as pretrain_command
 from tests.cli.messages import one_line
 from tests.recipes import TINY
 
@@ -61,6 +62,7 @@ def test_pretrain_finds_the_text(run, monkeypatch, options, shards, trained):
     monkeypatch.setattr(corpora, "local_docs", lambda: ["local"])
     monkeypatch.setattr(corpora, "mini_c4", lambda: ["c4"])
     monkeypatch.setattr(corpora, "text_shards", lambda paths, d: [*paths, d])
+    monkeypatch.setattr(pretrain_command, "_check_text", lambda *_: None)
 
     def pretrain(*arguments, **options):
         calls.append((arguments, options))

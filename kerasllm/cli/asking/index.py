@@ -1,6 +1,7 @@
 """`kerasllm index`: the documents of a folder, in a store to be searched."""
 
 import pathlib
+import shlex
 import sys
 from typing import Annotated
 
@@ -136,6 +137,6 @@ def _say(report, store):
         f"{report.files:,} files with {report.chunks:,} chunks: "
         f"{report.added:,} added, {report.deleted:,} deleted.",
         "Ask about them with",
-        f"  kerasllm chat --preset smollm2 --store {store}",
+        f"  kerasllm chat --preset smollm2 --store {shlex.quote(str(store))}",
         sep="\n",
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shlex
 from typing import Annotated
 
 import typer
@@ -77,6 +78,9 @@ def _label(data, out, port, seed):
             server.serve_forever()
     done, total = server.progress()
     print(f"{done} of {total} pairs are labelled, in {out}.")
+    if done:
+        print("Tune a model on them with")
+        print(f"  {shlex.join(['kerasllm', 'dpo', '--data', str(out)])}")
 
 
 def _compare_labellers(first, second):
