@@ -6,7 +6,13 @@ import math
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError, check_int, check_numbers, shown
+from kerasllm.checks import (
+    UserError,
+    check_int,
+    check_lists,
+    check_numbers,
+    shown,
+)
 
 
 def best_of_n(
@@ -153,9 +159,11 @@ def weighted_vote(answers, weights):
 
 def _at_least_one(answers):
     """Return answers as a list, if there are any that can be compared."""
-    answers = list(answers)
+    (answers,) = check_lists(answers=() if answers is None else answers)
     for answer in answers:
         try:
+            if ops.is_tensor(answer):  # PyTorch's equal none but themselves
+                raise TypeError("it is a tensor")
             hash(answer)
         except TypeError as error:
             raise UserError(

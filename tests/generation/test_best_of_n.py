@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 
 from kerasllm.checks import UserError
 from kerasllm.generation import best_of_n, majority_vote, weighted_vote
@@ -130,11 +131,21 @@ def test_a_weight_is_a_number_of_at_least_zero(weights, message):
         weighted_vote([7, 8], weights)
 
 
-@pytest.mark.parametrize("answer", [[1], {"x": 1}, ([1],), np.ones(2)])
+@pytest.mark.parametrize(
+    "answer", [[1], {"x": 1}, ([1],), np.ones(2), ops.ones(())]
+)
 def test_what_cannot_be_compared_has_no_vote(answer):
     for vote in (majority_vote, lambda answers: weighted_vote(answers, [1])):
         with pytest.raises(UserError, match="must be hashable.*Make a tuple"):
             vote([answer])
+
+
+@pytest.mark.parametrize("answers", ["42", 42, {42: 2}])
+def test_votes_are_in_a_list(answers):
+    """The most common digit is nobody's answer."""
+    for vote in (majority_vote, lambda answers: weighted_vote(answers, [1])):
+        with pytest.raises(UserError, match="`answers` must be a list"):
+            vote(answers)
 
 
 def test_nobody_wins_without_votes():

@@ -113,10 +113,11 @@ def test_what_a_round_reports_by_hand(start, stages, monkeypatch):
 @pytest.mark.parametrize("tune_from", ["start", "last"])
 def test_an_interrupted_run_goes_on(start, stages, tmp_path, tune_from):
     def train(model, directory, **changed):
-        return self_train(
-            model, PROBLEMS, checker, HELD_OUT, directory=directory,
-            **OPTIONS | {"tune_from": tune_from} | changed,
-        )  # fmt: skip
+        arguments = {
+            "problems": PROBLEMS, "checker": checker, "tune_from": tune_from,
+            "validation_problems": HELD_OUT, "directory": directory, **OPTIONS,
+        }  # fmt: skip
+        return self_train(model, **arguments | changed)
 
     whole = copy_of(start)
     history = train(whole, tmp_path / "whole")
@@ -140,6 +141,9 @@ def test_an_interrupted_run_goes_on(start, stages, tmp_path, tune_from):
         ({"most_per_problem": 1}, "most_per_problem"),
         ({"num_generations": 5}, "num_generations"),
         ({"temperature": 0.5}, "temperature"),
+        # A mistake that was mended would be found right or wrong as before.
+        ({"problems": [Problem(p.prompt, 5) for p in PROBLEMS]}, "answers"),
+        ({"checker": lambda problems, responses: [1.0] * 48}, "checker"),
     ):
         with pytest.raises(RunError, match=rf"one run only.*`{named}`\."):
             train(copy_of(start), tmp_path / "whole", **changed)

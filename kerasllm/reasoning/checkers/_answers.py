@@ -7,31 +7,41 @@ import numpy as np
 from kerasllm.checks import UserError, check_text, shown
 from kerasllm.reasoning.checkers._equations import find_equations
 from kerasllm.reasoning.checkers._numbers import (
+    CURRENCIES,
+    NUMBER,
     as_number,
     find_numbers,
     number_at,
-    numbers_in,
     without_latex,
 )
+from kerasllm.reasoning.checkers._words import numbers_in_words
 
 MARKER = "ANSWER:"
 # What may stand between the marker and the number: spaces, and marks.
-_OPENING = re.compile(r"""[\s*_`"'“(\[{=]*(?:\$?\\boxed\{)?""")
+_OPENING = re.compile(r"""[\s*_`"'“(\[{=]*(?:\$*\s*(?:\(|\\boxed\{)\s*)?""")
 # What makes another number of the one before it.
 _SCALE = re.compile(
-    r"""(?-i:[kKM])\b|[.,_][0-9]|\s*[+±^‰π]|\s*[:x]\s*[0-9]
-    |\s*-?(?:tenth|hundred(?:th)?|thousand(?:th)?|(?:m|b|tr)illion(?:th)?|
+    r"""(?-i:\s?k|[KMB])\b|[.,_][0-9]|\s*[+±^‰‱π]|\s*\\?pi\b|\s*[:x]\s*[0-9]
+    |\s*-?(?:tenth|hundred(?:th)?|thousand(?:th)?|
+            (?:m|b|tr|quadr|quint)illion(?:th)?|bn|lakh|crore|
             dozen|half|halve)s?\b
-    |\s*-?and\s+\w+[\s-]+(?:half|halve|third|quarter|fourth|fifth|tenth)s?\b
+    # Not a singular: there are 42 fifth graders.
+    |\s*-?(?:third|fourth|fifth|sixth|seventh|eighth|ninth)s\b
+    |\s*(?:-?and|&)\s+\w+[\s-]+
+        (?:half|halve|quarter|third|fourth|fifth|sixth|seventh|eighth|ninth|
+           tenth)s?\b
     |\s*(?:plus|minus|squared|cubed|per\s+mille)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 # Something to compute, though it may be with the same number once more.
 _OPERATION = re.compile(
-    r"(?:[-+−–×·÷/^±]|(?<!\*)\*|(?<![A-Za-z])[xX])\s*(?:[$€£¥(]\s*)?[0-9]"
+    r"(?:[-+−–×·÷/⁄∕^±]|(?<!\*)\*|(?<![A-Za-z])[xX])\s*"
+    rf"(?:[{CURRENCIES}(]\s*)?[0-9]"
 )
 _CHOICE = re.compile(r"\bor\b", re.IGNORECASE)
-_POWER_OF_UNIT = re.compile(r"(?<=[A-Za-z])(?:\^?[23](?![0-9])|[²³])")
+_POWER_OF_UNIT = re.compile(
+    r"(?<=[A-Za-z])(?:\^?[23](?![0-9])|\^\{[23]\}|[²³])"
+)
 
 
 class AnswerChecker:
@@ -44,7 +54,8 @@ class AnswerChecker:
 
     A response has one answer or none. It has none
 
-    - if the line of the answer has another number, or an "or";
+    - if the line of the answer has another number, in digits or in words, or
+      an "or";
     - if the marker occurs again with another number, or without one;
     - if a word is in place of the number, or makes another one of it, as in
       `20 thousand`, or there is something to compute, as in `20 * 2`;
@@ -83,10 +94,13 @@ class AnswerChecker:
             )
         self.marker = marker.strip()
         self.require_steps = bool(require_steps)
-        # Not within a longer word.
-        before = r"(?<!\w)" if self.marker[0].isalnum() else ""
+        # Not within a longer word, but maybe in italics.
+        before = r"(?<![^\W_])" if self.marker[0].isalnum() else ""
         after = r"(?!\w)" if self.marker[-1].isalnum() else ""
-        self._marker = re.compile(before + re.escape(self.marker) + after)
+        words = self.marker.removesuffix(":")
+        # Also with the colon behind the bold word: `**ANSWER**: 42`.
+        colon = "[*_`]*:" if words != self.marker else ""
+        self._marker = re.compile(before + re.escape(words) + colon + after)
 
     def __call__(self, answers, responses):
         """Return which responses have the right answer.
@@ -242,21 +256,24 @@ def _number_alone(text):
     There is none if the line has another one.
     """
     text = without_latex(text)
-    start = _OPENING.match(text).end()
-    number = number_at(text, start)
+    text = text[_OPENING.match(text).end() :]
+    number = number_at(text, 0)
     if number is None:
         return None
-    if "/" in text[start : number.end] and number.value == int(number.value):
+    if "/" in text[: number.end] and number.value == int(number.value):
         return None  # a division that nobody has done
     rest = text[number.end :].partition("\n")[0]
     if _SCALE.match(rest) or _CHOICE.search(rest):
         return None
-    rest = _POWER_OF_UNIT.sub("", rest)
+    rest = _POWER_OF_UNIT.sub("", rest).replace("_", " ")  # also of italics
     if _OPERATION.search(rest):
         return None
     # Such as the fraction ½, or digits of other scripts.
     if any(c.isnumeric() and not ("0" <= c <= "9") for c in rest):
         return None
-    if any(other.value != number.value for other in numbers_in(rest)):
+    others = [number_at(rest, m.start()) for m in NUMBER.finditer(rest)]
+    if any(other is None or other.value != number.value for other in others):
+        return None
+    if any(value != number.value for value in numbers_in_words(rest)):
         return None
     return number

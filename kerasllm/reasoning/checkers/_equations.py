@@ -5,6 +5,7 @@ import fractions
 import re
 
 from kerasllm.reasoning.checkers._numbers import (
+    CURRENCIES,
     MOST_DIGITS,
     without_latex,
 )
@@ -12,12 +13,13 @@ from kerasllm.reasoning.checkers._numbers import (
 _MOST_TOKENS = 60  # of one equation, so that no text takes long
 _MOST_UNIT_WORDS = 3  # "5 small red apples + 3 apples"
 _TOKEN = re.compile(
-    r"""(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
-                  |\.[0-9]+)(?P<percent>\s?%)?
+    rf"""(?P<number>
+            (?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?
+            |\.[0-9]+)(?P<percent>\s?%)?
     |(?P<operator>[-+−–*×·/÷()=])
-    |(?P<times>[xX](?=\s*[$€£¥(]?\s?[0-9]))
+    |(?P<times>[xX](?=\s*[{CURRENCIES}(]?\s?[0-9]))
     |(?P<word>[^\W\d_]+)
-    |(?P<blank>[ \t$€£¥_`]+)
+    |(?P<blank>[ \t{CURRENCIES}_`]+)
     |(?P<other>.)""",
     re.VERBOSE,
 )

@@ -9,7 +9,9 @@ from kerasllm.checks import UserError, is_int, is_real, shown
 
 MOST_DIGITS = 40  # of a number that is read; nobody means a longer one
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
-_CURRENCY = r"(?:[$€£¥]\s?)?"
+# The symbols of currencies, for a set of a pattern.
+CURRENCIES = "$£¥\u20a0-\u20cf"
+_CURRENCY = rf"(?:[{CURRENCIES}]\s?)?"
 # Not the "2" of "m2", nor the "5" of "x5".
 NUMBER = re.compile(
     rf"""(?<![A-Za-z_])
@@ -18,13 +20,14 @@ NUMBER = re.compile(
     (?P<value>(?:{_DIGITS}(?:\.[0-9]+)?|\.[0-9]+))
     (?P<power>[eE][-+]?[0-9]{{1,2}}(?![0-9]))?
     (?:\s?/\s?(?P<below>[0-9]+)(?![0-9.,]*[0-9]))?
-    (?P<percent>\s?(?:%|percent\b))?""",
+    (?P<percent>\s?(?:%|per\s?cent\b))?""",
     re.VERBOSE,
 )
-_FRACTION = re.compile(r"(?:([0-9])\s?)?\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}")
+_FRACTION = re.compile(r"(?:([0-9])\s?)?\\[dt]?frac\{(-?[0-9]+)\}\{([0-9]+)\}")
 _LATEX = re.compile(
-    r"\\(?P<blank>[()\[\]!,;])|\{(?P<comma>,)\}|\\(?P<sign>[$%])"
-    r"|\\text\{(?P<text>[^{}\\]*)\}|\\(?P<operator>times|cdot|div)(?![a-z])"
+    r"\\(?P<blank>[()\[\]!,;]|(?:left|right)(?![a-z]))|\{(?P<comma>,)\}"
+    r"|\\(?P<sign>[$%])|\\(?:text|math)[a-z]*\{(?P<text>[^{}\\]*)\}"
+    r"|\\(?P<operator>times|cdot|div)(?![a-z])|\^\{?(?P<degree>\\circ)\}?"
 )
 _LATEX_OPERATORS = {"times": "×", "cdot": "·", "div": "÷"}
 
@@ -80,6 +83,8 @@ def _without_command(match):
     kind, found = match.lastgroup, match[match.lastgroup]
     if kind == "operator":
         return _LATEX_OPERATORS[found]
+    if kind == "degree":
+        return "°"
     return "" if kind == "blank" else found
 
 

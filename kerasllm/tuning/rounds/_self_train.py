@@ -5,6 +5,7 @@ which are described where a user looks for them.
 """
 
 import dataclasses
+import numbers
 
 import numpy as np
 
@@ -15,7 +16,13 @@ from kerasllm.prompts import get_template
 from kerasllm.tuning._identity import describe_model, noting_the_end
 from kerasllm.tuning.rounds._keeping import Cutoff, choose
 from kerasllm.tuning.rounds._measuring import standard_error
-from kerasllm.tuning.rounds._run import Clock, Run, Tuning, digest_of
+from kerasllm.tuning.rounds._run import (
+    Clock,
+    Run,
+    Tuning,
+    describe_rule,
+    digest_of,
+)
 from kerasllm.tuning.rounds._sampling import (
     ResponseSampler,
     check_held_out,
@@ -193,9 +200,12 @@ class _Plan:
     def identity(self):
         """Return what determines the result of a run: a dict for JSON."""
         held_out = self.validation_problems
+        problems = [*self.problems.values(), *(held_out or {}).values()]
         return {
             "problems": digest_of(list(self.problems)),
             "validation_problems": held_out and digest_of(list(held_out)),
+            "answers": digest_of(list(map(_answer_of, problems))),
+            "checker": describe_rule(self.checker),
             "num_generations": self.num_generations,
             "most_per_problem": self.most_per_problem,
             "temperature": float(self.temperature),
@@ -243,6 +253,13 @@ def _asked(name, problems, prompt):
             "Leave out the others."
         )
     return by_prompt
+
+
+def _answer_of(problem):
+    """Return the answer of a problem as a str, `None` if it has none."""
+    answer = getattr(problem, "answer", None)
+    # What else there may be has an address for a text.
+    return str(answer) if isinstance(answer, str | numbers.Number) else None
 
 
 def _one_round(run, plan, number):
