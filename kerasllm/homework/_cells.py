@@ -25,9 +25,9 @@ def rebuild(notebook, released, notes=None):
     Only the text of the student's cells is kept, and the pictures in it. One
     cell with each id of the release gets the metadata of the released cell,
     and a test or a helper also gets its text. Cells that have lost their id
-    are recognized by their content. All others become plain cells, and so does
-    what a student defines in a test or a helper. Missing tests are put at the
-    end, and missing helpers where they were.
+    are recognized by their content. All others become plain cells. If an answer
+    is in the cell of a test or a helper, there is a plain copy before it.
+    Missing tests are put at the end, and missing helpers where they were.
 
     A missing solution is left out. The text that was handed out in its place
     would replace the student's own, if that is in another cell.
@@ -59,12 +59,13 @@ def rebuild(notebook, released, notes=None):
         notes += _describe(notebook.cells, expected, places, with_id)
         notes += _describe_changes(notebook.cells, expected, places, copies)
     inserted, appended = _missing(notebook.cells, released.cells, places)
+    answers = _names_to_write(expected)
     id_at = {index: grade_id for grade_id, index in places.items()}
     cells = []
     for index, cell in enumerate(notebook.cells):
         known = expected.get(id_at.get(index))
         cells += inserted[index]
-        if known is not None and _has_own_code(cell, known):
+        if known is not None and _has_answer(cell, known, answers):
             cells.append(_as_released(cell, None))
         cells.append(_as_released(cell, known))
     cells += appended
@@ -101,12 +102,20 @@ def _pictures(cell):
     }
 
 
-def _has_own_code(cell, known):
-    """Return whether a cell whose text is put back has a student's function."""
+def _has_answer(cell, known, answers):
+    """Return whether a student's answer is in a cell whose text is put back."""
     if not is_locked(known) or _text(cell) == _text(known):
         return False
-    own = set(_DEFINITION.findall(cell.source))
-    return bool(own - defined_names(known.source))
+    return bool(answers & defined_names(cell.source))
+
+
+def _names_to_write(expected):
+    """Return the names that all answers together should define."""
+    names = set()
+    for known in expected.values():
+        if _is_code_to_write(known):
+            names |= defined_names(known.source)
+    return names
 
 
 def _find_by_id(cells, expected):

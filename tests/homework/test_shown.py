@@ -189,6 +189,24 @@ def test_a_page_shows_pasted_pictures_and_misses_none(nbgrader):
         assert page.count("data:image/png;base64,AA==") == len(kept)
 
 
+def test_a_page_is_made_whatever_delimiters_a_student_writes(nbgrader):
+    """Hidden tests are taken out of tests alone."""
+    from kerasllm.homework.shown._exporter import ClearTests
+    from tests.homework.tiny_course import cell
+
+    hidden = "### BEGIN HIDDEN TESTS\nassert 1\n### END HIDDEN TESTS"
+    cells = [
+        cell(hidden, "a_test", "test"),
+        cell(hidden, "double", "solution"),
+        cell("### BEGIN HIDDEN TESTS", "picture", "hand"),
+        cell(f"{hidden}\n### BEGIN HIDDEN TESTS"),
+    ]
+    before = [each.source for each in cells]
+    for number, each in enumerate(cells):
+        ClearTests().preprocess_cell(each, {}, number)
+    assert [each.source for each in cells] == ["", *before[1:]]
+
+
 @pytest.mark.parametrize(
     "text, shown",
     [

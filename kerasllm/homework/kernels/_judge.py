@@ -395,6 +395,6 @@ class JudgedExecute(Execute):
 
 
 def _error(name, message):
-    said = {"ename": name, "evalue": message}
-    said["traceback"] = [f"{name}: {message}"]
-    return new_output("error", **clean_output("error", said))
+    return new_output(
+        "error", ename=name, evalue=message, traceback=[f"{name}: {message}"]
+    )

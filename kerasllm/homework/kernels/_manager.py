@@ -13,7 +13,6 @@ import pathlib
 import sys
 import sysconfig
 
-from jupyter_client.jsonutil import json_default
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import Dict
@@ -83,16 +82,7 @@ class JudgeKernelManager(OwnKernelManager):
             "import sys; sys.modules['debugpy'] = None; "
             "from ipykernel import kernelapp; kernelapp.launch_new_instance()"
         )
-        packer = f"--Session.packer={__name__}.pack"
-        return [sys.executable, "-c", start, *usual[3:], packer]
-
-
-def pack(content):
-    """Return a message as bytes, half of a character as an escape.
-
-    A test may quote one that a function has returned, and UTF-8 has none.
-    """
-    return json.dumps(content, default=json_default).encode()
+        return [sys.executable, "-c", start, *usual[3:]]
 
 
 def environment(folder, backend=""):

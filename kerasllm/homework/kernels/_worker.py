@@ -109,14 +109,14 @@ class Worker:
     def _set_up_pages(self):
         """Configure nbgrader's feedback, which students see."""
         from nbgrader.converters import GenerateFeedback
-        from nbgrader.preprocessors import ClearHiddenTests, GetGrades
+        from nbgrader.preprocessors import GetGrades
 
-        from kerasllm.homework.shown._exporter import PageExporter
+        from kerasllm.homework.shown._exporter import ClearTests, PageExporter
 
         # nbgrader's own feedback shows the hidden tests.
         self.course.config.GenerateFeedback.preprocessors = [
             GetGrades,
-            ClearHiddenTests,
+            ClearTests,
             "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
         ]
         # A page should not run what a student displays, either.

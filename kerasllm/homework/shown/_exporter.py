@@ -1,9 +1,10 @@
-"""nbconvert's exporter, with templates that are compiled once per class."""
+"""What makes the page of a student, in place of parts of nbgrader's."""
 
 import jinja2
 from nbconvert.exporters import HTMLExporter
-from nbconvert.filters.markdown_mistune import InvalidNotebook
+from nbgrader.preprocessors import ClearHiddenTests
 
+from kerasllm.homework._notebooks import is_cell, is_locked
 from kerasllm.homework.shown._page import clean_fragment
 
 
@@ -24,8 +25,30 @@ class _Compiled(jinja2.BytecodeCache):
 _COMPILED = _Compiled()
 
 
+class _Pictures(dict):
+    """Pasted pictures by their names; those that are missing are empty."""
+
+    def __contains__(self, name):
+        return True
+
+    def __missing__(self, name):
+        return {"image/png": ""}
+
+
+class ClearTests(ClearHiddenTests):
+    """Takes hidden tests out of tests, and leaves what a student has written.
+
+    nbgrader makes no page at all if a student's cell has its delimiters.
+    """
+
+    def preprocess_cell(self, cell, resources, cell_index):
+        if is_locked(cell) and is_cell(cell, "grade"):
+            return super().preprocess_cell(cell, resources, cell_index)
+        return cell, resources
+
+
 class PageExporter(HTMLExporter):
-    """Makes the page of a student."""
+    """Makes the page of a student, with templates compiled once per class."""
 
     @property
     def environment(self):
@@ -37,9 +60,10 @@ class PageExporter(HTMLExporter):
 
     @jinja2.pass_context
     def markdown2html(self, context, source):
-        """Return a text as HTML, whatever pictures it names and has not."""
-        try:
-            return super().markdown2html(context, source)
-        except InvalidNotebook:  # or else the student had no page
-            source = source.replace("attachment:", "missing-attachment:")
-            return super().markdown2html(context, source)
+        """Return a text as HTML, though pictures that it names are missing.
+
+        nbconvert would make no page at all.
+        """
+        pictures = _Pictures(context.get("cell", {}).get("attachments", {}))
+        given = {"cell": {"attachments": pictures}}
+        return super().markdown2html(given, source)
