@@ -33,13 +33,16 @@ TermSeedOption = Annotated[
 ]
 FileArgument = Annotated[
     pathlib.Path,
-    typer.Argument(exists=True, dir_okay=False, help="Your notebook."),
+    typer.Argument(
+        exists=True, dir_okay=False, metavar="FILE", help="Your notebook."
+    ),
 ]
 SubmissionsArgument = Annotated[
     pathlib.Path,
     typer.Argument(
         exists=True,
         file_okay=False,
+        metavar="SUBMISSIONS",
         help="Folder with STUDENT.ipynb or STUDENT/.../NAME.ipynb.",
     ),
 ]

@@ -32,7 +32,7 @@ SAMPLE_BYTES = 4_000_000
 COVERAGE = 0.9995
 # A text with more bytes for each token fills its vocabulary, unless it repeats
 # itself.
-ENOUGH_BYTES = 64
+ENOUGH_BYTES = 128
 # Patterns in SentencePiece's own errors, and the reasons that they indicate.
 _REASONS = (
     (

@@ -38,7 +38,9 @@ _DEFAULT_LENGTH = 64  # tokens, prompt included
 PromptArgument = Annotated[
     str,
     typer.Argument(
-        callback=checked(check_prompt), help="The text to continue."
+        metavar="PROMPT",
+        callback=checked(check_prompt),
+        help="The text to continue.",
     ),
 ]
 ModelOption = Annotated[

@@ -37,8 +37,9 @@ def _check_name(name, text):
 FolderArgument = Annotated[
     pathlib.Path,
     typer.Argument(
+        metavar="FOLDER",
         help="Folder with text, Markdown, and PDF files. Hidden ones are left "
-        "out."
+        "out.",
     ),
 ]
 StoreOption = Annotated[

@@ -16,6 +16,7 @@ DataArgument = Annotated[
     typer.Argument(
         exists=True,
         dir_okay=False,
+        metavar="DATA",
         help="JSONL with pairs: a prompt with responses, or with chosen and "
         "rejected, as texts, conversations or transcripts. Which response is "
         "better is not read.",
