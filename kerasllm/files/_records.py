@@ -2,9 +2,19 @@
 
 import codecs
 import json
+import os
 import pathlib
 
 from kerasllm.checks import MissingFileError, UserError, shown
+from kerasllm.files._encodings import (
+    encoding_cure,
+    other_encoding,
+    other_file,
+)
+
+_CURE = (
+    "Write each object on a line of its own, or all of them as one JSON array."
+)
 
 
 def read_records(path, data, **arguments):
@@ -22,19 +32,21 @@ def read_records(path, data, **arguments):
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: a line is no JSON object or no UTF-8; says which.
+        UserError: a line is no JSON object or no UTF-8, or has a key twice;
+            says which.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingFileError(
-            f"{data} must be in a JSONL file. Received: {path}, which is no "
-            "file. Look at the path."
+            f"{data} must be in a JSONL file. Received: {str(path)[:200]}, "
+            "which is no file. Look at the path."
         )
+    arguments["object_pairs_hook"] = _unique
     for record, where in _values(path, data, arguments):
         if not isinstance(record, dict):
             raise UserError(
                 "Each line must be a JSON object. Received: "
-                f"{where}: {shown(record)}."
+                f"{where}: {shown(record)}. {_CURE}"
             )
         yield record, where
 
@@ -42,10 +54,10 @@ def read_records(path, data, **arguments):
 def _values(path, data, arguments):
     """Yield the JSON values of a file, and where each of them is."""
     with open(path, "rb") as file:
-        start = file.read(4096).removeprefix(codecs.BOM_UTF8)
-        if start.lstrip()[:1] == b"[":
+        start = file.read(4096)
+        if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
             file.seek(0)
-            text = _decode(file.read(), path, data)
+            text = _decode(file.read(), path, data, start)
             yield from _elements(text, path, arguments)
             return
         file.seek(0)
@@ -55,7 +67,7 @@ def _values(path, data, arguments):
             for line in lines.rstrip(b"\r\n").split(b"\r"):
                 number += 1
                 where = f"{path}, line {number}"
-                line = _decode(line, where, data)
+                line = _decode(line, where, data, start)
                 if line.strip():
                     rule = f"Each line must be a JSON object. Received: {where}"
                     yield _load(line, rule, arguments), where
@@ -69,15 +81,38 @@ def _elements(text, path, arguments):
         yield record, f"{path}, element {number}"
 
 
-def _decode(line, where, data):
-    """Return the text of the bytes of a line, without a byte order mark."""
+def _decode(line, where, data, start):
+    """Return the text of the bytes of a line, without a byte order mark.
+
+    Args:
+        line: bytes.
+        where: str, for the message.
+        data: str, for the message.
+        start: bytes, the first ones of the file.
+    """
     try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{data} must be UTF-8. Received: {where}: {error}. Save the file "
-            "as UTF-8."
-        ) from error
+        if not (other_encoding(start) or other_file(start)):
+            return line.decode("utf-8-sig")
+        error = problem = None
+    except UnicodeDecodeError as wrong:
+        error = problem = wrong
+    raise UserError(
+        f"{data} must be UTF-8. Received: {where}: "
+        f"{problem or 'it is another file'}. {encoding_cure(start)}"
+    ) from error
+
+
+def _unique(pairs):
+    """Return a JSON object as a dict; refuse a key that it has twice.
+
+    Python would keep the last value only.
+    """
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(twice)} is there twice")
+    return record
 
 
 def _load(text, message, arguments):
@@ -85,4 +120,4 @@ def _load(text, message, arguments):
     try:
         return json.loads(text, **arguments)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{message}: {error}.") from error
+        raise UserError(f"{message}: {error}. {_CURE}") from error

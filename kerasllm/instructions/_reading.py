@@ -70,13 +70,15 @@ def read_jsonl(path):
     `output`, `completion`, `solution`, `answer`), and may have a `context` (or
     `input`) and an `image`, a path from the file's folder or an address, or
     `images`, a list of these. A response may be a number or a boolean, and is
-    then the text that JSON has for it.
+    then the text that JSON has for it. Without an instruction, the `input` is
+    the request.
 
     An object may also hold a conversation: `messages` with `role` and
     `content` (OpenAI), or `conversations` with `from` and `value` (ShareGPT).
     Each answer in it becomes an example, whose request includes everything
     that was said before, but one with a `weight` of 0 (OpenAI). A system
-    message may stand beside it, under `system` or `system_prompt`.
+    message may stand beside it, under `system` or `system_prompt`. A `prompt`
+    that is a list of messages (TRL) goes with any of the responses.
 
     Args:
         path: str or path of a UTF-8 file, with a byte order mark or without.
@@ -117,6 +119,7 @@ class _Number:
 def _parse(record, where, folder):
     """Return the examples of a JSON object in a file of a folder: a list."""
     images = _parse_images(record, where, folder)
+    record = _with_request(record, where)
     turns, system = find_conversation(record), find_system(record)
     first = {"role": "system", "content": system}
     if turns is None:
@@ -138,6 +141,25 @@ def _parse(record, where, folder):
     for example in examples:
         _check_characters(example, where)
     return [Instruction(**example, images=images) for example in examples]
+
+
+def _with_request(record, where):
+    """Return a record whose request and answer have the usual keys.
+
+    Without a request, the `input` is one, as in many data sets. TRL's prompts
+    are lists of messages, before an answer that may be a text.
+    """
+    if find_conversation(record) is not None:
+        return record
+    if isinstance(record.get("prompt"), list):
+        answer = _part(record, "response", where)
+        turn = {"role": "assistant", "content": answer}
+        return record | {"completion": [turn]}
+    request = record.get("input")
+    others = [record.get(key) for key in KEYS["instruction"]]
+    if request and not any(others):
+        return record | {"instruction": request, "input": None}
+    return record
 
 
 def _part(record, part, where):

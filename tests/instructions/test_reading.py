@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from kerasllm import instructions
+from kerasllm import corpora, instructions
 from kerasllm.checks import UserError
 from kerasllm.instructions import Instruction, read_jsonl
 from tests.serving import serve
@@ -30,10 +30,14 @@ def test_the_usual_keys_are_understood(tmp_path):
         {"instruction": "a", "answer": "b", "context": "c"},
         {"prompt": "a", "completion": "b", "output": None, "input": None},
         {"instruction": "a", "input": "", "output": "b"},  # Alpaca
+        {"input": "a", "output": "b"},
+        {"instruction": "", "input": "a", "output": "b"},
+        {"prompt": openai(("user", "a")), "answer": "b"},  # TRL, for GRPO
     )
     plain, with_context = Instruction("a", "b"), Instruction("a", "b", "c")
     assert read_jsonl(path) == [
-        plain, plain, with_context, with_context, plain, plain
+        plain, plain, with_context, with_context, plain, plain, plain, plain,
+        plain,
     ]  # fmt: skip
 
 
@@ -212,6 +216,15 @@ def test_a_context_cannot_follow_messages():
     [
         ("{", "JSON object.*line 2"),
         ("[1]", "JSON object.*line 2"),
+        (
+            '{"prompt": "a", "output": "b", "prompt": "c"}',
+            "line 2: the key 'prompt' is there twice",
+        ),
+        ("prompt,output", "line 2: Expecting.*on a line of its own"),
+        (
+            {"prompt": openai(("user", "a")), "chosen": "b"},
+            "for `kerasllm dpo`",
+        ),
         ("9" * 5000, "JSON object.*line 2"),
         ("[" * 100_000, "JSON object.*line 2"),
         ({"instruction": "a"}, "a response that.*line 2.*keys instruction"),
@@ -231,14 +244,37 @@ def test_a_bad_line_is_named(tmp_path, record, message):
         read_jsonl(path)
 
 
-@pytest.mark.parametrize(("encoding", "line"), [("latin-1", 2), ("utf-16", 1)])
+@pytest.mark.parametrize(
+    ("encoding", "line"), [("latin-1", 2), ("utf-16", 1), ("utf-16-le", 1)]
+)
 def test_what_is_not_utf_8_is_named(tmp_path, encoding, line):
     path = write(tmp_path / "data.jsonl", *[{"prompt": "a", "output": "b"}] * 2)
     text = path.read_text().splitlines()
     text[1] = text[1].replace("b", "Übung")
     path.write_text("\n".join(text), encoding=encoding)
-    with pytest.raises(ValueError, match=f"UTF-8.*data.jsonl, line {line}: "):
+    name = "ENCODING" if encoding == "latin-1" else "UTF-16"
+    where = f"data.jsonl, line {line}: .*iconv -f {name} "
+    with pytest.raises(ValueError, match=f"UTF-8.*{where}"):
         read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "cure"),
+    [
+        (b"\x1f\x8b\x08", "gzip file: unpack it with `gunzip`"),
+        (b"PK\x03\x04", "ZIP archive"),
+        (b"PAR1\x15", "Parquet file: write it as JSONL"),
+        (b"%PDF-1.7\n", "PDF file: save its text"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, start, cure):
+    """To convert its encoding would make a text of it, and nonsense."""
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(start + bytes(range(256)))
+    with pytest.raises(UserError, match=cure):
+        read_jsonl(path)
+    with pytest.raises(UserError, match=cure):
+        corpora.text_shards(path.rename(tmp_path / "data.txt"))
 
 
 def test_a_byte_order_mark_is_none_of_the_text(tmp_path):
