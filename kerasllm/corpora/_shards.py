@@ -130,8 +130,9 @@ def check_shard(path):
         is_other = start.startswith(codecs.BOM_UTF8)
         file.seek(0)
         for line in file:
-            decode(line, path, offset, start)
-            empty = empty and not line.strip()
+            text = decode(line, path, offset, start)
+            # Unicode has more blanks than ASCII.
+            empty = empty and not text.replace("\ufeff", "").strip()
             is_other = is_other or b"\r" in line.rstrip(b"\r\n")
             offset += len(line)
     if empty:

@@ -50,7 +50,8 @@ def text_shards(paths, documents="lines", pattern="*.txt"):
             The last two, and JSONL files, write shards to the cache, once for
             the same text. Every line end becomes a newline, and all else
             stays as it is.
-        pattern: str. Pattern for file names in folders, as in a shell.
+        pattern: str. Pattern for file names in folders, as in a shell. The
+            default finds `.TXT`, too.
 
     Returns:
         A sorted list of str, the absolute paths of the shards.
@@ -124,26 +125,37 @@ def _text_files(paths, pattern):
     """Return the absolute paths of the files, sorted and without duplicates."""
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
+    given = pattern
+    if pattern == "*.txt":
+        pattern = "*.[tT][xX][tT]"
     found = set()
-    for path in map(pathlib.Path, paths):
-        path = path.expanduser().absolute()
-        if path.is_dir():
+    for name in paths:
+        path = pathlib.Path(name).expanduser().absolute()
+        # An empty name would be the current folder.
+        if os.fspath(name) and os.path.isdir(path):
             found.update(
                 item
                 for item in path.rglob(pattern)
                 if item.is_file() and not _is_hidden(item.relative_to(path))
             )
-        elif path.is_file():
+        elif os.path.isfile(path):
             found.add(path)
+        elif os.path.lexists(path) and os.fspath(name):
+            raise UserError(
+                f"`paths` must be files or folders. Received: {path}, which "
+                "is neither, but a pipe, a device or a broken link. Save the "
+                "text to a file."
+            )
         else:
             raise MissingFileError(
-                f"`paths` must be files or folders. Received: {path}, which "
+                "`paths` must be files or folders. Received: "
+                f"{str(path)[:200] if os.fspath(name) else repr(name)}, which "
                 "does not exist. Check its spelling."
             )
     if not found:
         raise UserError(
             "A corpus must have at least one file. Received: "
-            f"{shown(paths, 200)}, with no file that matches {pattern}. "
+            f"{shown(paths, 200)}, with no file that matches {given}. "
             "Give another `pattern`."
         )
     return sorted(map(str, found))

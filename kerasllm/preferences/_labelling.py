@@ -2,6 +2,7 @@
 
 import html
 import http.server
+import os
 import pathlib
 import random
 import secrets
@@ -125,8 +126,13 @@ _NAMES = ("127.0.0.1", "localhost")
 
 def _labels_in(out):
     """Return the labels of a file, which may not exist."""
-    if not out.exists():
+    if not os.path.lexists(out):
         return {}
+    if not out.is_file():
+        raise RunError(
+            f"`out` must be a file. Received: {out}, which is a folder, a "
+            "pipe, a device or a broken link. Choose another name."
+        )
     try:
         return read_labels(out)
     except UserError as error:

@@ -13,6 +13,7 @@ from kerasllm.checks import (
     MissingFileError,
     RunError,
     UserError,
+    check_text,
     path_error,
 )
 from kerasllm.files import check_writable
@@ -86,6 +87,7 @@ def open_database(path, embedder_name):
             or another embedder has written it.
         UserError: the path is a folder or may not be written to.
     """
+    check_text("path", str(path))  # SQLite knows no other names
     if path != ":memory:":
         if pathlib.Path(path).is_dir():
             raise FolderIsFileError(

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import os
 import pathlib
 
 from kerasllm.checks import (
@@ -95,12 +96,12 @@ def index_folder(
     folder = pathlib.Path(folder).expanduser().absolute()
     check_chunking(max_tokens, overlap, tokenizer)
     check_int("batch_size", batch_size, 1)
-    name = folder.name if name is None else name
+    name = _readable(folder.name) if name is None else name
     check_text("name", name)
     paths = document_paths(folder)
     known = _ids_by_source(store, name)
     _check_folder(store, known, folder, name)
-    facts = {"collection": name, "folder": str(folder)}
+    facts = {"collection": name, "folder": _readable(folder)}
     group, read, skipped, counts = {}, set(), {}, collections.Counter()
     for path in paths:
         source = _source(name, folder, path)
@@ -181,7 +182,15 @@ def _files_in(folder):
 
 
 def _source(name, folder, path):
-    return f"{name}/{path.relative_to(folder).as_posix()}"
+    return f"{name}/{_readable(path.relative_to(folder).as_posix())}"
+
+
+def _readable(path):
+    """Return a path as text that a store can hold.
+
+    Names of files need not be UTF-8. The other bytes are written as codes.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _ids_by_source(store, name):
@@ -197,8 +206,8 @@ def _check_folder(store, known, folder, name):
     """Check that a collection is of this folder, or of one that has moved."""
     for ids in list(known.values())[:1]:
         (passage,) = store.get(sorted(ids)[:1])
-        there = passage.metadata.get("folder", str(folder))
-        if there != str(folder) and pathlib.Path(there).is_dir():
+        there = passage.metadata.get("folder", _readable(folder))
+        if there != _readable(folder) and pathlib.Path(there).is_dir():
             raise RunError(
                 "A collection must be of one folder. Received: "
                 f"name={name!r} for {folder}, and the store has it from "

@@ -66,6 +66,20 @@ def test_a_folder_is_read_with_its_subfolders(store, folder):
     assert text[start:end] == "Keep them dry."
 
 
+def test_names_need_not_be_utf_8(store, tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
+    os.mkdir(folder)
+    with open(os.path.join(folder, b"\xfc.txt"), "w") as file:
+        file.write(CARE)
+    for added in (1, 0):
+        report = index_folder(store, os.fsdecode(folder), verbose=0)
+        assert (report.files, report.added) == (1, added)
+    (passage,) = store.get(store.ids())
+    assert passage.source == "caf\\xe9/\\xfc.txt"
+    with pytest.raises(UserError, match="`path` must be text that UTF-8"):
+        Store(os.fsdecode(folder) + "/s.sqlite", str)
+
+
 def test_a_second_run_embeds_only_what_changed(store, folder):
     index(store, folder)
     report, texts = index(store, folder)
