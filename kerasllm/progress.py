@@ -13,6 +13,38 @@ from kerasllm.checks import ExplainedError
 SECONDS_OF_SILENCE = 10
 
 
+def say(text, end="\n", file=None):
+    """Print a text on stderr, if that is possible.
+
+    A terminal that was closed, or a disk that is full, is no reason to stop
+    the work, nor to end with another exit status.
+
+    Args:
+        text: str.
+        end: str to print behind it.
+        file: where to print instead.
+    """
+    file = sys.stderr if file is None else file
+    try:
+        print(text, end=end, file=file, flush=True)
+    except (OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            discard(file)
+
+
+def discard(file):
+    """Discard what was not written to a file, and all that will be.
+
+    What is left in its buffer would fail again when the process ends.
+
+    Args:
+        file: an open file, such as `sys.stdout`.
+    """
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, file.fileno())
+    os.close(descriptor)
+
+
 @contextlib.contextmanager
 def working(what, at_once=True):
     """Show on stderr what a block does, and that it is still running.
@@ -35,8 +67,7 @@ def working(what, at_once=True):
         try:  # from here on, Ctrl-C must leave no half line behind
             if at_once:
                 said.set()
-                print(f"{what} ...", end="" if is_terminal else "\n", file=file)
-                file.flush()
+                say(f"{what} ...", "" if is_terminal else "\n", file)
             thread.start()
             yield
         finally:
@@ -46,7 +77,7 @@ def working(what, at_once=True):
                     thread.join()
             finally:
                 if is_terminal and said.is_set():
-                    print("\r\x1b[K", end="", file=file, flush=True)
+                    say("\r\x1b[K", "", file)
 
 
 def _report(what, file, said, done):
@@ -58,10 +89,7 @@ def _report(what, file, said, done):
         said.set()
         seconds = round(time.monotonic() - start)
         begin, end = ("\r", "") if is_terminal else ("", "\n")
-        # A terminal that was closed is no reason to stop the work.
-        with contextlib.suppress(OSError, ValueError):
-            line = f"{begin}{what} ... {seconds} s"
-            print(line, end=end, file=file, flush=True)
+        say(f"{begin}{what} ... {seconds} s", end, file)
         pause = 1 if is_terminal else SECONDS_OF_SILENCE
 
 
@@ -86,11 +114,12 @@ def quiet():
     need this output.
     """
     try:
+        said = tempfile.TemporaryFile()
         stderr = os.dup(2)
-    except OSError:  # closed by the caller: there is nothing to hide
+    except OSError:  # stderr is closed, or no folder takes a temporary file
         yield
         return
-    with tempfile.TemporaryFile() as said:
+    with said:
         os.dup2(said.fileno(), 2)
         try:
             yield
@@ -98,7 +127,8 @@ def quiet():
             raise
         except Exception:
             said.seek(0)
-            os.write(stderr, said.read())
+            with contextlib.suppress(OSError):
+                os.write(stderr, said.read())
             raise
         finally:
             os.dup2(stderr, 2)

@@ -23,9 +23,11 @@ class Interrupts:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            # `None` if the handler was not installed from Python.
-            self._previous = signal.getsignal(signal.SIGINT)
-            if self._previous is not None:
+            before = signal.getsignal(signal.SIGINT)
+            # `None` if the handler was not installed from Python. A shell's
+            # script lets its jobs in the background ignore Ctrl-C.
+            if before not in (None, signal.SIG_IGN):
+                self._previous = before
                 signal.signal(signal.SIGINT, self._note)
         return self
 

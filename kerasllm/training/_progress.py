@@ -1,5 +1,6 @@
 """How a `fit` shows that it goes on, in a terminal and in a pipe alike."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -83,4 +84,6 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
             now = time.monotonic()
             if self._is_chatty and now - self._shown >= SECONDS_OF_SILENCE:
                 self._shown = now
-                print(f"  {self._doing}", flush=True)
+                # If nobody reads it, the epoch's own line will tell.
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"  {self._doing}", flush=True)

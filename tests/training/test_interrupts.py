@@ -43,6 +43,15 @@ def test_an_error_in_the_block_gives_the_handler_back():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_ctrl_c_that_is_ignored_stays_ignored():
+    """A script lets its jobs in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interrupts() as interrupts:
+        ctrl_c()
+    assert not interrupts.arrived
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def test_another_thread_leaves_signals_alone():
     before = signal.getsignal(signal.SIGINT)
     found = []
