@@ -49,7 +49,13 @@ class FolderIsFileError(FileExistsError, UserError):
     """A folder that the caller named is a file."""
 
 
+class ImpossiblePathError(OSError, UserError):
+    """A path that the caller named is too long, or a link to itself."""
+
+
 _PATH_ERRORS = {
+    errno.ENAMETOOLONG: ImpossiblePathError,
+    errno.ELOOP: ImpossiblePathError,
     errno.EACCES: ForbiddenPathError,
     errno.EPERM: ForbiddenPathError,
     errno.ENOTDIR: NotAFolderError,

@@ -104,6 +104,8 @@ def check_adapters(option: typer.CallbackParam, path: pathlib.Path | None):
         some = _files_of_adapters(path)
         if some:
             cure = f"Use {shlex.join([option.opts[-1], str(some[0])])}"
+    elif not path.is_file():
+        what = "is a pipe or a device"
     else:
         with open(path, "rb") as file:
             if file.read(len(_HDF5)) != _HDF5:
@@ -138,6 +140,8 @@ def _adapters(path, option, options):
         options: all options of the command.
     """
     folder = pathlib.Path(path)
+    if (folder / "config.json").is_file() or presets.is_run(folder):
+        return None  # a whole model, whatever lies beside it
     if (folder / "adapter_config.json").is_file():
         return _Found(
             "has adapters in the format of PEFT",

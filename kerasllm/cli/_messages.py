@@ -1,4 +1,4 @@
-"""What a command says when something goes wrong, and its three streams."""
+"""What a command says when something goes wrong, its streams and folders."""
 
 import errno
 import os
@@ -6,9 +6,21 @@ import re
 import sys
 
 import kerasllm
-from kerasllm.checks import ExplainedError
+from kerasllm.checks import ExplainedError, UserError
+from kerasllm.progress import discard, say
 
 _ERRORS_OF_STREAMS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
+_FEW_COLUMNS = 20  # some terminals say that they have none
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+# What the user's paths and limits lead to, wherever it is found.
+_STATUS_OF_ERRNO = {
+    errno.ENAMETOOLONG: 2,
+    errno.ELOOP: 2,
+    errno.EISDIR: 2,
+    errno.ENXIO: 2,  # a socket
+    errno.EMFILE: 1,
+    errno.ENFILE: 1,
+}
 _PACKAGE = os.path.dirname(kerasllm.__file__)
 # What the library calls the values of these options. An option that has the
 # same name in the library need not be listed.
@@ -87,15 +99,34 @@ def exit_status(error):
         return error.exit_status
     if isinstance(error, PermissionError | NotADirectoryError):
         return 2
+    if isinstance(error, MemoryError):
+        return 1
+    if isinstance(error, OSError):
+        return _STATUS_OF_ERRNO.get(error.errno)
     return None
 
 
 def message_of(error):
     """Return the message of an error without the text that Keras adds."""
     message = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, MemoryError):
+        message = (
+            "The process must get the memory that it needs. Received: too "
+            "little. Take a smaller model, batch or text, or a larger machine."
+        )
+    elif isinstance(error, OSError) and error.filename is not None:
+        name = str(error.filename)[:200]
         # Without the number, which tells a user nothing.
-        message = f"{error.strerror}: {error.filename}"
+        message = f"{error.strerror}: {name}"
+        if not isinstance(error, ExplainedError):
+            message = (
+                "A path must be one that can be opened. Received: "
+                f"{name} ({error.strerror}). Look at the path."
+            )
+    elif isinstance(error, OSError) and error.errno in _TOO_MANY_FILES:
+        message = f"{error.strerror}."
+    if isinstance(error, OSError) and error.errno in _TOO_MANY_FILES:
+        message += " Raise the limit, with `ulimit -n 1024`."
     if message.startswith("Exception encountered when calling"):
         # Keras prints the original message in bold.
         bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", message, re.DOTALL)
@@ -172,6 +203,32 @@ def open_streams():
     return sys.stdout is not None
 
 
+def settle_surroundings():
+    """Settle where the process is, and where its home and that of Keras are.
+
+    Keras and other packages create a folder named "~" where they cannot find
+    the home, and Keras writes into the current folder if `KERAS_HOME` is empty.
+
+    Raises:
+        UserError: the current folder was removed.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            "The current folder must be there. Received: one that was removed. "
+            "Go to another with cd."
+        ) from error
+    if os.path.expanduser("~") == "~":  # the user has none
+        os.environ["HOME"] = "/tmp"  # as Keras does
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) < _FEW_COLUMNS:
+        del os.environ["COLUMNS"]  # help would be empty
+    keras_home = os.environ.pop("KERAS_HOME", "")
+    if keras_home:
+        os.environ["KERAS_HOME"] = os.path.expanduser(keras_home)
+
+
 def output_error(error=None):
     """Return the `OSError` from writing what was printed, or `None`.
 
@@ -181,19 +238,14 @@ def output_error(error=None):
     """
     is_of_stream = isinstance(error, OSError) and error.filename is None
     if is_of_stream and error.errno in _ERRORS_OF_STREAMS:
-        forget_output()
+        discard(sys.stdout)
         return error
     try:
         sys.stdout.flush()
     except OSError as error:
-        forget_output()
+        discard(sys.stdout)
         return error
     return None
-
-
-def forget_output():
-    """Discard the output that could not be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warning_printer(options):
@@ -210,6 +262,6 @@ def warning_printer(options):
     def show(message, category, filename, lineno, file=None, line=None):
         if filename.startswith(os.path.join(_PACKAGE, "")):
             words = " ".join(in_words_of(options, str(message)).split())
-            print(f"kerasllm: {words}", file=sys.stderr)
+            say(f"kerasllm: {words}")
 
     return show

@@ -83,6 +83,15 @@ def check_prompt(name, text):
         )
 
 
+def check_file(name, path):
+    """Refuse a pipe or a device: data are read more than once."""
+    if not path.is_file():
+        raise checks.UserError(
+            f"`{name}` must be a file. Received: {path}, which is a pipe or a "
+            "device. Save what it gives to a file."
+        )
+
+
 def check_folder(name, directory):
     """Refuse a folder that cannot be written to, without creating it."""
     files.check_may_write(directory)

@@ -5,11 +5,11 @@ import difflib
 import gc
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import shlex
 import sys
-import tempfile
 import types
 import warnings
 from typing import Annotated
@@ -19,7 +19,7 @@ import typer
 import kerasllm
 from kerasllm.cli import _messages
 from kerasllm.lazy import LateModules
-from kerasllm.progress import quiet
+from kerasllm.progress import discard, quiet, say
 
 # Each backend's package has the name of the backend.
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -48,7 +48,15 @@ _TENSORFLOWS_NAMESPACES = "tensorflow._api.v2."
 # Options whose value is a path, or may be one.
 _PATHS = {
     *("--data", "--image", "--lora", "--model", "--out", "--preset"),
-    *("--store", "--embedder", "--validation"),
+    *("--store", "--embedder", "--agreement"),
+    *("--sources", "--csv", "--feedback", "--course"),
+}
+# Commands whose arguments are paths.
+_TAKE_PATHS = ("index", "compare", "homework")
+# What Keras accepts in keras.json: it fails on other values as it is imported.
+_KERAS_SETTINGS = {
+    "floatx": ("float16", "float32", "float64"),
+    "image_data_format": ("channels_last", "channels_first"),
 }
 
 # Commands that write no file which a second call could go on with.
@@ -79,10 +87,6 @@ def main(arguments=None):
     gc.set_threshold(50_000)
     # TensorFlow would print lines about the CPU that tell a user nothing.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if os.path.expanduser("~") == "~":
-        # The user has no home. Some packages would create a folder named "~",
-        # and others would fail. Keras uses this folder, too.
-        os.environ["HOME"] = tempfile.gettempdir()
     if not _messages.open_streams():
         _fail(1, "There must be a place for what is printed. Received: none.")
     with warnings.catch_warnings():
@@ -104,9 +108,30 @@ def _expand_home(argument):
     return f"{option}={os.path.expanduser(path)}"
 
 
+def _check_paths(arguments):
+    """Refuse an empty path, such as of a variable that the shell lacks.
+
+    Python would take it for the current folder.
+    """
+    takes_paths = bool(arguments) and arguments[0] in _TAKE_PATHS
+    for before, value in itertools.pairwise(["", *arguments]):
+        option, equals, path = value.partition("=")
+        if option in _PATHS and equals and not path:
+            before, value = option, path
+        is_path = before in _PATHS or (takes_paths and before[:1] != "-")
+        if value == "" and is_path:
+            name = before if before in _PATHS else "An argument"
+            raise UsageError(
+                f"{name} must be a path. Received: an empty one. Write . for "
+                "the current folder."
+            )
+
+
 def _run(command, arguments, options):
     """Run the command line; end the process if something goes wrong."""
     try:
+        _messages.settle_surroundings()
+        _check_paths(arguments)
         # Not `app()`, which would draw a box around errors.
         with command.make_context("kerasllm", arguments) as context:
             command.invoke(context)
@@ -124,10 +149,11 @@ def _run(command, arguments, options):
         if arguments and arguments[0] in _KEEP_NOTHING:
             _fail(130, "Interrupted.")
         said = str(interrupt) or "Interrupted; what was finished is kept."
-        again = shlex.join(["kerasllm", *arguments])
-        _fail(130, f"{said} To go on: {again}")
+        # As it was typed: a path may have two spaces in a row.
+        again = f" {shlex.join(['kerasllm', *arguments])}"
+        _fail(130, f"{said} To go on:", again)
     except BrokenPipeError:  # `kerasllm info | head -1`
-        _messages.forget_output()
+        discard(sys.stdout)
         raise SystemExit(1) from None
     except Exception as error:
         _check_output(error)
@@ -155,8 +181,8 @@ def _check_output(error=None):
         )
 
 
-def _fail(status, message):
-    print(f"kerasllm: {' '.join(message.split())}", file=sys.stderr)
+def _fail(status, message, again=""):
+    say(f"kerasllm: {' '.join(message.split())}{again}")
     raise SystemExit(status) from None
 
 
@@ -266,7 +292,12 @@ class _LateDynamo(types.ModuleType):
 
 def _select_backend(backend):
     """Set `KERAS_BACKEND` before Keras is imported."""
-    name = str(backend or configured_backend())
+    config = _keras_config()
+    name = str(
+        backend
+        or os.environ.get("KERAS_BACKEND")
+        or config.get("backend", "tensorflow")  # as Keras does
+    )
     if name not in BACKENDS:
         raise UsageError(
             f"The backend must be one of {', '.join(BACKENDS)}. Received: "
@@ -294,17 +325,36 @@ def did_you_mean(word, words):
     return f"Did you mean {similar[0]}? " if similar else ""
 
 
-def configured_backend():
-    """Return the name of the backend that Keras would choose by itself."""
+def _keras_config():
+    """Return what keras.json says, a dict; refuse what Keras fails on."""
     from kerasllm import files
 
-    try:
-        config = json.loads((files.keras_home() / "keras.json").read_text())
-    except (OSError, ValueError):
-        config = {}
-    return os.environ.get("KERAS_BACKEND") or config.get(
-        "backend", "tensorflow"
-    )
+    path = files.keras_home() / "keras.json"
+    config, problem = {}, None
+    if path.exists():
+        try:
+            config = json.loads(path.read_text())
+        except ValueError:
+            pass  # Keras ignores what is no JSON
+        except OSError as error:
+            problem = f"which cannot be read ({error.strerror})"
+    if not isinstance(config, dict):
+        problem = "which is no JSON object"
+    elif not isinstance(config.get("epsilon", 1e-7), float):
+        problem = f"with an epsilon of {config['epsilon']!r}, which is no float"
+    else:
+        for name, values in _KERAS_SETTINGS.items():
+            if config.get(name, values[0]) not in values:
+                problem = (
+                    f"with {name} {config[name]!r}, which is not one of "
+                    f"{', '.join(values)}"
+                )
+    if problem is not None:
+        raise UsageError(
+            f"keras.json must be one that Keras can use. Received: {path}, "
+            f"{problem}. Mend it, or remove it: Keras writes a new one."
+        )
+    return config
 
 
 def _running_backend():

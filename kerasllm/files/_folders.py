@@ -70,14 +70,25 @@ def check_may_write(directory):
         UserError: as for `check_writable`.
     """
     path = pathlib.Path(directory).absolute()
-    if path.exists() and not path.is_dir():
-        raise _not_writable(errno.EEXIST, directory)
-    while not path.exists():
+    named = path
+    while not _is_there(path, directory):
         path = path.parent
     if not path.is_dir():
-        raise _not_writable(errno.ENOTDIR, directory)
+        number = errno.EEXIST if path == named else errno.ENOTDIR
+        raise _not_writable(number, directory)
     if not os.access(path, os.W_OK | os.X_OK):
         raise _not_writable(errno.EACCES, directory)
+
+
+def _is_there(path, directory):
+    """Return whether a path exists; refuse what can be no path."""
+    try:
+        path.lstat()  # a link to nowhere is there: it stands in the way
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # a name of more than 255 bytes
+        raise _unwritable(error, directory) from error
+    return True
 
 
 def _not_writable(number, directory):

@@ -1,3 +1,4 @@
+import importlib
 import json
 import shlex
 
@@ -84,6 +85,8 @@ def test_a_function_of_ones_own_may_ask_for_answers(
         "    return [a in r for a, r in zip(answers, responses)]\n"
         "some = 3\n"
     )
+    # A file beside it takes the place of no package, but for its own imports.
+    (tmp_path / "wave.py").write_text("1 / 0")
     for name, expected in (("short", [-4, -1]), ("near", [True, False])):
         status, _, err = run(
             "grpo", "--data", questions_file, "--reward", f"my_rewards:{name}",
@@ -99,6 +102,7 @@ def test_a_function_of_ones_own_may_ask_for_answers(
     ):
         status, _, err = run("grpo", "--data", questions_file, "--reward", name)
         assert status == 2 and said in one_line(err)
+    assert importlib.import_module("wave").__file__ != str(tmp_path / "wave.py")
 
 
 def test_questions_have_one_answer_each(run, called, questions_file):

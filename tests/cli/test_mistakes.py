@@ -1,5 +1,6 @@
 """Mistakes are told at once, in the words of the command line."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.any_backend
 
 HEAVY = ("keras", "keras_hub", "tensorflow", "jax", "torch")
 # What is typed, and what must be said. FILE is one line of text, RUN a folder
-# with a finished run of other data.
+# with a finished run of other data, LINK a link to nowhere.
 MISTAKES = [
     ("pretrain --backend pytorch", "Did you mean torch?"),
     ("info --backend tf", "Did you mean tensorflow?"),
@@ -27,6 +28,19 @@ MISTAKES = [
     ("pretrain --data FILE --out FILE/x", "Not a directory"),
     ("pretrain --data FILE --out RUN", "--recipe and --data or --documents"),
     ("pretrain --out RUN --seed 1", "a run of another --recipe and --seed"),
+    ("pretrain --data EMPTY", "--data must be a path. Received: an empty one"),
+    ("pretrain --data FILE --out=", "--out must be a path. Received: an empty"),
+    ("homework release EMPTY", "An argument must be a path"),
+    ("pretrain --data LONG", "aaa, which does not exist"),
+    ("generate --model LONG x", "aaa (File name too long). Look"),
+    ("finetune --data EXAMPLES --out LONG", "(File name too long)"),
+    ("pretrain --data FILE --out LINK", "a folder that can be written to"),
+    ("pretrain --data PACKED", "It is a gzip file: unpack it with `gunzip`."),
+    ("finetune --data PACKED", "It is a gzip file: unpack it with `gunzip`."),
+    ("finetune --data /dev/null", "--data must be a file. Received: /dev/null"),
+    ("pretrain --data /dev/null", "which is neither, but a pipe, a device"),
+    ("pretrain --data BLANK", "A shard must hold text."),
+    ("compare PAIRS --out LINK", "--out must be a file. Received: LINK"),
     ("pretrain --sample EMPTY", "--sample must have some text"),
     ("pretrain --devices 0", "--devices must be auto or a positive"),
     ("pretrain --vocabulary-size 0", "--vocabulary-size must be a positive"),
@@ -193,13 +207,16 @@ def test_mistakes_are_told_before_a_backend_is_imported(
     (tmp_path / "LATIN").write_bytes("Grüße\n".encode("latin-1"))
     (tmp_path / "TEXTS").write_text('{"text": "One."}')
     (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "PACKED").write_bytes(gzip.compress(b'{"text": "One."}'))
+    (tmp_path / "BLANK").write_text("\ufeff \n\u3000\xa0\n")
+    (tmp_path / "LINK").symlink_to("nowhere")
     make_folders(tmp_path)
     (tmp_path / "DOCS").mkdir()
     (tmp_path / "DOCS" / "a.txt").write_text("A text.")
     before = sorted(tmp_path.rglob("*"))
     names = {
         "EXAMPLES": instructions_file, "PAIRS": preferences_file,
-        "RUN": a_run, "EMPTY": "",
+        "RUN": a_run, "EMPTY": "", "--out=": "--out=", "LONG": 300 * "a",
     }  # fmt: skip
     commands = [
         [str(names.get(word, word)) for word in typed.split()]

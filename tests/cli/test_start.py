@@ -1,5 +1,6 @@
 import ast
 import contextlib
+import errno
 import importlib.metadata
 import importlib.util
 import pathlib
@@ -239,6 +240,32 @@ def test_backend_of_the_configuration_is_checked(run, monkeypatch, tmp_path):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize(
+    "config, told",
+    [
+        ("[]", "which is no JSON object"),
+        ('{"floatx": ["float32"]}', "floatx ['float32'], which is not one of"),
+        ('{"floatx": "bfloat16"}', "float16, float32, float64. Mend it"),
+        ('{"epsilon": 1}', "an epsilon of 1, which is no float"),
+        ('{"image_data_format": "x"}', "channels_last, channels_first"),
+        (None, "which cannot be read"),
+        ("no JSON", None),  # Keras ignores it
+    ],
+)
+def test_a_configuration_that_keras_cannot_read_is_told(
+    run, monkeypatch, tmp_path, config, told
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    if config is None:
+        (tmp_path / "keras.json").mkdir()
+    else:
+        (tmp_path / "keras.json").write_text(config)
+    status, _, err = run("info")
+    assert status == (2 if told else 0)
+    assert told is None or told in one_line(err)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
     "backend, command",
     [("torch", 'pip install -e ".[torch]"'), ("jax", "pip install jax")],
 )
@@ -292,10 +319,21 @@ def test_mistakes_inside_the_package_show_a_traceback(run, monkeypatch):
         (FileNotFoundError("Received: a path that is not there"), None),
         (FloatingPointError("Received: NaN"), None),
         (OSError("Received: no answer"), None),
+        # Limits of the system.
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a"), 2),
+        (OSError(errno.EMFILE, "Too many open files"), 1),
+        (MemoryError(), 1),
     ],
 )
 def test_the_class_of_an_error_decides_the_exit_status(error, status):
     assert _messages.exit_status(error) == status
+
+
+@pytest.mark.any_backend
+def test_limits_of_the_system_are_told_with_a_cure():
+    files = OSError(errno.EMFILE, "Too many open files")
+    assert _messages.message_of(files).endswith("with `ulimit -n 1024`.")
+    assert "needs. Received: too little." in _messages.message_of(MemoryError())
 
 
 @pytest.mark.any_backend
@@ -343,10 +381,10 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(
         raise interrupt
 
     monkeypatch.setattr(tour, "run", interrupted)
-    status, _, err = run("tour", "--out", "my tour")
+    status, _, err = run("tour", "--out", "my  tour")
     assert status == 130
     assert said in one_line(err)
-    assert "kerasllm tour --out 'my tour'" in err
+    assert "kerasllm tour --out 'my  tour'" in err
 
 
 @pytest.mark.any_backend

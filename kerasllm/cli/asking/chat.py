@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kerasllm.checks import UserError
+from kerasllm.checks import EnvironmentFailure, UserError
 from kerasllm.cli._folders import check_run
 from kerasllm.cli._messages import in_words_of, message_of, options_of
 from kerasllm.cli._options import (
@@ -44,7 +44,7 @@ from kerasllm.cli.asking.generate import (
     needs_no_tensorflow,
     print_pieces,
 )
-from kerasllm.progress import quiet, working
+from kerasllm.progress import quiet, say, working
 
 # Words that end the chat. So do an empty line, Ctrl-D, and Ctrl-C.
 WORDS_TO_LEAVE = ("/exit", "/quit")
@@ -231,7 +231,7 @@ def _greet(preset, adapters, store):
     elif preset in TOPICS and adapters is None:
         lines.append(TOPICS[preset])
     lines.append("Leave with an empty line, /exit or Ctrl-D.")
-    print("\n".join(lines), file=sys.stderr)
+    say("\n".join(lines))
 
 
 def _talk(voice, options):
@@ -258,7 +258,7 @@ def _talk(voice, options):
             raise typer.Exit(130) from None
         except UserError as error:  # a line that is too long, for example
             message = in_words_of(options, message_of(error))
-            print(f"kerasllm: {message}", file=sys.stderr)
+            say(f"kerasllm: {message}")
 
 
 def _read_line(asks):
@@ -266,6 +266,11 @@ def _read_line(asks):
     line = ""
     try:
         line = sys.stdin.readline()
+    except (OSError, ValueError) as error:
+        raise EnvironmentFailure(
+            "`chat` must have lines to read. Received: a standard input that "
+            f"cannot be read ({error}). Type them, or send a file to it."
+        ) from error
     finally:
         if asks and not line:  # Ctrl-D or Ctrl-C, behind the prompt
             print(flush=True)

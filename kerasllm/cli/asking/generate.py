@@ -3,7 +3,6 @@
 import itertools
 import json
 import pathlib
-import sys
 from typing import Annotated
 
 import typer
@@ -30,7 +29,7 @@ from kerasllm.cli._options import (
 from kerasllm.cli._start import UsageError, starting
 from kerasllm.gguf import gguf_path
 from kerasllm.presets import OFFLINE_PRESETS, is_run
-from kerasllm.progress import quiet, working
+from kerasllm.progress import quiet, say, working
 
 WITHOUT_TENSORFLOW = ("keras_hub>Gemma3Backbone", "kerasllm>GGUFBackbone")
 _DEFAULT_LENGTH = 64  # tokens, prompt included
@@ -204,4 +203,4 @@ def print_pieces(pieces, generator, prompt=""):
     speed = generator.tokens_per_second
     if speed is not None:
         digits = 0 if speed >= 10 else 1
-        print(f"{speed:,.{digits}f} tokens/s", file=sys.stderr)
+        say(f"{speed:,.{digits}f} tokens/s")

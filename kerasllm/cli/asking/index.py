@@ -2,7 +2,6 @@
 
 import pathlib
 import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -22,7 +21,7 @@ from kerasllm.cli.asking._stores import (
     open_store,
     said_of,
 )
-from kerasllm.progress import working
+from kerasllm.progress import say, working
 
 
 def _check_name(name, text):
@@ -125,14 +124,13 @@ def index(
 def _say(report, store):
     """Print what has been read, and what the user may do next."""
     for source, reason in report.skipped.items():
-        print(f"kerasllm: {source} is left out. {reason}", file=sys.stderr)
+        say(f"kerasllm: {source} is left out. {reason}")
     if report.unread:
         some = ", ".join(report.unread[:_MOST_NAMES])
         more = len(report.unread) - _MOST_NAMES
-        print(
+        say(
             "kerasllm: Only text, Markdown, and PDF files are read. Left out: "
-            f"{some}{f' and {more:,} more' if more > 0 else ''}.",
-            file=sys.stderr,
+            f"{some}{f' and {more:,} more' if more > 0 else ''}."
         )
     print(
         f"{report.files:,} files with {report.chunks:,} chunks: "

@@ -1,5 +1,6 @@
 """What `kerasllm grpo` can score responses with."""
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -49,9 +50,8 @@ def check_reward(name, reward):
             f"--reward must be {', '.join(REWARDS)} or module:function. "
             f"Received: --reward {reward}. {did_you_mean(reward, REWARDS)}"
         )
-    _import_from_here()
     package = parts[0]  # looking for a module in it would import it
-    if importlib.util.find_spec(package) is None:
+    if not _is_package(package):
         raise UsageError(
             "--reward must name a function in a module that Python can "
             f"import. Received: --reward {reward}, but there is no module "
@@ -99,17 +99,36 @@ def make_scorer(reward, answers):
     return score
 
 
-def _import_from_here():
-    """Let Python find a module beside the data."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+@contextlib.contextmanager
+def _from_here():
+    """Let Python find a module beside the data, in this block first of all.
+
+    After it, modules of the current folder come last. Otherwise one that has
+    the name of a package, such as `datasets.py`, would be imported instead.
+    """
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)
+
+
+def _is_package(name):
+    """Return whether Python finds a module or a package."""
+    with _from_here(), contextlib.suppress(ValueError):  # of `__main__`
+        return importlib.util.find_spec(name) is not None
+    return False
 
 
 def _import(name):
     """Return a function that `module:function` names."""
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        with _from_here():
+            found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UsageError(
             "--reward must name a function in a module that Python can "

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kerasllm.checks import UserError
-from kerasllm.cli._options import SeedOption
+from kerasllm.cli._options import SeedOption, check_file, checked
 from kerasllm.cli._start import UsageError
 
 DataArgument = Annotated[
@@ -16,6 +16,7 @@ DataArgument = Annotated[
     typer.Argument(
         exists=True,
         dir_okay=False,
+        callback=checked(check_file),
         metavar="DATA",
         help="JSONL with pairs: a prompt with responses, or with chosen and "
         "rejected, as texts, conversations or transcripts. Which response is "

@@ -16,6 +16,7 @@ from kerasllm.cli._options import (
     PresetOption,
     SeedOption,
     at_least,
+    check_file,
     checked,
     one_of,
 )
@@ -55,6 +56,7 @@ DataOption = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
+        callback=checked(check_file),
         help="JSONL, one object per line, or a JSON array. An object has a "
         "prompt, a chosen and a rejected response, which may be texts or "
         "lists of messages; or a prompt and a ranking of responses; or two "

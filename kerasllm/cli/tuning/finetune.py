@@ -14,6 +14,8 @@ from kerasllm.cli._options import (
     PresetOption,
     SeedOption,
     at_least,
+    check_file,
+    checked,
 )
 from kerasllm.cli._start import starting
 from kerasllm.cli.tuning._runs import (
@@ -50,6 +52,7 @@ DataOption = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
+        callback=checked(check_file),
         help="JSONL, one example per line, or a JSON array. An example has an "
         "instruction (or prompt, question) and a response (or output, "
         "completion, solution, answer). It may have a context (input) and an "

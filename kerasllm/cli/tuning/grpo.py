@@ -15,6 +15,7 @@ from kerasllm.cli._options import (
     PresetOption,
     SeedOption,
     at_least,
+    check_file,
     checked,
     one_of,
 )
@@ -64,6 +65,7 @@ DataOption = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
+        callback=checked(check_file),
         help="JSONL, one object per line, or a JSON array. An object has a "
         "prompt (or question, instruction) and an answer (or response, "
         "solution), which the model does not see.",
