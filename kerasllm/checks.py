@@ -11,9 +11,12 @@ import errno
 import functools
 import math
 import numbers
+import os
+import pathlib
 
 LARGEST_FLOAT32 = 3.4028234663852886e38
 LARGEST_SEED = 2**31 - 1  # PyTorch stores it as an int32
+LARGEST_INT = 2**63 - 1  # what counts and sizes are computed with
 
 
 class ExplainedError(Exception):
@@ -194,7 +197,8 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
         name: str. Name of the argument, for the message.
         value: anything.
         minimum: int, the smallest value that is allowed.
-        maximum: int, the largest value that is allowed, or `None`.
+        maximum: int, the largest value that is allowed. `None` for the largest
+            of 64 bits, `math.inf` for no bound, as for a seed.
         cure: str. A sentence on what to do.
 
     Returns:
@@ -204,14 +208,16 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
         UserError: the value is not an int, or it is out of bounds.
     """
     fits = is_int(value) and minimum <= value
-    if fits and (maximum is None or value <= maximum):
+    if fits and value <= (LARGEST_INT if maximum is None else maximum):
         return int(value)
-    if maximum is not None:
+    if maximum is not None and maximum < math.inf:
         rule = f"an int in [{minimum}, {maximum}]"
     elif minimum == 1:
         rule = "a positive int"
     else:
         rule = f"an int of at least {minimum}"
+    if fits and maximum is None:
+        rule += f", and at most {LARGEST_INT}"
     raise UserError(
         f"`{name}` must be {rule}. Received: {name}={shown(value)}. "
         f"{cure}".rstrip()
@@ -228,29 +234,60 @@ def check_positive_ints(**sizes):
         check_int(name, value, 1)
 
 
-def check_lists(**values):
-    """Return each of the values as a list, `None` as such.
-
-    What gives its elements only once, such as a generator, gives them here.
-
-    Args:
-        **values: anything. The names are those of the arguments.
-
-    Returns:
-        A list of a list or `None` for each of them.
+def check_list(name, value, rule="a list"):
+    """Return a value as a list, for which a generator gives its elements.
 
     Raises:
-        UserError: one of them is no list, nor anything like it.
+        UserError: it is no list, nor anything like it.
     """
-    for name, value in values.items():
-        is_one = isinstance(value, str | bytes | dict)
-        if value is not None and (is_one or not hasattr(value, "__iter__")):
-            raise UserError(
-                f"`{name}` must be a list. Received: {name}={shown(value)}, "
-                f"which is a {type(value).__name__}. Put a single one into a "
-                "list."
-            )
-    return [v if v is None else list(v) for v in values.values()]
+    try:
+        elements = (
+            None if isinstance(value, str | bytes | dict) else iter(value)
+        )
+    except TypeError:
+        elements = None
+    if elements is None:
+        raise UserError(
+            f"`{name}` must be {rule}. Received: {name}={shown(value)}, which "
+            f"is a {type(value).__name__}. Put a single one into a list."
+        )
+    return list(elements)
+
+
+def check_lists(**values):
+    """Return each of the values as `check_list` does, and `None` as such."""
+    return [
+        None if value is None else check_list(name, value)
+        for name, value in values.items()
+    ]
+
+
+def check_path(name, value):
+    """Return the path that a user has named, a `pathlib.Path`.
+
+    Raises:
+        UserError: it is neither a str nor a path, or no file can have it.
+    """
+    try:
+        path = os.fspath(value)
+        fits = isinstance(path, str) and b"\0" not in os.fsencode(path)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or not path:
+        raise UserError(
+            f"`{name}` must be a str or a path. Received: {name}="
+            f"{shown(value)}. Write its name as a string."
+        )
+    return pathlib.Path(path)
+
+
+def check_callable(name, value, cure=""):
+    """Check that a value can be called, or raise a `UserError`."""
+    if not callable(value):
+        raise UserError(
+            f"`{name}` must be callable. Received: {name}={shown(value)}. "
+            f"{cure}".rstrip()
+        )
 
 
 def check_real(name, value, holds, rule, *, cure=""):
@@ -273,6 +310,8 @@ def check_real(name, value, holds, rule, *, cure=""):
     if is_real(value):
         # NumPy's half precision cannot hold the bounds, and would warn.
         number = float(value) if hasattr(value, "dtype") else value
+        if is_int(number):  # it may be larger than any float
+            number = min(max(number, -(10**300)), 10**300)
         if holds(number):
             if not LARGEST_FLOAT32 < abs(number) < math.inf:
                 return
@@ -304,6 +343,8 @@ def check_numbers(name, values, *, cure=""):
 
     try:
         array = np.asarray(ops.convert_to_numpy(values))
+        if array.dtype.name == "bfloat16":  # NumPy does not know it
+            array = array.astype("float32")
         if array.dtype.kind == "O" and all(map(is_real, array.flat)):
             array = array.astype("float64")
         problem = f"{array.dtype} {array.shape}"

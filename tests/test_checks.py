@@ -1,13 +1,20 @@
 """What messages show of a value, and which numbers are too large."""
 
+import math
+import pathlib
+
 import numpy as np
 import pytest
 
 from kerasllm.checks import (
     UserError,
+    check_callable,
     check_choice,
     check_int,
+    check_list,
+    check_lists,
     check_numbers,
+    check_path,
     check_real,
     shown,
 )
@@ -70,3 +77,43 @@ def test_numbers_are_an_array(value):
 def test_what_looks_like_numbers_is_none(value):
     with pytest.raises(UserError, match="`n` must be numbers. Received: n="):
         check_numbers("n", value, cure="Convert them.")
+
+
+def test_a_number_must_fit_in_64_bits_but_a_seed():
+    with pytest.raises(UserError, match="int, and at most 9223372036854775807"):
+        check_int("n", 10**400, 1)
+    assert check_int("n", 2**63 - 1, 1) == 2**63 - 1
+    assert check_int("seed", 10**400, 0, math.inf) == 10**400
+    with pytest.raises(UserError, match="`n` must be an int of at least 0. Re"):
+        check_int("n", -1, 0, math.inf)
+    with pytest.raises(UserError, match=r"an int in \[1, 3\]. Received: n=4."):
+        check_int("n", 4, 1, 3)
+
+
+def test_what_gives_elements_is_a_list():
+    given = (n for n in (1, 2))
+    for value in ([1, 2], (1, 2), given, np.array([1, 2]), {1: 0, 2: 0}.keys()):
+        assert check_list("n", value) == [1, 2]
+    assert check_lists(a=None, b=(1,)) == [None, [1]]
+
+
+@pytest.mark.parametrize(
+    "value", [None, "ab", b"ab", {1: 2}, 3, np.array(3), list, object()]
+)
+def test_what_gives_no_elements_is_no_list(value):
+    with pytest.raises(UserError, match="`n` must be a list of few. Received"):
+        check_list("n", value, "a list of few")
+
+
+def test_a_path_is_a_str_or_a_path():
+    for value in ("a/b", pathlib.Path("a/b")):
+        assert check_path("p", value) == pathlib.Path("a/b")
+    for value in (None, 5, b"a", "", "a\0b", "\ud800", ["a"], object()):
+        with pytest.raises(UserError, match="`p` must be a str or a path. Rec"):
+            check_path("p", value)
+
+
+def test_what_cannot_be_called():
+    check_callable("f", len)
+    with pytest.raises(UserError, match="`f` must be callable.*f=3. Use len."):
+        check_callable("f", 3, "Use len.")
