@@ -3,8 +3,8 @@
 A filter sets what it removes to `-inf`, and `-inf` stays `-inf`, so filters and
 masks can be combined. The logits of each position need at least one finite
 value and no NaN; otherwise the result is undefined. A check here would cost a
-transfer from the device for every token, so the generators check the logits
-that they fetch anyway.
+transfer from the device for every token, so samplers check them, and the
+generators those that they fetch anyway.
 
 Everything here is plain `keras.ops` with static shapes and can be compiled.
 Temperatures, probabilities, penalties and `k` may be scalar tensors, so that a
@@ -23,6 +23,7 @@ from kerasllm.checks import (
     TEMPERATURE,
     TOP_P,
     UserError,
+    check_numbers,
     check_real,
     is_int,
     is_real,
@@ -169,7 +170,7 @@ def apply_penalties(logits, token_ids, frequency=0.0, presence=0.0):
     Source: OpenAI's API guide, "Frequency and presence penalties".
     """
     logits = _float_tensor(logits)
-    token_ids = ops.convert_to_tensor(token_ids, dtype="int32")
+    token_ids = ops.cast(number_tensor("token_ids", token_ids), "int32")
     check("frequency", frequency, PENALTY)
     check("presence", presence, PENALTY)
     if (
@@ -205,6 +206,7 @@ def divide_by_temperature(logits, temperature):
     check("temperature", temperature, TEMPERATURE)
     # This shift does not change the softmax. With it, a tiny temperature gives
     # large negative numbers instead of inf - inf.
+    logits = _float_tensor(logits)
     logits = logits - ops.max(logits, axis=-1, keepdims=True)
     if is_real(temperature) and temperature >= COLDEST:
         return logits / float(temperature)
@@ -284,10 +286,36 @@ def _count_tokens(token_ids, vocabulary_size):
 
 def _float_tensor(logits):
     """Return logits as a float tensor, which can hold `-inf`."""
-    logits = ops.convert_to_tensor(logits)
+    logits = number_tensor("logits", logits)
+    if not len(logits.shape) or logits.shape[-1] == 0:
+        raise UserError(
+            "`logits` must be (..., vocabulary_size), of at least one token. "
+            f"Received: logits of shape {tuple(logits.shape)}. Pass those of "
+            "all tokens."
+        )
     if keras.backend.is_float_dtype(logits.dtype):
         return logits
     return ops.cast(logits, "float32")
+
+
+def number_tensor(name, values):
+    """Return numbers as a tensor, or refuse what is none.
+
+    Args:
+        name: str. Name of the argument, for the message.
+        values: tensor, array, number, or a list of these.
+
+    Raises:
+        UserError: they are something else.
+    """
+    if not (ops.is_tensor(values) or isinstance(values, keras.KerasTensor)):
+        is_list = not hasattr(values, "dtype")
+        values = check_numbers(name, values)
+        if values.dtype == "uint64":  # not every backend has it
+            values = values.astype("int64")
+        if is_list and values.dtype.kind == "f":
+            values = values.astype(keras.config.floatx())
+    return ops.convert_to_tensor(values)
 
 
 def is_zero(value):

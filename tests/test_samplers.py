@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from kerasllm import backend, samplers
+from kerasllm.checks import UserError
 from kerasllm.samplers import (
     apply_penalties,
     chain,
@@ -863,3 +864,27 @@ def test_numpys_ints_are_seeds():
     for seed in (0, 2**31 - 1):
         drawn = [random_sample(logits, seed=s) for s in (seed, np.int64(seed))]
         assert int(drawn[0]) == int(drawn[1])
+
+
+@each_sampler
+@pytest.mark.parametrize("bad", [math.nan, -INF])
+@pytest.mark.parametrize("shape", [(5,), (2, 5)])
+def test_logits_without_a_number_are_refused(sampler, bad, shape):
+    """A token that nobody drew would be one that a mask has removed."""
+    logits = np.full(shape, bad, "float32")
+    with pytest.raises(UserError, match="Logits must be numbers.*Received: "):
+        sampler(logits)
+    if len(shape) == 2:
+        logits[0] = 0.0  # the other sequence still has none
+        with pytest.raises(UserError, match="Logits must be numbers"):
+            sampler(ops.convert_to_tensor(logits))
+    logits = np.zeros(shape, "float32")
+    logits[..., 1] = -INF
+    assert (ops.convert_to_numpy(sampler(logits)) != 1).all()
+
+
+def test_a_compiled_sampler_is_not_checked():
+    """The values are not known, and each call would wait for them."""
+    compiled = backend.compiled(lambda logits: greedy_search(logits))
+    logits = np.array([[1.0, 3.0, 2.0]], "float32")
+    assert ops.convert_to_numpy(compiled(logits)).tolist() == [1]

@@ -228,6 +228,26 @@ def is_scalar(number):
     return len(getattr(number, "shape", ())) == 0
 
 
+def is_known(tensor):
+    """Return whether the values of a tensor can be read now.
+
+    While a function is compiled, its tensors stand for values to come.
+    """
+    if name() == "jax":
+        import jax
+
+        return not isinstance(tensor, jax.core.Tracer)
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly()
+    import torch
+
+    # Tensors without values, for shapes or for recording, have other classes.
+    is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return is_plain and not (tensor.is_meta or torch.compiler.is_compiling())
+
+
 def write_cache(cache, index, update, axis):
     """Write new entries into a key or value cache.
 

@@ -21,6 +21,7 @@ from kerasllm.samplers._chain import (
     calling,
     chain,
     filter_logits,
+    likeliest,
     parameters_of,
 )
 from kerasllm.samplers._drawing import draw_at, draw_filtered
@@ -47,6 +48,7 @@ __all__ = [
     "draw_filtered",
     "filter_logits",
     "greedy_search",
+    "likeliest",
     "min_p",
     "min_p_filter",
     "parameters_of",

@@ -11,9 +11,11 @@ import inspect
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
-from kerasllm.checks import LARGEST_SEED, UserError, check_int, is_real
+from kerasllm import backend
+from kerasllm.checks import LARGEST_SEED, UserError, check_int, is_real, shown
 from kerasllm.logit_filters import (
     COLDEST,
     MIN_P,
@@ -26,6 +28,7 @@ from kerasllm.logit_filters import (
     divide_by_temperature,
     is_zero,
     min_p_filter,
+    number_tensor,
     top_k_filter,
     top_p_filter,
 )
@@ -140,11 +143,13 @@ class Chain:
 
         Raises:
             UserError: `top_k` is larger than the vocabulary, penalties are
-                used without `token_ids`, or the seed is out of range.
+                used without `token_ids`, the seed is out of range, or a
+                sequence has a NaN or no finite logit.
         """
         if numbers:
             return dataclasses.replace(self, **numbers)(logits, token_ids, seed)
         warn_of_caller()
+        logits = checked_logits(logits)
         logits = _penalize(
             logits, token_ids, self.frequency_penalty, self.presence_penalty
         )
@@ -313,11 +318,30 @@ def _draw(logits, seed):
 
 def sampler_logits(preds):
     """Return logits, of one sequence or of a batch, as a float32 tensor."""
-    logits = ops.cast(ops.convert_to_tensor(preds), "float32")
-    if len(logits.shape) not in (1, 2):
+    logits = ops.cast(number_tensor("logits", preds), "float32")
+    if len(logits.shape) not in (1, 2) or logits.shape[-1] == 0:
         raise UserError(
             "A sampler takes logits (vocabulary_size,) or (batch_size, "
             f"vocabulary_size). Received: shape {tuple(logits.shape)}. Pass "
             "the logits of one position, such as `logits[:, -1]`."
         )
+    return logits
+
+
+def checked_logits(preds):
+    """Return what `sampler_logits` does, if a token can be drawn from it.
+
+    While a function is compiled, the values are not known, and not checked.
+    """
+    logits = sampler_logits(preds)
+    if backend.is_known(logits):
+        # NumPy's maximum is NaN wherever there is one.
+        largest = ops.convert_to_numpy(logits).max(axis=-1)
+        if not np.isfinite(largest).all():
+            raise UserError(
+                "Logits must be numbers, and the largest one of a sequence "
+                f"must be finite. Received: {shown(largest.tolist())} as the "
+                "largest. If all of them are NaN, the model has diverged; if "
+                "all are -inf, a mask leaves no token to choose."
+            )
     return logits

@@ -8,6 +8,7 @@ from kerasllm.logit_filters import MIN_P, TOP_P, check, check_k
 from kerasllm.samplers._chain import (
     Chain,
     chain,
+    checked_logits,
     likeliest,
     sampler_logits,
     warn_of_caller,
@@ -25,10 +26,13 @@ def greedy_search(preds, seed=None):
     Returns:
         int32 tensor, `()` or `(batch_size,)`.
 
+    Raises:
+        UserError: a sequence has a NaN or no finite logit.
+
     Source: chapter 16, listing 16.9 and section "Sampling strategies".
     """
     warn_of_caller()
-    return likeliest(preds)
+    return likeliest(checked_logits(preds))
 
 
 def random_sample(preds, temperature=1.0, seed=None):
@@ -47,7 +51,8 @@ def random_sample(preds, temperature=1.0, seed=None):
         int32 tensor, `()` or `(batch_size,)`.
 
     Raises:
-        UserError: `temperature` is negative or not finite.
+        UserError: `temperature` is negative or not finite, or a sequence has
+            a NaN or no finite logit.
 
     Source: chapter 16, section "Sampling strategies".
     """

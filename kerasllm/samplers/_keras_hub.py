@@ -6,7 +6,13 @@ import keras
 import keras_hub
 from keras import ops
 
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import (
+    LARGEST_SEED,
+    UserError,
+    check_callable,
+    check_int,
+    shown,
+)
 from kerasllm.samplers._chain import parameters_of
 from kerasllm.samplers._functions import as_chain
 
@@ -36,15 +42,13 @@ class KerasHubSampler(keras_hub.samplers.Sampler):
 
     def __init__(self, sampler, seed=None):
         super().__init__()
-        if not callable(sampler):
-            raise UserError(
-                "`sampler` must be a callable of logits. Received: "
-                f"{shown(sampler)}. `chain(top_k=5)` makes one."
-            )
+        check_callable("sampler", sampler, "`chain(top_k=5)` makes one.")
         self.sampler = sampler
         self.parameters = parameters_of(sampler)
         if seed is None and "seed" in self.parameters:
             seed = self.parameters["seed"]
+        if seed is not None:
+            seed = check_int("seed", seed, 0, LARGEST_SEED)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         # This is stored per thread, because two threads may share one sampler.

@@ -1125,7 +1125,7 @@ def test_our_samplers_run_in_keras_hubs_loop(name):
 
 @pytest.mark.any_backend
 def test_a_sampler_for_keras_hub_must_return_one_token_a_row():
-    with pytest.raises(ValueError, match="must be a callable of logits"):
+    with pytest.raises(ValueError, match="`sampler` must be callable"):
         to_keras_hub("greedy")
     sampler = to_keras_hub(lambda logits: ops.argmax(logits, axis=0))
     with pytest.raises(ValueError, match="one token id for each row"):

@@ -16,7 +16,12 @@ import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.checks import UserError
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_list,
+    check_numbers,
+)
 from kerasllm.generation._arguments import (
     check_logits,
     check_seeds,
@@ -31,7 +36,7 @@ from kerasllm.samplers import (
     calling,
     draw_filtered,
     filter_logits,
-    greedy_search,
+    likeliest,
     parameters_of,
 )
 
@@ -54,7 +59,9 @@ class TokenizedPrompt:
 
     def __post_init__(self):
         # Accept any sequence of ints, and any images.
-        object.__setattr__(self, "token_ids", tuple(map(int, self.token_ids)))
+        token_ids = check_list("token_ids", self.token_ids, "a list of ints")
+        token_ids = check_numbers("token_ids", token_ids)
+        object.__setattr__(self, "token_ids", tuple(map(int, token_ids)))
         object.__setattr__(self, "images", tuple(list_images(self.images)))
 
 
@@ -175,7 +182,10 @@ class BatchSampler:
 
     def __init__(self, vocabulary_size, logit_processors=()):
         self.vocabulary_size = vocabulary_size
-        self.logit_processors = tuple(logit_processors)
+        processors = check_list("logit_processors", logit_processors)
+        for processor in processors:
+            check_callable("logit_processors", processor)
+        self.logit_processors = tuple(processors)
         self._compiled = {}
         self._lock = threading.Lock()
 
@@ -308,7 +318,7 @@ def _compile_sampler(greedy, with_logprobs):
         if penalties:
             penalized = filter_logits(processed, token_ids, **penalties)
         if greedy:
-            results = [greedy_search(penalized)]
+            results = [likeliest(penalized)]
             if with_logprobs:  # nothing else could have been drawn
                 results.append(ops.zeros_like(penalized[:, 0]))
         else:
