@@ -6,6 +6,7 @@ a KerasHub task: it takes and returns text and has a key/value cache.
 
 import keras
 import keras_hub
+import numpy as np
 from keras import layers, ops
 
 import kerasllm
@@ -176,8 +177,8 @@ class MiniGPTBackbone(keras_hub.models.Backbone):
             dtype=dtype,
             **kwargs,
         )
-        self._sizes = sizes
-        for size, value in sizes.items():
+        self._sizes = {k: np.array(v).item() for k, v in sizes.items()}  # JSON
+        for size, value in self._sizes.items():
             setattr(self, size, value)
 
     def get_config(self):

@@ -10,6 +10,7 @@ from kerasllm.checks import (
     UserError,
     check_int,
     check_positive_ints,
+    check_real,
     is_int,
     is_real,
     shown,
@@ -73,14 +74,14 @@ class Recipe:
         raised here.
 
         Raises:
-            UserError: a training setting is out of range. Model sizes are
-                checked when the model is built.
+            UserError: a setting is out of range, or a size of the model.
         """
         counts = {
             name: getattr(self, name)
             for name in (
                 "vocabulary_size",
                 "sequence_length",
+                "num_layers",
                 "batch_size",
                 "epochs",
                 "steps_per_epoch",
@@ -93,9 +94,19 @@ class Recipe:
         check_positive_ints(**counts)
         # Only this and `build` need a backend, so that a wrong name is told
         # before one starts.
+        from kerasllm.layers import check_block
         from kerasllm.schedules import WarmupSchedule
 
+        check_block(
+            self.hidden_dim, self.intermediate_dim, self.num_heads, self.dropout
+        )
         WarmupSchedule(self.learning_rate, self.warmup_steps)
+        check_real(
+            "validation_fraction",
+            self.validation_fraction,
+            lambda fraction: 0 < fraction < 1,
+            "between 0 and 1",
+        )
         if self.gradient_accumulation_steps is not None:
             check_int(
                 "gradient_accumulation_steps",

@@ -54,3 +54,19 @@ def test_recipes_answer_where_the_first_version_had_them():
     # As the first version wrote it.
     old = pickle.dumps(Recipe, protocol=0).replace(b"recipes", b"models")
     assert b"kerasllm.models" in old and pickle.loads(old) is Recipe
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"hidden_dim": 0}, "`hidden_dim` must be a positive int"),
+        ({"num_heads": 5}, "`hidden_dim` must be a multiple of `num_heads`"),
+        ({"num_layers": 1.5}, "`num_layers` must be a positive int"),
+        ({"dropout": 1}, "`dropout` must be in"),
+        ({"validation_fraction": 1}, "`validation_fraction` must be between"),
+    ],
+)
+def test_sizes_are_told_before_a_vocabulary_is_trained(numbers, message):
+    recipe = dataclasses.replace(RECIPES["laptop"], **numbers)
+    with pytest.raises(UserError, match=message):
+        recipe.checked()

@@ -16,7 +16,11 @@ from kerasllm.layers._cached import (
     attend,
     split_heads,
 )
-from kerasllm.layers._decoder import TransformerDecoder, check_dropout
+from kerasllm.layers._decoder import (
+    TransformerDecoder,
+    check_block,
+    check_dropout,
+)
 from kerasllm.layers._embedding import PositionalEmbedding
 from kerasllm.layers._linear import Linear, LoraLinear
 
@@ -32,6 +36,8 @@ __all__ = [
     "are_few",
     "arrange_kernels",
     "attend",
+    "check_block",
+    "check_block",
     "check_dropout",
     "check_positive_ints",
     "split_heads",

@@ -49,23 +49,13 @@ class TransformerDecoder(keras.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_positive_ints(
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_heads=num_heads,
-        )
-        if hidden_dim % num_heads:
-            raise UserError(
-                "`hidden_dim` must be a multiple of `num_heads`, so that each "
-                f"head gets an equal share. Received: hidden_dim={hidden_dim}, "
-                f"num_heads={num_heads}. Use hidden_dim="
-                f"{(hidden_dim // num_heads + 1) * num_heads}, for example."
-            )
-        check_dropout(dropout)
+        check_block(hidden_dim, intermediate_dim, num_heads, dropout)
+        # Keras refuses NumPy's ints, and JSON cannot write them.
+        hidden_dim, num_heads = int(hidden_dim), int(num_heads)
         self.hidden_dim = hidden_dim
-        self.intermediate_dim = intermediate_dim
+        self.intermediate_dim = intermediate_dim = int(intermediate_dim)
         self.num_heads = num_heads
-        self.dropout_rate = dropout
+        self.dropout_rate = dropout = float(dropout)
         self.remat = remat
         self._is_in_remat = False
         own = {"dtype": self.dtype_policy}
@@ -217,6 +207,23 @@ class TransformerDecoder(keras.Layer):
             "dropout": self.dropout_rate,
             "remat": self.remat,
         }
+
+
+def check_block(hidden_dim, intermediate_dim, num_heads, dropout):
+    """Raise an error if there is no `TransformerDecoder` of such sizes."""
+    check_positive_ints(
+        hidden_dim=hidden_dim,
+        intermediate_dim=intermediate_dim,
+        num_heads=num_heads,
+    )
+    if hidden_dim % num_heads:
+        raise UserError(
+            "`hidden_dim` must be a multiple of `num_heads`, so that each "
+            f"head gets an equal share. Received: hidden_dim={hidden_dim}, "
+            f"num_heads={num_heads}. Use hidden_dim="
+            f"{(hidden_dim // num_heads + 1) * num_heads}, for example."
+        )
+    check_dropout(dropout)
 
 
 def check_dropout(dropout):

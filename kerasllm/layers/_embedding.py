@@ -37,9 +37,10 @@ class PositionalEmbedding(keras.Layer):
             input_dim=input_dim,
             output_dim=output_dim,
         )
-        self.sequence_length = sequence_length
-        self.input_dim = input_dim
-        self.output_dim = output_dim
+        # Keras refuses NumPy's ints.
+        self.sequence_length = sequence_length = int(sequence_length)
+        self.input_dim = input_dim = int(input_dim)
+        self.output_dim = output_dim = int(output_dim)
         own = {"dtype": self.dtype_policy}
         self.token_embeddings = layers.Embedding(
             input_dim, output_dim, name="token_embeddings", **own
