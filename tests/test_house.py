@@ -242,6 +242,26 @@ def test_functions_are_short():
     assert long - LONG_IN_FRONT == set()
 
 
+def test_every_run_checks_its_arguments_first():
+    """A folder, callbacks and `verbose` are told before any work begins."""
+    wrong = []
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if not isinstance(node, FUNCTIONS):
+                continue
+            arguments = {arg.arg for arg in node.args.args}
+            arguments |= {arg.arg for arg in node.args.kwonlyargs}
+            calls = {
+                getattr(call.func, "attr", getattr(call.func, "id", None))
+                for call in ast.walk(node)
+                if isinstance(call, ast.Call)
+            }
+            is_run = {"directory", "callbacks"} <= arguments
+            if is_run and "check_run" not in calls | {node.name}:
+                wrong.append(f"{name}.{node.name}")
+    assert wrong == []
+
+
 def lines_of(first, last):
     return last.end_lineno - first.lineno + 1
 

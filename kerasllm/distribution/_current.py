@@ -6,7 +6,7 @@ import functools
 import keras
 
 from kerasllm import backend
-from kerasllm.checks import UserError, accept_former_names
+from kerasllm.checks import UserError, accept_former_names, shown
 from kerasllm.distribution._processes import process_index
 
 
@@ -36,6 +36,12 @@ def distributed(function):
 
     @functools.wraps(function)
     def run(*arguments, distribution=None, **options):
+        is_one = hasattr(distribution, "auto_shard_dataset")
+        if distribution is not None and not is_one:
+            raise UserError(
+                "`distribution` must be a `keras.distribution.Distribution`. "
+                f"Received: {shown(distribution)}. `data_parallel()` makes one."
+            )
         with use(distribution or keras.distribution.distribution()):
             return function(*arguments, distribution=distribution, **options)
 

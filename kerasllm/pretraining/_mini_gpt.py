@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import pathlib
 
 import keras
 
@@ -26,7 +25,14 @@ from kerasllm.pretraining._pretrained_model import (
 )
 from kerasllm.progress import working
 from kerasllm.recipes import get_recipe
-from kerasllm.training import MODEL_FILE, RUN_FILE, claim, read_run, write_run
+from kerasllm.training import (
+    MODEL_FILE,
+    RUN_FILE,
+    check_run,
+    claim,
+    read_run,
+    write_run,
+)
 
 
 @devices.distributed
@@ -78,17 +84,17 @@ def pretrain_mini_gpt(
     """
     # 1. Identify the run by everything that determines its result.
     recipe = get_recipe(recipe).checked()
+    directory, callbacks = check_run(directory, callbacks, verbose)
     seed = check_int("seed", seed, 0, 2**32 - 1)
     devices.check_batch_size(recipe.batch_size)
     with devices.first_process_first():  # it builds the corpus for all
-        if data is None:
-            data = corpora.local_docs()
+        data = corpora.local_docs() if data is None else data
     data = tokenizers.check_shards(data)
     identity = _identity(recipe, data, seed)
 
     # 2. Look at its folder. If the run is finished, load it from there. It may
     # be in a folder that is read-only.
-    directory = pathlib.Path(directory or _folder_of(identity))
+    directory = directory or _folder_of(identity)
     with devices.failing_together():
         files.check_same_run(directory, identity)
     is_done = (directory / MODEL_FILE).is_file()

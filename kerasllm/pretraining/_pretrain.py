@@ -10,6 +10,7 @@ from kerasllm.checks import (
     UserError,
     check_int,
     check_positive_ints,
+    is_real,
     shown,
 )
 from kerasllm.schedules import (
@@ -19,6 +20,7 @@ from kerasllm.schedules import (
     warn_of_long_warmup,
 )
 from kerasllm.training import (
+    check_run,
     describe_batch,
     next_token_objective,
     resumable_fit,
@@ -123,6 +125,7 @@ def pretrain(
     Source: chapter 16, "Pretraining the model", listing 16.8.
     """
     # 1. Check everything that can be checked before the first step.
+    directory, callbacks = check_run(directory, callbacks, verbose)
     check_positive_ints(
         epochs=epochs,
         checkpoint_steps=checkpoint_steps,
@@ -130,7 +133,10 @@ def pretrain(
     )
     if learning_rate is not None:
         check_learning_rate(learning_rate)
+    if is_real(learning_rate):
+        learning_rate = float(learning_rate)  # Keras refuses NumPy's
     _check_callable(sample=sample, variables=variables)
+    _check_data(model, train_dataset, validation_dataset)
     if steps_per_epoch is None:
         steps_per_epoch = num_batches_of(train_dataset)
     first_batch = _first_batch(train_dataset)
@@ -182,6 +188,27 @@ def _check_callable(**functions):
             raise UserError(
                 f"`{name}` must be a function of the model. Received: "
                 f"{name}={shown(function)}. Leave it out, or pass a function."
+            )
+
+
+def _check_data(model, train_dataset, validation_dataset):
+    """Refuse what is no model, and data that are no dataset."""
+    if not isinstance(model, keras.Model):
+        raise UserError(
+            "`model` must be a Keras model, such as a `mini_gpt`. Received: "
+            f"{shown(model)}. Build one first."
+        )
+    for name, dataset in (
+        ("train_dataset", train_dataset),
+        ("validation_dataset", validation_dataset),
+    ):
+        is_left_out = dataset is None and name == "validation_dataset"
+        if not (is_left_out or hasattr(dataset, "element_spec")):
+            raise UserError(
+                f"`{name}` must be a `tf.data.Dataset` of batches. Received: "
+                f"{shown(dataset)}. `pretraining_dataset` makes one, and "
+                "`tf.data.Dataset.from_tensor_slices((x, y)).batch(8)` of "
+                "arrays."
             )
 
 

@@ -7,6 +7,7 @@ import keras
 import keras_hub
 
 from kerasllm import backend, files, tokenizers
+from kerasllm.checks import check_path
 from kerasllm.files import MODEL_FILE, VOCABULARY_FILE
 from kerasllm.generation import TextGenerator
 from kerasllm.models import MiniGPTCausalLM
@@ -41,7 +42,7 @@ class PretrainedModel:
             RunError: its record cannot be read.
         """
         files.check_finished_run(directory)
-        directory = pathlib.Path(directory)
+        directory = check_path("directory", directory)
         with backend.LoadedValues():
             # Do not compile it. Keras saves the `jit_compile` setting of the
             # backend that trained, and JAX's setting would make PyTorch

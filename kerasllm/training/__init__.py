@@ -32,7 +32,12 @@ from kerasllm.training._losses import (
     training_model,
     with_labels,
 )
-from kerasllm.training._run_folder import claim, claim_for_model, write_run
+from kerasllm.training._run_folder import (
+    check_run,
+    claim,
+    claim_for_model,
+    write_run,
+)
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -45,6 +50,7 @@ __all__ = [
     "TrainingInterrupted",
     "accuracy",
     "assign",
+    "check_run",
     "claim",
     "claim_for_model",
     "describe_batch",

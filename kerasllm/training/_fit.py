@@ -1,7 +1,6 @@
 """A `fit` that can be killed at any moment and called again."""
 
 import contextlib
-import pathlib
 
 from kerasllm import distribution as devices
 from kerasllm.checks import RunError, check_int
@@ -9,7 +8,7 @@ from kerasllm.pipeline import without_autotune
 from kerasllm.training._checkpoints import Checkpoint
 from kerasllm.training._epochs import EpochLogs, PrintSample
 from kerasllm.training._progress import EpochProgress
-from kerasllm.training._run_folder import claim_for_model
+from kerasllm.training._run_folder import check_run, claim_for_model
 
 
 def resumable_fit(
@@ -65,10 +64,11 @@ def resumable_fit(
         TrainingInterrupted: as for `kerasllm.pretrain`.
     """
     epochs = check_int("epochs", epochs, 1)
+    directory, callbacks = check_run(directory, callbacks, verbose)
     model.optimizer.build(model.trainable_variables)
     with devices.only_run_in(directory):
         if identity is not None and directory is not None:
-            claim_for_model(pathlib.Path(directory), identity)
+            claim_for_model(directory, identity)
         run = Checkpoint(
             directory, steps_per_epoch, checkpoint_steps, first_batch, variables
         )

@@ -2,9 +2,19 @@
 
 import json
 
+import keras
+
 from kerasllm import distribution as devices
 from kerasllm import files
-from kerasllm.checks import RunError
+from kerasllm.checks import (
+    RunError,
+    UserError,
+    check_choice,
+    check_list,
+    check_path,
+    is_int,
+    shown,
+)
 from kerasllm.files import (
     RUN_FILE,
     check_same_run,
@@ -97,3 +107,34 @@ def write_run(directory, record):
     """
     with files.whole_file(directory / RUN_FILE) as file:
         json.dump(record, file, indent=2)
+
+
+def check_run(directory, callbacks, verbose):
+    """Check what every run takes, before any of its work begins.
+
+    Args:
+        directory: str or path of the folder of the run, or `None`.
+        callbacks: list of Keras callbacks, a single one, or `None`.
+        verbose: `"auto"`, 0, 1 or 2.
+
+    Returns:
+        The folder, a `pathlib.Path` or `None`, and a list of callbacks.
+
+    Raises:
+        UserError: one of them is something else.
+    """
+    if directory is not None:
+        directory = check_path("directory", directory)
+    if callbacks is None or isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks] if callbacks else []
+    callbacks = check_list("callbacks", callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise UserError(
+                "Each of `callbacks` must be a `keras.callbacks.Callback`. "
+                f"Received: {shown(callback)}. Pass an object, not its class."
+            )
+    is_number = isinstance(verbose, bool) or is_int(verbose)
+    if not (is_number and 0 <= verbose <= 2):
+        check_choice("verbose", verbose, ("auto", 0, 1, 2))
+    return directory, callbacks

@@ -6,7 +6,6 @@ are described where a user looks for them.
 
 import contextlib
 import dataclasses
-import pathlib
 import zipfile
 
 import keras
@@ -140,6 +139,7 @@ def dpo(
     the loss types see `dpo_loss`.
     """
     check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
     objective = Objective(beta, loss_type, label_smoothing, sft_weight)
     _check_reference(reference)
     check_causal_lm(causal_lm)
@@ -161,7 +161,6 @@ def dpo(
     )
     identity = None
     if directory is not None:
-        directory = pathlib.Path(directory)
         identity = {
             **describe_preferences(preferences, validation_preferences),
             **dataclasses.asdict(objective),

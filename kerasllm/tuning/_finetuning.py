@@ -103,7 +103,9 @@ def finetune(
     Source: chapter 16, "Instruction fine-tuning"; Ouyang et al., 2022,
     arXiv:2203.02155 (supervised fine-tuning).
     """
-    check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
+    some = 1 if epochs is None else epochs
+    check_tuning(some, batch_size, learning_rate, sequence_length, seed)
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
     check_causal_lm(causal_lm)
     check_positions(causal_lm, sequence_length)
     examples, validation_examples = check_lists(
@@ -154,12 +156,12 @@ def finetune(
 
 
 def check_tuning(
-    epochs=None, batch_size=1, learning_rate=1e-3, sequence_length=1, seed=0
+    epochs=1, batch_size=1, learning_rate=1e-3, sequence_length=1, seed=0
 ):
     """Refuse numbers that `finetune` cannot take.
 
     Args:
-        epochs: int or `None`.
+        epochs: int.
         batch_size: int.
         learning_rate: float, schedule or callable.
         sequence_length: int.
@@ -170,7 +172,7 @@ def check_tuning(
     """
     check_int("seed", seed, 0, LARGEST_SEED)
     check_positive_ints(
-        epochs=1 if epochs is None else epochs,
+        epochs=epochs,
         batch_size=batch_size,
         sequence_length=sequence_length,
     )

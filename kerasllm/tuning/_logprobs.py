@@ -6,13 +6,7 @@ import numpy as np
 from keras import ops
 
 from kerasllm import backend
-from kerasllm.checks import (
-    UserError,
-    check_int,
-    check_lists,
-    check_text,
-    shown,
-)
+from kerasllm.checks import UserError, check_int, check_list, check_text, shown
 from kerasllm.generation import batch_bucket, length_bucket, position_tables
 from kerasllm.images import images_of_each, vision_inputs
 from kerasllm.instructions import Instruction, TokenizedInstructions
@@ -164,13 +158,8 @@ def make_examples(prompts, responses, images=None):
     Raises:
         UserError: as `response_logprobs`.
     """
-    for name, texts in (("prompts", prompts), ("responses", responses)):
-        if texts is None or isinstance(texts, str):
-            raise UserError(
-                f"`{name}` must be a list of strings. Received: "
-                f"{shown(texts)}. Put a single one into a list."
-            )
-    prompts, responses = check_lists(prompts=prompts, responses=responses)
+    prompts = check_list("prompts", prompts, "a list of strings")
+    responses = check_list("responses", responses, "a list of strings")
     if len(prompts) != len(responses):
         raise UserError(
             "There must be one response for each prompt. Received: "
@@ -202,8 +191,15 @@ def tokenize(model, examples, template=None, num_unread=1):
     Raises:
         UserError: an example does not fit in the model's position table.
     """
-    preprocessor = model.preprocessor
-    template = get_template(template or "auto", preprocessor.tokenizer)
+    preprocessor = getattr(model, "preprocessor", None)
+    if preprocessor is None:
+        raise UserError(
+            "`causal_lm` must be a KerasHub `CausalLM` with a preprocessor. "
+            f"Received: {shown(model)}. That of a `ChatModel` is its "
+            "`causal_lm`."
+        )
+    template = "auto" if template is None else template
+    template = get_template(template, preprocessor.tokenizer)
     tokenized = TokenizedInstructions.of(
         examples, preprocessor, template, sequence_length=2**30
     )

@@ -80,6 +80,8 @@ def token_model(causal_lm):
     Raises:
         UserError: all weights are frozen.
     """
+    if not isinstance(causal_lm, keras.Model):
+        check_causal_lm(causal_lm)  # it says what is wrong
     model = TokenModel(causal_lm.input, causal_lm.output, name="token_model")
     model._task = lambda: causal_lm
     # `compile` asks the model whether float16 makes it scale the loss.

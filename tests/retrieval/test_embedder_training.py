@@ -177,6 +177,8 @@ def test_what_cannot_be_trained_on_is_refused(start):
         ({"temperature": 0}, "`temperature` must be positive"),
         ({"epochs": 0}, "`epochs` must be a positive int"),
         ({"seed": -1}, "`seed` must be an int"),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"directory": 5}, "`directory` must be a str or a path"),
         ({"validation_pairs": []}, "`validation_pairs` must have at least"),
     ):
         with pytest.raises(UserError, match=message):

@@ -369,6 +369,8 @@ def test_frozen_weights_stay(make):
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
         ({"seed": -1}, "`seed` must be"),
         ({"seed": 2**70}, "`seed` must be an int in"),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"batch_size": 10**400}, "`batch_size` must be a positive int, and"),
         ({"causal_lm": "gpt2"}, "`causal_lm` must be a KerasHub.*'gpt2'"),
         ({"template": ["book"]}, "`template` must be one of"),
         ({"preferences": 3}, "`preferences` must be a list. Received: pre"),

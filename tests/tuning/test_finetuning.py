@@ -151,6 +151,8 @@ def test_few_examples_are_seen_more_often(tiny_untrained, monkeypatch, count):
     [
         ({"batch_size": 0}, "`batch_size` must be a positive int"),
         ({"batch_size": 2.5}, "Received: batch_size=2.5"),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"directory": 5}, "`directory` must be a str or a path"),
         ({"epochs": 0}, "`epochs` must be a positive int"),
         ({"epochs": -1}, "Received: epochs=-1"),
         ({"sequence_length": 0}, "`sequence_length` must be a positive int"),

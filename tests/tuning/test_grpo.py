@@ -551,6 +551,8 @@ def test_a_response_ends_before_the_delimiter_of_its_template(
         ({"reward_weights": ["a"]}, "`reward_weights` must be finite numbers"),
         ({"stop_token_ids": None}, "There must be a stop token if truncated"),
         ({"stop_token_ids": 99}, "`stop_token_ids` must be 'auto', None or"),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"directory": 5}, "`directory` must be a str or a path"),
         ({"template": "no such"}, "`template` must be one of"),
     ],
 )

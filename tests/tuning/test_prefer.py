@@ -395,6 +395,8 @@ def test_nothing_is_kept(untrained, stages):
             {"watch": RewardWatch(), "held_out": 30, "renew_reward": number},
             "the reward must stay the same",
         ),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"directory": 5}, "`directory` must be a str or a path"),
         ({"epochs": 0}, "`epochs` must be a positive int"),
         ({"batch_size": 0}, "`batch_size` must be a positive int"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),

@@ -277,6 +277,8 @@ def test_a_new_template_is_kept(pretended, tmp_path):
         ({"preferences": []}, "`preferences` must have at least one"),
         ({"validation_preferences": []}, "`validation_preferences` must have"),
         ({"preferences": ["a"]}, "Each of `preferences` must be"),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"directory": 5}, "`directory` must be a str or a path"),
         ({"epochs": 0}, "`epochs` must be a positive int"),
         ({"batch_size": 0}, "`batch_size` must be a positive int"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),

@@ -12,6 +12,7 @@ from kerasllm.checks import (
     UserError,
     check_choice,
     check_int,
+    check_list,
     check_text,
     shown,
 )
@@ -118,7 +119,8 @@ class Embedder(keras.Model):
         **kwargs,
     ):
         if isinstance(backbone, keras_hub.models.CausalLM):
-            preprocessor = preprocessor or backbone.preprocessor
+            if preprocessor is None:
+                preprocessor = backbone.preprocessor
             backbone = copy_backbone(backbone.backbone)
         _check_parts(backbone, preprocessor)
         check_choice("pooling", pooling, POOLINGS)
@@ -279,21 +281,16 @@ def _check_parts(backbone, preprocessor):
             "the vectors are made of; a `Store` takes a `TextEmbedder` as it "
             "is."
         )
-    if preprocessor is None:
+    if not hasattr(preprocessor, "tokenizer"):
         raise UserError(
             "An embedder must have a preprocessor, because it reads text. "
-            "Received: preprocessor=None. Pass that of a `CausalLM` with the "
-            "same vocabulary."
+            f"Received: preprocessor={shown(preprocessor)}. Pass that of a "
+            "`CausalLM` with the same vocabulary."
         )
 
 
 def _check_texts(texts):
-    if isinstance(texts, str) or not hasattr(texts, "__iter__"):
-        raise UserError(
-            "`texts` must be a list of strings. Received: "
-            f"{shown(texts)}. Put a single one into a list."
-        )
-    texts = list(texts)
+    texts = check_list("texts", texts, "a list of strings")
     for text in texts:
         check_text("texts", text)
     return texts

@@ -5,6 +5,7 @@ import math
 from keras import ops
 
 from kerasllm.checks import UserError, check_real
+from kerasllm.logit_filters import number_tensor
 
 TEMPERATURE = 0.05
 # What stands for minus infinity, which has no gradient.
@@ -42,8 +43,8 @@ def contrastive_loss(questions, passages, temperature=TEMPERATURE, same=None):
     batch).
     """
     check_temperature(temperature)
-    questions = ops.convert_to_tensor(questions, "float32")
-    passages = ops.convert_to_tensor(passages, "float32")
+    questions = ops.cast(number_tensor("questions", questions), "float32")
+    passages = ops.cast(number_tensor("passages", passages), "float32")
     if len(questions.shape) != 2 or questions.shape != passages.shape:
         raise UserError(
             "`questions` and `passages` must have the same shape, "

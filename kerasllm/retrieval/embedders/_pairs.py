@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from kerasllm.backend import tf
-from kerasllm.checks import UserError, check_text, shown
+from kerasllm.checks import UserError, check_list, check_text, shown
 from kerasllm.images import vision_inputs
 from kerasllm.retrieval.embedders._embedder import embedder_inputs
 
@@ -130,7 +130,7 @@ def check_pairs(pairs, name="pairs"):
     Returns:
         list of tuples of str.
     """
-    pairs = [] if isinstance(pairs, str) else list(pairs)
+    pairs = check_list(name, pairs, "a list of pairs")
     if len(pairs) < 2:
         raise UserError(
             f"`{name}` must have at least two pairs, because each is compared "

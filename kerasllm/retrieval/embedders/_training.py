@@ -92,6 +92,7 @@ def train_embedder(
     arXiv:2212.03533.
     """
     _check_arguments(embedder, epochs, batch_size, learning_rate, seed)
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
     check_temperature(temperature)
     if is_real(learning_rate):
         learning_rate = float(learning_rate)  # NumPy's, too, for the file

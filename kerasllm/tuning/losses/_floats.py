@@ -16,7 +16,7 @@ def float_tensor(name, array):
         UserError: it is none of these, such as a list of strings.
     """
     if not _has_tensors(array):
-        array = check_numbers(name, array)
+        array = check_numbers(name, array).astype("float32")
     return ops.cast(ops.convert_to_tensor(array), "float32")
 
 

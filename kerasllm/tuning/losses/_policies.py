@@ -159,7 +159,7 @@ def grpo_loss(
     advantages = _check_advantages(advantages, logprobs)
 
     ratio = ops.exp(_where(mask, logprobs - arrays["old_logprobs"]))
-    high = epsilon if epsilon_high is None else epsilon_high
+    high = float(epsilon if epsilon_high is None else epsilon_high)
     clipped = ops.clip(ratio, 1 - epsilon, 1 + high)
     losses = -ops.minimum(ratio * advantages, clipped * advantages)
     if beta:

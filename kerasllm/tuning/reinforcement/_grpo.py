@@ -7,7 +7,6 @@ are described where a user looks for them.
 import dataclasses
 import hashlib
 import json
-import pathlib
 
 import keras
 
@@ -182,6 +181,7 @@ def grpo(
     1992 (REINFORCE); Ahmadian et al., 2024, arXiv:2402.14740 (RLOO); for the
     loss types see `grpo_loss`.
     """
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
     settings = Settings(
         num_generations, beta, epsilon, epsilon_high, scale_rewards, loss_type,
         num_iterations, temperature, bool(mask_truncated_completions),
@@ -210,7 +210,6 @@ def grpo(
     )
     identity = None
     if directory is not None:
-        directory = pathlib.Path(directory)
         identity = {
             **_describe_prompts(prompts, validation_prompts),
             "reward_fn": rewards.names,

@@ -120,7 +120,7 @@ class Floors:
     reward: float | None
 
     def __post_init__(self):
-        for name, floor in dataclasses.asdict(self).items():
+        for name, floor in vars(self).items():
             if floor is not None:
                 check_real(
                     f"min_{name}",
@@ -139,7 +139,7 @@ class Floors:
         latest = [logs for logs in history if "reward" in logs][-STEPS_BELOW:]
         if len(latest) < STEPS_BELOW:
             return None
-        for name, floor in dataclasses.asdict(self).items():
+        for name, floor in vars(self).items():
             values = [logs[name] for logs in latest]
             if floor is not None and max(values) < floor:
                 return (

@@ -103,7 +103,8 @@ class RewardModel(keras.Model):
 
     def __init__(self, backbone, preprocessor=None, template="auto", **kwargs):
         if isinstance(backbone, keras_hub.models.CausalLM):
-            preprocessor = preprocessor or backbone.preprocessor
+            if preprocessor is None:
+                preprocessor = backbone.preprocessor
             backbone = copy_backbone(backbone.backbone)
         _check_parts(backbone, preprocessor)
         template = get_template(template, preprocessor.tokenizer)
@@ -197,11 +198,11 @@ def _check_parts(backbone, preprocessor):
             f"Received: {shown(backbone)}. Pass the model whose weights the "
             "reward model should begin with."
         )
-    if preprocessor is None:
+    if not hasattr(preprocessor, "tokenizer"):
         raise UserError(
             "A reward model must have a preprocessor, because it reads text. "
-            "Received: preprocessor=None. Pass that of a `CausalLM` with the "
-            "same vocabulary."
+            f"Received: preprocessor={shown(preprocessor)}. Pass that of a "
+            "`CausalLM` with the same vocabulary."
         )
 
 

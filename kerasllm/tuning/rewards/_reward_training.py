@@ -92,7 +92,10 @@ def train_reward_model(
     """
     _check_arguments(reward_model, center_coefficient)
     check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
     check_positions(reward_model, sequence_length)
+    # NumPy's ints have other ideas of their dtype in `tf.data`.
+    batch_size = int(batch_size)
     preferences, validation_preferences = check_lists(
         preferences=preferences, validation_preferences=validation_preferences
     )

@@ -7,10 +7,12 @@ are described where a user looks for them.
 import numpy as np
 
 from kerasllm import distribution as devices
+from kerasllm import training
 from kerasllm.checks import check_int
 from kerasllm.generation import scores_of
 from kerasllm.prompts import get_template
 from kerasllm.tuning._identity import describe_model, noting_the_end
+from kerasllm.tuning._model import check_causal_lm
 from kerasllm.tuning.rounds._keeping import check_kept, choose
 from kerasllm.tuning.rounds._measuring import Measurement, log_ratios
 from kerasllm.tuning.rounds._plan import Plan
@@ -154,6 +156,8 @@ def prefer(
     )
     ```
     """
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
+    check_causal_lm(causal_lm)
     template = get_template(template, causal_lm.preprocessor.tokenizer)
     tuning = Tuning(
         template, epochs, batch_size, learning_rate, sequence_length, seed,

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_text, shown
+from kerasllm.checks import UserError, check_list, check_text, shown
 from kerasllm.generation import TextGenerator, TokenizedPrompt, end_token_ids
 from kerasllm.prompts import encode, encode_all, start_tokens
 from kerasllm.samplers import chain
@@ -193,12 +193,7 @@ def check_prompts(name, prompts):
         UserError: it is no list, it is empty, or one of them is no text or
             empty.
     """
-    if isinstance(prompts, str) or not np.iterable(prompts):
-        raise UserError(
-            f"`{name}` must be a list of strings. Received: {shown(prompts)}. "
-            "Put a single one into a list."
-        )
-    prompts = list(prompts)
+    prompts = check_list(name, prompts, "a list of strings")
     if not prompts:
         raise UserError(
             f"`{name}` must have at least one prompt. Received: {name}=[]."

@@ -10,10 +10,19 @@ import numbers
 import numpy as np
 
 from kerasllm import distribution as devices
-from kerasllm.checks import UserError, check_int, check_real, shown
+from kerasllm import training
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_int,
+    check_list,
+    check_real,
+    shown,
+)
 from kerasllm.generation import scores_of
 from kerasllm.prompts import get_template
 from kerasllm.tuning._identity import describe_model, noting_the_end
+from kerasllm.tuning._model import check_causal_lm
 from kerasllm.tuning.rounds._keeping import Cutoff, choose
 from kerasllm.tuning.rounds._measuring import standard_error
 from kerasllm.tuning.rounds._run import (
@@ -131,6 +140,8 @@ def self_train(
     )
     ```
     """
+    directory, callbacks = training.check_run(directory, callbacks, verbose)
+    check_causal_lm(causal_lm)
     template = get_template(template, causal_lm.preprocessor.tokenizer)
     tuning = Tuning(
         template, epochs, batch_size, learning_rate, sequence_length, seed,
@@ -180,11 +191,7 @@ class _Plan:
     temperature: float
 
     def __post_init__(self):
-        if not callable(self.checker):
-            raise UserError(
-                "`checker` must be callable. Received: checker="
-                f"{shown(self.checker)}. An `AnswerChecker` is."
-            )
+        check_callable("checker", self.checker, "An `AnswerChecker` is.")
         if self.most_per_problem is not None:
             check_int("most_per_problem", self.most_per_problem, 1)
         check_real(
@@ -196,6 +203,9 @@ class _Plan:
         )
         held_out = self.validation_problems or ()
         check_held_out("validation_problems", held_out, self.problems)
+        # An `AnswerChecker` has it: zeros for all would be told late.
+        if hasattr(self.checker, "look_for_marker"):
+            self.checker.look_for_marker(self.problems)
 
     def identity(self):
         """Return what determines the result of a run: a dict for JSON."""
@@ -226,18 +236,13 @@ def _asked(name, problems, prompt):
     """Return problems by what the model is asked: a dict, or `None`."""
     if problems is None and name == "validation_problems":
         return None
-    if isinstance(problems, str) or not np.iterable(problems):
-        raise UserError(
-            f"`{name}` must be a list of problems. Received: {name}="
-            f"{shown(problems)}. Put a single one into a list."
-        )
+    problems = check_list(name, problems, "a list of problems")
     if prompt is not None and not callable(prompt):
         raise UserError(
             "`prompt` must be a function from a question to what the model is "
             f"asked, or None. Received: prompt={shown(prompt)}. "
             "`kerasllm.reasoning.step_prompt` is one."
         )
-    problems = list(problems)
     for problem in problems:
         if not isinstance(getattr(problem, "prompt", None), str):
             raise UserError(

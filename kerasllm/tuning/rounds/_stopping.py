@@ -1,10 +1,12 @@
 """A callback that ends a run in which the reward is exploited."""
 
+import math
+
 import keras
 import numpy as np
 
 from kerasllm import training
-from kerasllm.checks import UserError, check_int, shown
+from kerasllm.checks import UserError, check_callable, check_int, shown
 from kerasllm.generation import scores_of
 from kerasllm.progress import working
 from kerasllm.prompts import get_template
@@ -108,7 +110,8 @@ class StopAtRewardHacking(keras.callbacks.Callback):
         self.batch_size = check_int(
             "sampling_batch_size", sampling_batch_size, 1
         )
-        self.seeds = seeds_of(check_int("seed", seed, 0), 0, len(self.prompts))
+        seed = check_int("seed", seed, 0, math.inf)
+        self.seeds = seeds_of(seed, 0, len(self.prompts))
         self.is_chatty = bool(verbose)
         self.history = []
         self._step = 0
@@ -194,11 +197,7 @@ class StopAtRewardHacking(keras.callbacks.Callback):
 
 def _check_parts(reward_fn, true_score, watch):
     for name, value in (("reward_fn", reward_fn), ("true_score", true_score)):
-        if not callable(value):
-            raise UserError(
-                f"`{name}` must be callable. Received: {name}={shown(value)}. "
-                "A `RewardModel` or a function is."
-            )
+        check_callable(name, value, "A `RewardModel` or a function is.")
     if watch is not None and not isinstance(watch, RewardWatch):
         raise UserError(
             f"`watch` must be a `RewardWatch`. Received: watch={shown(watch)}. "

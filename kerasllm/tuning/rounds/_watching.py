@@ -6,7 +6,13 @@ import statistics
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_int, check_real
+from kerasllm.checks import (
+    UserError,
+    check_int,
+    check_list,
+    check_numbers,
+    check_real,
+)
 
 # The quantiles of Student's distribution are expanded around the normal ones.
 FEWEST_PROMPTS = 20
@@ -54,6 +60,9 @@ def compare_with_best(proxies, trues, confidence=0.95):
     Returns:
         `HackingEvidence`.
     """
+    check_confidence(confidence)
+    proxies = check_list("proxies", proxies, "a list of arrays")
+    trues = check_list("trues", trues, "a list of arrays")
     means = [float(np.mean(true)) for true in trues]
     best, latest = int(np.argmax(means)), len(trues) - 1
     if best == latest:
@@ -89,6 +98,11 @@ def student_quantile(probability, degrees):
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
     return sum(term / degrees**power for power, term in enumerate(terms))
+
+
+def check_confidence(confidence):
+    """Refuse what is no number between 0 and 1."""
+    check_real("confidence", confidence, lambda x: 0 < x < 1, "between 0 and 1")
 
 
 class RewardWatch:
@@ -136,9 +150,7 @@ class RewardWatch:
     """
 
     def __init__(self, confidence=0.95, patience=1):
-        check_real(
-            "confidence", confidence, lambda x: 0 < x < 1, "between 0 and 1"
-        )
+        check_confidence(confidence)
         self.confidence = float(confidence)
         self.patience = check_int("patience", patience, 1)
         self.reset()
@@ -172,7 +184,8 @@ class RewardWatch:
             UserError: there are not two finite numbers for each of at least 20
                 prompts, or there are others than before.
         """
-        proxy, true = (np.asarray(x, "float64") for x in (proxy, true))
+        proxy = check_numbers("proxy", proxy).astype("float64")
+        true = check_numbers("true", true).astype("float64")
         self._check(proxy, true)
         self._proxies.append(proxy)
         self._trues.append(true)
