@@ -3,15 +3,22 @@
 import dataclasses
 import fractions
 import hashlib
+import math
 
 from kerasllm.checks import (
     UserError,
     check_int,
+    check_list,
     check_real,
     check_text,
     shown,
 )
-from kerasllm.reasoning.checkers import MARKER, as_number, find_numbers
+from kerasllm.reasoning.checkers import (
+    MARKER,
+    as_number,
+    check_marker,
+    find_numbers,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +53,11 @@ class Problem:
         check_text("solution", self.solution)
         check_int("num_steps", self.num_steps, 0)
         object.__setattr__(self, "answer", as_number(self.answer))
-        object.__setattr__(self, "numbers", tuple(self.numbers))
+        check_text("structure", self.structure)
+        check_marker(self.marker)
+        numbers = check_list("numbers", self.numbers, "a list of numbers")
+        numbers = [as_number(number, "numbers") for number in numbers]
+        object.__setattr__(self, "numbers", tuple(numbers))
 
     @property
     def bare_answer(self):
@@ -81,6 +92,27 @@ class ProblemSplit:
     numbers: list
     structures: list
     longer: list
+
+
+def check_problems(problems, name="problems"):
+    """Return problems as a list, and refuse what is none.
+
+    Args:
+        problems: list of `Problem`.
+        name: str. What the message calls them.
+
+    Raises:
+        UserError: they are no list, or one of them is no `Problem`.
+    """
+    problems = check_list(name, problems, "a list of problems")
+    for problem in problems:
+        if not isinstance(problem, Problem):
+            raise UserError(
+                f"Each of `{name}` must be a `Problem`. Received: "
+                f"{shown(problem)}. `word_problems` makes some, and "
+                "`read_problems` reads them."
+            )
+    return problems
 
 
 def split_problems(
@@ -119,14 +151,10 @@ def split_problems(
     )
     if max_steps is not None:
         check_int("max_steps", max_steps, 0)
-    known = {problem.structure for problem in problems}
-    for structure in structures:
-        if structure not in known:
-            raise UserError(
-                "Each of `structures` must be that of a problem. Received: "
-                f"{shown(structure)}. The problems have: "
-                f"{', '.join(map(repr, sorted(known)))}."
-            )
+    check_int("seed", seed, 0, math.inf)
+    problems = check_problems(problems)
+    structures = check_list("structures", structures)
+    _check_structures(structures, problems)
     split = ProblemSplit([], [], [], [])
     for problem in problems:
         is_held_out = _draw(problem, seed) < validation_fraction
@@ -141,6 +169,18 @@ def split_problems(
             side.append(problem)
     _check_sides(split, bool(structures), max_steps is not None)
     return split
+
+
+def _check_structures(structures, problems):
+    known = {problem.structure for problem in problems}
+    for structure in structures:
+        check_text("structures", structure)
+        if structure not in known:
+            raise UserError(
+                "Each of `structures` must be that of a problem. Received: "
+                f"{shown(structure)}. The problems have: "
+                f"{', '.join(map(repr, sorted(known)))}."
+            )
 
 
 def _draw(problem, seed):

@@ -1,8 +1,15 @@
 """Ways to ask: for the answer, for steps, and with worked examples."""
 
-from kerasllm.checks import UserError, check_choice, check_text, shown
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_choice,
+    check_text,
+    shown,
+)
 from kerasllm.instructions import Instruction
-from kerasllm.reasoning.checkers import MARKER
+from kerasllm.reasoning._problems import check_problems
+from kerasllm.reasoning.checkers import MARKER, check_marker
 
 WAYS = ("direct", "steps", "dots")
 DOT = "."
@@ -15,6 +22,8 @@ def direct_prompt(question, marker=MARKER):
         question: str.
         marker: str. What the model should write before the answer.
     """
+    check_text("question", question, "Ask one at a time.")
+    check_marker(marker)
     return (
         f"{question}\nReply with one line only: `{marker}` and the number. Do "
         "not explain."
@@ -30,6 +39,8 @@ def step_prompt(question, marker=MARKER):
 
     Source: Kojima et al., 2022, arXiv:2205.11916.
     """
+    check_text("question", question, "Ask one at a time.")
+    check_marker(marker)
     return (
         f"{question}\nLet's think step by step. Then write one line: "
         f"`{marker}` and the number."
@@ -60,6 +71,8 @@ def worked_prompt(question, examples, way="steps"):
     arXiv:2005.14165 (`"direct"`).
     """
     check_choice("way", way, WAYS)
+    check_text("question", question)
+    examples = check_problems(examples, "examples")
     if not examples:
         raise UserError(
             "`examples` must have at least one problem. Received: none. Use "
@@ -96,6 +109,7 @@ def as_instructions(problems, way="steps", count=None):
         UserError: `way` is something else.
     """
     check_choice("way", way, WAYS)
+    problems = check_problems(problems)
     return [
         Instruction(problem.prompt, _response(problem, way, count))
         for problem in problems
@@ -127,6 +141,9 @@ def hide_steps(solution, marker=MARKER, count=None):
     arXiv:2307.13702 (filler tokens).
     """
     check_text("solution", solution)
+    check_marker(marker)
+    if count is not None:
+        check_callable("count", count, "Leave it out to count words.")
     steps, found, answer = solution.rpartition(marker)
     if not found:
         raise UserError(

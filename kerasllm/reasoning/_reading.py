@@ -1,9 +1,8 @@
 """Problems from files, and from a published data set."""
 
-import pathlib
 import re
 
-from kerasllm.checks import UserError, check_choice, shown
+from kerasllm.checks import UserError, check_choice, check_path, shown
 from kerasllm.files import cache_dir, download, read_records
 from kerasllm.reasoning._problems import Problem
 from kerasllm.reasoning.checkers import MARKER, read_number
@@ -67,7 +66,7 @@ def read_problems(path, structure=""):
         MissingFileError: there is no such file.
         UserError: a line is no such object, or there is none; says which.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     problems = [
         _parse(record, where, structure)
         for record, where in read_records(path, "Problems", parse_float=str)

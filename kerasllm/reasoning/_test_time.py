@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from kerasllm.checks import UserError, check_int, check_text
-from kerasllm.generation import position_tables
-from kerasllm.reasoning.checkers import MARKER
+from kerasllm.generation import check_generator, position_tables
+from kerasllm.reasoning.checkers import MARKER, check_marker
 from kerasllm.tuning import response_logprobs
 
 
@@ -69,7 +69,11 @@ def force_budget(
 
     Source: Muennighoff et al., 2025, arXiv:2501.19393 (budget forcing).
     """
+    check_generator(generator)
     check_text("prompt", prompt, "It writes one text at a time.")
+    check_marker(marker)
+    check_text("wait", wait)
+    check_text("separator", separator)
     min_tokens = check_int("min_tokens", min_tokens, 0)
     max_tokens = check_int("max_tokens", max_tokens, 1)
     answer_tokens = check_int("answer_tokens", answer_tokens, 1)

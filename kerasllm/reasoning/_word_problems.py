@@ -1,11 +1,13 @@
 """Word problems of the small world, as many as are asked for."""
 
+import math
 import random
 
 from kerasllm.checks import (
     UserError,
     check_choice,
     check_int,
+    check_list,
     check_real,
     is_int,
     shown,
@@ -74,9 +76,11 @@ def word_problems(
     that are not needed).
     """
     check_int("num", num, 0)
-    rng = random.Random(check_int("seed", seed, 0))
+    rng = random.Random(check_int("seed", seed, 0, math.inf))
     least, most = _check_steps(num_steps)
-    names = list(STRUCTURES) if structures is None else list(structures)
+    if structures is None:
+        structures = STRUCTURES.keys()
+    names = check_list("structures", structures, "a list of names")
     for name in names:
         check_choice("structures", name, tuple(STRUCTURES))
     if not names:

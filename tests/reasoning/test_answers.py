@@ -1,5 +1,6 @@
 """The checker of answers, and everything that should not get past it."""
 
+import functools
 from fractions import Fraction
 
 import numpy as np
@@ -338,3 +339,14 @@ def test_any_marker_will_do():
 def test_mistakes_are_named(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_a_marker_that_nothing_shows_is_told_early(recwarn):
+    problems = [Problem(f"What is {n}?", n, f"ANSWER: {n}", 0) for n in (1, 2)]
+    AnswerChecker().for_problems(problems)
+    for_result = functools.partial(step_prompt, marker="Result:")
+    AnswerChecker("Result:").for_problems(problems, for_result)
+    AnswerChecker("Result:").for_problems([Problem("1?", 1, "", 0)])
+    assert len(recwarn) == 0
+    with pytest.warns(UserWarning, match="'Result:'.*in none.*'ANSWER: 1'"):
+        AnswerChecker("Result:").for_problems(problems)

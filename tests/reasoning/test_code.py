@@ -97,7 +97,7 @@ def test_a_response_has_one_code(response, code):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: CodeChecker(None), "`runner` must be a callable.*CodeRunner"),
+        (lambda: CodeChecker(None), "`runner` must be callable.*CodeRunner"),
         (lambda: CodeTask("a", "1x", [((), 1)]), "name of a function.*'1x'"),
         (lambda: CodeTask("a", "f", []), "at least one pair"),
         (lambda: CodeChecker(Runner())([DOUBLE], []), "1 tasks and 0 resp"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kerasllm.checks import RunError, UserError
+from kerasllm.reasoning import AnswerChecker, word_problems
 from kerasllm.tuning import self_train
 from tests.several_models import LENGTH, make_mini_gpt
 from tests.tuning import scripted
@@ -177,6 +178,8 @@ def test_a_prompt_may_be_made_of_a_question(start, stages):
         ({"prompt": "Think."}, "`prompt` must be a function"),
         ({"validation_problems": PROBLEMS[:2]}, "must be held out.*: 2 that"),
         ({"checker": None}, "`checker` must be callable"),
+        ({"callbacks": [3]}, "Each of `callbacks` must be"),
+        ({"directory": 5}, "`directory` must be a str or a path"),
         ({"most_per_problem": 0}, "`most_per_problem` must be"),
         ({"rounds": 0}, "`rounds` must be"),
         ({"num_generations": 0}, "`num_generations` must be"),
@@ -207,3 +210,12 @@ def test_who_solves_nothing_is_told_what_to_do(start, stages):
     message = "48 in round 1, of which 0 are right.*bring easier problems"
     with pytest.raises(UserError, match=message):
         self_train(copy_of(start), PROBLEMS, never, **OPTIONS)
+
+
+def test_a_marker_of_another_kind_is_told_before_the_first_round(start):
+    problems = word_problems(3, notation="notes")
+    with (
+        pytest.warns(UserWarning, match="looks for the marker 'ANSWER:'"),
+        pytest.raises(UserError, match="`sampling_batch_size` must be"),
+    ):
+        self_train(start, problems, AnswerChecker(), sampling_batch_size=0)

@@ -1,6 +1,10 @@
 """Checkers: programs that say whether a response is right."""
 
-from kerasllm.reasoning.checkers._answers import MARKER, AnswerChecker
+from kerasllm.reasoning.checkers._answers import (
+    MARKER,
+    AnswerChecker,
+    check_marker,
+)
 from kerasllm.reasoning.checkers._code import CodeChecker, CodeTask, find_code
 from kerasllm.reasoning.checkers._equations import (
     Equation,
@@ -20,6 +24,7 @@ __all__ = [
     "CodeTask",
     "Equation",
     "as_number",
+    "check_marker",
     "find_code",
     "find_equations",
     "find_numbers",

@@ -1,10 +1,17 @@
 """A checker of answers: a reward that cannot be had without the answer."""
 
 import re
+import warnings
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_text, shown
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_list,
+    check_text,
+    shown,
+)
 from kerasllm.reasoning.checkers._equations import find_equations
 from kerasllm.reasoning.checkers._numbers import (
     CURRENCIES,
@@ -86,12 +93,7 @@ class AnswerChecker:
     """
 
     def __init__(self, marker=MARKER, require_steps=False):
-        check_text("marker", marker, "Use `ANSWER:`.")
-        if not marker.strip():
-            raise UserError(
-                "`marker` must have a character that can be seen. Received: "
-                f"marker={shown(marker)}. Use `ANSWER:`."
-            )
+        check_marker(marker)
         self.marker = marker.strip()
         self.require_steps = bool(require_steps)
         # Not within a longer word, but maybe in italics.
@@ -117,7 +119,8 @@ class AnswerChecker:
             UserError: there is not one answer for each response, or one of
                 them is no number or no text.
         """
-        answers, responses = list(answers), list(responses)
+        answers = check_list("answers", answers)
+        responses = check_list("responses", responses)
         if len(answers) != len(responses):
             raise UserError(
                 "There must be one answer for each response. Received: "
@@ -148,8 +151,15 @@ class AnswerChecker:
         Raises:
             UserError: two problems have the same prompt and different answers.
         """
+        if prompt is not None:
+            check_callable("prompt", prompt, "Leave it out for the question.")
         problem_of = {}
-        for problem in problems:
+        for problem in check_list("problems", problems, "a list of problems"):
+            if not hasattr(problem, "prompt") or not hasattr(problem, "answer"):
+                raise UserError(
+                    "Each of `problems` must have a `prompt` and an `answer`. "
+                    f"Received: {shown(problem)}. A `Problem` has."
+                )
             text = prompt(problem.prompt) if prompt else problem.prompt
             known = problem_of.setdefault(text, problem)
             if known.answer != problem.answer:
@@ -158,6 +168,7 @@ class AnswerChecker:
                     f"Received: {known.answer} and {problem.answer} for "
                     f"{shown(text)}. Leave one of them out."
                 )
+        self.look_for_marker(problem_of)
 
         def reward(prompts, responses):
             for text in prompts:
@@ -170,6 +181,27 @@ class AnswerChecker:
             return self([problem_of[text] for text in prompts], responses)
 
         return reward
+
+    def look_for_marker(self, problems):
+        """Warn if nothing shows a model the marker that is looked for.
+
+        Args:
+            problems: dict from what a model is asked to the problem. The
+                marker is that of an answer in one of the worked solutions, or
+                it stands in one of the prompts.
+        """
+        solutions = [getattr(p, "solution", None) for p in problems.values()]
+        texts = [text for text in solutions if isinstance(text, str) and text]
+        is_shown = any(map(self._marker.search, [*texts, *problems]))
+        if texts and not is_shown:
+            warnings.warn(
+                f"The checker looks for the marker {self.marker!r}, which is "
+                "in none of the problems' solutions and prompts, such as "
+                f"{shown(texts[0][-40:])}. A model that does not write it has "
+                "no right answer. Use `AnswerChecker(problems[0].marker)`, or "
+                "a `prompt` that asks for the marker.",
+                stacklevel=3,
+            )
 
     def find(self, response):
         """Return the one answer of a response.
@@ -248,6 +280,20 @@ class AnswerChecker:
             return True
         numbers = set(find_numbers(question))
         return any(numbers & set(equation.operands) for equation in steps)
+
+
+def check_marker(marker):
+    """Check that a marker is text, and not blank.
+
+    Raises:
+        UserError: it is none, or blank.
+    """
+    check_text("marker", marker, "Use `ANSWER:`.")
+    if not marker.strip():
+        raise UserError(
+            "`marker` must have a character that can be seen. Received: "
+            f"marker={shown(marker)}. Use `ANSWER:`."
+        )
 
 
 def _number_alone(text):

@@ -5,7 +5,13 @@ import math
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_text, shown
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_list,
+    check_text,
+    shown,
+)
 
 _FENCE = "```"
 
@@ -37,7 +43,8 @@ class CodeTask:
                 "`function` must be the name of a function. Received: "
                 f"function={shown(self.function)}."
             )
-        cases = tuple((tuple(given), want) for given, want in self.cases)
+        cases = check_list("cases", self.cases, "a list of pairs")
+        cases = tuple(map(_check_case, cases))
         if not cases:
             raise UserError(
                 "`cases` must have at least one pair of arguments and what the "
@@ -45,6 +52,17 @@ class CodeTask:
                 "accepts everything."
             )
         object.__setattr__(self, "cases", cases)
+
+
+def _check_case(case):
+    """Return a case, a tuple of arguments and what is expected of them."""
+    if not isinstance(case, tuple | list) or len(case) != 2:
+        raise UserError(
+            "Each of `cases` must be a pair of arguments and what the "
+            f"function must return. Received: {shown(case)}. Write "
+            "((2, 3), 5), for example."
+        )
+    return tuple(check_list("cases", case[0], "pairs with a tuple")), case[1]
 
 
 class CodeChecker:
@@ -79,11 +97,9 @@ class CodeChecker:
     """
 
     def __init__(self, runner, partial=False):
-        if not callable(runner):
-            raise UserError(
-                "`runner` must be a callable that runs code. Received: "
-                f"{shown(runner)}. Use `kerasllm.homework.CodeRunner()`."
-            )
+        check_callable(
+            "runner", runner, "Use `kerasllm.homework.CodeRunner()`."
+        )
         self.runner = runner
         self.partial = bool(partial)
 
@@ -101,7 +117,8 @@ class CodeChecker:
             UserError: there is not one task for each response, or one of
                 them is something else.
         """
-        tasks, responses = list(tasks), list(responses)
+        tasks = check_list("tasks", tasks)
+        responses = check_list("responses", responses)
         if len(tasks) != len(responses):
             raise UserError(
                 "There must be one task for each response. Received: "

@@ -4,6 +4,7 @@ import dataclasses
 import fractions
 import re
 
+from kerasllm.checks import check_text
 from kerasllm.reasoning.checkers._numbers import (
     CURRENCIES,
     MOST_DIGITS,
@@ -79,6 +80,7 @@ def find_equations(text):
     Returns:
         list of `Equation`.
     """
+    check_text("text", text)
     equations = []
     # Two stars are emphasis in Markdown, and nobody's multiplication.
     for line in without_latex(text).replace("**", " ").splitlines():

@@ -5,7 +5,7 @@ import fractions
 import math
 import re
 
-from kerasllm.checks import UserError, is_int, is_real, shown
+from kerasllm.checks import UserError, check_text, is_int, is_real, shown
 
 MOST_DIGITS = 40  # of a number that is read; nobody means a longer one
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
@@ -62,6 +62,7 @@ def read_number(text):
         An int or a `fractions.Fraction`; `None` if the text is anything else,
         such as a number word, two numbers, or a number with a unit.
     """
+    check_text("text", text)
     match = NUMBER.fullmatch(text.strip())
     number = match and _number_of(match)
     return number.value if number else None
