@@ -225,11 +225,7 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
 
 
 def check_positive_ints(**sizes):
-    """Check that all arguments are positive ints.
-
-    Raises:
-        UserError: an argument is not. The message names the first one.
-    """
+    """Check that all arguments are positive ints, or name the first that is not."""
     for name, value in sizes.items():
         check_int(name, value, 1)
 

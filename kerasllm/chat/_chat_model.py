@@ -5,7 +5,12 @@ import keras_hub
 from kerasllm import lora, tuning
 from kerasllm.chat._conversation import Chat
 from kerasllm.chat._grounding import Search, ask_with_store
-from kerasllm.checks import UserError, check_lists, check_text, shown
+from kerasllm.checks import (
+    UserError,
+    check_lists,
+    check_text,
+    shown,
+)
 from kerasllm.generation import (
     TextGenerator,
     TokenizedPrompt,

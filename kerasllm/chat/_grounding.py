@@ -4,7 +4,15 @@ import dataclasses
 import math
 
 from kerasllm.chat._support import cited_in, find_support
-from kerasllm.checks import UserError, check_int, check_real, shown
+from kerasllm.checks import (
+    UserError,
+    check_choice,
+    check_int,
+    check_list,
+    check_real,
+    check_text,
+    shown,
+)
 from kerasllm.generation import TokenizedPrompt, check_prompt
 
 CANNOT_TELL = "I cannot tell from the context."
@@ -106,6 +114,7 @@ class Search:
                 "one with `kerasllm.Store(path, embedder)`."
             )
         check_int("k", self.k, 1)
+        check_choice("mode", self.mode, ("vector", "bm25", "hybrid"))
         if self.max_distance is not None:
             check_real(
                 "max_distance",
@@ -159,6 +168,8 @@ def context_prompt(question, texts):
 
     Source: section 16.4.3 of the chapter.
     """
+    check_text("question", question)
+    texts = check_list("texts", texts, "a list of strings")
     context = "".join(
         f"Context [{number}]: {text}\n" for number, text in enumerate(texts, 1)
     )

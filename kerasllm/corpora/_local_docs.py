@@ -10,6 +10,7 @@ import sysconfig
 import warnings
 
 from kerasllm import files
+from kerasllm.checks import check_path
 from kerasllm.corpora._shards import (
     RECIPE,
     fingerprint,
@@ -63,9 +64,9 @@ def local_docs(directory=None):
         OSError: the folder is not writable; see `files.check_writable`.
         UserError: a shard has been changed, or no text was found.
     """
-    directory = directory or files.cache_dir("corpora")
+    directory = check_path("directory", directory or files.cache_dir("corpora"))
     versions = local_docs_versions()
-    folder = pathlib.Path(directory, f"local_docs-{fingerprint(versions)}")
+    folder = directory / f"local_docs-{fingerprint(versions)}"
     if not folder.exists():
         print(
             f"Collecting the local docs in {folder} (once, about 15 seconds).",

@@ -6,7 +6,14 @@ import pathlib
 import re
 
 from kerasllm import files
-from kerasllm.checks import MissingFileError, UserError, check_choice, shown
+from kerasllm.checks import (
+    MissingFileError,
+    UserError,
+    check_choice,
+    check_list,
+    check_path,
+    shown,
+)
 from kerasllm.corpora._shards import (
     check_shard,
     decode,
@@ -129,7 +136,9 @@ def _text_files(paths, pattern):
     if pattern == "*.txt":
         pattern = "*.[tT][xX][tT]"
     found = set()
-    for name in paths:
+    for name in check_list("paths", paths, "a list of paths"):
+        if not isinstance(name, str | os.PathLike):
+            check_path("paths", name)
         path = pathlib.Path(name).expanduser().absolute()
         # An empty name would be the current folder.
         if os.fspath(name) and os.path.isdir(path):

@@ -2,10 +2,14 @@
 
 import collections
 
-import numpy as np
-
-from kerasllm.checks import UserError
-from kerasllm.evaluation._asking import check_pairs
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_list,
+    check_numbers,
+    shown,
+)
+from kerasllm.evaluation._asking import check_hashable, check_pairs
 from kerasllm.evaluation._shares import Share
 
 
@@ -27,9 +31,26 @@ def preferred_share(preferences, score):
     Raises:
         UserError: all scores are equal, or there are no preferences.
     """
+    preferences = check_list("preferences", preferences)
+    for pair in preferences:
+        if not hasattr(pair, "chosen"):
+            raise UserError(
+                "Each of `preferences` must be a `Preference`. Received: "
+                f"{shown(pair)}. `read_preferences` reads them."
+            )
+    check_callable("score", score, "A `RewardModel` is one.")
     prompts = [pair.prompt for pair in preferences]
-    chosen = np.asarray(score(prompts, [p.chosen for p in preferences]))
-    rejected = np.asarray(score(prompts, [p.rejected for p in preferences]))
+    chosen, rejected = (
+        check_numbers(
+            "score",
+            score(prompts, responses),
+            cure="It must return a number for each response.",
+        )
+        for responses in (
+            [pair.chosen for pair in preferences],
+            [pair.rejected for pair in preferences],
+        )
+    )
     decided = chosen != rejected
     if not decided.any():
         raise UserError(
@@ -59,7 +80,9 @@ def cohens_kappa(first, second):
 
     Source: Cohen, 1960, "A coefficient of agreement for nominal scales".
     """
-    check_pairs(first=first, second=second)
+    first, second = check_pairs(first=first, second=second)
+    for name, labels in (("first", first), ("second", second)):
+        check_hashable(name, labels)
     agreed = Share.of(a == b for a, b in zip(first, second, strict=True))
     counts, others = collections.Counter(first), collections.Counter(second)
     by_chance = sum(counts[label] * others[label] for label in counts)

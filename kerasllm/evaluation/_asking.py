@@ -3,8 +3,11 @@
 from kerasllm.checks import (
     UserError,
     accept_former_names,
+    check_callable,
+    check_list,
     check_positive_ints,
 )
+from kerasllm.checks import shown as show
 from kerasllm.images import IMAGE_TOKEN
 
 MAX_LENGTH = 64  # enough for a question about the small world and its answer
@@ -34,6 +37,18 @@ def ask_all(
         UserError: a size is not a positive int, or there is not one picture
             for each question.
     """
+    if not hasattr(chat_model, "ask"):
+        raise UserError(
+            "`chat_model` must have a method `ask`. Received: "
+            f"{show(chat_model)}. A `ChatModel` has."
+        )
+    questions = check_list("questions", questions)
+    for question in questions:
+        if not hasattr(question, "text"):
+            raise UserError(
+                "Each of `questions` must have a `text`. Received: "
+                f"{show(question)}. A `toyworld.Question` has."
+            )
     if shown is None:
         return in_batches(
             lambda batch: chat_model.ask(
@@ -42,7 +57,7 @@ def ask_all(
             questions,
             batch_size,
         )
-    check_pairs(questions=questions, shown=shown)
+    questions, shown = check_pairs(questions=questions, shown=shown)
     return in_batches(
         lambda batch: chat_model.ask(
             [IMAGE_TOKEN + question.text for question, _ in batch],
@@ -66,6 +81,8 @@ def in_batches(function, items, batch_size=64):
         UserError: `batch_size` is not a positive int.
     """
     check_positive_ints(batch_size=batch_size)
+    check_callable("function", function)
+    items = check_list("items", items)
     batches = [
         items[i : i + batch_size] for i in range(0, len(items), batch_size)
     ]
@@ -73,10 +90,26 @@ def in_batches(function, items, batch_size=64):
 
 
 def check_pairs(**lists):
-    """Refuse two lists of different lengths."""
-    (one, first), (other, second) = lists.items()
+    """Return two values as lists, or refuse those of different lengths."""
+    (one, first), (other, second) = (
+        (name, check_list(name, value)) for name, value in lists.items()
+    )
     if len(first) != len(second):
         raise UserError(
             f"`{one}` and `{other}` must have the same length. Received: "
             f"{len(first)} and {len(second)}. Give one for each of the other."
         )
+    return first, second
+
+
+def check_hashable(name, values):
+    """Refuse values that cannot be counted, such as lists."""
+    for value in values:
+        try:
+            hash(value)
+        except TypeError as error:
+            raise UserError(
+                f"`{name}` must be hashable, such as numbers or strings. "
+                f"Received: {show(value)} ({error}). Make a tuple of a list, "
+                "for example."
+            ) from error

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError, check_numbers, shown
 
 
 def best_of_n_kl(n):
@@ -113,7 +113,10 @@ def _weights(pool_size, n):
 
 
 def _check_ns(name, ns, largest=None):
-    array = np.asarray(ns)
+    try:
+        array = np.asarray(ns)
+    except ValueError:  # lists of unequal lengths
+        array = np.zeros(0)
     fits = array.size and array.dtype.kind in "iu" and (array >= 1).all()
     if fits and (largest is None or (array <= largest).all()):
         return array
@@ -128,18 +131,13 @@ def _check_ns(name, ns, largest=None):
 
 
 def _check_scores(proxy, true):
-    arrays = [np.asarray(scores) for scores in (proxy, true)]
+    arrays = [check_numbers("proxy", proxy), check_numbers("true", true)]
     shapes = [array.shape for array in arrays]
     if shapes[0] != shapes[1] or arrays[0].ndim != 2 or not arrays[0].size:
         raise UserError(
             "`proxy` and `true` must have one shape, (num_prompts, pool_size). "
             f"Received: shapes {shapes[0]} and {shapes[1]}. Score the same "
             "responses with both, equally many for each prompt."
-        )
-    if any(array.dtype.kind not in "fiub" for array in arrays):
-        raise UserError(
-            "`proxy` and `true` must be numbers. Received: arrays of dtype "
-            f"{arrays[0].dtype} and {arrays[1].dtype}. Convert them first."
         )
     proxy, true = (array.astype("float64") for array in arrays)
     if np.isnan(proxy).any() or not np.isfinite(true).all():

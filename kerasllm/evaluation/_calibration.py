@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_int
+from kerasllm.checks import UserError, check_int, check_numbers
 from kerasllm.evaluation._shares import Share
 
 
@@ -60,8 +60,9 @@ def reliability_table(probabilities, outcomes, num_bins=10):
     ```
     """
     num_bins = check_int("num_bins", num_bins, 1)
-    probabilities = np.asarray(probabilities, "float64")
-    outcomes = np.asarray(outcomes)
+    probabilities = check_numbers("probabilities", probabilities)
+    outcomes = check_numbers("outcomes", outcomes)
+    probabilities = probabilities.astype("float64")
     _check(probabilities, outcomes)
     edges = np.arange(num_bins + 1) / num_bins  # 0.6 is 0.6, not 3 * 0.2
     # A probability of 1 belongs to the last bin.

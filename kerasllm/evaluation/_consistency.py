@@ -4,8 +4,8 @@ import collections
 
 import numpy as np
 
-from kerasllm.checks import UserError
-from kerasllm.evaluation._asking import check_pairs
+from kerasllm.checks import UserError, check_list, check_numbers
+from kerasllm.evaluation._asking import check_hashable, check_pairs
 from kerasllm.evaluation._shares import Share
 
 
@@ -25,7 +25,9 @@ def sample_agreement(answers, answer=None):
     Raises:
         UserError: there is no sample.
     """
-    if answer is None and len(answers):
+    answers = check_list("answers", answers)
+    check_hashable("answers", answers)
+    if answer is None and answers:
         ((answer, _),) = collections.Counter(answers).most_common(1)
     return Share.of(sample == answer for sample in answers)
 
@@ -52,8 +54,9 @@ def area_under_curve(scores, flags):
     Source: Hanley and McNeil, 1982, "The meaning and use of the area under a
     receiver operating characteristic (ROC) curve".
     """
-    check_pairs(scores=scores, flags=flags)
-    scores, flags = np.asarray(scores, "float64"), np.asarray(flags, bool)
+    scores, flags = check_pairs(scores=scores, flags=flags)
+    scores = check_numbers("scores", scores).astype("float64")
+    flags = check_numbers("flags", flags).astype(bool)
     if np.isnan(scores).any():
         raise UserError(
             "`scores` must not be NaN, which is neither above nor below "

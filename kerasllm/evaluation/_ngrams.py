@@ -1,6 +1,7 @@
 """N-grams that a generated text repeats, or shares with a reference."""
 
-from kerasllm.checks import check_positive_ints
+from kerasllm.checks import check_list, check_positive_ints, check_text
+from kerasllm.evaluation._asking import check_hashable
 
 
 def repeated_ngrams(tokens, n=4):
@@ -20,7 +21,7 @@ def repeated_ngrams(tokens, n=4):
     Source: Welleck et al., 2020, arXiv:1908.04319, "seq-rep-n".
     """
     check_positive_ints(n=n)
-    tokens = list(tokens)
+    tokens = _check_tokens(tokens)
     ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     if not ngrams:
         return 0.0
@@ -45,11 +46,19 @@ def known_ngrams(tokens, reference, n=2):
         UserError: `n` is not a positive int.
     """
     check_positive_ints(n=n)
-    tokens = list(tokens)
+    tokens = _check_tokens(tokens)
     ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     if not ngrams:
         return 1.0
     return sum(ngram in reference for ngram in ngrams) / len(ngrams)
+
+
+def _check_tokens(tokens):
+    """Return tokens as a list. A str is one of characters."""
+    if not isinstance(tokens, str):
+        tokens = check_list("tokens", tokens)
+        check_hashable("tokens", tokens)
+    return list(tokens)
 
 
 def ngram_set(texts, n=2):
@@ -67,7 +76,8 @@ def ngram_set(texts, n=2):
     """
     check_positive_ints(n=n)
     found = set()
-    for text in texts:
+    for text in check_list("texts", texts, "a list of strings"):
+        check_text("texts", text)
         words = text.split()
         found.update(zip(*(words[i:] for i in range(n)), strict=False))
     return found

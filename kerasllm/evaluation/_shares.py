@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from kerasllm.checks import check_int, check_real
+from kerasllm.checks import UserError, check_int, check_list, check_real, shown
 from kerasllm.evaluation._asking import check_pairs
 from kerasllm.toyworld import REFUSAL
 
@@ -39,7 +39,7 @@ class Share(float):
     @classmethod
     def of(cls, flags):
         """Return the share of true values among many, at least one."""
-        flags = [bool(flag) for flag in flags]
+        flags = [bool(flag) for flag in check_list("flags", flags)]
         return cls(sum(flags), len(flags))
 
     def interval(self, confidence=0.95):
@@ -82,7 +82,13 @@ def exact_share(answers, questions):
     Raises:
         UserError: there is no answer, or not one for each question.
     """
-    check_pairs(answers=answers, questions=questions)
+    answers, questions = check_pairs(answers=answers, questions=questions)
+    for question in questions:
+        if not hasattr(question, "answer"):
+            raise UserError(
+                "Each of `questions` must have an `answer`. Received: "
+                f"{shown(question)}. A `toyworld.Question` has."
+            )
     return Share.of(
         answer == question.answer
         for answer, question in zip(answers, questions, strict=True)
@@ -91,4 +97,5 @@ def exact_share(answers, questions):
 
 def refused_share(answers):
     """Return the share of answers that equal `toyworld.REFUSAL`: a `Share`."""
+    answers = check_list("answers", answers)
     return Share.of(answer == REFUSAL for answer in answers)

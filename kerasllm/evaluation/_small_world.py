@@ -2,6 +2,7 @@
 
 import itertools
 
+from kerasllm.checks import check_int
 from kerasllm.evaluation._asking import MAX_LENGTH, ask_all, in_batches
 from kerasllm.evaluation._shares import Share, exact_share, refused_share
 from kerasllm.toyworld import pictures
@@ -99,4 +100,4 @@ def pictures_except(count, seed, seen):
         for picture in pictures(count, seed=[seed, number])
         if picture.digest() not in seen
     )
-    return list(itertools.islice(drawn, count))
+    return list(itertools.islice(drawn, check_int("count", count, 0)))

@@ -2,14 +2,13 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable
 
 import keras_hub
 import numpy as np
 
 from kerasllm import backend, gguf, lora
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, check_path
 
 _GEMMA_OUTER = {
     "embed_tokens.weight": "token_embedding/embeddings",
@@ -61,7 +60,7 @@ def layout_of(causal_lm):
     Raises:
         UserError: it is of a family that is not known here.
     """
-    backbone = causal_lm.backbone
+    backbone = getattr(causal_lm, "backbone", None)
     if isinstance(backbone, gguf.GGUFBackbone):
         return Layout(gguf.transformers_names(backbone), gguf.to_transformers)
     if isinstance(backbone, keras_hub.models.Gemma3Backbone):
@@ -118,7 +117,7 @@ def check_is_new(path):
     Raises:
         UserError: something is there already.
     """
-    path = pathlib.Path(path)
+    path = check_path("out", path)
     if os.path.lexists(path):
         raise UserError(
             f"`out` must be a new path. Received: {path}, which is there. "

@@ -12,8 +12,9 @@ import tempfile
 import urllib.parse
 import zipfile
 
-from kerasllm.checks import EnvironmentFailure, UserError, shown
+from kerasllm.checks import EnvironmentFailure, UserError, check_path, shown
 from kerasllm.files._digests import sha256 as sha256_of
+from kerasllm.files._folders import check_may_write
 from kerasllm.files._whole import whole_file, whole_folder
 
 
@@ -46,7 +47,7 @@ def download(url, directory, sha256=None, extract=False):
     accepts a file that an earlier download left truncated.
     """
     _check_sha256(sha256)
-    file = pathlib.Path(directory, _file_name(url, extract))
+    file = check_path("directory", directory) / _file_name(url, extract)
     folder = file.with_suffix("")
     record = file.with_name(f"{file.name}.sha256")
     recorded = _read_record(record)
@@ -58,6 +59,7 @@ def download(url, directory, sha256=None, extract=False):
     if file.exists():
         _check_download(file, expected)
     elif not only_unpacked or expected != recorded[file.name]:
+        check_may_write(file.parent)
         expected = _fetch(str(url), file, record, expected, extract)
     if recorded.get(file.name) != expected:
         unpacked = {}

@@ -6,7 +6,7 @@ import os
 import pathlib
 import tempfile
 
-from kerasllm.checks import EnvironmentFailure, RunError, path_error
+from kerasllm.checks import EnvironmentFailure, RunError, check_path, path_error
 
 try:
     import fcntl
@@ -69,7 +69,7 @@ def check_may_write(directory):
     Raises:
         UserError: as for `check_writable`.
     """
-    path = pathlib.Path(directory).absolute()
+    path = check_path("directory", directory).absolute()
     named = path
     while not _is_there(path, directory):
         path = path.parent
@@ -109,7 +109,7 @@ def check_writable(directory):
         EnvironmentFailure: the folder is not writable for another reason.
     """
     try:
-        pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+        check_path("directory", directory).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise _unwritable(error, directory) from error

@@ -3,9 +3,8 @@
 import codecs
 import json
 import os
-import pathlib
 
-from kerasllm.checks import MissingFileError, UserError, shown
+from kerasllm.checks import MissingFileError, UserError, check_path, shown
 from kerasllm.files._encodings import (
     encoding_cure,
     other_encoding,
@@ -35,7 +34,7 @@ def read_records(path, data, **arguments):
         UserError: a line is no JSON object or no UTF-8, or has a key twice;
             says which.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     if not os.path.isfile(path):
         raise MissingFileError(
             f"{data} must be in a JSONL file. Received: {str(path)[:200]}, "

@@ -6,10 +6,9 @@ here needs a backend, so a command can refuse a folder before one starts.
 """
 
 import json
-import pathlib
 import shlex
 
-from kerasllm.checks import MissingFileError, RunError
+from kerasllm.checks import MissingFileError, RunError, check_path
 
 CHECKPOINT_FILE = "checkpoint.npz"
 HISTORY_FILE = "history.csv"
@@ -64,7 +63,7 @@ def check_same_run(directory, identity):
         RunError: the folder holds such results, or files of these names that
             no run has written, or its record is damaged.
     """
-    directory = pathlib.Path(directory)
+    directory = check_path("directory", directory)
     if not (directory / RUN_FILE).is_file():
         _check_nobodys_results(directory)
         return
@@ -114,7 +113,7 @@ def check_finished_run(directory):
     Raises:
         MissingFileError: one of its files is missing.
     """
-    directory = pathlib.Path(directory)
+    directory = check_path("directory", directory)
     if has_results(directory) and not (directory / MODEL_FILE).is_file():
         raise MissingFileError(
             "A model directory must hold a finished pretraining run. "

@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import tempfile
 
-from kerasllm.checks import EnvironmentFailure
+from kerasllm.checks import EnvironmentFailure, check_path
 
 _ERRORS_OF_DISKS = {
     errno.ENOSPC,
@@ -38,7 +38,9 @@ def whole_file(path, mode="w", **open_arguments):
     if "b" not in mode:
         open_arguments = {"encoding": "utf-8", "newline": "\n"} | open_arguments
     with explaining_disk_errors(path):
-        with _whole_file(pathlib.Path(path), mode, open_arguments) as file:
+        with _whole_file(
+            check_path("path", path), mode, open_arguments
+        ) as file:
             yield file
 
 
@@ -111,7 +113,7 @@ def whole_folder(path):
         A `pathlib.Path`, the folder to write into. If the block raises,
         nothing is left behind and an existing folder is kept.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(
         tempfile.mkdtemp(

@@ -7,6 +7,7 @@ several samples.
 """
 
 from kerasllm.generation._arguments import (
+    check_generator,
     check_prompt,
     end_token_ids,
     find_stop_tokens,
@@ -51,6 +52,7 @@ __all__ = [
     "TokenizedPrompt",
     "batch_bucket",
     "best_of_n",
+    "check_generator",
     "check_prompt",
     "compiled_generate",
     "end_token_ids",

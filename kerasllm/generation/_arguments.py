@@ -5,7 +5,14 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import LARGEST_SEED, UserError, check_text, is_int, shown
+from kerasllm.checks import (
+    LARGEST_SEED,
+    UserError,
+    check_list,
+    check_text,
+    is_int,
+    shown,
+)
 from kerasllm.tokenizers import END_OF_TEXT, token_id_of
 
 # Tokens that end an answer, in addition to the token that ends a text.
@@ -30,12 +37,26 @@ def make_seed_generator(seed):
     )
 
 
+def check_generator(generator, attribute="causal_lm"):
+    """Refuse what is no generator, such as a model.
+
+    Raises:
+        UserError: it lacks an attribute that a `TextGenerator` has.
+    """
+    if not hasattr(generator, attribute):
+        raise UserError(
+            "`generator` must be a `TextGenerator`. Received: "
+            f"{shown(generator)}. `TextGenerator(causal_lm)` is one."
+        )
+
+
 def check_seeds(seeds, num_prompts):
     """Check that there is one seed for each prompt.
 
     Raises:
         UserError: there is not, or one of them is no int within the range.
     """
+    seeds = check_list("seed", seeds)
     fits = [is_int(seed) and 0 <= seed <= LARGEST_SEED for seed in seeds]
     if len(seeds) != num_prompts or not all(fits):
         raise UserError(

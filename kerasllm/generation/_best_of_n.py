@@ -8,11 +8,13 @@ from keras import ops
 
 from kerasllm.checks import (
     UserError,
+    check_callable,
     check_int,
-    check_lists,
+    check_list,
     check_numbers,
     shown,
 )
+from kerasllm.generation._arguments import check_generator
 
 
 def best_of_n(
@@ -57,7 +59,9 @@ def best_of_n(
     """
     n = check_int("n", n, 1)
     one = isinstance(prompts, str)
-    prompts = [prompts] if one else list(prompts)
+    prompts = [prompts] if one else check_list("prompts", prompts)
+    check_callable("scorer", scorer, "A `RewardModel` is one.")
+    check_generator(generator, "generate")
     samples = generator.generate(
         prompts,
         max_length,
@@ -159,7 +163,7 @@ def weighted_vote(answers, weights):
 
 def _at_least_one(answers):
     """Return answers as a list, if there are any that can be compared."""
-    (answers,) = check_lists(answers=() if answers is None else answers)
+    answers = check_list("answers", answers)
     for answer in answers:
         try:
             if ops.is_tensor(answer):  # PyTorch's equal none but themselves
@@ -198,11 +202,15 @@ def scores_of(scorer, prompts, responses, name="scorer", finite=True):
     """
     if not responses:
         return np.zeros(0)
-    scores = np.asarray(ops.convert_to_numpy(scorer(prompts, responses)))
+    found = scorer(prompts, responses)
+    try:
+        scores = np.asarray(ops.convert_to_numpy(found))
+    except (TypeError, ValueError):  # such as lists of unequal lengths
+        scores = np.zeros((), object)
     if scores.shape != (len(responses),) or scores.dtype.kind not in "biuf":
         raise UserError(
             f"`{name}` must return a number for each response. Received: "
-            f"{shown(scores)} of shape {scores.shape} for {len(responses)} "
+            f"{shown(found)} of shape {scores.shape} for {len(responses)} "
             "responses. It is called with a list of prompts, each repeated "
             "for its responses, and a list of responses."
         )

@@ -6,7 +6,11 @@ import numpy as np
 from keras import ops
 
 from kerasllm.checks import UserError, check_int
-from kerasllm.generation._arguments import check_logits, check_max_length
+from kerasllm.generation._arguments import (
+    check_generator,
+    check_logits,
+    check_max_length,
+)
 from kerasllm.generation._batches import choose_tokens
 from kerasllm.generation._decoding import CachedDecoder, batch_bucket
 from kerasllm.generation.texts import make_result, token_array
@@ -60,6 +64,7 @@ class ContinuousBatch:
         self, generator, max_sequences=8, max_length=None, with_logprobs=False
     ):
         check_int("max_sequences", max_sequences, 1)
+        check_generator(generator)
         if max_length is None:
             max_length = generator.causal_lm.preprocessor.sequence_length
         check_max_length(max_length, generator.causal_lm)

@@ -9,7 +9,7 @@ the model is compiled only once. Both recompute all positions for every token.
 import numpy as np
 from keras import ops
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, check_callable
 from kerasllm.generation._arguments import (
     check_logits,
     check_max_length,
@@ -156,6 +156,8 @@ def _continue_text(
     strip_prompt,
 ):
     """Check all arguments, then sample until a stop token or `max_length`."""
+    check_callable("model", model, "A `mini_gpt` is one.")
+    check_callable("tokenizer", tokenizer, "One of KerasHub's is.")
     vocabulary_size = get_vocabulary_size(model, tokenizer)
     check_max_length(max_length, model)
     token_ids = tokenize_prompt(tokenizer, prompt, max_length, vocabulary_size)

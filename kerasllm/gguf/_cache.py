@@ -3,14 +3,13 @@
 import gc
 import hashlib
 import json
-import pathlib
 import shutil
 
 import filelock
 
 import kerasllm
 from kerasllm import files
-from kerasllm.checks import EnvironmentFailure
+from kerasllm.checks import EnvironmentFailure, check_path
 from kerasllm.gguf._file import GGUFFile
 from kerasllm.gguf._names import check_is_gguf
 from kerasllm.gguf._offsets import write_offsets
@@ -39,7 +38,7 @@ def preset_of(path):
         UserError: it cannot be read; see `read_gguf`.
         EnvironmentFailure: the cache has no room.
     """
-    path = pathlib.Path(path).absolute()
+    path = check_path("path", path).absolute()
     check_is_gguf(path)
     status = path.stat()
     source = {

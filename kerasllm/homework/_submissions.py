@@ -11,7 +11,7 @@ import pathlib
 import re
 import unicodedata
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, check_path
 from kerasllm.homework.shown import visible
 
 # What systems and editors leave behind, apart from hidden files.
@@ -62,7 +62,7 @@ def find_submissions(
     Raises:
         UserError: the whole class is inside one more folder.
     """
-    directory = pathlib.Path(directory)
+    directory = check_path("directory", directory)
     found_there = [*_walk(directory, _real(outputs))]
     _check_is_class(directory, found_there, names)
     handed_in = _by_student(found_there, directory, names)

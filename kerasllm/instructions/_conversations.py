@@ -1,6 +1,6 @@
 """Conversations in the formats of OpenAI and ShareGPT, turned into examples."""
 
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError, check_list, shown
 
 # The names of the speakers, and what they are called here.
 _ROLES = {
@@ -63,6 +63,7 @@ def split_conversation(turns, where, empty_answers=False):
         UserError: a turn is something else, or the turns do not alternate.
     """
     textless = {"system", "model"} if empty_answers else {"system"}
+    turns = check_list("turns", turns)
     messages = [_parse_turn(turn, where, textless) for turn in turns]
     first = 1 if messages and messages[0][0] == "system" else 0
     if messages and messages[-1][0] == "user":

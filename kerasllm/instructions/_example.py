@@ -2,8 +2,10 @@
 
 import dataclasses
 
-from kerasllm.checks import UserError, check_text, shown
+from kerasllm.checks import UserError, check_list, check_text, shown
 from kerasllm.images import list_images
+
+_PAIRS = "a list of pairs (role, text)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +39,10 @@ class Instruction:
             if value is not None or part != "context":
                 # What a table lacks is None, or NaN, which is a float.
                 check_text(part, value, "Leave out examples without it.")
-        messages = tuple((role, text) for role, text in self.messages)
-        for _, text in messages:
-            check_text("messages", text, "Each of them must have text.")
+        messages = tuple(
+            _check_pair(pair)
+            for pair in check_list("messages", self.messages, _PAIRS)
+        )
         if messages and self.context is not None:
             raise UserError(
                 "An example must have `messages` or a `context`, not both. "
@@ -48,6 +51,18 @@ class Instruction:
             )
         object.__setattr__(self, "messages", messages)
         object.__setattr__(self, "images", tuple(list_images(self.images)))
+
+
+def _check_pair(pair):
+    """Return a message, a pair of a role and a text, after checking it."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise UserError(
+            f"`messages` must be {_PAIRS}. Received: one that is "
+            f'{shown(pair)}. Write ("user", "What is said").'
+        )
+    for text in pair:
+        check_text("messages", text, "Each of them must have text.")
+    return tuple(pair)
 
 
 def check_examples(examples, name="examples"):

@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import pathlib
 
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError, check_path, shown
 from kerasllm.files import cache_dir, download, read_records
 from kerasllm.images import is_address
 from kerasllm.instructions._conversations import (
@@ -92,7 +91,7 @@ def read_jsonl(path):
         UserError: a line is no such object or no UTF-8, or there is none;
             says which.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     examples = []
     for record, where in read_records(
         path, "Instruction data", parse_int=_Number, parse_float=_Number

@@ -1,8 +1,9 @@
 """Held-out examples: chosen before anything is shuffled."""
 
 import hashlib
+import math
 
-from kerasllm.checks import UserError, check_lists, check_real
+from kerasllm.checks import UserError, check_int, check_list, check_real
 from kerasllm.images import digest_of_image
 from kerasllm.instructions._example import check_examples
 
@@ -28,7 +29,7 @@ def split_examples(examples, validation_fraction=0.1, seed=0):
         UserError: the fraction is out of range, one of the examples is no
             `Instruction`, or one side would be empty.
     """
-    (examples,) = check_lists(examples=examples or [])
+    examples = check_list("examples", examples)
     check_examples(examples)
     check_real(
         "validation_fraction",
@@ -36,6 +37,7 @@ def split_examples(examples, validation_fraction=0.1, seed=0):
         lambda value: 0 < value < 1,
         "between 0 and 1",
     )
+    check_int("seed", seed, 0, math.inf)
     train, held_out = [], []
     for example in examples:
         is_held_out = _draw(example, seed) < validation_fraction

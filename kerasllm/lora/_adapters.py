@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from kerasllm import backend
-from kerasllm.checks import UserError, check_int, check_real, shown
+from kerasllm.checks import UserError, check_int, check_list, check_real, shown
 from kerasllm.lora import _provenance
 from kerasllm.lora._layers import (
     TARGETS,
@@ -54,7 +54,7 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     Source: chapter 16, "Low-Rank Adaptation (LoRA)"; Hu et al., 2021,
     arXiv:2106.09685.
     """
-    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    targets = _list_of(targets)
     check_rank(rank)
     check_lora_alpha(lora_alpha)
     if adapted_layers(model):
@@ -81,6 +81,13 @@ def enable_lora(model, rank=8, targets=("query", "value"), lora_alpha=None):
     _provenance.note_loaded(model, None)
     forget_compiled(model)
     return LoraReport.of(model)
+
+
+def _list_of(targets):
+    """Return targets as a list, a single one too."""
+    if isinstance(targets, str):
+        return [targets]
+    return check_list("targets", targets, "a list of names")
 
 
 def check_lora_alpha(lora_alpha):

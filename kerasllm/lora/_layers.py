@@ -2,7 +2,7 @@
 
 import keras
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, shown
 
 # What KerasHub, Keras's attention and ours call these layers.
 TARGETS = {
@@ -48,6 +48,11 @@ def adapted_layers(model):
 
 def adaptable_layers(model):
     """Return all layers that can have an adapter; see `adapted_layers`."""
+    if not isinstance(model, keras.Layer):
+        raise UserError(
+            "`model` must be a Keras model. Received: "
+            f"{shown(model)}. That of a `ChatModel` is its `causal_lm`."
+        )
     # Keras counts the blocks of a backbone forwards, and backwards those of a
     # backbone in a task. Here they have one order, that of the task.
     outermost = model._layers if hasattr(model, "backbone") else [model]
@@ -70,7 +75,7 @@ def _walk(layers):
 
 def layer_names(target):
     """Return the names of the layers that a target stands for."""
-    return TARGETS.get(target, (target,))
+    return TARGETS.get(target, (target,)) if isinstance(target, str) else ()
 
 
 def check_adapted(model):

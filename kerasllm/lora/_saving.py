@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kerasllm import files
-from kerasllm.checks import MissingFileError, UserError, shown
+from kerasllm.checks import MissingFileError, UserError, check_path, shown
 from kerasllm.lora import _provenance
 from kerasllm.lora._base import (
     check_base,
@@ -21,6 +21,7 @@ from kerasllm.lora._layers import (
     forget_compiled,
     freeze,
 )
+from kerasllm.prompts import get_template
 
 SUFFIX = ".lora.h5"
 
@@ -41,6 +42,7 @@ def save_lora(model, path, template=None):
         UserError: the model has no adapters, or the name ends differently.
     """
     path = _check_path(path)
+    template = None if template is None else get_template(template)
     layers = check_adapted(model)
     with files.whole_file(path, "w+b") as file, h5py.File(file, "w") as h5:
         if template is not None:
@@ -74,6 +76,7 @@ def load_lora(model, path, template=None):
             Nothing is changed then.
     """
     path = _check_path(path)
+    template = None if template is None else get_template(template)
     saved, record = _read_adapters(path)
     layers = dict(adaptable_layers(model))
     _check_shapes(saved, layers, path)
@@ -93,6 +96,7 @@ def load_lora(model, path, template=None):
 
 
 def _check_path(path):
+    check_path("path", path)
     path = os.fspath(path)
     if not path.endswith(SUFFIX):
         raise UserError(

@@ -6,7 +6,7 @@ import re
 import keras
 
 from kerasllm.backend import tf
-from kerasllm.checks import UserError, check_real, shown
+from kerasllm.checks import UserError, check_choice, check_real
 from kerasllm.tokenizers import END_OF_TEXT, end_of_text_id
 
 # Tokenizing many documents per call is much faster than one at a time. Values
@@ -18,10 +18,12 @@ _HASH_BUCKETS = 2**20
 
 def tokenize_step(tokenizer, split, validation_fraction, restore_newlines):
     """Return the function from a batch of documents to a vector of tokens."""
-    if split not in (None, "train", "validation"):
-        raise UserError(
-            '`split` must be None, "train" or "validation". Received: '
-            f"split={shown(split)}. None takes all documents."
+    if split is not None:
+        check_choice(
+            "split",
+            split,
+            ("train", "validation"),
+            cure="None takes all documents.",
         )
     check_real(
         "validation_fraction",

@@ -7,7 +7,6 @@ from kerasllm.plots._drawing import (
     check_not_empty,
     finish,
     name_bars,
-    new_figure,
     write_beside,
 )
 
@@ -46,7 +45,7 @@ def plot_low_rank(num_inputs, num_outputs, rank, ax=None):
     check_positive_ints(
         num_inputs=num_inputs, num_outputs=num_outputs, rank=rank
     )
-    ax = new_figure(8, 3.4).subplots() if ax is None else ax
+    ax = axes_or_new(ax, 8, 3.4)
     longest = max(num_inputs, num_outputs)
     height, width = num_inputs / longest, num_outputs / longest
     thin = max(rank / longest, _THINNEST)
@@ -100,7 +99,7 @@ def plot_memory(memory, ax=None):
 
     Source: chapter 16, "Low-Rank Adaptation (LoRA)".
     """
-    check_not_empty("memory", memory)
+    check_not_empty("memory", memory, dict)
     ax = axes_or_new(ax)
     for y, parts in enumerate(memory.values()):
         left = 0.0

@@ -21,9 +21,29 @@ def new_figure(width, height):
     return pyplot.figure(figsize=(width, height), layout="constrained")
 
 
-def axes_or_new(ax):
+def axes_or_new(ax, width=6.4, height=4):
     """Return the given `Axes`, or those of a new figure."""
-    return new_figure(6.4, 4).subplots() if ax is None else ax
+    if ax is None:
+        return new_figure(width, height).subplots()
+    _check_can("ax", ax, "plot", "Matplotlib `Axes`")
+    return ax
+
+
+def figure_or_new(figure, width, height):
+    """Return a figure to draw on, a new one of a size in inches if `None`."""
+    if figure is None:
+        return new_figure(width, height)
+    _check_can("figure", figure, "subplots", "a Matplotlib `Figure`")
+    return figure
+
+
+def _check_can(name, value, method, rule):
+    """Refuse what cannot be drawn on."""
+    if not hasattr(value, method):
+        raise UserError(
+            f"`{name}` must be {rule}. Received: {name}={shown(value)}. Leave "
+            "it out for a new one."
+        )
 
 
 def finish(ax, grid="both"):
@@ -63,13 +83,21 @@ def readable(token):
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
-def check_not_empty(name, values):
-    """Check that a collection is not empty.
+def check_not_empty(name, values, kind=object):
+    """Check that there is something to draw.
+
+    Args:
+        name: str. Name of the argument, for the message.
+        values: anything.
+        kind: type that the values must have, such as `dict`.
 
     Raises:
-        UserError: it is empty.
+        UserError: it is of another type, has no length, or is empty.
     """
-    if not values:
+    can_be = isinstance(values, kind) and hasattr(values, "__len__")
+    if not can_be or isinstance(values, str) or not len(values):
+        of_kind = ", as a dict" if kind is dict else ""
         raise UserError(
-            f"`{name}` must hold something to draw. Received: {shown(values)}."
+            f"`{name}` must hold something to draw{of_kind}. Received: "
+            f"{shown(values)}."
         )

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from kerasllm.checks import UserError
+from kerasllm.checks import UserError, check_list, check_numbers
 from kerasllm.plots._drawing import (
     LINE_STYLES,
     OUTLINE,
     check_not_empty,
-    new_figure,
+    figure_or_new,
     readable,
 )
 
@@ -40,8 +40,9 @@ def plot_soft_tokens(image, pieces, embeddings, is_soft, figure=None):
 
     Source: chapter 16, "Extending an LLM with image input".
     """
-    is_soft = np.asarray(is_soft, "bool")
-    embeddings = np.asarray(embeddings, "float32")
+    is_soft = check_numbers("is_soft", is_soft).astype(bool)
+    embeddings = check_numbers("embeddings", embeddings).astype("float32")
+    pieces = check_list("pieces", pieces, "a list of strings")
     if not len(pieces) == len(embeddings) == len(is_soft) or not is_soft.any():
         raise UserError(
             "`plot_soft_tokens` needs one vector and one flag for each piece, "
@@ -49,8 +50,7 @@ def plot_soft_tokens(image, pieces, embeddings, is_soft, figure=None):
             f"{len(embeddings)} vectors, {len(is_soft)} flags, "
             f"{is_soft.sum()} true."
         )
-    if figure is None:
-        figure = new_figure(12, 4.2)
+    figure = figure_or_new(figure, 12, 4.2)
     axes = figure.subplots(1, 2, width_ratios=[1, 3])
     positions = np.flatnonzero(is_soft)
     _draw_fields(axes[0], image, math.isqrt(len(positions)))
@@ -111,8 +111,13 @@ def plot_pictures(shown, titles, figure=None):
         UserError: there are no pictures.
     """
     check_not_empty("shown", shown)
-    if figure is None:
-        figure = new_figure(2 * len(shown), 2.5)
+    titles = check_list("titles", titles, "a list of strings")
+    if len(titles) != len(shown):
+        raise UserError(
+            "`titles` must have one for each picture. Received: "
+            f"{len(titles)} for {len(shown)} pictures. Give as many."
+        )
+    figure = figure_or_new(figure, 2 * len(shown), 2.5)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for ax, image, title in zip(axes, shown, titles, strict=True):
         ax.imshow(image)

@@ -8,13 +8,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kerasllm import samplers
-from kerasllm.checks import UserError, check_positive_ints
+from kerasllm.checks import (
+    UserError,
+    check_list,
+    check_numbers,
+    check_positive_ints,
+    is_int,
+)
 from kerasllm.plots._drawing import (
     FILL,
     OUTLINE,
+    figure_or_new,
     finish,
     name_bars,
-    new_figure,
     readable,
     write_beside,
 )
@@ -65,16 +71,19 @@ def plot_sampling_strategies(
     arXiv:2407.01082.
     """
     check_positive_ints(num_tokens=num_tokens)
-    if columns not in (1, 2, 3, 6):
+    if not is_int(columns) or columns not in (1, 2, 3, 6):
         raise UserError(
             f"`columns` must be 1, 2, 3 or 6. Received: columns={columns!r}. "
             "There are six panels."
         )
-    logits = ops.convert_to_numpy(logits).astype("float32")
+    logits = check_numbers("logits", logits).astype("float32")
     _check_logits(logits, tokens)
+    # They check the numbers, which then stand in titles.
+    samplers.top_p_filter(logits, p)
+    samplers.min_p_filter(logits, min_p)
+    samplers.chain(temperature)
     panels = _filtered(logits, k, p, min_p, temperature)
-    if figure is None:
-        figure = new_figure(11, 7)
+    figure = figure_or_new(figure, 11, 7)
     axes = figure.subplots(
         6 // columns, columns, sharex=True, sharey=True, squeeze=False
     )
@@ -187,7 +196,7 @@ def _check_logits(logits, tokens):
             f"largest {logits.max(initial=-math.inf)}. Pass the logits of one "
             "position, such as `logits[0, -1]`."
         )
-    if tokens is not None and len(tokens) != len(logits):
+    if tokens is not None and len(check_list("tokens", tokens)) != len(logits):
         raise UserError(
             "`tokens` must have a text for each logit. Received: "
             f"{len(tokens)} texts for {len(logits)} logits. Use "

@@ -7,7 +7,15 @@ import numpy as np
 from keras import ops
 from matplotlib.ticker import MaxNLocator
 
-from kerasllm.checks import UserError, check_positive_ints, is_real, shown
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_list,
+    check_numbers,
+    check_positive_ints,
+    check_text,
+    shown,
+)
 from kerasllm.plots._drawing import (
     FILL,
     LINE_STYLES,
@@ -45,6 +53,7 @@ def plot_schedule(schedule, steps, ax=None):
     Source: chapter 16, "Pretraining the model", listing 16.7.
     """
     check_positive_ints(steps=steps)
+    check_callable("schedule", schedule, "`WarmupSchedule()` is one.")
     # Most schedules take one step at a time; 201 points give a smooth line.
     x = np.unique(np.linspace(0, steps, 201).round().astype(int))
     y = [float(ops.convert_to_numpy(schedule(int(step)))) for step in x]
@@ -77,7 +86,13 @@ def plot_history(history, metric="loss", ax=None):
 
     Source: chapter 16, "Pretraining the model".
     """
-    history = list(history)
+    history = check_list("history", history)
+    check_text("metric", metric)
+    if not all(isinstance(entry, dict) for entry in history):
+        raise UserError(
+            "`history` must have a dict for each epoch, as returned by "
+            f"`pretrain`. Received: {shown(history)}. Pass what it returned."
+        )
     if not history:
         raise UserError(
             "`history` must have an entry for each epoch, as returned by "
@@ -116,7 +131,7 @@ def plot_curves(curves, x_label, y_label, ax=None):
     Raises:
         UserError: `curves` is empty.
     """
-    check_not_empty("curves", curves)
+    check_not_empty("curves", curves, dict)
     ax = axes_or_new(ax)
     styles = itertools.cycle(LINE_STYLES)
     for (name, (x, y)), style in zip(curves.items(), styles, strict=False):
@@ -143,9 +158,9 @@ def plot_comparison(measurements, label, ax=None):
     Raises:
         UserError: there are no measurements, or a name has none.
     """
-    check_not_empty("measurements", measurements)
+    check_not_empty("measurements", measurements, dict)
     repeats = {
-        name: [values] if is_real(values) else list(values)
+        name: check_numbers(f"measurements[{name!r}]", values).ravel().tolist()
         for name, values in measurements.items()
     }
     for name, values in repeats.items():

@@ -7,7 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_int, check_real, shown
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_int,
+    check_list,
+    check_numbers,
+    check_real,
+    check_text,
+    shown,
+)
 from kerasllm.preferences._preference import Preference
 
 
@@ -42,11 +51,9 @@ class BradleyTerry:
     seed: int = 0
 
     def __post_init__(self):
-        if self.scale != math.inf:
-            check_real(
-                "scale", self.scale, lambda scale: scale >= 0, "at least 0"
-            )
-        check_int("seed", self.seed, 0)
+        check_real("scale", self.scale, lambda scale: scale >= 0, "at least 0")
+        check_callable("score", self.score, "`toyworld.TrueScore` is one.")
+        check_int("seed", self.seed, 0, math.inf)
 
     @classmethod
     def with_agreement(cls, score, pairs, agreement=0.73, seed=0):
@@ -77,7 +84,8 @@ class BradleyTerry:
             "in [0.5, 1)",
             cure="With `scale=math.inf` a `BradleyTerry` never errs.",
         )
-        differences = np.abs(_differences(score, pairs))
+        check_callable("score", score, "`toyworld.TrueScore` is one.")
+        differences = np.abs(_differences(score, _check_pairs(pairs)))
         scale = _find_scale(differences[differences > 0], agreement)
         return cls(score, scale, seed)
 
@@ -90,6 +98,7 @@ class BradleyTerry:
         Returns:
             float64 `(num_pairs,)`.
         """
+        pairs = _check_pairs(pairs)
         return _sigmoid(_differences(self.score, pairs), self.scale)
 
     def label(self, pairs):
@@ -102,6 +111,7 @@ class BradleyTerry:
             list of `Preference`, in the order of the pairs.
         """
         # In alphabetical order, so that the order of the pair does not matter.
+        pairs = _check_pairs(pairs)
         pairs = [(prompt, *sorted(both)) for prompt, *both in pairs]
         return [
             Preference(prompt, first, second)
@@ -119,11 +129,25 @@ class BradleyTerry:
         return int.from_bytes(digest.digest()[:8], "big") / 2**64
 
 
+def _check_pairs(pairs):
+    """Return pairs as a list of triples of str, after checking them."""
+    pairs = check_list("pairs", pairs, "a list of triples")
+    for triple in pairs:
+        if not isinstance(triple, tuple | list) or len(triple) != 3:
+            raise UserError(
+                "Each of `pairs` must be a triple (prompt, response, other "
+                f"response). Received: {shown(triple)}. Write three strings."
+            )
+        for text in triple:
+            check_text("pairs", text, "Leave out pairs without it.")
+    return pairs
+
+
 def _differences(score, pairs):
     """Return the differences of the scores of pairs: float64 `(num_pairs,)`."""
     prompts = [prompt for prompt, _, _ in pairs]
     first, second = (
-        np.asarray(score(prompts, [pair[i] for pair in pairs]), "float64")
+        check_numbers("score", score(prompts, [pair[i] for pair in pairs]))
         for i in (1, 2)
     )
     for scores in (first, second):
@@ -133,7 +157,7 @@ def _differences(score, pairs):
                 f"Received: {shown(scores)} for {len(pairs)} responses. "
                 "Return a list or a vector of them."
             )
-    return first - second
+    return first.astype("float64") - second
 
 
 def _sigmoid(differences, scale):

@@ -2,15 +2,15 @@
 
 import html
 import http.server
+import math
 import os
-import pathlib
 import random
 import secrets
 import threading
 import urllib.parse
 
 from kerasllm import files
-from kerasllm.checks import RunError, UserError, check_int
+from kerasllm.checks import RunError, UserError, check_int, check_path
 from kerasllm.preferences._labels import (
     TIE,
     append_label,
@@ -59,9 +59,9 @@ class LabellingServer(http.server.ThreadingHTTPServer):
 
     def __init__(self, path, out, port=0, seed=0):
         check_int("port", port, 0, 65535)
-        self.seed = check_int("seed", seed, 0)
+        self.seed = check_int("seed", seed, 0, math.inf)
         self.comparisons = read_comparisons(path)
-        self.out = pathlib.Path(out)
+        self.out = check_path("out", out)
         files.check_may_write(self.out.absolute().parent)
         self.labels = _labels_in(self.out)
         self.token = secrets.token_urlsafe()

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from kerasllm.checks import UserError, check_real, check_text, shown
+from kerasllm.checks import UserError, check_list, check_real, check_text, shown
 from kerasllm.instructions import Instruction
 
 
@@ -66,7 +66,7 @@ def check_preferences(preferences, name="preferences"):
     Raises:
         UserError: one of them is something else.
     """
-    for preference in preferences:
+    for preference in check_list(name, preferences):
         if not isinstance(preference, Preference):
             raise UserError(
                 f"Each of `{name}` must be a `Preference`. Received: "

@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from kerasllm.checks import UserError, is_real, shown
+from kerasllm.checks import UserError, check_list, check_text, is_real, shown
 from kerasllm.preferences._preference import Preference
 
 
@@ -40,11 +40,14 @@ def pairs_from_ranking(prompt, responses, ranks=None, scores=None, messages=()):
 
     Source: Ouyang et al., 2022, arXiv:2203.02155, section 3.5.
     """
-    if isinstance(responses, str) or len(responses) < 2:
+    responses = check_list("responses", responses, "a list of strings")
+    if len(responses) < 2:
         raise UserError(
             "A ranking must have at least two responses, a list of strings. "
             f"Received: responses={shown(responses)}. Leave out the others."
         )
+    for response in responses:
+        check_text("responses", response)
     ranked = sorted(
         zip(_ranks(responses, ranks, scores), responses, strict=True),
         key=lambda pair: pair[0],  # a stable sort: ties stay as they came
@@ -66,10 +69,9 @@ def _ranks(responses, ranks, scores):
             "A ranking must have `ranks` or `scores`, not both. Received: "
             f"ranks={shown(ranks)}, scores={shown(scores)}. Leave out one."
         )
-    if (
-        not hasattr(numbers, "__len__")
-        or len(numbers) != len(responses)
-        or not all(is_real(x) and math.isfinite(x) for x in numbers)
+    numbers = check_list(name, numbers, "a list of numbers")
+    if len(numbers) != len(responses) or not all(
+        is_real(x) and math.isfinite(x) for x in numbers
     ):
         raise UserError(
             f"`{name}` must have a finite number for each response. Received: "

@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import pathlib
 import re
 import warnings
 
 from kerasllm import files
-from kerasllm.checks import UserError, check_lists, shown
+from kerasllm.checks import UserError, check_lists, check_path, shown
 from kerasllm.instructions import KEYS, find_system, split_conversation
 from kerasllm.preferences._preference import Preference, check_preferences
 from kerasllm.preferences._ranking import pairs_from_ranking
@@ -99,7 +98,7 @@ def write_preferences(preferences, path, force=False):
     """
     (preferences,) = check_lists(preferences=preferences)
     check_preferences(preferences)
-    files.check_may_write(pathlib.Path(path).parent)
+    files.check_may_write(check_path("path", path).parent)
     files.check_unchanged([path], force)
     with files.whole_file(path) as file:
         for preference in preferences:

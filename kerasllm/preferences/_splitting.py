@@ -1,6 +1,6 @@
 """Held-out preferences: no prompt is on both sides."""
 
-from kerasllm.checks import check_lists
+from kerasllm.checks import check_list
 from kerasllm.instructions import split_examples
 from kerasllm.preferences._preference import check_preferences
 
@@ -27,7 +27,7 @@ def split_preferences(preferences, validation_fraction=0.1, seed=0):
         UserError: the fraction is out of range, one of the preferences is
             something else, or one side would be empty.
     """
-    (preferences,) = check_lists(preferences=preferences or [])
+    preferences = check_list("preferences", preferences)
     check_preferences(preferences)
     asked = [preference.instructions()[0] for preference in preferences]
     _, held_out = split_examples(asked, validation_fraction, seed)

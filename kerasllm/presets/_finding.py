@@ -11,7 +11,7 @@ import keras
 import keras_hub
 
 from kerasllm import backend, files, gguf
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError, check_path, shown
 from kerasllm.gguf import GGUFCausalLM
 from kerasllm.models import MiniGPTCausalLM  # a folder may hold one, too
 from kerasllm.presets._failures import explain_failure
@@ -46,6 +46,7 @@ def preset_source(name, task=keras_hub.models.CausalLM):
             that cannot be read.
         EnvironmentFailure: SmolLM2 is not installed; says how it is.
     """
+    check_path("name", name)
     name = os.fspath(name)
     if name in OFFLINE_PRESETS:
         if name == DOCS_PRESET:
@@ -132,6 +133,7 @@ def load_causal_lm(name, dtype=None, task=keras_hub.models.CausalLM):
         EnvironmentFailure: the preset cannot be downloaded; says what is
             missing.
     """
+    check_path("name", name)
     name = os.fspath(name)
     kwargs = {}
     if dtype is not None:

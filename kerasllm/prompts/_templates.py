@@ -54,6 +54,11 @@ class PromptTemplate:
     before_context: str = "\n\n"
     end_of_turn: str = ""
 
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if field.type is str:
+                check_text(field.name, getattr(self, field.name))
+
     def prompt(self, instruction, context=None):
         """Return the prompt for a request, up to where the answer begins.
 
@@ -65,6 +70,7 @@ class PromptTemplate:
 
     def response(self, text):
         """Return an answer with the delimiter that ends it."""
+        check_text("text", text)
         return text + self.model_end
 
     def chat(self, messages):
@@ -87,8 +93,10 @@ class PromptTemplate:
         Delimiters become special tokens. User text does not, even if it looks
         like one; see `encode`.
         """
+        check_text("instruction", instruction)
         if context is None:
             return self.chat_segments([{"role": USER, "content": instruction}])
+        check_text("context", context)
         system = [(self.system_with_context or self.system, True)]
         separator = (self.before_context, True)
         request = [(instruction, False), separator, (context, False)]
@@ -112,6 +120,7 @@ class PromptTemplate:
 
     def response_segments(self, text):
         """Return `response` as a list of pairs `(text, is_delimiter)`."""
+        check_text("text", text)
         return _tidy([(text, False), (self.model_end, True)])
 
     def _first_turn(self, system, request):
@@ -262,7 +271,7 @@ def check_messages(messages):
             {"role": _ROLES[m["role"]], "content": m["content"]}
             for m in messages
         ]
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise UserError(
             "`messages` must be a list of dicts with a `role` (one of "
             f"{', '.join(_ROLES)}) and a str as `content`. Received: "

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from kerasllm.checks import UserError, check_int
+from kerasllm.checks import UserError, check_callable, check_int
 from kerasllm.retrieval._reading import Document, plain
 
 # The end of a sentence, with what closes it; or an empty line.
@@ -92,12 +92,11 @@ def check_chunking(max_tokens, overlap, tokenizer):
         max_tokens - 1,
         cure="Make it smaller than `max_tokens`.",
     )
-    if not callable(tokenizer):
-        raise UserError(
-            "`tokenizer` must be callable. Received: "
-            f"{type(tokenizer).__name__}. Give a function from a str to a "
-            "sequence of tokens."
-        )
+    check_callable(
+        "tokenizer",
+        tokenizer,
+        "Give a function from a str to a sequence of tokens.",
+    )
 
 
 def _chunks_of_section(document, section, max_tokens, overlap, tokenizer):

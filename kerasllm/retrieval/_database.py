@@ -13,6 +13,7 @@ from kerasllm.checks import (
     MissingFileError,
     RunError,
     UserError,
+    check_path,
     check_text,
     path_error,
 )
@@ -62,7 +63,7 @@ def embedder_name(path):
         RunError: the file is not a store, it is damaged, or another version
             has written it.
     """
-    if not pathlib.Path(path).is_file():
+    if not check_path("path", path).is_file():
         raise MissingFileError(
             f"`path` must be a store. Received: {path}, and there is no such "
             "file. Check its spelling; `kerasllm index` fills a new store."
@@ -87,8 +88,9 @@ def open_database(path, embedder_name):
             or another embedder has written it.
         UserError: the path is a folder or may not be written to.
     """
-    check_text("path", str(path))  # SQLite knows no other names
-    if path != ":memory:":
+    if str(path) != ":memory:":
+        check_path("path", path)
+        check_text("path", str(path))  # SQLite knows no other names
         if pathlib.Path(path).is_dir():
             raise FolderIsFileError(
                 errno.EISDIR,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasllm.checks import UserError, shown
+from kerasllm.checks import UserError, check_list, shown
 
 
 def distance_threshold(store, answerable, unanswerable):
@@ -28,6 +28,11 @@ def distance_threshold(store, answerable, unanswerable):
     Raises:
         UserError: one of the lists has no question, or the store is empty.
     """
+    if not hasattr(store, "search"):
+        raise UserError(
+            "`store` must have a method `search`. Received: "
+            f"{shown(store)}. A `Store` has."
+        )
     near = _distances(store, "answerable", answerable)
     far = _distances(store, "unanswerable", unanswerable)
     every = np.unique([*near, *far])
@@ -42,10 +47,11 @@ def distance_threshold(store, answerable, unanswerable):
 
 def _distances(store, name, questions):
     """Return how far the nearest passage is from each question."""
-    if isinstance(questions, str) or not len(questions):
+    questions = check_list(name, questions, "a list of questions")
+    if not questions:
         raise UserError(
             f"`{name}` must be a list of at least one question. Received: "
-            f"{shown(questions)}. Write some."
+            "none. Write some."
         )
     found = [store.search(q, k=1, mode="vector") for q in questions]
     if not all(found):

@@ -12,7 +12,9 @@ from kerasllm.checks import (
     RunError,
     UserError,
     check_int,
+    check_path,
     check_text,
+    shown,
 )
 from kerasllm.progress import working
 from kerasllm.retrieval._chunking import check_chunking, chunk_document
@@ -93,9 +95,14 @@ def index_folder(
         RunError: the store has a collection of this name from another folder
             that is still there.
     """
-    folder = pathlib.Path(folder).expanduser().absolute()
+    folder = check_path("folder", folder).expanduser().absolute()
     check_chunking(max_tokens, overlap, tokenizer)
     check_int("batch_size", batch_size, 1)
+    if not hasattr(store, "ids"):
+        raise UserError(
+            f"`store` must be a `Store`. Received: {shown(store)}. Open one "
+            "with `Store(path, embedder)`."
+        )
     name = _readable(folder.name) if name is None else name
     check_text("name", name)
     paths = document_paths(folder)
@@ -149,7 +156,7 @@ def document_paths(folder):
         UserError: it is a file, or it has no document. Or one is PDF, and
             pypdf is not installed.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = check_path("folder", folder).expanduser()
     if not folder.is_dir():
         kind = UserError if folder.exists() else MissingFileError
         what = "is a file" if folder.exists() else "does not exist"

@@ -8,6 +8,7 @@ import numpy as np
 
 from kerasllm.checks import (
     UserError,
+    check_list,
     check_text,
     is_int,
     is_real,
@@ -59,7 +60,7 @@ class Hit(Passage):
 
 def check_texts(texts):
     """Check that the texts of `add` are a list of str that are not blank."""
-    texts = _check_list("texts", texts)
+    texts = check_list("texts", texts)
     for index, text in enumerate(texts):
         check_text(f"texts[{index}]", text)
         if not text.strip():
@@ -72,7 +73,7 @@ def check_texts(texts):
 
 def check_ids(ids):
     """Check that ids are a list of str that are not empty."""
-    ids = _check_list("ids", ids)
+    ids = check_list("ids", ids)
     for index, name in enumerate(ids):
         check_text(f"ids[{index}]", name)
         if not name:
@@ -100,7 +101,7 @@ def check_new_ids(ids, number):
 
 def check_metadata(metadata, number):
     """Check the metadata of `add`, and return them as lines of JSON."""
-    metadata = _check_list("metadata", metadata)
+    metadata = check_list("metadata", metadata)
     _check_length("metadata", metadata, number)
     return [
         json.dumps(check_facts(f"metadata[{index}]", facts), ensure_ascii=False)
@@ -144,15 +145,6 @@ def _is_simple(value):
         # NumPy's numbers are not written by `json`.
         return isinstance(value, int) and abs(value) <= _LARGEST_INT
     return is_real(value) and isinstance(value, float) and math.isfinite(value)
-
-
-def _check_list(name, value):
-    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
-        raise UserError(
-            f"`{name}` must be a list. Received: {shown(value)}. Write "
-            f"{name}=[...], even for one."
-        )
-    return list(value)
 
 
 def _check_length(name, values, number):

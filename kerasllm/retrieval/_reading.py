@@ -2,11 +2,10 @@
 
 import dataclasses
 import importlib.util
-import pathlib
 import re
 
 from kerasllm import files
-from kerasllm.checks import MissingFileError, UserError
+from kerasllm.checks import MissingFileError, UserError, check_path, check_text
 
 MARKDOWN = (".md", ".markdown")
 TEXT = (".txt", ".text")
@@ -68,7 +67,7 @@ def read_document(path, source=None):
         UserError: the file is a folder, is not UTF-8, or is a PDF file that
             cannot be read. Or it is PDF, and pypdf is not installed.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     if not path.is_file():
         kind = UserError if path.exists() else MissingFileError
         what = "is no file" if path.exists() else "does not exist"
@@ -104,6 +103,7 @@ def _read_text(path):
 
 def plain(text, source=""):
     """Return a plain text as a `Document` with one section and no title."""
+    check_text("text", text)
     return Document(text, source, (Section("", 0, len(text)),))
 
 
@@ -115,6 +115,7 @@ def markdown(text, source=""):
             fenced by three backquotes or tildes, are not headings.
         source: str.
     """
+    check_text("text", text)
     sections, titles = [], {}
     start = position = 0
     fence = None

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from kerasllm.checks import UserError, check_choice, check_int, check_text
+from kerasllm.checks import (
+    UserError,
+    check_callable,
+    check_choice,
+    check_int,
+    check_text,
+)
 from kerasllm.retrieval import _search
 from kerasllm.retrieval._database import (
     VECTORS,
@@ -61,12 +67,11 @@ class Store:
     """
 
     def __init__(self, path, embedder):
-        if not callable(embedder):
-            raise UserError(
-                "`embedder` must be callable. Received: "
-                f"{type(embedder).__name__}. Give a function from a list of "
-                "str to float32 (n, dim)."
-            )
+        check_callable(
+            "embedder",
+            embedder,
+            "Give a function from a list of str to float32 (n, dim).",
+        )
         self.path = path
         self.embedder = embedder
         self._is_checked = False  # that it is the embedder of the vectors

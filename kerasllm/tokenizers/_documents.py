@@ -3,7 +3,13 @@
 import os
 import sys
 
-from kerasllm.checks import MissingFileError, UserError, shown
+from kerasllm.checks import (
+    MissingFileError,
+    UserError,
+    check_list,
+    check_path,
+    shown,
+)
 from kerasllm.files import restore_line
 
 
@@ -19,7 +25,8 @@ def check_shards(files):
     """
     if isinstance(files, str | os.PathLike):
         files = [files]
-    files = [os.fspath(file) for file in files]
+    files = check_list("files", files, "a list of paths")
+    files = [str(check_path("files", file)) for file in files]
     if not files:
         raise UserError(
             "`files` must name at least one shard. Received: an empty list. "

@@ -3,7 +3,6 @@
 import collections
 import io
 import itertools
-import pathlib
 import re
 import warnings
 
@@ -13,6 +12,8 @@ from kerasllm.checks import (
     UserError,
     check_choice,
     check_int,
+    check_list,
+    check_path,
     check_real,
     shown,
 )
@@ -111,7 +112,7 @@ def train_sentence_piece(
         vocabulary_size, model_type, special_tokens, control_tokens
     )
     if path is not None:
-        check_writable(pathlib.Path(path).parent)  # before training
+        check_writable(check_path("path", path).parent)  # before training
     if not is_dataset(files):
         files = check_shards(files)
     proto = _train_on_sample(files, sample_bytes, settings)
@@ -301,13 +302,13 @@ class _Watched:
 def _check_symbols(special_tokens):
     if isinstance(special_tokens, str):
         special_tokens = [special_tokens]
-    symbols = ["\n", *special_tokens]
+    symbols = ["\n", *check_list("special_tokens", special_tokens)]
     # SentencePiece never finds a symbol that contains a space.
     usable = all(
         isinstance(symbol, str) and symbol and " " not in symbol
         for symbol in symbols
     )
-    if len(set(symbols)) < len(symbols) or not usable:
+    if not usable or len(set(symbols)) < len(symbols):
         raise UserError(
             "`special_tokens` must be distinct, not empty and without spaces, "
             "and must not include newline, which is always added. Received: "
@@ -319,6 +320,12 @@ def _check_symbols(special_tokens):
 
 def _control_arguments(control_tokens):
     """Return SentencePiece's arguments for control tokens."""
+    if not (control_tokens is None or isinstance(control_tokens, dict)):
+        raise UserError(
+            "`control_tokens` must be a dict, or `None`. Received: "
+            f"control_tokens={shown(control_tokens)}. Leave it out for "
+            "SentencePiece's own."
+        )
     arguments = {}
     for token_id, (role, piece) in enumerate((control_tokens or {}).items()):
         check_choice("control_tokens", role, ("pad", "eos", "bos", "unk"))

@@ -1,10 +1,11 @@
 """Answers of all kinds to a question, written without a model."""
 
+import math
 import random
 
-from kerasllm.checks import check_int
+from kerasllm.checks import check_int, check_list, check_text
 from kerasllm.toyworld._claims import find_question
-from kerasllm.toyworld._entities import REFUSAL, Entity
+from kerasllm.toyworld._entities import REFUSAL, Entity, check_world
 from kerasllm.toyworld._texts import state
 from kerasllm.toyworld._true_score import COURTESIES, RUDENESS
 
@@ -32,7 +33,11 @@ def candidate_answers(world, prompts, count=4, seed=0):
         UserError: a prompt is no such question, or a number is out of range.
     """
     check_int("count", count, 1, 100)
-    check_int("seed", seed, 0)
+    check_int("seed", seed, 0, math.inf)
+    check_world(world)
+    prompts = check_list("prompts", prompts, "a list of strings")
+    for prompt in prompts:
+        check_text("prompts", prompt)
     entities = {entity.name: entity for entity in world.entities}
     written = []
     for prompt in prompts:

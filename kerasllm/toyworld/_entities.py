@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kerasllm.checks import check_choice
+from kerasllm.checks import UserError, check_choice, shown
 from kerasllm.toyworld._attributes import KINDS
 
 REFUSAL = "I don't know."
@@ -112,3 +112,16 @@ def ask_about(entity, rng, which=None):
         answer = entity.answer(attribute) if entity.facts else REFUSAL
         questions.append(Question(text, answer, attribute.name))
     return questions
+
+
+def check_world(world):
+    """Refuse what is no `World`.
+
+    Raises:
+        UserError: it has no entities.
+    """
+    if not hasattr(world, "entities"):
+        raise UserError(
+            f"`world` must be a `World`. Received: world={shown(world)}. Write "
+            "`World()`."
+        )

@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-from kerasllm.checks import check_int
+from kerasllm.checks import UserError, check_int, check_list, shown
 from kerasllm.images import IMAGE_TOKEN
 from kerasllm.instructions import Instruction
 from kerasllm.toyworld._entities import Question
@@ -78,6 +78,13 @@ def picture_instructions(drawn):
     Returns:
         list of `Instruction`, those about one picture next to each other.
     """
+    drawn = check_list("drawn", drawn, "a list of pictures")
+    for picture in drawn:
+        if not isinstance(picture, Picture):
+            raise UserError(
+                "Each of `drawn` must be a `Picture`. Received: "
+                f"{shown(picture)}. `pictures` draws some."
+            )
     return [
         Instruction(IMAGE_TOKEN + q.text, q.answer, images=(picture.image,))
         for picture in drawn
@@ -102,7 +109,7 @@ def pictures(count, seed=0, size=PICTURE_SIZE):
     """
     count = check_int("count", count, 0)
     size = check_int("size", size, _SMALLEST_SIZE)
-    rng = np.random.default_rng(seed)
+    rng = _random(seed)
     drawn = []
     for _ in range(count):
         shape = SHAPES[rng.integers(len(SHAPES))]
@@ -149,3 +156,16 @@ def _inside(shape, dy, dx, radius):
     if shape == "triangle":  # with its tip at the top
         return box & (abs(dx) <= (dy + radius) / 2)
     return box & (np.minimum(abs(dy), abs(dx)) <= radius / 3)
+
+
+def _random(seed):
+    """Return NumPy's generator of a seed, or refuse it."""
+    try:
+        if seed is not None:
+            return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        pass
+    raise UserError(
+        "`seed` must be an int of at least 0, or a sequence of such. Received: "
+        f"seed={shown(seed)}. Use 0, for example."
+    )

@@ -4,8 +4,16 @@ import dataclasses
 import math
 import re
 
-from kerasllm.checks import UserError, check_choice, check_real
+from kerasllm.checks import (
+    UserError,
+    check_choice,
+    check_list,
+    check_real,
+    check_text,
+    shown,
+)
 from kerasllm.toyworld._claims import REFUSED, find_claim, find_question
+from kerasllm.toyworld._entities import check_world
 
 COURTESIES = (
     "With pleasure.",
@@ -93,6 +101,12 @@ class TrueScore:
     """
 
     def __init__(self, world, points=None):
+        check_world(world)
+        if not (points is None or isinstance(points, dict)):
+            raise UserError(
+                "`points` must be a dict, or `None`. Received: points="
+                f"{shown(points)}. Its keys are {', '.join(POINTS)}."
+            )
         for name, value in (points or {}).items():
             check_choice("points", name, tuple(POINTS))
             check_real(name, value, math.isfinite, "a finite number")
@@ -114,6 +128,8 @@ class TrueScore:
             UserError: a prompt is no such question, or there is not one for
                 each response.
         """
+        prompts = check_list("prompts", prompts, "a list of strings")
+        responses = check_list("responses", responses, "a list of strings")
         if len(prompts) != len(responses):
             raise UserError(
                 "`prompts` and `responses` must have the same length. "
@@ -137,6 +153,8 @@ class TrueScore:
         Returns:
             `Judgment`.
         """
+        check_text("prompt", prompt)
+        check_text("response", response)
         kind, attribute, name = find_question(prompt)
         goal = REFUSED
         if attribute.name in self._facts.get(name, ()):

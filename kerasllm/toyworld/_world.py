@@ -1,8 +1,13 @@
 """The world: the things in it, and the texts and questions about them."""
 
+import math
 import random
 
-from kerasllm.checks import UserError, check_int, check_positive_ints, shown
+from kerasllm.checks import (
+    check_choice,
+    check_int,
+    check_positive_ints,
+)
 from kerasllm.instructions import Instruction
 from kerasllm.toyworld import _texts
 from kerasllm.toyworld._attributes import KINDS
@@ -33,7 +38,7 @@ class World:
     """
 
     def __init__(self, seed=0, entities_per_kind=75):
-        self.seed = check_int("seed", seed, 0)
+        self.seed = check_int("seed", seed, 0, math.inf)
         check_positive_ints(entities_per_kind=entities_per_kind)
         rng = random.Random(self.seed)
         names = {
@@ -177,18 +182,14 @@ class World:
             UserError: `which` is something else.
         """
         rng = self._random("questions", seed)
+        check_choice("which", which, ("untaught", "taught", "unknown"))
         if which == "unknown":
             return [q for e in self.unknown for q in ask_about(e, rng)]
-        if which not in ("untaught", "taught"):
-            raise UserError(
-                "`which` must be untaught, taught or unknown. Received: "
-                f"which={shown(which)}."
-            )
         return [q for e in self.entities for q in ask_about(e, rng, which)]
 
     def _random(self, purpose, seed):
         """Return random numbers of their own for each purpose and seed."""
-        seed = check_int("seed", seed, 0)
+        seed = check_int("seed", seed, 0, math.inf)
         return random.Random(f"{purpose} {self.seed} {seed}")
 
     def _nobody(self, rng):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.any_backend
         ({"host_index": False}, r"`host_index` must be in \[0, num_hosts=1\)"),
         ({"host_index": -1}, r"`host_index` must be in \[0, num_hosts=1\)"),
         ({"seed": "1"}, "`seed` must be None or an int"),
-        ({"split": "test"}, '`split` must be None, "train" or "validation"'),
+        ({"split": "test"}, "`split` must be one of 'train', 'validation'"),
         ({"validation_fraction": 0}, "`validation_fraction` must be between"),
         ({"validation_fraction": 1}, "`validation_fraction` must be between"),
         ({"files": []}, "`files` must name at least one shard"),

@@ -161,10 +161,10 @@ def test_a_ranking_decides_all_its_pairs():
         ({"ranks": [1]}, r"`ranks`.*each response.*\[1\] for 2 responses"),
         ({"scores": [1, math.nan]}, "`scores`.*finite number"),
         ({"scores": [1, "2"]}, "`scores`.*finite number"),
-        ({"ranks": 3}, "`ranks`.*each response"),
+        ({"ranks": 3}, "`ranks` must be a list"),
         ({"responses": ["a"]}, "at least two responses"),
-        ({"responses": "ab"}, "at least two responses"),
-        ({"responses": ["a", None]}, "`rejected` must be a string"),
+        ({"responses": "ab"}, "`responses` must be a list"),
+        ({"responses": ["a", None]}, "`responses` must be a string"),
     ],
 )
 def test_what_is_no_ranking(arguments, message):

@@ -387,7 +387,7 @@ def test_an_embedder_that_fails_changes_nothing(store):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("a kite",), "`texts` must be a list. Received: 'a kite'"),
+        (("a kite",), "`texts` must be a list. Received: texts='a kite'"),
         (([1],), r"`texts\[0\]` must be a string"),
         ((["a", " "],), r"`texts\[1\]` must have text"),
         ((["\ud800"],), r"`texts\[0\]` must be text that UTF-8 can write"),
@@ -536,7 +536,9 @@ def test_a_folder_is_no_store(tmp_path):
 
 
 def test_an_embedder_must_be_callable(path):
-    with pytest.raises(UserError, match="`embedder` must be callable"):
+    with pytest.raises(
+        UserError, match="`embedder` must be callable. Received"
+    ):
         Store(path, "all-MiniLM")
     assert not path.exists()
 

@@ -136,7 +136,8 @@ def test_sums_add_up():
 
 def test_an_unknown_set_of_questions(world):
     with pytest.raises(
-        ValueError, match="untaught, taught or unknown.*Received: which='all'"
+        ValueError,
+        match="'untaught', 'taught', 'unknown'. Received: which='all'",
     ):
         world.questions("all")
 
