@@ -225,7 +225,7 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
 
 
 def check_positive_ints(**sizes):
-    """Check that all arguments are positive ints, or name the first that is not."""
+    """Check that all arguments are positive ints, or name one that is not."""
     for name, value in sizes.items():
         check_int(name, value, 1)
 
@@ -236,17 +236,14 @@ def check_list(name, value, rule="a list"):
     Raises:
         UserError: it is no list, nor anything like it.
     """
+    is_one = isinstance(value, str | bytes | dict)
     try:
-        elements = (
-            None if isinstance(value, str | bytes | dict) else iter(value)
-        )
+        elements = iter(None if is_one else value)
     except TypeError:
-        elements = None
-    if elements is None:
         raise UserError(
             f"`{name}` must be {rule}. Received: {name}={shown(value)}, which "
             f"is a {type(value).__name__}. Put a single one into a list."
-        )
+        ) from None
     return list(elements)
 
 
