@@ -64,7 +64,8 @@ def device_name():
     """Return a device name for reports: `"NVIDIA A100"`, `"CPU, 2 cores"`."""
     if gpu() is not None:
         return gpu()[0]
-    return f"CPU ({platform.machine()}), {num_cores()} cores"
+    cores = num_cores()
+    return f"CPU ({platform.machine()}), {cores} core{'s' * (cores > 1)}"
 
 
 def num_cores():

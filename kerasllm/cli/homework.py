@@ -121,7 +121,9 @@ def release(
     """Write the students' notebooks, without solutions and hidden tests."""
     from kerasllm import homework
 
-    for path in homework.release(directory, sources, seed, force):
+    with working("Writing the notebooks", at_once=False):
+        paths = homework.release(directory, sources, seed, force)
+    for path in paths:
         print(path)
 
 

@@ -324,7 +324,8 @@ def _choose_assignment(submissions, folder, assignment, outputs):
         raise UserError(
             "The folder must hold submissions of one assignment of "
             f"{', '.join(assignments)}. Received: {submissions} with "
-            f"{len(found)} notebooks of {name or 'more than one'}"
+            f"{len(found)} notebook{'s' * (len(found) != 1)} "
+            f"{f'of {name}' if name else 'whose names do not tell which one'}"
             f"{', and ' * bool(others)}{'; '.join(others[:3])}. Name it "
             "with --assignment."
         )

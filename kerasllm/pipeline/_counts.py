@@ -3,12 +3,14 @@
 import contextlib
 import hashlib
 import json
+import sys
 
 import keras
 
 from kerasllm.backend import tf
 from kerasllm.files import cache_dir, sha256_once, whole_file
 from kerasllm.pipeline._documents import parts_of, read_part, token_vectors
+from kerasllm.progress import working
 
 
 def _sum_tokens(documents, tokenize):
@@ -36,18 +38,31 @@ def count_shards(shares, tokenize, settings, verbose):
     counts = {part: _read_count(name) for part, name in names.items()}
     unknown = [part for part, count in counts.items() if count is None]
     if unknown:
-        bar = keras.utils.Progbar(
-            len(unknown), verbose=verbose, unit_name="shard"
-        )
         results = parts_of(unknown).map(
             lambda *part: _sum_tokens(read_part(*part), tokenize)
         )
-        for part, count in zip(unknown, results, strict=True):
-            counts[part] = int(count)
-            # Write each count at once, in case the pass is interrupted.
-            _write_count(names[part], counts[part])
-            bar.add(1)
+        with _shown(len(unknown), verbose) as bar:
+            for part, count in zip(unknown, results, strict=True):
+                counts[part] = int(count)
+                # Write each count at once, in case the pass is interrupted.
+                _write_count(names[part], counts[part])
+                bar.add(1)
     return [sum(counts[part] for part in share) for share in shares]
+
+
+@contextlib.contextmanager
+def _shown(total, verbose):
+    """Show that shards are counted; yield a bar that counts them.
+
+    A pipe gets a line now and then instead, since Keras would write a bar for
+    each shard into it.
+    """
+    can_draw = sys.stdout.isatty() or "ipykernel" in sys.modules
+    with contextlib.ExitStack() as stack:
+        if verbose and not can_draw:
+            verbose = 0
+            stack.enter_context(working("Counting tokens", at_once=False))
+        yield keras.utils.Progbar(total, verbose=verbose, unit_name="shard")
 
 
 def settings_of(tokenizer, *settings):

@@ -85,7 +85,7 @@ def pretraining_dataset(
             newlines.
         num_batches: int, the number of batches. Tokens are then not counted.
             If the corpus holds fewer, iteration ends with an error.
-        verbose: int. 1 shows a progress bar while tokens are counted.
+        verbose: int. 1 shows that tokens are counted, and for how long.
 
     Returns:
         A `tf.data.Dataset` of `(x, y)`, both int32 `(batch_size,

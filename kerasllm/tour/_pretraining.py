@@ -1,6 +1,7 @@
 """Stages 1 and 2: text, a vocabulary, and a mini-GPT that reads them."""
 
 import dataclasses
+import functools
 import pathlib
 
 import keras
@@ -10,12 +11,14 @@ from kerasllm.evaluation import Share
 from kerasllm.generation import compiled_generate
 from kerasllm.pretraining import VOCABULARY_FILE, pretrain_mini_gpt
 from kerasllm.recipes import get_recipe
+from kerasllm.samplers import top_k
 from kerasllm.tour._commands import pretrain_command
 from kerasllm.tour._progress import StepsDone
 
 PROMPT = "Return a new"  # continued after each epoch, and by each strategy
 SEED = 0
 SAMPLE_LENGTH = 40  # tokens of a continuation after an epoch
+TOP_K = 5  # each of them is drawn from so many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +110,14 @@ class _AfterEpochs(keras.callbacks.Callback):
         tokenizer = tokenizers.load_sentence_piece(
             self.directory / VOCABULARY_FILE
         )
+        # Greedy search would write little more than spaces and line ends.
         text = compiled_generate(
-            self.model, tokenizer, PROMPT, max_length=self.max_length
+            self.model,
+            tokenizer,
+            PROMPT,
+            functools.partial(top_k, k=TOP_K),
+            self.max_length,
+            seed=SEED,
         )
         self.samples[epoch + 1] = " ".join(text.split())
         self.report.say(
@@ -146,7 +155,11 @@ def write_pretraining(report, trained, samples, directory, recipe, machine):
     _draw_epochs(report, history, numbers)
     if samples:
         report.subheading("What the model writes as it learns")
-        report.table(["epoch", f"after “{PROMPT}”"], sorted(samples.items()))
+        report.table(
+            ["epoch", f"after “{PROMPT}”"],
+            sorted(samples.items()),
+            f"Each token is drawn from the {TOP_K} most likely ones.",
+        )
     if isinstance(recipe, str):
         report.text("This command trains the same model again:")
         report.code(

@@ -25,7 +25,11 @@ from kerasllm.preferences import TokenizedPairs
 from kerasllm.progress import working
 from kerasllm.prompts import get_template
 from kerasllm.schedules import warn_of_long_warmup
-from kerasllm.tuning._finetuning import check_positions, check_tuning
+from kerasllm.tuning._finetuning import (
+    check_positions,
+    check_tuning,
+    enough_epochs,
+)
 from kerasllm.tuning._identity import (
     describe_model,
     describe_preferences,
@@ -54,7 +58,7 @@ def dpo(
     sft_weight=0.0,
     reference=None,
     template="auto",
-    epochs=1,
+    epochs=None,
     batch_size=8,
     learning_rate=1e-4,
     sequence_length=256,
@@ -99,7 +103,8 @@ def dpo(
             of `load_lora` that are trained further.
         template: `PromptTemplate`, the name of one, or `"auto"` for the one
             whose special tokens the model has; see `prompts.get_template`.
-        epochs: int.
+        epochs: int. Defaults to 1, or to enough epochs for 100 steps, because
+            one epoch of a dozen pairs teaches nothing.
         batch_size: int. Pairs in a batch, so twice as many sequences.
         learning_rate: float or schedule, a tenth of what `finetune` takes or
             less. Without adapters, a tenth again.
@@ -175,6 +180,8 @@ def dpo(
         }
     train = pairs["preferences"]
     steps = train.num_batches(batch_size, buckets)
+    if epochs is None:
+        epochs = enough_epochs(1, steps)
     warn_of_long_warmup(learning_rate, epochs * steps)
     with (
         noting_the_end(causal_lm),

@@ -134,7 +134,7 @@ def finetune(
         validation = validation.dataset(batch_size, buckets=buckets)
     steps = train.num_batches(batch_size, buckets)
     if epochs is None:
-        epochs = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps))
+        epochs = enough_epochs(FEWEST_EPOCHS, steps)
     frozen = contextlib.nullcontext()
     if not any(train.images):  # of the examples that were short enough
         frozen = frozen_encoder(causal_lm.backbone)
@@ -153,6 +153,16 @@ def finetune(
             callbacks=callbacks,
             verbose=verbose,
         )
+
+
+def enough_epochs(fewest, steps):
+    """Return the number of epochs where nobody says one: for enough steps.
+
+    Args:
+        fewest: int, which are enough for many examples.
+        steps: int, those of an epoch.
+    """
+    return max(fewest, math.ceil(FEWEST_STEPS / steps))
 
 
 def check_tuning(

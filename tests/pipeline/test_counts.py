@@ -69,8 +69,9 @@ def never(*arguments):
 
 
 @pytest.mark.usefixtures("no_counts")
-def test_shards_are_counted_only_once(shards, tokenizer, monkeypatch):
-    first = pretraining_dataset(shards, tokenizer, 16, 8)
+def test_shards_are_counted_only_once(shards, tokenizer, monkeypatch, capfd):
+    first = pretraining_dataset(shards, tokenizer, 16, 8, verbose=1)
+    assert capfd.readouterr().out == ""  # a pipe gets no bar
     monkeypatch.setattr(_counts, "_sum_tokens", never)
     # Other windows, other order and fewer shards need no new count either.
     pretraining_dataset(shards[:2], tokenizer, 32, 4, seed=1)

@@ -78,7 +78,7 @@ class Steps(keras.callbacks.Callback):
 
 def first_step(model, pairs=PAIRS, **options):
     steps = Steps()
-    options = OPTIONS | {"batch_size": len(pairs)} | options
+    options = OPTIONS | {"batch_size": len(pairs), "epochs": 1} | options
     tuning.dpo(model, pairs, callbacks=[steps], **options)
     return steps.logs[0]
 
@@ -345,7 +345,7 @@ def test_frozen_weights_stay(make):
     lora.enable_lora(model, 2)
     frozen = model.non_trainable_weights
     before = [np.array(ops.convert_to_numpy(weight)) for weight in frozen]
-    tuning.dpo(model, PAIRS, learning_rate=0.1, **OPTIONS)
+    tuning.dpo(model, PAIRS, epochs=1, learning_rate=0.1, **OPTIONS)
     for old, weight in zip(before, frozen, strict=True):
         np.testing.assert_array_equal(old, ops.convert_to_numpy(weight))
     for weight in model.weights:
@@ -412,6 +412,20 @@ def test_numpy_numbers_are_numbers(make, tmp_path, monkeypatch):
         tuning.dpo(model, PAIRS, directory=directory, **given)
         records.append(json.loads((directory / training.RUN_FILE).read_text()))
     assert records[0] == records[1]
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(("size", "steps"), [(1, 3), (3, 1), (32, 1)])
+def test_by_default_a_few_pairs_are_read_often(make, monkeypatch, size, steps):
+    seen = {}
+    monkeypatch.setattr(
+        training, "resumable_fit", lambda *args, **options: seen.update(options)
+    )
+    tuning.dpo(make(), PAIRS, batch_size=size, **OPTIONS)
+    assert seen["steps_per_epoch"] == steps
+    assert seen["epochs"] == -(-100 // steps)
+    tuning.dpo(make(), PAIRS * 80, batch_size=2, **OPTIONS)
+    assert seen["epochs"] == 1  # 120 steps
 
 
 @pytest.mark.any_backend

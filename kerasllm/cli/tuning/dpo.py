@@ -130,7 +130,11 @@ SftWeightOption = Annotated[
     ),
 ]
 EpochsOption = Annotated[
-    int, typer.Option(callback=at_least(1), help="Passes over the data.")
+    int | None,
+    typer.Option(
+        callback=at_least(1),
+        help="Passes over the data. Default: 1, or as many as make 100 steps.",
+    ),
 ]
 
 
@@ -145,7 +149,7 @@ def dpo(
     sft_weight: SftWeightOption = 0.0,
     rank: RankOption = None,
     targets: TargetsOption = None,
-    epochs: EpochsOption = 1,
+    epochs: EpochsOption = None,
     batch_size: BatchSizeOption = 8,
     learning_rate: LearningRateOption = 1e-4,
     sequence_length: SequenceLengthOption = None,
