@@ -227,9 +227,12 @@ class Course:
         """
         import nbformat
 
+        released = self.root / "release" / name / f"{name}.ipynb"
+        if released.exists():  # the process that made it was killed
+            return nbformat.read(released, as_version=4)
         self._begin_database()
         folder = self.root / "source" / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         nbformat.write(source, folder / f"{name}.ipynb")
         answer = self.api().generate_assignment(name)
         if not answer["success"]:
@@ -237,7 +240,6 @@ class Course:
                 f"An assignment must be as nbgrader wants it. Received: {name} "
                 f"with\n{answer.get('log', '')}{answer.get('error', '')}"
             )
-        released = self.root / "release" / name / f"{name}.ipynb"
         return nbformat.read(released, as_version=4)
 
     def _begin_database(self):

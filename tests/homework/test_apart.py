@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -251,6 +253,28 @@ def test_a_job_has_processes_files_and_a_network_of_its_own(workers):
     assert told["networks"] == ["lo"] and told["user"] == os.geteuid()
     ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in own]
     assert not set(told["links"]) & set(ours)
+
+
+def test_sockets_have_short_paths_whatever_the_shells_folder_is(
+    apart, tmp_path, monkeypatch
+):
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert len(apart("dig", depth=0).told["folder"]) < 75
+
+
+def test_jobs_end_though_the_shell_ignores_the_ends_of_children():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Workers(START) as workers:
+            server = workers._process
+            for _ in range(2):
+                outcome = workers.run({"name": "answer"}, "", 1, 0.02)
+                assert outcome.problem == ""
+            assert workers._process is server and server.poll() is None
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_folders_deeper_than_python_can_walk_are_removed(apart):

@@ -11,7 +11,13 @@ import pytest
 from kerasllm import cli, homework
 from kerasllm.checks import UserError
 from kerasllm.homework import _course
-from tests.homework.tiny_course import TINY, cell, nbformat, without_secrets
+from tests.homework.tiny_course import (
+    TINY,
+    cell,
+    jupytext,
+    nbformat,
+    without_secrets,
+)
 
 pytestmark = pytest.mark.any_backend
 
@@ -80,6 +86,15 @@ def test_the_notebook_beside_an_assignment_is_its_release(name, releases):
     assert [(each.id, each.source) for each in kept.cells] == [
         (each.id, each.source) for each in made.cells
     ], "Run `kerasllm homework release chapters/homework --force`."
+
+
+@pytest.mark.once
+def test_a_course_is_made_once_though_its_process_is_killed(nbgrader):
+    """Or else nobody after that student would be graded."""
+    source = jupytext.reads(TINY, "py:percent")
+    with _course.course_folder() as root, _course.Course(root) as course:
+        first = course.generate("hw0_tiny", source)
+        assert course.generate("hw0_tiny", source) == first
 
 
 class QuickCourse(contextlib.nullcontext):

@@ -38,6 +38,8 @@ def serve(number):
     sys.modules["rfc3987_syntax"] = None
     # SQLAlchemy warns about how nbgrader adds a submission.
     warnings.simplefilter("ignore")
+    # Where it is ignored, nobody can wait for a child.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     channel = socket.socket(fileno=int(number))
     lines = channel.makefile("rb")
     start = json.loads(lines.readline())

@@ -19,6 +19,7 @@ _SERVER = "kerasllm.homework.kernels.apart._server"
 _LONGEST = 100 * 2**20  # bytes that a worker may tell
 _START_SECONDS = 120  # that a server has to prepare
 _END_SECONDS = 20  # that it has to end a job; it kills after 10
+_LONGEST_FOLDER = 60  # bytes; a socket's path may have some 100
 
 
 @dataclasses.dataclass
@@ -93,7 +94,7 @@ class Workers:
             self._begin()
         before = _resources.shared_objects()
         reading, writing = os.pipe()
-        folder = tempfile.mkdtemp()
+        folder = tempfile.mkdtemp(dir=_parent_of_folders())
         message = {
             "arguments": arguments,
             "way": way,
@@ -166,6 +167,15 @@ class Workers:
         # Without the server, the warden ends, too.
         self._process.kill()
         self._process.wait()
+
+
+def _parent_of_folders():
+    """Return where folders are made, or `None` for the usual folder.
+
+    Kernels have sockets there, whose paths must be short.
+    """
+    usual = os.fsencode(tempfile.gettempdir())
+    return "/tmp" if len(usual) > _LONGEST_FOLDER else None
 
 
 def _listen(reading):
