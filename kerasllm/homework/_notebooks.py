@@ -16,7 +16,6 @@ import json
 import pathlib
 import re
 import stat
-import warnings
 
 from kerasllm.checks import (
     ExplainedError,
@@ -145,40 +144,32 @@ def read_submission(path):
     Raises:
         MachineError: this machine cannot read the file, whatever is in it.
     """
+    import nbformat
+
     try:
-        # nbformat warns about cells without ids, and a shell may turn warnings
-        # into errors.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _read_submission(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits forever
+            return None, "it is no file"
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_SUBMISSION + 1)
+        if len(content) > _LARGEST_SUBMISSION:
+            return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
+        # `json` reads UTF-16 and byte order marks, which editors may write.
+        content = json.dumps(json.loads(content))
+        notebook = nbformat.reads(content, as_version=4)
+        for cell in notebook.cells:
+            if not is_text(cell.source) or not is_text(cell.cell_type):
+                return None, "a cell that is no text"
+            cell.source = without_surrogates(cell.source)
+            _drop_strange_details(cell)
+        return notebook, None
     except OSError as error:
+        name = visible(path.name, kept="")
         raise MachineError(
             "A submission must be a file that can be read. Received: "
-            f"{visible(path.name, kept='')} ({error.strerror}). Look at its "
-            "permissions."
+            f"{name} ({error.strerror}). Look at its permissions."
         ) from error
     except Exception as error:  # whatever a broken file can raise
         return None, f"it is no notebook ({type(error).__name__})"
-
-
-def _read_submission(path):
-    import nbformat
-
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits forever
-        return None, "it is no file"
-    with open(path, "rb") as file:
-        content = file.read(_LARGEST_SUBMISSION + 1)
-    if len(content) > _LARGEST_SUBMISSION:
-        return None, f"the file has more than {_LARGEST_SUBMISSION} bytes"
-    # `json` reads UTF-16 and byte order marks, which editors may write.
-    content = json.dumps(json.loads(content))
-    notebook = nbformat.reads(content, as_version=4)
-    for cell in notebook.cells:
-        if not is_text(cell.source) or not is_text(cell.cell_type):
-            return None, "a cell that is no text"
-        cell.source = without_surrogates(cell.source)
-        _drop_strange_details(cell)
-    return notebook, None
 
 
 def _drop_strange_details(cell):
