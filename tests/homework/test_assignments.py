@@ -16,6 +16,7 @@ from tests.homework.mistakes import (
 )
 from tests.homework.preference_mistakes import PREFERENCE_MISTAKES
 from tests.homework.reasoning_mistakes import REASONING_MISTAKES
+from tests.homework.reasoning_styles import STYLES
 
 nbformat = pytest.importorskip(
     "nbformat", reason='notebooks need `pip install -e ".[notebooks]"`'
@@ -240,6 +241,16 @@ def test_mistakes_in_a_function_cost_points(name, test, monkeypatch):
         assert message != "passed", mistake
         # A test says which rule is broken, in a sentence.
         assert re.search(r"[a-z]{3,} [a-z]{2,}.*", message), (mistake, message)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("style", STYLES)
+def test_a_right_answer_in_an_unusual_style_loses_nothing(style, monkeypatch):
+    monkeypatch.setenv("KERASLLM_HOMEWORK_SEED", "6")
+    notebook = homework.read_source(ASSIGNMENTS["hw6_reasoning"])
+    for cell in notebook.cells:
+        cell.source = STYLES[style].get(cell.id, cell.source)
+    assert run_cells(notebook) == {}
 
 
 @pytest.mark.any_backend
