@@ -38,8 +38,13 @@ def check_unchanged(paths, force=False, of=""):
 
     Raises:
         RunError: a file was changed since this package wrote it, or is of
-            somebody else, or about something else.
+            somebody else, or about something else. Folders are never replaced.
     """
+    for path in filter(os.path.isdir, paths):
+        raise RunError(
+            "What is replaced must be a file. Received: the folder "
+            f"{os.fspath(path)}. Choose another, or remove it."
+        )
     changed = [os.fspath(path) for path in paths if not _may_replace(path, of)]
     if changed and not force:
         what = f" for {of}" if of else ""

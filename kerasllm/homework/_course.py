@@ -85,8 +85,8 @@ def release(directory, folder=None, seed=None, force=False):
 
 def _has(path, text):
     """Return whether a file has a text and nothing else."""
-    try:
-        return path.read_bytes() == text.encode()
+    try:  # a pipe would be waited for
+        return path.is_file() and path.read_bytes() == text.encode()
     except OSError:
         return False
 

@@ -44,12 +44,24 @@ def test_a_file_is_known_by_its_place(tmp_path, monkeypatch):
         files.check_unchanged(["b"])
 
 
+def test_what_is_about_something_else_is_as_if_it_were_of_somebody_else(
+    tmp_path,
+):
+    written(tmp_path / "a")
+    files.remember(tmp_path / "a", "one")
+    files.check_unchanged([tmp_path / "a"], of="one")
+    with pytest.raises(RunError, match="as this command wrote it for two, or"):
+        files.check_unchanged([tmp_path / "a"], of="two")
+
+
 def test_a_folder_and_a_broken_link_are_in_the_way(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to(tmp_path / "nothing")
     for name in "ab":
         with pytest.raises(RunError):
             files.check_unchanged([tmp_path / name])
+    with pytest.raises(RunError, match="must be a file. Received: the folder"):
+        files.check_unchanged([tmp_path / "a"], force=True)
 
 
 def test_a_cache_that_cannot_be_written_to_loses_nothing(tmp_path, monkeypatch):

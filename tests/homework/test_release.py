@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import os
 import pathlib
 import re
 
@@ -134,6 +135,14 @@ def test_a_release_replaces_no_notebook_that_was_changed(
     assert [path.read_bytes() for path in paths] == before
     cli.main([*arguments, "--force"])
     assert all("SEED = 3" in path.read_text() for path in paths)
+
+
+def test_a_release_waits_for_no_pipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(_course, "Course", QuickCourse)
+    (tmp_path / "hw0_tiny.py").write_text(TINY)
+    os.mkfifo(tmp_path / "hw0_tiny.ipynb")
+    with pytest.raises(UserError, match="not as this command wrote it"):
+        homework.release(tmp_path, tmp_path)
 
 
 def test_a_release_goes_through_no_file(tmp_path, monkeypatch):
