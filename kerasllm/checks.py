@@ -338,8 +338,10 @@ def check_numbers(name, values, *, cure=""):
         array = np.asarray(ops.convert_to_numpy(values))
         if array.dtype.name == "bfloat16":  # NumPy does not know it
             array = array.astype("float32")
-        if array.dtype.kind == "O" and all(map(is_real, array.flat)):
-            array = array.astype("float64")
+        if array.dtype.kind == "O":  # with PyTorch, each may be an array
+            items = [getattr(x, "item", lambda x=x: x)() for x in array.flat]
+            if all(map(is_real, items)):
+                array = np.array(items, "float64").reshape(array.shape)
         problem = f"{array.dtype} {array.shape}"
     except (TypeError, ValueError, OverflowError) as error:
         array, problem = np.empty(0, object), str(error)

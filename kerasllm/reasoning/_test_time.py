@@ -106,6 +106,10 @@ def mean_logprobs(causal_lm, prompts, responses, template=None):
     `functools.partial(mean_logprobs, causal_lm)`, it prefers what the model
     itself is sure of. The sum would prefer short responses.
 
+    The template is put around the prompts. Where they are complete as they
+    are, as for a bare `TextGenerator`, pass one without delimiters:
+    `PromptTemplate("plain", "", "", "", "")`.
+
     Args:
         causal_lm: any `keras_hub.models.CausalLM` with a preprocessor.
         prompts: list of str.

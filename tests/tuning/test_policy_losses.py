@@ -1,5 +1,7 @@
 """Group advantages and the clipped loss, against published numbers."""
 
+import fractions
+
 import numpy as np
 import pytest
 from keras import ops
@@ -42,13 +44,16 @@ def test_equal_rewards_teach_nothing(scale, reward):
     assert advantages[5] > 0 > advantages[3]
 
 
-def test_rewards_may_be_tensors():
-    rewards = ops.convert_to_tensor(np.array(REWARDS, "float32"))
-    advantages = group_advantages(rewards, 4)
-    assert advantages.dtype == "float32" and advantages.shape == (8,)
-    np.testing.assert_allclose(
-        advantages, group_advantages(REWARDS, 4), atol=1e-4
-    )
+def test_rewards_may_be_tensors_or_fractions():
+    for rewards in (
+        ops.convert_to_tensor(np.array(REWARDS, "float32")),
+        [fractions.Fraction(str(reward)) for reward in REWARDS],
+    ):
+        advantages = group_advantages(rewards, 4)
+        assert advantages.dtype == "float32" and advantages.shape == (8,)
+        np.testing.assert_allclose(
+            advantages, group_advantages(REWARDS, 4), atol=1e-4
+        )
 
 
 @pytest.mark.any_backend

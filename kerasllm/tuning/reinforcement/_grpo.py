@@ -147,8 +147,8 @@ def grpo(
             ask for more steps. `None` writes nothing.
         checkpoint_steps: int. Steps between checkpoints.
         callbacks: more Keras callbacks. A step is a batch to them.
-        verbose: 0 to print nothing, 2 to print the logs of each step;
-            otherwise they are printed every ten seconds.
+        verbose: 0 to print no logs, 2 to print those of each step; otherwise
+            they are printed every ten seconds.
 
     Returns:
         A list of dicts, one per step: `step`; `loss`; the mean of the rewards,
