@@ -96,10 +96,11 @@ class TextStream:
     def _release(self, piece):
         """Return the text that can no longer be part of a stop string."""
         text = self._held + piece
-        found = [(text.find(stop), len(stop)) for stop in self._stop_strings]
-        # Those of one piece count as if it had come a character at a time.
+        # A piece counts as if it had come one character at a time.
         found = [
-            (start + length, start) for start, length in found if start >= 0
+            (text.find(stop) + len(stop), text.find(stop))
+            for stop in self._stop_strings
+            if stop in text
         ]
         if found:
             self.stopped, self._held = True, ""
