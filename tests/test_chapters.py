@@ -266,8 +266,26 @@ EFFECTS = {
         rf"SmolLM2, after worked examples:{PERCENT}": [(0, 20)],
         rf"SmolLM2, a sample:{PERCENT} ±": [(0, 20)],
         rf"SmolLM2, a vote:{PERCENT}": [(0, 20)],
+        rf"\nround 2 - round 1, greedy: \+{NUMBER} ±": [(5, 20)],
+        rf"\nround 3 - round 2, greedy: \+{NUMBER} ±": [(0, 5)],
+        rf"five steps, self-training +{PERCENT}": [(0, 15)],
+        rf"five steps, the parent of the start +{PERCENT}": [(0, 15)],
+        rf"given a right answer, self-training:{PERCENT}": [(60, 90)],
+        rf"given a right answer, GRPO, [^%:]*:{PERCENT}": [(90, 100)],
+        rf"weak +verifier - vote +of 16: \+{NUMBER} ±": [(1, 15)],
         # What trains while the reader watches. The shares are of 200 problems.
         rf"start, at least one of eight:{PERCENT}": [(10, 50)],
+        rf"the same, with a thought:{PERCENT}": [(4, 25)],
+        rf"\nround 1: [^\n]* solved,{NUMBER} solutions kept": [(12, 99)],
+        rf"\nround 2: [^\n]* solved,{NUMBER} solutions kept": [(120, 999)],
+        rf"\nstep  1: reward{NUMBER}, groups of equal rewards{PERCENT}": [
+            (0, 0.15),
+            (50, 100),
+        ],
+        rf"\nstep 16: reward{NUMBER}, groups of equal rewards{PERCENT}": [
+            (0.3, 1),
+            (0, 50),
+        ],
         rf"self-training:{PERCENT} before,{PERCENT} after": [
             (0, 15),
             (50, 100),
@@ -383,6 +401,16 @@ MOST_LOST = {
     "07": {
         # What is rejected falls by more than what is chosen.
         rf"rejected answers fell by{NUMBER}, of chosen ones by{NUMBER}": -0.1,
+    },
+    "08": {
+        # GRPO gets further than self-training, and nothing as far as the
+        # parent. The last figure lists all of them again.
+        rf"\nGRPO, equal sampled tokens +{PERCENT}[\s\S]*"
+        rf"\nself-training +{PERCENT}": -3,
+        rf"\nthe parent of the start +{PERCENT}[\s\S]*"
+        rf"\nGRPO, equal sampled tokens +{PERCENT}": -3,
+        rf"\nthe parent of the start +{PERCENT}[\s\S]*"
+        rf"\nteacher: logits on right solutions +{PERCENT}": -1,
     },
     "09": {
         # Hybrid search loses to the embedder alone.

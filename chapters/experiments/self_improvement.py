@@ -66,7 +66,7 @@ STEP_COLUMNS = (
 
 ROUNDS, GENERATIONS = 3, 8
 EPOCHS, BATCH_SIZE, RATE = 3, 16, 3e-4  # of supervised fine-tuning
-# Learning from rewards takes smaller steps.
+# A tenth of the rate at which the parent has learned.
 GRPO_RATE, WARMUP, PROMPTS = 3e-4, 5, 32
 LONGEST_RUN = 90  # of GRPO; its tokens end it earlier
 NO_CLIP = {"epsilon": 1.0, "epsilon_high": 1e6}
