@@ -266,6 +266,8 @@ EFFECTS = {
         rf"SmolLM2, after worked examples:{PERCENT}": [(0, 20)],
         rf"SmolLM2, a sample:{PERCENT} ±": [(0, 20)],
         rf"SmolLM2, a vote:{PERCENT}": [(0, 20)],
+        rf"\nself-training - control[^\n]*: \+{NUMBER} ±": [(25, 80)],
+        rf"\nGRPO, [^\n]* - self-training: \+{NUMBER} ±": [(3, 15)],
         rf"\nround 2 - round 1, greedy: \+{NUMBER} ±": [(5, 20)],
         rf"\nround 3 - round 2, greedy: \+{NUMBER} ±": [(0, 5)],
         rf"five steps, self-training +{PERCENT}": [(0, 15)],
@@ -403,10 +405,7 @@ MOST_LOST = {
         rf"rejected answers fell by{NUMBER}, of chosen ones by{NUMBER}": -0.1,
     },
     "08": {
-        # GRPO gets further than self-training, and nothing as far as the
-        # parent. The last figure lists all of them again.
-        rf"\nGRPO, equal sampled tokens +{PERCENT}[\s\S]*"
-        rf"\nself-training +{PERCENT}": -3,
+        # Nothing gets as far as the parent.
         rf"\nthe parent of the start +{PERCENT}[\s\S]*"
         rf"\nGRPO, equal sampled tokens +{PERCENT}": -3,
         rf"\nthe parent of the start +{PERCENT}[\s\S]*"

@@ -70,7 +70,7 @@ start = load_causal_lm(START)
 solutions = TextGenerator(start, chain(1.0)).generate(
     [problem.prompt for problem in held_out],
     LENGTH,
-    seed=1,
+    seed=list(range(len(held_out))),  # random numbers of its own for each
     strip_prompt=True,
     num_samples=8,
 )
