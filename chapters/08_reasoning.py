@@ -1630,9 +1630,17 @@ for count, rows in waits.items():
         for row, first in zip(rows, waits["0"], strict=True)
     ]
     right = Share.of(int(row["right"]) for row in rows)
+    more = np.array(
+        [
+            100 * (int(row["right"]) - int(first["right"]))
+            for row, first in zip(rows, waits["0"], strict=True)
+        ]
+    )
     tokens = np.mean([int(row["tokens"]) for row in rows])
     print(
         f"SmolLM2, waits: {count}, {percent(right)} of {right.size} right, "
+        f"{more.mean():+.1f} ± "
+        f"{1.96 * more.std(ddof=1) / len(more) ** 0.5:.1f} points, "
         f"{tokens:.0f} tokens, {sum(differ)} other answers"
     )
 
