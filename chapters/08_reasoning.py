@@ -820,7 +820,7 @@ class PolicyLoss(keras.losses.Loss):
 
 
 def as_arrays(examples, causal_lm):
-    """Return inputs, the tokens that follow, and one where to learn."""
+    """Return inputs, the tokens that follow, and the mask of solutions."""
     tokens = TokenizedInstructions.of(
         examples, causal_lm.preprocessor, NOTES, LENGTH
     )
