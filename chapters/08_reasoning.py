@@ -702,8 +702,9 @@ for way in ("weak", "self_train", "grpo"):
 #
 # Its older relatives make other choices in three places: which baseline is
 # subtracted from the reward, whether the result is divided by the deviation of
-# the group, and whether the loss is clipped. So a single piece of code does for
-# all. (PPO itself has a second model for its baseline. We take over its clip.)
+# the group, and whether the loss is clipped. So one piece of code serves for all
+# of them. (PPO itself has a second model for its baseline. We only take over
+# its clip.)
 
 
 # %%
@@ -887,8 +888,8 @@ print(f"GRPO: {start_greedy:.1%} before, {after_grpo:.1%} after, greedy")
 # [`grpo`](../docs/api/tuning.rst) does the same for any causal model. It keeps
 # the sampled tokens with their log-probabilities, so it need not compute them
 # again, and leaves out solutions that were cut off before their end. It can be
-# interrupted and continued, and logs much more. At its first step, all ratios
-# are 1:
+# interrupted and continued, and logs much more. Because each sample is used for
+# a single update, all ratios are 1, and nothing is clipped:
 
 # %%
 prompts = [problem.prompt for problem in practice]
@@ -974,8 +975,8 @@ for label, points in (
 # for all tokens, or with a KL penalty, the mean is within two points of the
 # defaults, and each interval has room for zero. Effects of a few points could
 # hide in these intervals. But our runs have about 28 updates and short
-# solutions. DAPO and Dr. GRPO were made for long runs and long texts, and a
-# penalty for going far matters to those who go far. Larger groups of fewer
+# solutions. DAPO and Dr. GRPO were made for long runs and long texts, and the
+# penalty matters where a run moves far from its start. Larger groups of fewer
 # problems lose four points in the mean and win in one seed, which decides
 # nothing, either.
 #
