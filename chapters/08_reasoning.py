@@ -702,9 +702,9 @@ for way in ("weak", "self_train", "grpo"):
 #
 # Its older relatives make other choices in three places: which baseline is
 # subtracted from the reward, whether the result is divided by the deviation of
-# the group, and whether the loss is clipped. So one piece of code serves for all
-# of them. (PPO itself has a second model for its baseline. We only take over
-# its clip.)
+# the group, and whether the loss is clipped. So one piece of code serves for
+# all of them. (PPO itself has a second model for its baseline. We only take
+# over its clip.)
 
 
 # %%
