@@ -31,6 +31,7 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
         super().__init__()
         self.run = run
         self._doing = "compiling the training step"
+        self._before_validation = "compiling the validation step"
         self._shown = time.monotonic()
         self._done = threading.Event()
         self._is_chatty = False
@@ -59,7 +60,8 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
 
     def on_test_begin(self, logs=None):
         super().on_test_begin(logs)
-        self._note("compiling the validation step")
+        self._note(self._before_validation)
+        self._before_validation = "validation"  # it is compiled once
 
     def on_test_batch_end(self, batch, logs=None):
         super().on_test_batch_end(batch, logs)
@@ -72,6 +74,7 @@ class EpochProgress(keras.callbacks.ProgbarLogger):
             # Keras would print its bar as if the epoch were complete.
             print(f"\nStopped after {self.seen} of {self.target} steps.")
         self._note("saving the epoch")
+        self._shown = time.monotonic()  # the line of the epoch
 
     def _note(self, doing):
         self._doing = doing

@@ -164,7 +164,6 @@ def dpo(
         template,
         sequence_length,
     )
-    identity = None
     if directory is not None:
         identity = {
             **describe_preferences(preferences, validation_preferences),
@@ -180,8 +179,7 @@ def dpo(
         }
     train = pairs["preferences"]
     steps = train.num_batches(batch_size, buckets)
-    if epochs is None:
-        epochs = enough_epochs(1, steps)
+    epochs = enough_epochs(epochs, 1, steps)
     warn_of_long_warmup(learning_rate, epochs * steps)
     with (
         noting_the_end(causal_lm),

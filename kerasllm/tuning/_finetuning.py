@@ -133,8 +133,7 @@ def finetune(
     if validation is not None:
         validation = validation.dataset(batch_size, buckets=buckets)
     steps = train.num_batches(batch_size, buckets)
-    if epochs is None:
-        epochs = enough_epochs(FEWEST_EPOCHS, steps)
+    epochs = enough_epochs(epochs, FEWEST_EPOCHS, steps)
     frozen = contextlib.nullcontext()
     if not any(train.images):  # of the examples that were short enough
         frozen = frozen_encoder(causal_lm.backbone)
@@ -155,13 +154,16 @@ def finetune(
         )
 
 
-def enough_epochs(fewest, steps):
-    """Return the number of epochs where nobody says one: for enough steps.
+def enough_epochs(epochs, fewest, steps):
+    """Return a number of epochs, or where it is `None`, one that suffices.
 
     Args:
+        epochs: int or `None`.
         fewest: int, which are enough for many examples.
         steps: int, those of an epoch.
     """
+    if epochs is not None:
+        return epochs
     return max(fewest, math.ceil(FEWEST_STEPS / steps))
 
 

@@ -1,8 +1,10 @@
 """What a training run shows, and what it does not pretend."""
 
 import io
+import itertools
 import signal
 import threading
+import types
 
 import pytest
 
@@ -55,3 +57,26 @@ def test_silence_ends_after_a_while(monkeypatch, tmp_path, verbose):
     listen = KillAt(2, lambda: heard.wait(seconds))
     train(tmp_path, model(), verbose=verbose, callbacks=[listen])
     assert heard.is_set() == (verbose == 1)
+
+
+def test_only_the_first_validation_is_said_to_compile():
+    progress = _progress.EpochProgress(types.SimpleNamespace(stopped=None))
+    progress.set_params({"verbose": 0, "epochs": 2, "steps": 1})
+    said = []
+    for epoch in range(2):
+        progress.on_test_begin()
+        said.append(progress._doing)
+        progress.on_epoch_end(epoch, {})
+    assert said == ["compiling the validation step", "validation"]
+
+
+def test_the_line_of_an_epoch_ends_the_silence(monkeypatch):
+    """No other line follows it at once, in a pipe."""
+    clock = itertools.count()
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
+    progress = _progress.EpochProgress(types.SimpleNamespace(stopped=None))
+    progress.set_params({"verbose": 0, "epochs": 1, "steps": 1})
+    progress.on_epoch_begin(0)
+    before = progress._shown
+    progress.on_epoch_end(0, {})
+    assert progress._shown > before
