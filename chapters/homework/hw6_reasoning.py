@@ -204,6 +204,7 @@ for text in (
     f"{first}-{second}", f"{first}/1,000", f"{first}%", f"+{first}",
     f"−{first}", f"- {first}", f"$-{first}", f"$${first}", f"$ {first}",
     f"1,000/{second}", f"{first} / {second}", f"{first}/-{second}",
+    f"{first}.5,000", f"{first}.5/{second}", f"{first}/{second}.5", f"{first}/00",
 ):  # fmt: skip
     assert read_number(text) is None, (
         "What is in neither of the two forms is no number: misplaced commas, "
@@ -287,6 +288,7 @@ for _ in range(30):
         f"ANSWER: {one} {word}{dot}\n",
         f"{thought}ANSWER: {one} ANSWER: {two}",
         f"ANSWER: {one} {word}\n{thought}ANSWER:{two}{dot}",
+        f"{thought}So it is, ANSWER: {one}",
     ):
         assert find_answer(response) == (number, 1), (
             "One number after each marker, with a unit or a period or without, "
@@ -318,6 +320,9 @@ for _ in range(30):
         f"ANSWER: {one} {word}-{word}",
         f"ANSWER: {one} {word}!",
         f"ANSWER: {one}..",
+        f"ANSWER: {one},",
+        f"ANSWER: {one} {word}2",
+        f"ANSWER:\n{thought}ANSWER: {one}",
     ):
         assert find_answer(response) is None, (
             "A response without a marker, with something else after one, or "
@@ -493,10 +498,11 @@ for _ in range(30):
             "one that uses a number of the question, no answer is right. Some "
             "random ones are.",
         )  # fmt: skip
-    judge(
-        question, total, work + f"ANSWER: {total + 1}", False,
-        "A wrong answer is wrong, whatever the steps are.",
-    )  # fmt: skip
+    for wrong in (total + 1, f"{total}/{total + 1}", f"{total}.5"):
+        judge(
+            question, total, work + f"ANSWER: {wrong}", False,
+            "A wrong answer is wrong, whatever the steps are.",
+        )  # fmt: skip
     judge(
         question, total, work + f"{end}\nANSWER: {total + 1}", False,
         "A response with two answers is never right.",

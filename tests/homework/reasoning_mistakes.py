@@ -26,6 +26,37 @@ REASONING_MISTAKES = {
                              "test_read_number"),
     "a number within a text": ("re.fullmatch(", "re.match(",
                                "test_read_number"),
+    "commas after the point": (
+        "(?:\\.[0-9]+)?", "(?:\\.[0-9,]+)?", "test_read_number"
+    ),
+    "decimals in a fraction": (
+        "|[0-9]+/[0-9]+)", "|[0-9.]+/[0-9.]+)", "test_read_number"
+    ),
+    "only one form of zero": (
+        "except ZeroDivisionError:\n        return None",
+        "except ZeroDivisionError:\n        if digits.endswith(\"/0\"):\n"
+        "            return None\n        return 0, 1",
+        "test_read_number",
+    ),
+    "empty answers skipped": (
+        "found.add(read_number(match[1]) if match else None)",
+        "found |= {read_number(match[1]) if match else None} "
+        "if line.strip() else set()",
+        "test_find_answer",
+    ),
+    "digits in a unit": ("(?: [A-Za-z]+)?", "(?: [A-Za-z]\\w*)?",
+                         "test_find_answer"),
+    "a comma at the end": ("\\.?\\s*\"", "[.,]?\\s*\"", "test_find_answer"),
+    "the numerator alone": (
+        "find_answer(response) != (answer, 1)",
+        "(find_answer(response) or [None])[0] != answer", "test_is_right",
+    ),
+    "the whole part": (
+        "find_answer(response) != (answer, 1)",
+        "(find_answer(response) or [-1])[0] // "
+        "(find_answer(response) or [1])[-1] != answer",
+        "test_is_right",
+    ),
     "the last marker only": (
         "response.split(\"ANSWER:\")[1:]", "response.split(\"ANSWER:\")[-1:]",
         "test_find_answer",
