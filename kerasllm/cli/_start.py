@@ -209,11 +209,16 @@ def starting(backend, only_text=False):
             one is running.
     """
     _select_backend(backend)
+    is_ours = "keras" not in sys.modules  # and not a program's that calls us
     with quiet(), _without_collections():
         if only_text:
             _import_for_text(os.environ["KERAS_BACKEND"])
+        import keras
+
         from kerasllm import backend as running
 
+        if is_ours:  # options say what is computed in, and not keras.json
+            keras.config.set_floatx("float32")
         running.set_up()
         yield
 

@@ -3,6 +3,7 @@ import contextlib
 import errno
 import importlib.metadata
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
@@ -402,18 +403,22 @@ def test_a_part_of_pytorchs_compiler_is_imported_when_it_is_asked_for():
 
 
 @pytest.mark.any_backend
-def test_what_a_command_imports_is_not_looked_at_for_garbage():
+def test_what_a_command_imports_is_not_looked_at_for_garbage(tmp_path):
+    """And it computes in float32, whatever keras.json says."""
+    (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
     result = in_a_process(
         "import gc\n"
         "from kerasllm.cli._start import starting\n"
         "with starting(None):\n"
-        "    print(gc.isenabled())\n"
+        "    import keras\n"
+        "    print(gc.isenabled(), keras.config.floatx())\n"
         "print(gc.isenabled(), gc.get_freeze_count() > 100_000)\n"
         "gc.unfreeze()\n"
         "with starting(None):\n"
         "    print(gc.isenabled())\n"
-        "print(gc.get_freeze_count())\n"
+        "print(gc.get_freeze_count())\n",
+        env=os.environ | {"KERAS_HOME": str(tmp_path)},
     )
     # Once Keras has been imported, the process is a program's.
-    expected = ["False", "True True", "True", "0"]
+    expected = ["False float32", "True True", "True", "0"]
     assert result.stdout.splitlines() == expected, result.stderr
