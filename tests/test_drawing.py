@@ -89,8 +89,9 @@ def test_no_rounding_leads_to_a_token_that_was_removed():
     """What is left of a place within its group may be just below zero."""
     lengths = np.array([0, 3, 0, 0, 2, 0], "float32")
     places = np.array([-1e-7, 0, 2.99, 3, 4.99, 5, 5.01], "float32")
+    lengths = np.tile(lengths, (len(places), 1))
     index, start = _drawing._segment_at(
-        np.tile(lengths, (len(places), 1)), places[:, None]
+        ops.convert_to_tensor(lengths), ops.convert_to_tensor(places[:, None])
     )
     index, start = map(ops.convert_to_numpy, (index, start))
     assert index[:, 0].tolist() == [1, 1, 1, 4, 4, 4, 4]
