@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 
 import keras
 import keras_hub
@@ -69,9 +70,8 @@ def never(*arguments):
 
 
 @pytest.mark.usefixtures("no_counts")
-def test_shards_are_counted_only_once(shards, tokenizer, monkeypatch, capfd):
-    first = pretraining_dataset(shards, tokenizer, 16, 8, verbose=1)
-    assert capfd.readouterr().out == ""  # a pipe gets no bar
+def test_shards_are_counted_only_once(shards, tokenizer, monkeypatch):
+    first = pretraining_dataset(shards, tokenizer, 16, 8)
     monkeypatch.setattr(_counts, "_sum_tokens", never)
     # Other windows, other order and fewer shards need no new count either.
     pretraining_dataset(shards[:2], tokenizer, 32, 4, seed=1)
@@ -145,10 +145,19 @@ def test_a_damaged_or_missing_cache_is_no_harm(
 
 
 @pytest.mark.usefixtures("no_counts")
-def test_counting_shows_its_progress_on_request(shards, tokenizer, capsys):
+def test_counting_shows_its_progress_on_request(
+    shards, tokenizer, capsys, monkeypatch
+):
     pretraining_dataset(shards[:2], tokenizer, 16, 8)
     assert capsys.readouterr().out == ""
-    pretraining_dataset(shards, tokenizer, 16, 8, split="train", verbose=1)
+    # A pipe gets no bar, but a line after some seconds.
+    pretraining_dataset(shards[:2], tokenizer, 16, 8, split="train", verbose=1)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    pretraining_dataset(
+        shards, tokenizer, 16, 8, split="validation", verbose=1,
+        validation_fraction=0.5,
+    )  # fmt: skip
     assert "3/3" in capsys.readouterr().out
 
 
