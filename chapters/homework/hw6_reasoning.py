@@ -519,6 +519,11 @@ for _ in range(30):
         question, 0, f"{a} - {a} = 0\nANSWER: 0", True,
         "Zero is an answer like any other.",
     )  # fmt: skip
+    if 7 not in (a, b, c) and total != 70:
+        judge(
+            question, total, f"{total + 7} - 7 = {total}\n{end}", False,
+            "A number is of the question only as a whole: 7 is not in 77.",
+        )  # fmt: skip
     judge(
         f"{question} {work}", total, work + end, False,
         "Steps that the question has, too, do not count.",
@@ -852,8 +857,8 @@ import os
 
 term = os.environ.get("KERASLLM_HOMEWORK_SEED", "0")
 rng = np.random.default_rng(list(f"{term} slope".encode()))
-for high in (None, 0.5, 0.1):
-    batch, length = (int(n) for n in rng.integers(3, 8, 2))
+for high in (None, 0.5, 0.05):
+    batch, length = (int(n) for n in rng.integers(5, 10, 2))
     low = float(rng.uniform(0.1, 0.3))
     upper = low if high is None else high
     old = -rng.uniform(0, 3, (batch, length))
@@ -862,9 +867,12 @@ for high in (None, 0.5, 0.1):
         [1 - 1.5 * low, 1 - low / 2, 1 + upper / 2, 1 + 1.5 * upper, 2.0],
         (batch, length),
     )
-    new = old + np.log(ratios)
     advantages = rng.normal(0, 1, batch)
     mask = rng.random((batch, length)) < 0.7
+    if high is not None:  # between the two bounds
+        ratios[0, 0], mask[0, 0] = 1 + (low + upper) / 2, True
+        advantages[0] = 1
+    new = old + np.log(ratios)
     found = to_array(loss_gradients(new, old, advantages, mask, low, high))
     for i, j in np.ndindex(batch, length):
         ends = []
@@ -942,6 +950,7 @@ for _ in range(4):
     mask = np.arange(length) < rng.integers(0, length + 1, (batch, 1))
     mask[0], mask[1] = True, False
     losses = np.where(mask, rng.normal(0, 1, (batch, length)), 0)
+    losses[0, 0] = 0  # as where the advantage is
     longest = length + int(rng.integers(0, 5))
     means = [
         sum(row[m].tolist()) / m.sum() if m.any() else 0.0

@@ -57,6 +57,29 @@ REASONING_MISTAKES = {
         "(find_answer(response) or [1])[-1] != answer",
         "test_is_right",
     ),
+    "a part of a number": (
+        "bool(operands & find_whole_numbers(question))",
+        "any(str(n) in question for n in operands)", "test_is_right",
+    ),
+    "one bound for the gradient": (
+        "high = epsilon if epsilon_high is None else epsilon_high\n"
+        "    gained = np.subtract(logprobs, old_logprobs)\n"
+        "    ratio = np.exp(np.where(mask, gained, 0))\n"
+        "    advantages = np.asarray(advantages)[:, None] + np",
+        "high = epsilon\n"
+        "    gained = np.subtract(logprobs, old_logprobs)\n"
+        "    ratio = np.exp(np.where(mask, gained, 0))\n"
+        "    advantages = np.asarray(advantages)[:, None] + np",
+        "test_loss_gradients",
+    ),
+    "losses of zero left out": (
+        "np.sum(losses) / np.sum(mask)",
+        "np.sum(losses) / np.count_nonzero(losses)", "test_average_losses",
+    ),
+    "losses of zero left out of a solution": (
+        "np.sum(mask, axis=1)", "np.count_nonzero(losses, axis=1)",
+        "test_average_losses",
+    ),
     "the last marker only": (
         "response.split(\"ANSWER:\")[1:]", "response.split(\"ANSWER:\")[-1:]",
         "test_find_answer",
