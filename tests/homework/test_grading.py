@@ -52,6 +52,11 @@ def test_grading_from_the_command_line(nbgrader, tmp_path, capsys):
     (tmp_path / "hw").mkdir()
     (tmp_path / "hw" / "hw0_tiny.py").write_text(TINY)
     notebook = submit(tiny_release(), {"double": WRONG, "total": TOTAL})
+    pictures = nbformat.v4.new_markdown_cell(
+        "![](attachment:a.png) ![](attachment:missing.png)"
+    )
+    pictures.attachments = {"a.png": {"image/png": "AA=="}}
+    notebook.cells.append(pictures)
     (tmp_path / "class" / "ann").mkdir(parents=True)
     nbformat.write(notebook, tmp_path / "class" / "ann" / "hw0_tiny.ipynb")
     arguments = ["homework", "grade", tmp_path / "class",
@@ -62,7 +67,8 @@ def test_grading_from_the_command_line(nbgrader, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "ann: 3" in said and "--seed 5" in said
     assert "1 x The double of 1 is 2." in said
-    assert (tmp_path / "out" / "feedback" / "ann.html").exists()
+    page = tmp_path / "out" / "feedback" / "ann.html"
+    assert "data:image/png;base64,AA==" in page.read_text("utf-8")
     assert (tmp_path / "course" / "gradebook.db").exists()
     with pytest.raises(SystemExit) as finished:
         cli.main([str(argument) for argument in arguments])

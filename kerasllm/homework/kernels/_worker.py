@@ -121,7 +121,7 @@ class Worker:
         ]
         # A page should not run what a student displays, either.
         self.course.config.HTMLExporter.sanitize_html = True
-        self.course.config.GenerateFeedback.export_class = PageExporter
+        self.course.config.GenerateFeedback.exporter_class = PageExporter
         # Make a page now, so that what it loads is not loaded in each process.
         score = {"notebook": "", "score": 0, "max_score": 0, "late_penalty": 0}
         converter = GenerateFeedback(config=self.course.config)
