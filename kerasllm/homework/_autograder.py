@@ -141,7 +141,9 @@ class Autograder:
             return self.ungraded(student, notes, score=None)
         result = Result(student, **told["result"])
         if page is not None and not self._write(page, told.get("page")):
-            reason = outcome.problem or "it cannot be written"
+            made = bool(told.get("page"))
+            reason = "it cannot be written" if made else "nbgrader failed"
+            reason = outcome.problem or reason
             result.notes.append(f"no feedback page could be made: {reason}")
             result.is_complete = False
         return result
