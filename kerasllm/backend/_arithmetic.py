@@ -268,9 +268,7 @@ def write_cache(cache, index, update, axis):
     if name() == "torch":
         positions = ops.arange(update.shape[axis], dtype="int64") + index
         return cache.index_copy_(axis, positions, update)
-    starts = [0] * len(cache.shape)
-    starts[axis] = index
-    return ops.slice_update(cache, starts, update)
+    return ops.slice_update(cache, _starts(cache, index, axis), update)
 
 
 def read_cache(cache, index, size, axis):
@@ -286,9 +284,18 @@ def read_cache(cache, index, size, axis):
     if name() == "torch":  # a slice would need the number
         positions = ops.arange(size, dtype="int64") + index
         return cache.index_select(axis, positions)
-    starts, shape = [0] * len(cache.shape), list(cache.shape)
-    starts[axis], shape[axis] = index, size
-    return ops.slice(cache, starts, shape)
+    shape = list(cache.shape)
+    shape[axis] = size
+    return ops.slice(cache, _starts(cache, index, axis), shape)
+
+
+def _starts(cache, index, axis):
+    """Return where a slice of a cache begins: a list."""
+    # JAX needs one dtype. With `jax_enable_x64`, a plain 0 would be int64.
+    zero = ops.zeros_like(index) if name() == "jax" else 0
+    starts = [zero] * len(cache.shape)
+    starts[axis] = index
+    return starts
 
 
 def _write_apart(cache, index, update, axis):

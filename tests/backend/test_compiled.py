@@ -93,3 +93,15 @@ def test_pytorch_records_what_is_called_often(monkeypatch):
         function(np.ones(3, "float32"))  # of another shape, counted apart
         counts.append(function.count)
     assert counts == [0, 0, 2, 2]
+
+
+@pytest.mark.skipif(backend.name() != "jax", reason="a setting of JAX")
+def test_a_cache_can_be_used_with_numbers_of_64_bits():
+    import jax
+
+    with jax.enable_x64(True):
+        index = ops.convert_to_tensor(1, "int32")
+        cache, new = ops.zeros((2, 4), "float32"), ops.ones((2, 1), "float32")
+        cache = backend.write_cache(cache, index, new, axis=1)
+        read = backend.read_cache(cache, index, 2, axis=1)
+    assert ops.convert_to_numpy(read).tolist() == [[1, 0]] * 2
