@@ -152,7 +152,7 @@ def test_without_a_command_there_is_help(run):
         (["generate", "--model", ".", "x", "--top-p", "2"], "--top-p must be"),
         (["generate", "--model", ".", "x"], "must hold a finished pretraining"),
         (["generate", "x"], "--model"),
-        (["generate", "--model", "."], "prompt"),
+        (["generate", "--model", "."], "Missing argument 'PROMPT'"),
     ],
 )
 def test_wrong_use_exits_2_with_one_line(
@@ -183,7 +183,10 @@ def test_one_line_in_a_process_of_its_own(tmp_path):
     ("arguments", "computes"),
     [
         (["tour"], "tour.run"),
-        (["pretrain", "--data", "TEXT"], "pretraining.pretrain_mini_gpt"),
+        (
+            ["pretrain", "--data", "TEXT", "--vocabulary-size", "290"],
+            "pretraining.pretrain_mini_gpt",
+        ),
         (
             ["generate", "--model", "MODEL", "x"],
             "pretraining.PretrainedModel.load",
