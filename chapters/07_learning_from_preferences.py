@@ -858,7 +858,8 @@ def response_logprobs(causal_lm, prompts, responses):
         iter(tokenized.dataset(len(prompts), seed=None, buckets=False))
     )
     x, y, is_response = keras.tree.map_structure(np.asarray, batch)
-    logprobs = ops.log_softmax(causal_lm(x))  # (batch_size, length, vocabulary)
+    logits = tuning.token_model(causal_lm).predict_on_batch(x)
+    logprobs = ops.log_softmax(logits)  # (batch_size, length, vocabulary)
     of_tokens = ops.take_along_axis(logprobs, y[:, :, None], axis=-1)[:, :, 0]
     # (batch_size,)
     return ops.sum(ops.multiply(of_tokens, is_response), axis=1)
