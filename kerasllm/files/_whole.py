@@ -64,8 +64,9 @@ def explaining_disk_errors(path):
         raise EnvironmentFailure(
             error.errno,
             "A file must fit on a disk that can be written to. Received: "
-            f"{error.strerror}. Make room or choose another folder, and try "
-            "again",
+            # HDF5 puts a paragraph in place of the system's words.
+            f"{os.strerror(error.errno)}. Make room or choose another folder, "
+            "and try again",
             str(path),
         ) from error
 
