@@ -140,8 +140,7 @@ def path_error(error, message, path):
 def accept_former_names(**names):
     """Return a decorator that accepts former names of keyword arguments.
 
-    Args:
-        **names: str. The present name of each former one.
+    The keywords are former names, and their values the present ones.
     """
 
     def decorate(function):
@@ -225,7 +224,11 @@ def check_int(name, value, minimum, maximum=None, *, cure=""):
 
 
 def check_positive_ints(**sizes):
-    """Check that all arguments are positive ints, or name one that is not."""
+    """Check that all arguments are positive ints.
+
+    Raises:
+        UserError: an argument is not. The message names the first one.
+    """
     for name, value in sizes.items():
         check_int(name, value, 1)
 
@@ -236,23 +239,21 @@ def check_list(name, value, rule="a list"):
     Raises:
         UserError: it is no list, nor anything like it.
     """
-    is_one = isinstance(value, str | bytes | dict)
     try:
-        elements = iter(None if is_one else value)
+        items = None if isinstance(value, str | bytes | dict) else iter(value)
     except TypeError:
+        items = None
+    if items is None:
         raise UserError(
             f"`{name}` must be {rule}. Received: {name}={shown(value)}, which "
             f"is a {type(value).__name__}. Put a single one into a list."
-        ) from None
-    return list(elements)
+        )
+    return list(items)
 
 
 def check_lists(**values):
     """Return each of the values as `check_list` does, and `None` as such."""
-    return [
-        None if value is None else check_list(name, value)
-        for name, value in values.items()
-    ]
+    return [v if v is None else check_list(k, v) for k, v in values.items()]
 
 
 def check_path(name, value):
@@ -275,7 +276,7 @@ def check_path(name, value):
 
 
 def check_callable(name, value, cure=""):
-    """Check that a value can be called, or raise a `UserError`."""
+    """Refuse what cannot be called; see `check_text` for the arguments."""
     if not callable(value):
         raise UserError(
             f"`{name}` must be callable. Received: {name}={shown(value)}. "
@@ -393,6 +394,5 @@ def check_choice(name, value, choices, *, cure=""):
     if not isinstance(value, str) or value not in choices:
         raise UserError(
             f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={shown(value)}. "
-            f"{cure}".rstrip()
+            f"Received: {name}={shown(value)}. {cure}".rstrip()
         )

@@ -7,7 +7,7 @@ from kerasllm.chat._conversation import Chat
 from kerasllm.chat._grounding import Search, ask_with_store
 from kerasllm.checks import (
     UserError,
-    check_lists,
+    check_list,
     check_text,
     shown,
 )
@@ -314,5 +314,4 @@ def _list_of(questions):
     """Return several questions as a list; what is in it is looked at later."""
     if questions is None:
         check_prompt(questions)
-    [questions] = check_lists(question=questions)
-    return questions
+    return check_list("question", questions)

@@ -16,7 +16,7 @@ from kerasllm.checks import (
     EnvironmentFailure,
     MissingFileError,
     UserError,
-    check_lists,
+    check_list,
     shown,
 )
 
@@ -132,7 +132,7 @@ def images_of_each(images, count, name):
         raise UserError(
             f"{rule}one image for {count} {name}s. Write `[[image], ...]`."
         )
-    [images] = check_lists(images=images)
+    images = check_list("images", images)
     if len(images) != count:
         raise UserError(f"{rule}{len(images)} for {count} {name}s.")
     return list(map(list_images, images))

@@ -37,7 +37,6 @@ __all__ = [
     "arrange_kernels",
     "attend",
     "check_block",
-    "check_block",
     "check_dropout",
     "check_positive_ints",
     "split_heads",
