@@ -1618,7 +1618,7 @@ print("Judy's letters:", judy, "vote", majority_vote(judy))
 # size, steps have to be taught first.
 #
 # And does it help to say "Wait"? After the same examples, we make it wait zero,
-# one, or two times before its greedy answer to 44 of the problems
+# one, or two times before its greedy answer to each problem
 # (`chapters/experiments/smollm2_waits.py`). Points are what it gains on not
 # waiting:
 

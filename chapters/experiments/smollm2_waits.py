@@ -11,8 +11,7 @@ of a number of tokens.
 
 Rows are added to `assets/reasoning/smollm2.csv` with the way `waits`, a batch
 at a time. The column `sample` is the number of waits, and `tokens` has all that
-were written. What is there already is not done again. The committed rows are
-those of the first 44 problems.
+were written. What is there already is not done again.
 """
 
 import os
