@@ -285,8 +285,8 @@ for name, share in three_and_four.items():
 #
 # We can see that results are read again. After the marker, the next token is
 # the number of the answer. Where does the model look to find it? We run the
-# layers one by one, and ask each for its attention at the last position. Figure
-# 8.2 shows it.
+# layers one by one, and ask each for its attention at the last position.
+# Figure 8.2 shows it.
 
 
 # %%
