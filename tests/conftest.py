@@ -4,9 +4,12 @@ import gc
 import itertools
 import os
 import pathlib
+import signal
 
 # Imports make millions of objects, and hardly any garbage.
 gc.disable()
+# A job in the background ignores Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before keras is imported anywhere.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

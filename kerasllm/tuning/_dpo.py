@@ -143,7 +143,8 @@ def dpo(
     arXiv:2305.18290; Pang et al., 2024, arXiv:2404.19733 (`sft_weight`); for
     the loss types see `dpo_loss`.
     """
-    check_tuning(epochs, batch_size, learning_rate, sequence_length, seed)
+    some = 1 if epochs is None else epochs
+    check_tuning(some, batch_size, learning_rate, sequence_length, seed)
     directory, callbacks = training.check_run(directory, callbacks, verbose)
     objective = Objective(beta, loss_type, label_smoothing, sft_weight)
     _check_reference(reference)
