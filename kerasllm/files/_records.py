@@ -54,6 +54,11 @@ def _values(path, data, arguments):
     """Yield the JSON values of a file, and where each of them is."""
     with open(path, "rb") as file:
         start = file.read(4096)
+        if other_encoding(start) or other_file(start):
+            raise UserError(
+                f"{data} must be UTF-8. Received: {path}, which is not. "
+                f"{encoding_cure(start)}"
+            )
         if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
             file.seek(0)
             text = _decode(file.read(), path, data, start)
@@ -90,15 +95,12 @@ def _decode(line, where, data, start):
         start: bytes, the first ones of the file.
     """
     try:
-        if not (other_encoding(start) or other_file(start)):
-            return line.decode("utf-8-sig")
-        error = problem = None
-    except UnicodeDecodeError as wrong:
-        error = problem = wrong
-    raise UserError(
-        f"{data} must be UTF-8. Received: {where}: "
-        f"{problem or 'it is another file'}. {encoding_cure(start)}"
-    ) from error
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{data} must be UTF-8. Received: {where}: {error}. "
+            f"{encoding_cure(start)}"
+        ) from error
 
 
 def _unique(pairs):
